@@ -1,0 +1,21 @@
+//! The blocks that every add-on has in the same form.
+
+pub mod deletion;
+pub mod durability;
+pub mod network;
+pub mod placement;
+pub mod resources;
+pub mod status;
+pub mod storage;
+pub mod tls;
+
+pub use deletion::{Deletion, KeptVolumes};
+pub use durability::Durability;
+pub use network::{AllowedClient, Network};
+pub use placement::{DedicatedNodes, Placement, Requirement};
+pub use resources::Resources;
+pub use status::{
+    CertificateStatus, Endpoints, InstanceRole, InstanceStatus, SecretRef, Survives, WaitingFor,
+};
+pub use storage::Storage;
+pub use tls::Tls;

@@ -1,0 +1,100 @@
+//! The parts of a status that are the same for every add-on.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where clients connect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoints {
+    /// `host:port` that takes reads and writes.
+    pub primary: String,
+    /// `host:port` that takes reads, from replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<String>,
+}
+
+/// The Secret that an application mounts to connect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretRef {
+    /// Name of the Secret, in the namespace of the resource.
+    pub name: String,
+}
+
+/// What an instance does now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum InstanceRole {
+    /// It takes writes.
+    Primary,
+    /// It follows the primary.
+    Replica,
+    /// Not known: it does not answer.
+    #[default]
+    Unknown,
+}
+
+/// One instance as last seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceStatus {
+    /// Name of the instance: its pod and its volume claim bear it.
+    pub name: String,
+    /// Node it runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Zone of that node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// What it does now.
+    pub role: InstanceRole,
+    /// Whether it serves: a primary takes connections, a replica streams.
+    pub ready: bool,
+    /// In words what it is doing when it is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// Bytes of the primary's log that it has not replayed yet, rounded down to whole MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_mi_b: Option<i64>,
+    /// Revision of the pod template it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+}
+
+/// What can be lost right now with the add-on going on, computed from what runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Survives {
+    /// Whether any one node can be lost.
+    pub node: bool,
+    /// Whether any one zone can be lost.
+    pub zone: bool,
+    /// Why not, when one of them cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A certificate as served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// Instance that serves it.
+    pub name: String,
+    /// Serial number as served, in hexadecimal.
+    pub served_serial: String,
+    /// When it ends.
+    pub not_after: Time,
+}
+
+/// Something that waits, and for what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingFor {
+    /// The step that waits, for example `restart db-2`.
+    pub step: String,
+    /// Name of the rule that holds it back, for example `primary_last`.
+    pub predicate: String,
+    /// The rule's reason in a sentence.
+    pub reason: String,
+    /// Since when.
+    pub since: Time,
+}

@@ -1,0 +1,160 @@
+//! `kind: Postgres`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::common::{
+    CertificateStatus, Deletion, Durability, Endpoints, InstanceStatus, Network, Placement,
+    Resources, SecretRef, Storage, Survives, Tls, WaitingFor,
+};
+
+/// A PostgreSQL with replicas, TLS and its own credentials.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "mainstay.dev",
+    version = "v1alpha1",
+    kind = "Postgres",
+    plural = "postgreses",
+    shortname = "pg",
+    category = "mainstay",
+    namespaced,
+    status = "PostgresStatus",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PostgresSpec {
+    /// Major version of PostgreSQL, for example `"17"`. The operator's image catalogue holds the
+    /// image of each; `image` overrides it.
+    pub version: String,
+    /// Number of instances: one primary, the others replicas. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<i32>,
+    /// Image to run instead of the catalogue's. It must hold the same major version; never `latest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Names of Secrets with registry credentials for `image`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<String>,
+    /// Size of each instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// PostgreSQL's own parameters by their own names. Those that Mainstay manages are refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+    /// The volume of each instance.
+    pub storage: Storage,
+    /// When a write is acknowledged. Default: `quorum` from three instances, else `async`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
+    /// Where instances run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
+    /// Certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Who may connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+    /// What happens when the resource is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<Deletion>,
+    /// The application's database and owner. Default: both are called `app`. It cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<Application>,
+}
+
+/// The application's database, made when the set is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Application {
+    /// Name of the database. Default: `app`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Name of the role that owns it. Default: `app`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+}
+
+impl PostgresSpec {
+    /// Number of instances: 1 unless said.
+    pub fn instances(&self) -> i32 {
+        self.instances.unwrap_or(1)
+    }
+
+    /// Name of the application's database: `app` unless said.
+    pub fn database(&self) -> &str {
+        self.application
+            .as_ref()
+            .and_then(|a| a.database.as_deref())
+            .unwrap_or("app")
+    }
+
+    /// Name of the role that owns the application's database: `app` unless said.
+    pub fn owner(&self) -> &str {
+        self.application
+            .as_ref()
+            .and_then(|a| a.owner.as_deref())
+            .unwrap_or("app")
+    }
+}
+
+/// A PostgreSQL as last seen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PostgresStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `Reconciling`, `Stalled` (meanings as in kstatus), `Degraded`, `StorageHealthy`,
+    /// `CertificatesValid`.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Where clients connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
+    /// The Secret that an application mounts to connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+    /// Full version that the primary runs, for example `17.12`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Image in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Name of the primary instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<String>,
+    /// Ready instances and wanted ones, for example `3/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
+    /// PostgreSQL's system identifier. A set that has one is never initialised again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_identifier: Option<String>,
+    /// What an acknowledged write survives right now, as configured in the running primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
+    /// Each instance.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub instances: Vec<InstanceStatus>,
+    /// What can be lost right now with the database going on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub survives: Option<Survives>,
+    /// Certificates as served.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub certificates: Vec<CertificateStatus>,
+    /// Changes that are asked for and not made yet, in words.
+    #[serde(default)]
+    pub pending_changes: Vec<String>,
+    /// What waits, and for what.
+    #[serde(default)]
+    pub waiting_for: Vec<WaitingFor>,
+    /// The first of `waitingFor` in a few words, for `kubectl get`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
+}

@@ -1,0 +1,135 @@
+//! The agents' HTTPS interface: paths, and what goes over them as JSON.
+//!
+//! Clients other than the kubelet's probes show a certificate of the set's authority.
+
+use mainstay_crds::common::InstanceRole;
+use serde::{Deserialize, Serialize};
+
+/// Liveness for the kubelet; no client certificate needed.
+pub const LIVEZ: &str = "/livez";
+/// Readiness for the kubelet; no client certificate needed.
+pub const READYZ: &str = "/readyz";
+/// Metrics in the OpenMetrics text format.
+pub const METRICS: &str = "/metrics";
+/// GET: [`Status`]. With `?after=<sequence>&wait=<milliseconds>` it answers when the status has a
+/// higher sequence number, or after the wait: so watching costs no polling.
+pub const STATUS: &str = "/v1/status";
+/// POST [`Reload`]: wait until the mounted configuration has that hash, apply it, answer [`Status`].
+pub const RELOAD: &str = "/v1/reload";
+/// POST [`Restart`]: restart the engine in place, answer [`Status`] once it runs again.
+pub const RESTART: &str = "/v1/restart";
+
+/// What an agent knows of its engine and of itself.
+///
+/// Guarantee: nothing here is a guess. What could not be read is absent or `Unknown`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Grows with every change of any other field, within one agent process.
+    pub sequence: u64,
+    /// Version of the agent's program.
+    pub agent_version: String,
+    /// Start nonce of the agent process; with the pod's uid it names a holder.
+    pub nonce: String,
+    /// Uid of the pod.
+    pub pod_uid: String,
+    /// Name of the instance.
+    pub instance: String,
+    /// Phase of the engine.
+    pub phase: Phase,
+    /// In a sentence what is being done or waited for when the phase is not `Running`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What it does.
+    pub role: InstanceRole,
+    /// Whether it serves: a primary takes connections, a replica streams from the primary.
+    pub ready: bool,
+    /// Full version of the engine, for example `17.12`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_version: Option<String>,
+    /// Identifier of the data, the same in every member of a set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_identifier: Option<String>,
+    /// Timeline (or the engine's like) that it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<i64>,
+    /// Position in the log, in bytes: written by a primary, replayed by a replica.
+    /// It moves with every write, so a change of it alone does not raise the sequence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// Bytes that a replica is behind, as the primary's stream last told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_bytes: Option<u64>,
+    /// Hash of the configuration that is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_hash: Option<String>,
+    /// Names of settings that are set and take effect only at a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending_restart: Vec<String>,
+    /// On a primary: replicas that stream from it now, by instance name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streaming: Vec<String>,
+    /// On a primary: whether commits wait for a replica now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synchronous: Option<bool>,
+    /// Size and use of the data volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Volume>,
+    /// Serial number, in hexadecimal, of the certificate that the engine was last told to serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_serial: Option<String>,
+    /// The last error, with what can be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// Phase of the engine in one instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// The agent has started and has not looked yet.
+    #[default]
+    Starting,
+    /// It waits for something that `message` names.
+    Waiting,
+    /// It makes the first data directory of the set.
+    Initialising,
+    /// It copies the primary's data.
+    Cloning,
+    /// The engine starts or recovers.
+    Recovering,
+    /// The engine runs.
+    Running,
+    /// The engine is being stopped, or is stopped on purpose.
+    Stopping,
+    /// It cannot go on without a person; `last_error` says why.
+    Failed,
+}
+
+/// A file system, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Volume {
+    /// Size.
+    pub size: u64,
+    /// Free for an unprivileged writer.
+    pub free: u64,
+}
+
+/// Body of a [`RELOAD`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reload {
+    /// Hash of the configuration that should be in force.
+    pub config_hash: String,
+}
+
+/// Body of a [`RESTART`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restart {
+    /// Nonce from the status that the decision was made on; another one is refused (409), so that
+    /// a restart is never made twice.
+    pub nonce: String,
+    /// Why, for the log.
+    pub reason: String,
+}

@@ -1,0 +1,20 @@
+//! Where things are in a data pod. The operator mounts them there, the agent finds them there.
+
+/// Folder (an `emptyDir`) into which the init container installs the binary.
+pub const BIN: &str = "/mainstay/bin";
+/// Folder (an `emptyDir`) for sockets and rendered configuration; lost with the pod.
+pub const RUN: &str = "/mainstay/run";
+/// Socket on which PID 1 takes the agent's requests.
+pub const INIT_SOCKET: &str = "/mainstay/run/init.sock";
+/// Folder where the set's ConfigMap is mounted.
+pub const CONFIG: &str = "/mainstay/config";
+/// Key in the ConfigMap, hence file in [`CONFIG`], with the [`super::config::SetConfig`] as JSON.
+pub const CONFIG_FILE: &str = "set.json";
+/// Folder where the instance's certificate Secret is mounted (`tls.crt`, `tls.key`, `ca.crt`).
+pub const TLS: &str = "/mainstay/tls";
+/// Folder where the access Secret is mounted (one JSON [`super::config::Role`] per key).
+pub const ACCESS: &str = "/mainstay/access";
+/// Folder of the service account's projected token, CA and namespace.
+pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Folder, relative to the data volume's mount, of the agent's durable state (outside the engine's own folder).
+pub const STATE: &str = "mainstay";

@@ -1,0 +1,8 @@
+//! The reconciliation library: everything that two add-ons need, once.
+//!
+//! Pure parts (planners, builders, rules) take values and return values; the few parts that do I/O
+//! say so in their first line. No word of any engine stands here.
+
+pub mod agent;
+pub mod election;
+pub mod names;

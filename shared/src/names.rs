@@ -1,0 +1,135 @@
+//! Labels, annotations and the names of derived objects, in one place.
+//!
+//! A set called `db` owns `db-1`, `db-2`, … (pod and, with `-data`, volume claim of each instance),
+//! `db-rw`, `db-ro` and `db-peers` (Services), `db` (Lease, disruption budget, ServiceAccount,
+//! Role), `db-config` (ConfigMap), `db-app` (the application's Secret), `db-access` (what the
+//! agents need of it) and `db-N-tls` (certificate of an instance).
+
+/// Who made an object; its value is [`MANAGER`].
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Kind of add-on in lower case, for example `postgres`.
+pub const APP_NAME: &str = "app.kubernetes.io/name";
+/// Name of the set, that is of the custom resource.
+pub const APP_INSTANCE: &str = "app.kubernetes.io/instance";
+/// Name of the instance, for example `db-1`.
+pub const INSTANCE: &str = "mainstay.dev/instance";
+/// Uid of the custom resource that an object without owner reference belongs to.
+pub const SET_UID: &str = "mainstay.dev/set-uid";
+/// `primary` or `replica`: for reading and for the replica Service, never a decision.
+pub const ROLE: &str = "mainstay.dev/role";
+/// Which part an object without owner reference is: `data`, `ca`, `credentials`, `certificate`.
+pub const PART: &str = "mainstay.dev/part";
+/// A pod of the same namespace with `access.mainstay.dev/<set>: allow` may connect to the set.
+pub const ACCESS_PREFIX: &str = "access.mainstay.dev/";
+/// Value of [`MANAGED_BY`], field manager of server-side apply and name in events.
+pub const MANAGER: &str = "mainstay";
+
+/// Annotation on a pod: revision of the template it was made from, pinned at creation.
+pub const REVISION: &str = "mainstay.dev/revision";
+/// Annotation on applied objects: hash of what was applied last, so that a settled pass writes nothing.
+pub const APPLIED: &str = "mainstay.dev/applied";
+/// Annotation on a pod: hash of the configuration its mounts should hold; touching it makes the
+/// kubelet refresh them at once.
+pub const CONFIG_HASH: &str = "mainstay.dev/config-hash";
+/// Annotation on a custom resource: `paused` stops every change that Mainstay would make to it.
+pub const RECONCILE: &str = "mainstay.dev/reconcile";
+/// Annotation on a data claim: identifier of the data it holds, so that it can be adopted.
+pub const SYSTEM_IDENTIFIER: &str = "mainstay.dev/system-identifier";
+/// Annotation on a data claim: role of its instance when last seen, so that it can be adopted.
+pub const LAST_ROLE: &str = "mainstay.dev/last-role";
+/// Finalizer that orders the end of a set.
+pub const FINALIZER: &str = "mainstay.dev/ordered-end";
+
+/// Port of the agents' HTTPS interface.
+pub const AGENT_PORT: i32 = 8443;
+
+/// Longest name a custom resource may have: the longest derived name (`<name>-NN-data`, and the
+/// label values made of it) stays within 63 characters.
+pub const MAX_SET_NAME: usize = 50;
+
+/// Name of instance `ordinal` (from 1).
+pub fn instance(set: &str, ordinal: u32) -> String {
+    format!("{set}-{ordinal}")
+}
+
+/// Ordinal of the instance called `name` in `set`, if it is one.
+pub fn ordinal(set: &str, name: &str) -> Option<u32> {
+    let digits = name.strip_prefix(set)?.strip_prefix('-')?;
+    let canonical = !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
+    canonical.then(|| digits.parse().ok()).flatten()
+}
+
+/// Name of the data volume claim of an instance.
+pub fn data_claim(instance: &str) -> String {
+    format!("{instance}-data")
+}
+
+/// Name of the Secret with an instance's certificate.
+pub fn certificate(instance: &str) -> String {
+    format!("{instance}-tls")
+}
+
+/// Name of the Service, and of its EndpointSlice, that leads to the primary.
+pub fn primary_service(set: &str) -> String {
+    format!("{set}-rw")
+}
+
+/// Name of the Service that leads to the replicas.
+pub fn replica_service(set: &str) -> String {
+    format!("{set}-ro")
+}
+
+/// Name of the headless Service that gives each instance a DNS name.
+pub fn peer_service(set: &str) -> String {
+    format!("{set}-peers")
+}
+
+/// Name of the ConfigMap with the agents' configuration.
+pub fn config_map(set: &str) -> String {
+    format!("{set}-config")
+}
+
+/// Name of the application's Secret.
+pub fn application_secret(set: &str) -> String {
+    format!("{set}-app")
+}
+
+/// Name of the Secret with what the agents must know of credentials: verifiers, no passwords.
+pub fn access_secret(set: &str) -> String {
+    format!("{set}-access")
+}
+
+/// Name of the Secret, in the operator's namespace, with a set's certificate authority. It is
+/// derived from namespace and name, not from the uid, so that a resource made anew adopts it.
+pub fn authority_secret(kind: &str, namespace: &str, set: &str) -> String {
+    format!("{kind}.{namespace}.{set}.ca")
+}
+
+/// DNS name of an instance, valid in the whole cluster, as its certificate bears it.
+pub fn instance_host(instance: &str, set: &str, namespace: &str) -> String {
+    format!("{instance}.{}.{namespace}.svc", peer_service(set))
+}
+
+/// Label key by which a pod of the same namespace is let in.
+pub fn access_label(set: &str) -> String {
+    format!("{ACCESS_PREFIX}{set}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinals_are_read_back_from_names() {
+        assert_eq!(ordinal("db", &instance("db", 12)), Some(12));
+        assert_eq!(ordinal("db", "db-01"), None);
+        assert_eq!(ordinal("db", "db-x"), None);
+        assert_eq!(ordinal("db", "other-1"), None);
+    }
+
+    #[test]
+    fn the_longest_name_fits_a_label() {
+        let set = "x".repeat(MAX_SET_NAME);
+        assert!(data_claim(&instance(&set, 99)).len() <= 63);
+    }
+}
