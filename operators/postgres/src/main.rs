@@ -1,1 +1,3 @@
+//! One binary: the operator, and the processes in data pods.
+
 fn main() {}

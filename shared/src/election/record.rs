@@ -31,7 +31,9 @@ pub struct Record {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RecordError {
     /// An annotation is missing.
-    #[error("the Lease has no annotation {0}; delete the Lease and the operator writes it anew from the volume claims")]
+    #[error(
+        "the Lease has no annotation {0}; delete the Lease and the operator writes it anew from the volume claims"
+    )]
     Missing(&'static str),
     /// An annotation is not a number.
     #[error("annotation {0} of the Lease is {1:?}, not a number")]
@@ -86,7 +88,10 @@ mod tests {
             system_identifier: Some("7311".into()),
             address: Some("10.244.1.9".into()),
         };
-        assert_eq!(Record::from_annotations(&record.to_annotations()), Ok(record));
+        assert_eq!(
+            Record::from_annotations(&record.to_annotations()),
+            Ok(record)
+        );
     }
 
     #[test]

@@ -66,8 +66,14 @@ mod tests {
 
     #[test]
     fn only_the_seat_of_a_new_set_initialises() {
-        assert_eq!(decide("db-1", &record(None), &OwnData::None), Decision::Initialise);
-        assert_eq!(decide("db-2", &record(None), &OwnData::None), Decision::Clone);
+        assert_eq!(
+            decide("db-1", &record(None), &OwnData::None),
+            Decision::Initialise
+        );
+        assert_eq!(
+            decide("db-2", &record(None), &OwnData::None),
+            Decision::Clone
+        );
         assert!(matches!(
             decide("db-1", &record(Some("7")), &OwnData::None),
             Decision::Refuse(_)
@@ -78,7 +84,10 @@ mod tests {
     fn foreign_data_is_neither_started_nor_overwritten() {
         for me in ["db-1", "db-2"] {
             let foreign = OwnData::Present("8".into());
-            assert!(matches!(decide(me, &record(Some("7")), &foreign), Decision::Refuse(_)));
+            assert!(matches!(
+                decide(me, &record(Some("7")), &foreign),
+                Decision::Refuse(_)
+            ));
         }
     }
 

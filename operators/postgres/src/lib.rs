@@ -1,0 +1,4 @@
+//! PostgreSQL: the operator, and the agent in its pods. A library for its own binary and tests;
+//! nothing else imports it.
+
+pub mod settings;
