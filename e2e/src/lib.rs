@@ -1,1 +1,3 @@
-//! Stub.
+//! Clusters, images, faults, workloads and scenarios: the project run against real Kubernetes.
+
+pub mod cluster;

@@ -1,1 +1,39 @@
-fn main() {}
+//! The project's commands. `cargo xtask help` lists them.
+
+mod cluster;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "xtask",
+    bin_name = "cargo xtask",
+    about = "The project's commands.",
+    disable_help_subcommand = false
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One variant per file of this folder, in alphabetical order.
+#[derive(Subcommand)]
+enum Command {
+    /// Clusters to work on by hand.
+    Cluster(cluster::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().command {
+        Command::Cluster(args) => cluster::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

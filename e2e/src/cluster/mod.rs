@@ -1,0 +1,4 @@
+//! Kubernetes clusters to test and to demonstrate on.
+
+pub mod context;
+pub mod controllers;
