@@ -36,7 +36,9 @@ pub struct NodeContext {
     pub netns: PathBuf,
     /// The node's address on the bridge between nodes.
     pub address: Ipv4Addr,
-    /// The node's pod subnet in CIDR notation; pods hang off the bridge `cni0` in `netns`.
+    /// The node's pod subnet in CIDR notation. Each pod hangs off a veth of its own in `netns` (CNI
+    /// plugin `ptp`, no bridge), so also traffic between two pods of one node is routed there and
+    /// passes the `forward` hook.
     pub pod_subnet: String,
     /// The node's own folder below the state folder; `dir/volumes` is for volumes.
     pub dir: PathBuf,
