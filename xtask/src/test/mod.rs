@@ -1,0 +1,72 @@
+//! `cargo xtask test`: everything that must hold, from formatting to whole clusters.
+
+mod gates;
+mod report;
+mod suites;
+
+use std::time::Instant;
+
+use clap::Parser;
+
+use report::{Report, Row};
+
+/// What to run.
+#[derive(Debug, Parser)]
+pub struct Args {
+    /// Stop before the scenarios that need a cluster.
+    #[arg(long)]
+    fast: bool,
+    /// Also run long scenarios, and every scenario three times.
+    #[arg(long, conflicts_with = "fast")]
+    full: bool,
+    /// Run only the scenarios whose name contains one of these words, and no other step.
+    #[arg(long, value_name = "WORD")]
+    only: Vec<String>,
+    /// Leave the cluster of the scenarios running afterwards.
+    #[arg(long)]
+    keep: bool,
+    /// Run the scenarios on the cluster of this kubeconfig instead of one of our own.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<std::path::PathBuf>,
+}
+
+/// Run it all, print a table of steps and one last line `N passed, N failed`.
+///
+/// # Errors
+/// When anything failed; the table says what.
+pub fn run(args: &Args) -> Result<(), Failed> {
+    let mut report = Report::default();
+    if args.only.is_empty() {
+        for gate in gates::ALL {
+            step(&mut report, gate.name, || gate.run());
+        }
+        step(&mut report, "unit and property tests", suites::unit);
+        step(&mut report, "integration tests (API server)", suites::integration);
+    }
+    if !args.fast {
+        suites::scenarios(args, &mut report);
+    }
+    print!("{report}");
+    let (passed, failed) = report.totals();
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 && passed > 0 { Ok(()) } else { Err(Failed { failed }) }
+}
+
+/// Something failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{failed} failed; the table above names them")]
+pub struct Failed {
+    failed: usize,
+}
+
+/// Run one step, with a line before and its time after.
+fn step(report: &mut Report, name: &str, body: impl FnOnce() -> report::Counts) {
+    println!("── {name}");
+    let begun = Instant::now();
+    let counts = body();
+    report.add(Row {
+        name: name.to_owned(),
+        took: begun.elapsed(),
+        counts,
+    });
+}
