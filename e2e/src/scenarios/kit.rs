@@ -1,0 +1,413 @@
+//! What scenarios share: a namespace of their own, waiting with a reason, SQL from a client pod.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use k8s_openapi::api::core::v1::{Event, Namespace, PersistentVolumeClaim, Pod};
+use kube::api::{Api, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Resource, ResourceExt};
+use mainstay_crds::postgres::Postgres;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::Context;
+
+/// How long a set of up to three instances may take to become ready, with every allowance for a
+/// slow machine. Figures are measured by the benchmarks, not asserted here.
+pub const READY: Duration = Duration::from_secs(180);
+
+/// How often a condition is looked at. Scenarios poll; the product does not.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A namespace made for one scenario, under the `restricted` pod security standard.
+pub struct Sandbox<'a> {
+    /// The cluster and what runs on it.
+    pub ctx: &'a Context,
+    /// Name of the namespace.
+    pub namespace: String,
+}
+
+impl<'a> Sandbox<'a> {
+    /// Make the namespace, or use what a failed run left of it after emptying it.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn new(ctx: &'a Context, name: &str) -> Result<Sandbox<'a>> {
+        let namespaces: Api<Namespace> = Api::all(ctx.client.clone());
+        let sandbox = Sandbox {
+            ctx,
+            namespace: format!("t-{}", name.replace('_', "-")),
+        };
+        if namespaces.get_opt(&sandbox.namespace).await?.is_some() {
+            sandbox.remove().await?;
+        }
+        let namespace: Namespace = serde_json::from_value(json!({
+            "metadata": {
+                "name": sandbox.namespace,
+                "labels": {
+                    "pod-security.kubernetes.io/enforce": "restricted",
+                    "pod-security.kubernetes.io/enforce-version": "latest",
+                },
+            },
+        }))?;
+        namespaces.create(&PostParams::default(), &namespace).await?;
+        Ok(sandbox)
+    }
+
+    /// A typed client for objects of this namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.ctx.client.clone(), &self.namespace)
+    }
+
+    /// Apply a `Postgres` called `name` with these fields besides version 17, a small volume and
+    /// deletion protection off.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn postgres(&self, name: &str, spec: &Value) -> Result<Postgres> {
+        let mut full = json!({
+            "version": "17",
+            "storage": {"size": "1Gi"},
+            "resources": {"cpu": "100m", "memory": "256Mi"},
+            "deletion": {"protection": false, "volumes": "Delete"},
+        });
+        merge(&mut full, spec);
+        let object = json!({
+            "apiVersion": "mainstay.dev/v1alpha1",
+            "kind": "Postgres",
+            "metadata": {"name": name},
+            "spec": full,
+        });
+        self.api::<Postgres>()
+            .patch(name, &PatchParams::apply("e2e").force(), &Patch::Apply(&object))
+            .await
+            .with_context(|| format!("apply Postgres {name}"))
+    }
+
+    /// Merge-patch the spec of a `Postgres`.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn change(&self, name: &str, spec: &Value) -> Result<Postgres> {
+        self.api::<Postgres>()
+            .patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec})))
+            .await
+            .with_context(|| format!("change Postgres {name}"))
+    }
+
+    /// Wait until the status speaks of the newest spec, is `Ready`, and has as many ready instances
+    /// as asked for, with nothing left to do.
+    ///
+    /// # Errors
+    /// After `within`, with the status as last seen.
+    pub async fn settled(&self, name: &str, within: Duration) -> Result<Postgres> {
+        let api = self.api::<Postgres>();
+        self.until(&format!("{name} to be ready and settled"), within, || async {
+            let pg = api.get(name).await?;
+            let status = pg.status.clone().unwrap_or_default();
+            let wanted = pg.spec.instances();
+            let ready = status.instances.iter().filter(|i| i.ready).count();
+            let done = status.observed_generation == pg.metadata.generation
+                && condition(&pg, "Ready") == Some("True")
+                && condition(&pg, "Reconciling") != Some("True")
+                && i32::try_from(ready)? == wanted
+                && status.instances.len() == ready
+                && status.pending_changes.is_empty();
+            if done {
+                return Ok(Look::Done(pg));
+            }
+            Ok(Look::NotYet(format!(
+                "ready {:?}, waiting {:?}, conditions {:?}, instances {:?}",
+                status.ready,
+                status.waiting,
+                status.conditions.iter().map(|c| (&c.type_, &c.status, &c.message)).collect::<Vec<_>>(),
+                status.instances.iter().map(|i| (&i.name, i.role, i.ready, &i.state)).collect::<Vec<_>>(),
+            )))
+        })
+        .await
+    }
+
+    /// Look again and again until `look` is done.
+    ///
+    /// # Errors
+    /// What `look` fails with (API errors are looked past), or after `within` what was last seen.
+    pub async fn until<T, F, Fut>(&self, what: &str, within: Duration, mut look: F) -> Result<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<Look<T>>>,
+    {
+        let begun = Instant::now();
+        loop {
+            let last = match look().await {
+                Ok(Look::Done(value)) => return Ok(value),
+                Ok(Look::NotYet(seen)) => seen,
+                Err(e) if e.downcast_ref::<kube::Error>().is_some() => format!("{e:#}"),
+                Err(e) => return Err(e.context(format!("while waiting for {what}"))),
+            };
+            if begun.elapsed() > within {
+                bail!("waited {} s for {what}; last seen: {last}", within.as_secs());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Start a pod in which `psql` connects to set `set` as an application does: Secret mounted,
+    /// `verify-full`, the access label. It stays until the namespace goes.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn client(&self, name: &str, set: &str, labelled: bool) -> Result<Client<'_>> {
+        let label = if labelled { "allow" } else { "no" };
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": {format!("access.mainstay.dev/{set}"): label}},
+            "spec": {
+                "terminationGracePeriodSeconds": 0,
+                "automountServiceAccountToken": false,
+                "securityContext": {
+                    "runAsUser": 999, "runAsGroup": 999, "fsGroup": 999, "runAsNonRoot": true,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "containers": [{
+                    "name": "psql",
+                    "image": self.ctx.images.postgres,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["sleep", "infinity"],
+                    "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+                    "securityContext": {
+                        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": [{"name": "binding", "mountPath": "/binding", "readOnly": true}],
+                }],
+                "volumes": [{"name": "binding", "secret": {
+                    "secretName": format!("{set}-app"), "defaultMode": 0o440,
+                }}],
+            },
+        }))?;
+        let pods = self.api::<Pod>();
+        pods.create(&PostParams::default(), &pod).await?;
+        self.until(&format!("client pod {name} to run"), READY, || async {
+            let phase = pods.get(name).await?.status.and_then(|s| s.phase);
+            Ok(if phase.as_deref() == Some("Running") { Look::Done(()) } else { Look::seen(&phase) })
+        })
+        .await?;
+        Ok(Client { sandbox: self, pod: name.to_owned() })
+    }
+
+    /// Run a program in a container and return what it printed.
+    ///
+    /// # Errors
+    /// When it exits with another code than 0, with what it printed on standard error.
+    pub async fn exec(&self, pod: &str, container: &str, command: &[&str]) -> Result<String> {
+        let output = Command::new(&self.ctx.kubectl)
+            .args(["--kubeconfig"])
+            .arg(&self.ctx.kubeconfig)
+            .args(["-n", &self.namespace, "exec", pod, "-c", container, "--"])
+            .args(command)
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
+        }
+        Err(anyhow!(
+            "{command:?} in {pod}: {}",
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        ))
+    }
+
+    /// SQL as the superuser through the Unix socket of an instance.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses.
+    pub async fn admin_sql(&self, instance: &str, sql: &str) -> Result<String> {
+        let psql = ["psql", "-XAtq", "-h", "/var/run/postgresql", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-c", sql, "postgres"];
+        self.exec(instance, "postgres", &psql).await
+    }
+
+    /// Uids of the pods of a set by name, in order of name.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn pod_uids(&self, set: &str) -> Result<Vec<(String, String)>> {
+        let selector = format!("app.kubernetes.io/instance={set},app.kubernetes.io/managed-by=mainstay");
+        let pods = self.api::<Pod>().list(&ListParams::default().labels(&selector)).await?;
+        let mut uids: Vec<_> = pods
+            .into_iter()
+            .map(|p| (p.name_any(), p.uid().unwrap_or_default()))
+            .collect();
+        uids.sort();
+        Ok(uids)
+    }
+
+    /// Delete one object and wait until it is gone.
+    ///
+    /// # Errors
+    /// When it is refused, or still there after `within`.
+    pub async fn delete<K>(&self, name: &str, within: Duration) -> Result<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let api = self.api::<K>();
+        let uid = api.get(name).await?.uid();
+        api.delete(name, &DeleteParams::default()).await?;
+        self.until(&format!("{name} to be gone"), within, || async {
+            let now = api.get_opt(name).await?;
+            Ok(match now {
+                Some(object) if object.uid() == uid => Look::NotYet("still there".into()),
+                _ => Look::Done(()),
+            })
+        })
+        .await
+    }
+
+    /// Delete the namespace and wait until it is gone.
+    ///
+    /// # Errors
+    /// When it does not go.
+    pub async fn remove(&self) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.ctx.client.clone());
+        namespaces.delete(&self.namespace, &DeleteParams::default()).await?;
+        self.until(&format!("namespace {} to be gone", self.namespace), READY, || async {
+            Ok(match namespaces.get_opt(&self.namespace).await? {
+                None => Look::Done(()),
+                Some(ns) => Look::seen(&ns.status.and_then(|s| s.conditions)),
+            })
+        })
+        .await
+    }
+
+    /// After a success: delete every `Postgres` in order, then the namespace, unless the scenario
+    /// did so itself. That this works is part of every scenario.
+    ///
+    /// # Errors
+    /// When something does not go.
+    pub async fn clean_up(&self) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.ctx.client.clone());
+        if namespaces.get_opt(&self.namespace).await?.is_none() {
+            return Ok(());
+        }
+        self.remove().await
+    }
+
+    /// What a person would look at after a failure: resources, pods, claims, events, logs.
+    pub async fn diagnose(&self) -> String {
+        let mut text = String::new();
+        let all = ListParams::default();
+        for pg in self.api::<Postgres>().list(&all).await.into_iter().flatten() {
+            let status = serde_json::to_string_pretty(&pg.status).unwrap_or_default();
+            text += &format!("Postgres {}: {status}\n", pg.name_any());
+        }
+        for claim in self.api::<PersistentVolumeClaim>().list(&all).await.into_iter().flatten() {
+            let phase = claim.status.as_ref().and_then(|s| s.phase.clone());
+            text += &format!("claim {}: {phase:?}\n", claim.name_any());
+        }
+        for event in self.api::<Event>().list(&all).await.into_iter().flatten() {
+            let on = event.involved_object.name.unwrap_or_default();
+            text += &format!("event {on}: {:?} {:?}\n", event.reason, event.message);
+        }
+        let pods = self.api::<Pod>();
+        for pod in pods.list(&all).await.into_iter().flatten() {
+            let name = pod.name_any();
+            let status = serde_json::to_string(&pod.status).unwrap_or_default();
+            text += &format!("pod {name}: {status}\n");
+            let tail = LogParams { tail_lines: Some(40), ..LogParams::default() };
+            text += &pods.logs(&name, &tail).await.unwrap_or_default();
+        }
+        text
+    }
+}
+
+/// What a look at something found.
+pub enum Look<T> {
+    /// It is as wanted.
+    Done(T),
+    /// Not yet; this was seen.
+    NotYet(String),
+}
+
+impl<T> Look<T> {
+    /// Not yet, seeing `this`.
+    pub fn seen(this: &impl Debug) -> Self {
+        Self::NotYet(format!("{this:?}"))
+    }
+}
+
+/// A pod with `psql` and an application's Secret.
+pub struct Client<'a> {
+    sandbox: &'a Sandbox<'a>,
+    pod: String,
+}
+
+/// Which Service a client asks.
+#[derive(Clone, Copy, Debug)]
+pub enum Side {
+    /// Reads and writes.
+    Primary,
+    /// Reads from replicas.
+    Replicas,
+}
+
+impl Client<'_> {
+    /// One statement through a Service, TLS verified in full. Prints rows unaligned.
+    ///
+    /// # Errors
+    /// When it cannot connect within five seconds, or PostgreSQL refuses.
+    pub async fn sql(&self, side: Side, sql: &str) -> Result<String> {
+        let swap = match side {
+            Side::Primary => "",
+            // The Secret names the primary's Service; the replicas' differs in the suffix.
+            Side::Replicas => "host=$(echo \"$host\" | sed 's/-rw\\./-ro./'); ",
+        };
+        let script = format!(
+            "cd /binding; host=$(cat host); {swap}PGPASSWORD=$(cat password) PGCONNECT_TIMEOUT=5 exec psql -XAtq -v ON_ERROR_STOP=1 \
+             \"host=$host port=$(cat port) dbname=$(cat database) user=$(cat username) sslmode=verify-full sslrootcert=/binding/ca.crt\" -c \"$0\""
+        );
+        self.sandbox.exec(&self.pod, "psql", &["sh", "-c", &script, sql]).await
+    }
+
+    /// One attempt to connect with other connection words appended; for what must be refused.
+    ///
+    /// # Errors
+    /// When it is refused: then the message is what matters.
+    pub async fn try_with(&self, words: &str) -> Result<String> {
+        let script = format!(
+            "cd /binding; PGPASSWORD=$(cat password) PGCONNECT_TIMEOUT=5 exec psql -XAtq \
+             \"host=$(cat host) port=$(cat port) dbname=$(cat database) user=$(cat username) {words}\" -c 'select 1'"
+        );
+        self.sandbox.exec(&self.pod, "psql", &["sh", "-c", &script]).await
+    }
+}
+
+/// Status of a condition of a `Postgres`.
+pub fn condition<'a>(pg: &'a Postgres, kind: &str) -> Option<&'a str> {
+    let conditions = &pg.status.as_ref()?.conditions;
+    conditions.iter().find(|c| c.type_ == kind).map(|c| c.status.as_str())
+}
+
+/// The message of a condition of a `Postgres`.
+pub fn condition_message<'a>(pg: &'a Postgres, kind: &str) -> Option<&'a str> {
+    let conditions = &pg.status.as_ref()?.conditions;
+    conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.as_str())
+}
+
+/// Merge `over` into `base`: objects by key, everything else replaced.
+fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over.clone(),
+    }
+}

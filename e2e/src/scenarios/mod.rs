@@ -1,0 +1,109 @@
+//! Scenarios: what users are promised, tried on a real cluster with real servers.
+//!
+//! Each is an async function that makes a namespace of its own, so they depend on nothing but the
+//! installed operators, and in any order. A scenario fails with what it saw; nothing is retried.
+
+pub mod changes;
+pub mod deletion;
+pub mod failures;
+pub mod kit;
+pub mod operators;
+pub mod service;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use futures::future::BoxFuture;
+
+use kit::Sandbox;
+
+/// The cluster that scenarios run on, and what is installed there.
+pub struct Context {
+    /// A client of the API server as an administrator.
+    pub client: kube::Client,
+    /// File of that administrator.
+    pub kubeconfig: PathBuf,
+    /// A `kubectl` of the cluster's version.
+    pub kubectl: PathBuf,
+    /// Names of the images that the nodes hold.
+    pub images: ImageNames,
+}
+
+/// Names of images, as pods ask for them.
+pub struct ImageNames {
+    /// PostgreSQL 17, the catalogue's.
+    pub postgres: String,
+    /// PostgreSQL 17 as well, a later build of it.
+    pub postgres_next: String,
+    /// Our operator and agent.
+    pub operator: String,
+    /// The same program under another name, as an upgrade brings it.
+    pub operator_next: String,
+    /// The workload with ledgers.
+    pub workload: String,
+}
+
+/// One scenario.
+#[derive(Clone, Copy)]
+pub struct Scenario {
+    /// Short name, as in docs/failure-modes.md.
+    pub name: &'static str,
+    /// What it shows, in a sentence.
+    pub shows: &'static str,
+    /// Whether only `--full` runs it.
+    pub long: bool,
+    /// The function.
+    pub run: for<'a> fn(&'a Sandbox<'a>) -> BoxFuture<'a, Result<()>>,
+}
+
+/// Name a scenario function: `scenario!(module::function, "what it shows")`.
+macro_rules! scenario {
+    ($module:ident :: $function:ident, $shows:literal) => {
+        Scenario {
+            name: stringify!($function),
+            shows: $shows,
+            long: false,
+            run: |sandbox| Box::pin($module::$function(sandbox)),
+        }
+    };
+}
+
+/// Every scenario for one set of installed operators, in the order in which they run.
+pub const ALL: &[Scenario] = &[
+    scenario!(service::application_connects, "a developer's resource becomes a database in three zones that an application uses over verified TLS"),
+    scenario!(service::connections_are_refused, "plain text, a wrong authority and clients that are not allowed are refused"),
+    scenario!(service::a_settled_set_is_quiet, "a settled set causes no writes but lease renewals"),
+    scenario!(service::two_in_one_namespace, "two databases in one namespace do not meet"),
+    scenario!(changes::scale, "1 to 3 to 2 instances"),
+    scenario!(changes::parameters, "a live parameter is reloaded, another restarts one instance at a time"),
+    scenario!(changes::resources_and_image, "memory and image change by replacing replicas first"),
+    scenario!(changes::volume_grows, "a volume grows while in use"),
+    scenario!(changes::credentials_and_certificates, "a password and a certificate are renewed without a restart"),
+    scenario!(changes::paused, "a paused resource is left alone"),
+    scenario!(changes::impossible_wishes_stall, "what only the cluster can tell becomes Stalled with a sentence"),
+    scenario!(failures::pod_deleted, "a deleted pod comes back on its volume, of a replica and of the primary"),
+    scenario!(failures::engine_killed, "a killed engine is started again in place, nothing acknowledged is lost"),
+    scenario!(failures::agent_killed, "a killed agent comes back, the engine keeps running; a hung one is caught by the watchdog"),
+    scenario!(failures::replica_volume_lost, "a replica's lost volume is made anew and cloned"),
+    scenario!(failures::primary_volume_lost, "a primary's lost volume is Stalled and never initialised again"),
+    scenario!(operators::operator_restarted, "the operator may die in the middle of a change"),
+    scenario!(operators::operator_upgraded, "upgrading the operator restarts no data pod"),
+    scenario!(deletion::protected, "a protected resource is not deleted, and the refusal says what to do"),
+    scenario!(deletion::deletion_and_adoption, "deleted with volumes kept, a resource of the same name adopts them"),
+    scenario!(deletion::namespace_deleted, "a namespace goes with everything inside"),
+];
+
+/// Run one scenario in a namespace of its own, which is removed when it succeeds.
+///
+/// # Errors
+/// What the scenario saw, with what a person would look at next.
+pub async fn run(ctx: &Context, scenario: &Scenario) -> Result<()> {
+    let sandbox = Sandbox::new(ctx, scenario.name).await?;
+    match (scenario.run)(&sandbox).await {
+        Ok(()) => sandbox.clean_up().await,
+        Err(e) => {
+            let seen = sandbox.diagnose().await;
+            Err(e.context(format!("scenario {}\n{seen}\n", scenario.name)))
+        }
+    }
+}
