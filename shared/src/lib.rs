@@ -5,4 +5,6 @@
 
 pub mod agent;
 pub mod election;
+pub mod instances;
 pub mod names;
+pub mod rollout;

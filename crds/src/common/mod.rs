@@ -4,6 +4,7 @@ pub mod deletion;
 pub mod durability;
 pub mod network;
 pub mod placement;
+pub mod quantity;
 pub mod resources;
 pub mod status;
 pub mod storage;

@@ -66,6 +66,10 @@ pub struct Status {
     /// Names of settings that are set and take effect only at a restart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending_restart: Vec<String>,
+    /// Whether one of those is lowered and is a limit that a replica must not have lower than its
+    /// primary (for example `max_connections`): then the primary restarts before its replicas.
+    #[serde(default)]
+    pub restart_primary_first: bool,
     /// On a primary: replicas that stream from it now, by instance name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub streaming: Vec<String>,

@@ -1,0 +1,127 @@
+//! Reading Kubernetes quantities such as `500m`, `20Gi` or `1.5e3`.
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+/// A text is no quantity, or one too large.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotAQuantity(pub String);
+
+impl std::fmt::Display for NotAQuantity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{:?} is not a quantity: write a number with a unit, for example 500m, 512Mi or 20Gi",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for NotAQuantity {}
+
+/// Whole units, for example bytes; fractions of a unit are rounded up, as Kubernetes does.
+///
+/// # Errors
+/// When the text is no quantity, or too large for 64 bits.
+pub fn whole(quantity: &Quantity) -> Result<i64, NotAQuantity> {
+    let milli = parse_milli(&quantity.0).ok_or_else(|| NotAQuantity(quantity.0.clone()))?;
+    let whole = milli.div_euclid(1000) + i128::from(milli.rem_euclid(1000) > 0);
+    i64::try_from(whole).map_err(|_| NotAQuantity(quantity.0.clone()))
+}
+
+/// Thousandths of a unit, for example of a processor; smaller fractions are rounded up.
+///
+/// # Errors
+/// When the text is no quantity, or too large for 64 bits.
+pub fn milli(quantity: &Quantity) -> Result<i64, NotAQuantity> {
+    let milli = parse_milli(&quantity.0).ok_or_else(|| NotAQuantity(quantity.0.clone()))?;
+    i64::try_from(milli).map_err(|_| NotAQuantity(quantity.0.clone()))
+}
+
+/// Thousandths; exact but for fractions below a thousandth, which are rounded up.
+fn parse_milli(text: &str) -> Option<i128> {
+    let end = text
+        .char_indices()
+        .find(|(_, c)| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
+        .map_or(text.len(), |(i, _)| i);
+    let (number, suffix) = text.split_at(end);
+    let (negative, digits) = match number.as_bytes().first()? {
+        b'-' => (true, &number[1..]),
+        b'+' => (false, &number[1..]),
+        _ => (false, number),
+    };
+    let (int, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all_digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+    if (int.is_empty() && fraction.is_empty()) || !all_digits(int) || !all_digits(fraction) {
+        return None;
+    }
+    let mantissa: i128 = format!("{int}{fraction}").parse().ok()?;
+    let (times, tens): (i128, i32) = match suffix {
+        "" => (1, 0),
+        "n" => (1, -9),
+        "u" => (1, -6),
+        "m" => (1, -3),
+        "k" => (1, 3),
+        "M" => (1, 6),
+        "G" => (1, 9),
+        "T" => (1, 12),
+        "P" => (1, 15),
+        "E" => (1, 18),
+        "Ki" => (1 << 10, 0),
+        "Mi" => (1 << 20, 0),
+        "Gi" => (1 << 30, 0),
+        "Ti" => (1 << 40, 0),
+        "Pi" => (1 << 50, 0),
+        "Ei" => (1 << 60, 0),
+        _ => (1, suffix.strip_prefix(['e', 'E'])?.parse().ok()?),
+    };
+    let exponent = tens
+        .checked_add(3)?
+        .checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    let scaled = mantissa.checked_mul(times)?;
+    let ten = 10_i128.checked_pow(exponent.unsigned_abs());
+    let milli = if exponent >= 0 {
+        scaled.checked_mul(ten?)?
+    } else {
+        let ten = ten?;
+        scaled / ten + i128::from(scaled % ten > 0)
+    };
+    Some(if negative { -milli } else { milli })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn q(text: &str) -> Quantity {
+        Quantity(text.to_owned())
+    }
+
+    #[test]
+    fn units_are_read() {
+        assert_eq!(whole(&q("20Gi")), Ok(20 << 30));
+        assert_eq!(whole(&q("1.5Gi")), Ok(3 << 29));
+        assert_eq!(whole(&q("2G")), Ok(2_000_000_000));
+        assert_eq!(whole(&q("1e3")), Ok(1000));
+        assert_eq!(whole(&q("500m")), Ok(1));
+        assert_eq!(milli(&q("500m")), Ok(500));
+        assert_eq!(milli(&q("2")), Ok(2000));
+        assert_eq!(milli(&q("-1")), Ok(-1000));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in [
+            "",
+            "Gi",
+            "10GB",
+            "1..2",
+            "1-2",
+            "ten",
+            "1e",
+            "99999999999Ei",
+            "1e999999999",
+        ] {
+            assert!(whole(&q(text)).is_err(), "{text}");
+        }
+    }
+}

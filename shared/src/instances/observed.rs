@@ -1,0 +1,185 @@
+//! What is seen of an instance: its pod, its claim, its agent.
+
+use jiff::Timestamp;
+
+use crate::agent::api::Status;
+
+/// Something that may not have answered. What is unreachable is never taken for healthy.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Known<T> {
+    /// The answer.
+    Known(T),
+    /// No answer, and why.
+    Unreachable(String),
+}
+
+impl<T> Known<T> {
+    /// The answer, if there is one.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Unreachable(_) => None,
+        }
+    }
+}
+
+/// One instance of a set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// Name of the instance and of its pod, for example `db-1`.
+    pub name: String,
+    /// Number in the name, from 1.
+    pub ordinal: u32,
+    /// Its pod, if there is one.
+    pub pod: Option<PodSeen>,
+    /// Its data claim, if there is one.
+    pub claim: Option<ClaimSeen>,
+    /// What its agent last said.
+    pub agent: Known<Status>,
+}
+
+/// Phase of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Not all of its containers have run yet.
+    #[default]
+    Pending,
+    /// At least one container runs.
+    Running,
+    /// It ended and does not come back: evicted, or its node was shut down.
+    Ended,
+    /// The node does not tell.
+    Unknown,
+}
+
+/// A pod as seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodSeen {
+    /// Uid, for preconditions.
+    pub uid: String,
+    /// Resource version, for preconditions.
+    pub resource_version: String,
+    /// Phase.
+    pub phase: Phase,
+    /// The kubelet's readiness.
+    pub ready: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Node it is bound to.
+    pub node: Option<String>,
+    /// Zone of that node.
+    pub zone: Option<String>,
+    /// Its address.
+    pub ip: Option<String>,
+    /// Image of its engine.
+    pub image: Option<String>,
+    /// Revision of the template it was made from.
+    pub revision: Option<String>,
+    /// Hash of the configuration that its mounts were last told to hold.
+    pub config_hash: Option<String>,
+    /// Why it does not start, if the scheduler or the kubelet says so.
+    pub waiting: Option<Waiting>,
+}
+
+/// Why a pod does not start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waiting {
+    /// Kubernetes' word, for example `Unschedulable` or `ImagePullBackOff`.
+    pub reason: String,
+    /// Kubernetes' sentence.
+    pub message: String,
+    /// Since when, if it says.
+    pub since: Option<Timestamp>,
+}
+
+/// A volume claim as seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimSeen {
+    /// Uid, for preconditions.
+    pub uid: String,
+    /// Resource version, for preconditions.
+    pub resource_version: String,
+    /// Whether it is bound to a volume.
+    pub bound: bool,
+    /// Whether Kubernetes says that its volume is gone for good.
+    pub lost: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Bytes asked for.
+    pub asked: i64,
+    /// Bytes of the volume, once bound.
+    pub got: Option<i64>,
+    /// What is said about a resize that does not go on.
+    pub resize: Option<String>,
+    /// Identifier of the data it holds, as the operator noted it.
+    pub system_identifier: Option<String>,
+    /// Role of its instance as last noted.
+    pub last_role: Option<String>,
+    /// Uid of the set it was made for.
+    pub set_uid: Option<String>,
+}
+
+impl Instance {
+    /// Whether it serves, by what the kubelet and its agent both say.
+    pub fn serves(&self) -> bool {
+        self.unwell().is_none()
+    }
+
+    /// Whether it is certain that it does not serve, so that disturbing it costs nothing.
+    ///
+    /// An agent that does not answer proves nothing: then the kubelet's word counts. Between
+    /// [`Self::serves`] and this there is a gap, in which nothing is disturbed.
+    pub fn is_down(&self) -> bool {
+        let Some(pod) = &self.pod else {
+            return true;
+        };
+        pod.deleting
+            || pod.waiting.is_some()
+            || pod.phase == Phase::Pending
+            || pod.phase == Phase::Ended
+            || self.agent().map_or(!pod.ready, |status| !status.ready)
+    }
+
+    /// Why it does not serve, in a sentence; none when it does.
+    pub fn unwell(&self) -> Option<String> {
+        let name = &self.name;
+        let Some(pod) = &self.pod else {
+            return Some(format!("{name} has no pod yet"));
+        };
+        if pod.deleting {
+            return Some(format!("the pod of {name} is being deleted"));
+        }
+        if let Some(waiting) = &pod.waiting {
+            return Some(format!(
+                "the pod of {name} does not start: {}",
+                waiting.message
+            ));
+        }
+        match &self.agent {
+            _ if pod.phase != Phase::Running => Some(format!("the pod of {name} does not run yet")),
+            Known::Unreachable(why) => Some(format!("{name} does not answer: {why}")),
+            Known::Known(status) if status.pod_uid != pod.uid => {
+                Some(format!("the new pod of {name} has not answered yet"))
+            }
+            Known::Known(status) if !status.ready => {
+                Some(match (&status.last_error, &status.message) {
+                    (Some(error), _) => format!("{name} reports: {error}"),
+                    (None, Some(message)) => format!("{name}: {message}"),
+                    (None, None) => format!("{name} is not ready"),
+                })
+            }
+            Known::Known(_) if !pod.ready => Some(format!(
+                "{name} is ready and the kubelet has not seen it yet"
+            )),
+            Known::Known(_) => None,
+        }
+    }
+
+    /// The agent's answer, if it is of the pod that is there now.
+    pub fn agent(&self) -> Option<&Status> {
+        let pod = self.pod.as_ref()?;
+        self.agent
+            .known()
+            .filter(|status| status.pod_uid == pod.uid)
+    }
+}

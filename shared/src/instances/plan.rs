@@ -1,0 +1,419 @@
+//! What to do next for the instances of a set.
+//!
+//! Steps that disturb nobody go at once and all together, each instance for itself: one sick
+//! instance never holds up another. What disturbs is only proposed here, as candidates;
+//! [`crate::rollout`] chooses at most one of them per pass.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::membership::Membership;
+use super::observed::{ClaimSeen, Instance, Phase, PodSeen};
+use crate::agent::api;
+use crate::names;
+use crate::rollout::{Candidate, Change};
+
+/// What the set should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Name of the set.
+    pub set: String,
+    /// Number of instances.
+    pub count: u32,
+    /// Ordinal of the instance that may be primary.
+    pub seat: u32,
+    /// Whether the set has data: then it is never initialised again.
+    pub initialised: bool,
+    /// Revision of the pod template.
+    pub revision: String,
+    /// Hash of the configuration.
+    pub config_hash: String,
+    /// Bytes of each volume.
+    pub storage: i64,
+}
+
+/// A step that disturbs nobody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Make the instance's claim.
+    CreateClaim { instance: String },
+    /// Make the instance's pod from the wanted template.
+    CreatePod { instance: String },
+    /// Ask for a larger volume.
+    GrowClaim {
+        instance: String,
+        uid: String,
+        resource_version: String,
+        to: i64,
+    },
+    /// Delete a claim: of an instance that left, or one whose volume is gone.
+    DeleteClaim {
+        instance: String,
+        uid: String,
+        resource_version: String,
+        why: String,
+    },
+    /// Delete a pod that has ended and never comes back by itself.
+    ClearPod {
+        instance: String,
+        uid: String,
+        resource_version: String,
+        why: String,
+    },
+    /// Tell the kubelet to refresh the pod's mounts, by touching an annotation.
+    RefreshMounts {
+        instance: String,
+        uid: String,
+        config_hash: String,
+    },
+    /// Ask the agent to take over the configuration.
+    Reload {
+        instance: String,
+        config_hash: String,
+    },
+}
+
+/// Something that does not get better by itself, or not soon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Instance that has it.
+    pub instance: String,
+    /// What it is.
+    pub kind: TroubleKind,
+    /// In a sentence, with what can be done.
+    pub sentence: String,
+    /// Since when, if known.
+    pub since: Option<Timestamp>,
+}
+
+/// Kinds of [`Trouble`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TroubleKind {
+    /// The primary's volume is gone: nothing is made in its place.
+    PrimaryVolumeLost,
+    /// The primary's claim is being deleted and lives as long as its pod.
+    PrimaryVolumeLeaving,
+    /// No node takes the pod.
+    Unschedulable,
+    /// The kubelet cannot start the pod.
+    NotStarting,
+    /// A resize does not go on.
+    Resize,
+    /// The agent says that a person is needed.
+    Failed,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Who belongs to the set.
+    pub membership: Membership,
+    /// Steps to make now.
+    pub steps: Vec<Step>,
+    /// Steps that disturb, of which [`crate::rollout::choose`] takes at most one.
+    pub candidates: Vec<Candidate>,
+    /// What does not get better by itself.
+    pub troubles: Vec<Trouble>,
+}
+
+/// Plan the next steps.
+///
+/// Guarantees: a second call on a settled set returns no step and no candidate; the volume of a
+/// primary with data is never replaced; no pod is made for an instance that leaves; a claim is
+/// deleted only after its instance left, or when Kubernetes says that its volume is gone.
+pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
+    let membership = Membership::of(wanted.count, wanted.seat, instances);
+    let seat_serves = instances
+        .iter()
+        .any(|i| i.ordinal == wanted.seat && i.serves());
+    let mut plan = Plan::default();
+    let absent = Instance {
+        name: String::new(),
+        ordinal: 0,
+        pod: None,
+        claim: None,
+        agent: super::observed::Known::Unreachable("it has no pod".to_owned()),
+    };
+    for ordinal in &membership.members {
+        let seen = instances.iter().find(|i| i.ordinal == *ordinal).cloned();
+        let instance = seen.unwrap_or_else(|| Instance {
+            name: names::instance(&wanted.set, *ordinal),
+            ordinal: *ordinal,
+            ..absent.clone()
+        });
+        member(wanted, &instance, &mut plan);
+    }
+    let leaving: BTreeSet<u32> = membership.leaving.iter().copied().collect();
+    for ordinal in &membership.leaving {
+        for instance in instances.iter().filter(|i| i.ordinal == *ordinal) {
+            leaver(instance, seat_serves, &mut plan);
+        }
+    }
+    debug_assert!(!leaving.contains(&wanted.seat));
+    plan.membership = membership;
+    plan
+}
+
+fn member(wanted: &Wanted, instance: &Instance, plan: &mut Plan) {
+    let is_seat = instance.ordinal == wanted.seat;
+    let keeps_data = is_seat && wanted.initialised;
+    let usable_claim = claim(wanted, instance, keeps_data, plan);
+    match &instance.pod {
+        Some(pod) => running(wanted, instance, pod, is_seat, plan),
+        // The first instance alone until the set has data, then all of them.
+        None if usable_claim && (is_seat || wanted.initialised) => {
+            plan.steps.push(Step::CreatePod {
+                instance: instance.name.clone(),
+            });
+        }
+        None => {}
+    }
+}
+
+/// Steps for the claim of a member; whether a pod may be made on it.
+fn claim(wanted: &Wanted, instance: &Instance, keeps_data: bool, plan: &mut Plan) -> bool {
+    let name = &instance.name;
+    let Some(claim) = &instance.claim else {
+        if keeps_data {
+            plan.troubles.push(Trouble {
+                instance: name.clone(),
+                kind: TroubleKind::PrimaryVolumeLost,
+                sentence: format!(
+                    "The volume claim {} of the primary {name} is gone, and the set has data: it is not initialised again. Give the claim back with its volume, or delete this resource and restore a backup into a new one.",
+                    names::data_claim(name)
+                ),
+                since: None,
+            });
+            return false;
+        }
+        let wanted_now = instance.ordinal == wanted.seat || wanted.initialised;
+        if wanted_now {
+            plan.steps.push(Step::CreateClaim {
+                instance: name.clone(),
+            });
+        }
+        return wanted_now;
+    };
+    if claim.lost {
+        lost(instance, claim, keeps_data, plan);
+        return false;
+    }
+    if claim.deleting {
+        leaving_claim(instance, keeps_data, plan);
+        return false;
+    }
+    if claim.bound && claim.asked < wanted.storage {
+        plan.steps.push(Step::GrowClaim {
+            instance: name.clone(),
+            uid: claim.uid.clone(),
+            resource_version: claim.resource_version.clone(),
+            to: wanted.storage,
+        });
+    }
+    if let Some(resize) = &claim.resize {
+        plan.troubles.push(Trouble {
+            instance: name.clone(),
+            kind: TroubleKind::Resize,
+            sentence: format!("The volume of {name} does not grow: {resize}"),
+            since: None,
+        });
+    }
+    true
+}
+
+/// Kubernetes says that the volume behind the claim is gone.
+fn lost(instance: &Instance, claim: &ClaimSeen, keeps_data: bool, plan: &mut Plan) {
+    let name = &instance.name;
+    if keeps_data {
+        plan.troubles.push(Trouble {
+            instance: name.clone(),
+            kind: TroubleKind::PrimaryVolumeLost,
+            sentence: format!(
+                "The volume of the primary {name} is gone. It is not initialised again: give the volume back, or delete this resource and restore a backup into a new one."
+            ),
+            since: None,
+        });
+    } else if !claim.deleting {
+        plan.steps.push(Step::DeleteClaim {
+            instance: name.clone(),
+            uid: claim.uid.clone(),
+            resource_version: claim.resource_version.clone(),
+            why: format!("the volume of {name} is gone; it is cloned anew"),
+        });
+    }
+    if let Some(pod) = instance.pod.as_ref().filter(|p| !p.deleting && !keeps_data) {
+        plan.candidates.push(replace(
+            instance,
+            pod,
+            format!("the volume of {name} is gone"),
+        ));
+    }
+}
+
+/// The claim is being deleted: it goes when no pod uses it any more.
+fn leaving_claim(instance: &Instance, keeps_data: bool, plan: &mut Plan) {
+    let name = &instance.name;
+    let Some(pod) = instance.pod.as_ref().filter(|p| !p.deleting) else {
+        return;
+    };
+    if keeps_data {
+        plan.troubles.push(Trouble {
+            instance: name.clone(),
+            kind: TroubleKind::PrimaryVolumeLeaving,
+            sentence: format!(
+                "Somebody deleted the volume claim {} of the primary. It lives as long as its pod runs, so nothing restarts that pod: save the data now.",
+                names::data_claim(name)
+            ),
+            since: None,
+        });
+    } else {
+        plan.candidates.push(replace(
+            instance,
+            pod,
+            format!("the volume claim of {name} was deleted"),
+        ));
+    }
+}
+
+fn running(wanted: &Wanted, instance: &Instance, pod: &PodSeen, is_seat: bool, plan: &mut Plan) {
+    let name = &instance.name;
+    if let Some(waiting) = &pod.waiting {
+        let unschedulable = waiting.reason == "Unschedulable";
+        plan.troubles.push(Trouble {
+            instance: name.clone(),
+            kind: if unschedulable {
+                TroubleKind::Unschedulable
+            } else {
+                TroubleKind::NotStarting
+            },
+            sentence: if unschedulable {
+                format!("No node takes the pod of {name}: {}", waiting.message)
+            } else {
+                format!(
+                    "The pod of {name} does not start ({}): {}",
+                    waiting.reason, waiting.message
+                )
+            },
+            since: waiting.since,
+        });
+    }
+    if pod.deleting {
+        return;
+    }
+    if pod.phase == Phase::Ended {
+        plan.steps.push(Step::ClearPod {
+            instance: name.clone(),
+            uid: pod.uid.clone(),
+            resource_version: pod.resource_version.clone(),
+            why: format!("the pod of {name} has ended"),
+        });
+        return;
+    }
+    if pod.config_hash.as_ref() != Some(&wanted.config_hash) {
+        plan.steps.push(Step::RefreshMounts {
+            instance: name.clone(),
+            uid: pod.uid.clone(),
+            config_hash: wanted.config_hash.clone(),
+        });
+    }
+    let claim_leaves = instance.claim.as_ref().is_none_or(|c| c.deleting || c.lost);
+    let safe_to_replace = !(is_seat && wanted.initialised && claim_leaves);
+    let outdated = pod.revision.as_ref() != Some(&wanted.revision);
+    if outdated && safe_to_replace && !is_proposed(plan, name) {
+        plan.candidates.push(replace(
+            instance,
+            pod,
+            format!("{name} runs an older pod template"),
+        ));
+    }
+    // One that is going to be replaced still takes over configuration: the list of members in it
+    // is what others wait for.
+    if let Some(status) = instance.agent() {
+        engine(wanted, instance, pod, status, plan);
+    }
+}
+
+fn is_proposed(plan: &Plan, name: &str) -> bool {
+    plan.candidates.iter().any(|c| c.instance == name)
+}
+
+fn engine(
+    wanted: &Wanted,
+    instance: &Instance,
+    pod: &PodSeen,
+    status: &api::Status,
+    plan: &mut Plan,
+) {
+    let name = &instance.name;
+    match status.phase {
+        api::Phase::Running => {}
+        api::Phase::Failed => {
+            let why = status.last_error.as_ref().or(status.message.as_ref());
+            plan.troubles.push(Trouble {
+                instance: name.clone(),
+                kind: TroubleKind::Failed,
+                sentence: format!(
+                    "{name} cannot go on without a person: {}",
+                    why.map_or("its agent gives no reason", String::as_str)
+                ),
+                since: None,
+            });
+            return;
+        }
+        _ => return,
+    }
+    let told = pod.config_hash.as_ref() == Some(&wanted.config_hash);
+    if told && status.config_hash.as_ref() != Some(&wanted.config_hash) {
+        plan.steps.push(Step::Reload {
+            instance: name.clone(),
+            config_hash: wanted.config_hash.clone(),
+        });
+    } else if told && !status.pending_restart.is_empty() && !is_proposed(plan, name) {
+        plan.candidates.push(Candidate {
+            instance: name.clone(),
+            change: Change::Restart {
+                nonce: status.nonce.clone(),
+            },
+            why: format!(
+                "{} take effect only at a restart",
+                status.pending_restart.join(", ")
+            ),
+        });
+    }
+}
+
+fn replace(instance: &Instance, pod: &PodSeen, why: String) -> Candidate {
+    Candidate {
+        instance: instance.name.clone(),
+        change: Change::Replace {
+            uid: pod.uid.clone(),
+            resource_version: pod.resource_version.clone(),
+        },
+        why,
+    }
+}
+
+fn leaver(instance: &Instance, seat_serves: bool, plan: &mut Plan) {
+    let name = &instance.name;
+    match (&instance.pod, &instance.claim) {
+        (Some(pod), _) if !pod.deleting => plan.candidates.push(Candidate {
+            instance: name.clone(),
+            change: Change::Remove {
+                uid: pod.uid.clone(),
+                resource_version: pod.resource_version.clone(),
+            },
+            why: format!("{name} is one more than the instances asked for"),
+        }),
+        // A copy of the data is given up only while the original is seen to work.
+        (None, Some(claim)) if !claim.deleting && seat_serves => {
+            plan.steps.push(Step::DeleteClaim {
+                instance: name.clone(),
+                uid: claim.uid.clone(),
+                resource_version: claim.resource_version.clone(),
+                why: format!("{name} left the set"),
+            });
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,480 @@
+//! Planner and roll-out rules together, in a small world that does what they say, under faults.
+
+use std::collections::BTreeMap;
+
+use mainstay_crds::common::InstanceRole;
+use proptest::prelude::*;
+
+use super::observed::{ClaimSeen, Instance, Known, Phase, PodSeen};
+use super::plan::{Plan, Step, Wanted, plan};
+use crate::agent::api;
+use crate::names;
+use crate::rollout::{Candidate, Change, Choice, Setting, choose};
+
+const SET: &str = "db";
+
+/// What happens to the world between two passes.
+#[derive(Clone, Debug)]
+enum Event {
+    Nothing,
+    DeletePod(u32),
+    EvictPod(u32),
+    DeleteReplicaClaim(u32),
+    LoseReplicaVolume(u32),
+    Unreachable(u32),
+    Scale(u32),
+    Template,
+    LiveParameter,
+    RestartParameter,
+    LoweredLimit,
+    Grow,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => Just(Event::Nothing),
+        1 => (1..6_u32).prop_map(Event::DeletePod),
+        1 => (1..6_u32).prop_map(Event::EvictPod),
+        1 => (2..6_u32).prop_map(Event::DeleteReplicaClaim),
+        1 => (2..6_u32).prop_map(Event::LoseReplicaVolume),
+        2 => (1..6_u32).prop_map(Event::Unreachable),
+        1 => (1..6_u32).prop_map(Event::Scale),
+        1 => Just(Event::Template),
+        1 => Just(Event::LiveParameter),
+        1 => Just(Event::RestartParameter),
+        1 => Just(Event::LoweredLimit),
+        1 => Just(Event::Grow),
+    ]
+}
+
+struct World {
+    wanted: Wanted,
+    instances: BTreeMap<u32, Instance>,
+    /// What a configuration needs: nothing, a restart, or a restart of the primary first.
+    restart_of: BTreeMap<String, (bool, bool)>,
+    unreachable: BTreeMap<u32, u8>,
+    uids: u32,
+}
+
+impl World {
+    fn new(count: u32) -> Self {
+        Self {
+            wanted: Wanted {
+                set: SET.into(),
+                count,
+                seat: 1,
+                initialised: false,
+                revision: "r0".into(),
+                config_hash: "c0".into(),
+                storage: 10,
+            },
+            instances: BTreeMap::new(),
+            restart_of: BTreeMap::new(),
+            unreachable: BTreeMap::new(),
+            uids: 0,
+        }
+    }
+
+    fn uid(&mut self) -> String {
+        self.uids += 1;
+        format!("u{}", self.uids)
+    }
+
+    fn entry(&mut self, name: &str) -> &mut Instance {
+        let ordinal = names::ordinal(SET, name).unwrap();
+        self.instances.entry(ordinal).or_insert_with(|| Instance {
+            name: name.to_owned(),
+            ordinal,
+            pod: None,
+            claim: None,
+            agent: Known::Unreachable("no pod".into()),
+        })
+    }
+
+    fn happens(&mut self, event: &Event) {
+        let changes = self.restart_of.len() + 1;
+        match event {
+            Event::Nothing => {}
+            Event::DeletePod(o) => self.with_pod(*o, |pod| pod.deleting = true),
+            Event::EvictPod(o) => self.with_pod(*o, |pod| pod.phase = Phase::Ended),
+            Event::DeleteReplicaClaim(o) => self.with_claim(*o, |claim| claim.deleting = true),
+            Event::LoseReplicaVolume(o) => self.with_claim(*o, |claim| claim.lost = true),
+            Event::Unreachable(o) => {
+                self.unreachable.insert(*o, 3);
+            }
+            Event::Scale(n) => self.wanted.count = *n,
+            Event::Template => self.wanted.revision = format!("r{}", self.uids + 1),
+            Event::LiveParameter => self.configure(changes, (false, false)),
+            Event::RestartParameter => self.configure(changes, (true, false)),
+            Event::LoweredLimit => self.configure(changes, (true, true)),
+            Event::Grow => self.wanted.storage += 10,
+        }
+        if let Event::Scale(_) = event {
+            // The list of members is part of the configuration.
+            self.configure(changes, (false, false));
+        }
+    }
+
+    fn configure(&mut self, n: usize, kind: (bool, bool)) {
+        self.wanted.config_hash = format!("c{n}");
+        self.restart_of
+            .insert(self.wanted.config_hash.clone(), kind);
+    }
+
+    fn with_pod(&mut self, ordinal: u32, change: impl FnOnce(&mut PodSeen)) {
+        if let Some(pod) = self
+            .instances
+            .get_mut(&ordinal)
+            .and_then(|i| i.pod.as_mut())
+        {
+            change(pod);
+        }
+    }
+
+    fn with_claim(&mut self, ordinal: u32, change: impl FnOnce(&mut ClaimSeen)) {
+        if let Some(claim) = self
+            .instances
+            .get_mut(&ordinal)
+            .and_then(|i| i.claim.as_mut())
+        {
+            change(claim);
+        }
+    }
+
+    fn seen(&self) -> Vec<Instance> {
+        let mut seen: Vec<Instance> = self.instances.values().cloned().collect();
+        for instance in &mut seen {
+            if self.unreachable.contains_key(&instance.ordinal) {
+                instance.agent = Known::Unreachable("cut off".into());
+            }
+        }
+        seen
+    }
+
+    fn act(&mut self, step: &Step) {
+        match step {
+            Step::CreateClaim { instance } => {
+                let (uid, asked) = (self.uid(), self.wanted.storage);
+                let entry = self.entry(instance);
+                assert!(entry.claim.is_none(), "a claim is made once");
+                entry.claim = Some(ClaimSeen {
+                    uid,
+                    asked,
+                    bound: true,
+                    ..ClaimSeen::default()
+                });
+            }
+            Step::CreatePod { instance } => {
+                let uid = self.uid();
+                let (revision, hash) = (
+                    self.wanted.revision.clone(),
+                    self.wanted.config_hash.clone(),
+                );
+                let entry = self.entry(instance);
+                assert!(entry.pod.is_none(), "a pod is made once");
+                assert!(entry.claim.as_ref().is_some_and(|c| !c.deleting && !c.lost));
+                entry.pod = Some(PodSeen {
+                    uid,
+                    revision: Some(revision),
+                    config_hash: Some(hash),
+                    ..PodSeen::default()
+                });
+            }
+            Step::GrowClaim { instance, to, .. } => {
+                let claim = self.entry(instance).claim.as_mut().unwrap();
+                assert!(*to > claim.asked);
+                claim.asked = *to;
+            }
+            Step::DeleteClaim { instance, .. } => {
+                assert_ne!(instance, "db-1", "the primary's data is never deleted");
+                self.entry(instance).claim.as_mut().unwrap().deleting = true;
+            }
+            Step::ClearPod { instance, .. } => {
+                self.entry(instance).pod.as_mut().unwrap().deleting = true;
+            }
+            Step::RefreshMounts {
+                instance,
+                config_hash,
+                ..
+            } => {
+                self.entry(instance).pod.as_mut().unwrap().config_hash = Some(config_hash.clone());
+            }
+            Step::Reload {
+                instance,
+                config_hash,
+            } => {
+                let (restart, primary_first) = self
+                    .restart_of
+                    .get(config_hash)
+                    .copied()
+                    .unwrap_or_default();
+                let entry = self.entry(instance);
+                let Known::Known(status) = &mut entry.agent else {
+                    return;
+                };
+                status.config_hash = Some(config_hash.clone());
+                if restart {
+                    status.pending_restart = vec!["max_connections".into()];
+                    status.restart_primary_first = primary_first;
+                }
+            }
+        }
+    }
+
+    fn disturb(&mut self, candidate: &Candidate) {
+        match &candidate.change {
+            Change::Restart { .. } => {
+                if let Known::Known(status) = &mut self.entry(&candidate.instance).agent {
+                    status.ready = false;
+                    status.phase = api::Phase::Recovering;
+                }
+            }
+            Change::Replace { .. } | Change::Remove { .. } => {
+                self.entry(&candidate.instance)
+                    .pod
+                    .as_mut()
+                    .unwrap()
+                    .deleting = true;
+            }
+        }
+    }
+
+    /// Time passes: what was begun goes one stage on.
+    fn tick(&mut self) {
+        self.unreachable.retain(|_, left| {
+            *left -= 1;
+            *left > 0
+        });
+        let hash = self.wanted.config_hash.clone();
+        let primary_ready = self
+            .instances
+            .get(&1)
+            .is_some_and(|i| i.agent.known().is_some_and(|s| s.ready) && i.pod.is_some());
+        for instance in self.instances.values_mut() {
+            let is_seat = instance.ordinal == 1;
+            if instance.pod.as_ref().is_some_and(|p| p.deleting) {
+                instance.pod = None;
+                instance.agent = Known::Unreachable("no pod".into());
+            }
+            if instance.pod.is_none() && instance.claim.as_ref().is_some_and(|c| c.deleting) {
+                instance.claim = None;
+            }
+            let Some(pod) = instance.pod.as_mut() else {
+                continue;
+            };
+            match pod.phase {
+                Phase::Pending => {
+                    pod.phase = Phase::Running;
+                    instance.agent = Known::Known(api::Status {
+                        pod_uid: pod.uid.clone(),
+                        instance: instance.name.clone(),
+                        phase: api::Phase::Recovering,
+                        config_hash: Some(hash.clone()),
+                        ..api::Status::default()
+                    });
+                }
+                Phase::Running => {
+                    let Known::Known(status) = &mut instance.agent else {
+                        continue;
+                    };
+                    if status.phase == api::Phase::Recovering {
+                        status.phase = api::Phase::Running;
+                        status.pending_restart.clear();
+                        status.restart_primary_first = false;
+                        status.nonce.push('+');
+                    }
+                    status.role = if is_seat {
+                        InstanceRole::Primary
+                    } else {
+                        InstanceRole::Replica
+                    };
+                    status.ready = is_seat || primary_ready;
+                    pod.ready = status.ready;
+                    self.wanted.initialised |= is_seat;
+                }
+                _ => pod.ready = false,
+            }
+        }
+        let streaming: Vec<String> = self
+            .instances
+            .values()
+            .filter(|i| i.ordinal != 1 && i.agent().is_some_and(|s| s.ready))
+            .map(|i| i.name.clone())
+            .collect();
+        if let Some(Known::Known(status)) = self.instances.get_mut(&1).map(|i| &mut i.agent) {
+            status.streaming = streaming;
+        }
+    }
+}
+
+/// One pass over what is seen, checked against the promises.
+fn pass(world: &World) -> (Plan, Choice) {
+    let seen = world.seen();
+    let planned = plan(&world.wanted, &seen);
+    let members: Vec<String> = planned
+        .membership
+        .members
+        .iter()
+        .map(|o| names::instance(SET, *o))
+        .collect();
+    let confirmations = usize::from(members.len() >= 3);
+    let setting = Setting {
+        instances: &seen,
+        members: &members,
+        candidates: &planned.candidates,
+        seat: "db-1",
+        confirmations,
+        config_hash: &world.wanted.config_hash,
+        unseen: None,
+    };
+    let choice = choose(&setting);
+    if let Some(step) = &choice.step {
+        let me = &step.instance;
+        if setting.serves(me) {
+            for other in members.iter().filter(|m| *m != me) {
+                assert!(
+                    setting.serves(other),
+                    "{} while {other} is down",
+                    step.step()
+                );
+            }
+        } else {
+            assert!(setting.is_down(me), "{me} may be serving");
+        }
+        if me != "db-1" && setting.streaming().contains(me) {
+            let remain = setting
+                .streaming()
+                .iter()
+                .filter(|s| *s != me && members.contains(s));
+            assert!(
+                remain.count() >= confirmations,
+                "{} leaves no quorum",
+                step.step()
+            );
+        }
+        if me == "db-1" && setting.serves(me) && planned.candidates.len() > 1 {
+            let status = setting.instance(me).and_then(Instance::agent).unwrap();
+            assert!(
+                status.restart_primary_first,
+                "the primary before its replicas"
+            );
+        }
+    }
+    assert_eq!(
+        choice.refused.len() + usize::from(choice.step.is_some()),
+        planned.candidates.len(),
+        "what waits is told"
+    );
+    (planned, choice)
+}
+
+fn run(world: &mut World) -> bool {
+    let (planned, choice) = pass(world);
+    for step in &planned.steps {
+        world.act(step);
+    }
+    if let Some(candidate) = &choice.step {
+        world.disturb(candidate);
+    }
+    let idle = planned.steps.is_empty() && planned.candidates.is_empty();
+    world.tick();
+    idle
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_keeps_its_promises_and_settles(count in 1..6_u32, events in prop::collection::vec(event(), 0..40)) {
+        let mut world = World::new(count);
+        for event in &events {
+            world.happens(event);
+            run(&mut world);
+        }
+        let wanted = |world: &World| {
+            let live: Vec<_> = world.instances.values()
+                .filter(|i| i.claim.is_some() || i.pod.is_some()).collect();
+            live.len() == world.wanted.count as usize && live.iter().all(|i| i.serves())
+        };
+        while !world.unreachable.is_empty() {
+            run(&mut world);
+        }
+        let settled = (0..200).find(|_| run(&mut world) && wanted(&world));
+        prop_assert!(settled.is_some(), "never settles: {:#?}", pass(&world));
+        for _ in 0..3 {
+            let planned = pass(&world);
+            prop_assert!(run(&mut world), "a settled set is left alone: {planned:?}");
+        }
+        let live: Vec<&Instance> = world.instances.values().filter(|i| i.pod.is_some()).collect();
+        prop_assert_eq!(live.len(), world.wanted.count as usize);
+        for instance in live {
+            let claim = instance.claim.as_ref().unwrap();
+            prop_assert_eq!(claim.asked, world.wanted.storage);
+            prop_assert_eq!(instance.pod.as_ref().unwrap().revision.as_ref(), Some(&world.wanted.revision));
+            prop_assert_eq!(instance.agent().unwrap().config_hash.as_ref(), Some(&world.wanted.config_hash));
+        }
+    }
+}
+
+#[test]
+fn the_first_instance_comes_alone_and_then_all_others_at_once() {
+    let mut world = World::new(3);
+    let (first, _) = pass(&world);
+    assert_eq!(
+        first.steps,
+        [
+            Step::CreateClaim {
+                instance: "db-1".into()
+            },
+            Step::CreatePod {
+                instance: "db-1".into()
+            }
+        ]
+    );
+    world.wanted.initialised = true;
+    world.entry("db-1").claim = Some(ClaimSeen {
+        bound: true,
+        asked: 10,
+        ..ClaimSeen::default()
+    });
+    let (then, _) = pass(&world);
+    let pods = then
+        .steps
+        .iter()
+        .filter(|s| matches!(s, Step::CreatePod { .. }));
+    assert_eq!(pods.count(), 3);
+}
+
+#[test]
+fn the_volume_of_a_primary_with_data_is_never_replaced() {
+    let mut world = World::new(1);
+    world.wanted.initialised = true;
+    let (planned, _) = pass(&world);
+    assert_eq!(planned.steps, []);
+    assert_eq!(
+        planned.troubles[0].kind,
+        super::plan::TroubleKind::PrimaryVolumeLost
+    );
+}
+
+#[test]
+fn an_unreachable_instance_is_not_disturbed_and_a_full_volume_grows_all_the_same() {
+    let mut world = World::new(3);
+    for _ in 0..20 {
+        run(&mut world);
+    }
+    world.wanted.revision = "r9".into();
+    world.wanted.storage = 20;
+    for ordinal in 1..=3 {
+        world.unreachable.insert(ordinal, 9);
+    }
+    let (planned, choice) = pass(&world);
+    assert_eq!(planned.steps.len(), 3, "all three grow");
+    assert_eq!(choice.step, None);
+    assert!(
+        choice
+            .refused
+            .iter()
+            .all(|r| r.predicate == "unknown_is_not_down")
+    );
+}
