@@ -1,3 +1,5 @@
 //! Clusters, images, faults, workloads and scenarios: the project run against real Kubernetes.
 
 pub mod cluster;
+pub mod figures;
+pub mod scenarios;

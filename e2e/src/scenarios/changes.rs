@@ -16,7 +16,11 @@ use super::kit::{Look, READY, Sandbox, Side, condition, condition_message};
 pub async fn scale(s: &Sandbox<'_>) -> Result<()> {
     s.postgres("db", &json!({"instances": 1})).await?;
     s.settled("db", READY).await?;
-    s.admin_sql("db-1", "create table t as select generate_series(1, 1000) id").await?;
+    s.admin_sql(
+        "db-1",
+        "create table t as select generate_series(1, 1000) id",
+    )
+    .await?;
     s.change("db", &json!({"instances": 3})).await?;
     let pg = s.settled("db", READY).await?;
     ensure!(pg.status.and_then(|st| st.durability) == Some(Durability::Quorum));
@@ -27,18 +31,34 @@ pub async fn scale(s: &Sandbox<'_>) -> Result<()> {
     s.change("db", &json!({"instances": 2})).await?;
     let pg = s.settled("db", READY).await?;
     let status = pg.status.unwrap_or_default();
-    ensure!(status.durability == Some(Durability::Async), "two instances are {:?}", status.durability);
-    ensure!(status.primary.as_deref() == Some("db-1"), "the primary is {:?}", status.primary);
+    ensure!(
+        status.durability == Some(Durability::Async),
+        "two instances are {:?}",
+        status.durability
+    );
+    ensure!(
+        status.primary.as_deref() == Some("db-1"),
+        "the primary is {:?}",
+        status.primary
+    );
     let claims = s.api::<PersistentVolumeClaim>();
     s.until("the third claim to be gone", READY, || async {
         let left = claims.get_opt("db-3-data").await?;
-        Ok(left.map_or(Look::Done(()), |c| Look::seen(&c.metadata.deletion_timestamp)))
+        Ok(left.map_or(Look::Done(()), |c| {
+            Look::seen(&c.metadata.deletion_timestamp)
+        }))
     })
     .await?;
-    let slots = s.admin_sql("db-1", "select count(*) from pg_replication_slots").await?;
+    let slots = s
+        .admin_sql("db-1", "select count(*) from pg_replication_slots")
+        .await?;
     ensure!(slots == "1", "{slots} slots are left on the primary");
     // An acknowledged write must not wait for a replica that is gone.
-    s.admin_sql("db-1", "set statement_timeout = '5s'; insert into t values (1001)").await?;
+    s.admin_sql(
+        "db-1",
+        "set statement_timeout = '5s'; insert into t values (1001)",
+    )
+    .await?;
     Ok(())
 }
 
@@ -48,21 +68,33 @@ pub async fn parameters(s: &Sandbox<'_>) -> Result<()> {
     s.settled("db", READY).await?;
     let pods = s.pod_uids("db").await?;
     let started = started(s).await?;
-    s.change("db", &json!({"parameters": {"work_mem": "7MB"}})).await?;
+    s.change("db", &json!({"parameters": {"work_mem": "7MB"}}))
+        .await?;
     s.settled("db", READY).await?;
     for instance in ["db-1", "db-2", "db-3"] {
         let now = s.admin_sql(instance, "show work_mem").await?;
         ensure!(now == "7MB", "{instance} has work_mem {now}");
     }
-    ensure!(started == self::started(s).await?, "a live parameter restarted PostgreSQL");
-    s.change("db", &json!({"parameters": {"work_mem": "7MB", "max_connections": "123"}})).await?;
+    ensure!(
+        started == self::started(s).await?,
+        "a live parameter restarted PostgreSQL"
+    );
+    s.change(
+        "db",
+        &json!({"parameters": {"work_mem": "7MB", "max_connections": "123"}}),
+    )
+    .await?;
     s.settled("db", READY).await?;
     for instance in ["db-1", "db-2", "db-3"] {
         let now = s.admin_sql(instance, "show max_connections").await?;
         ensure!(now == "123", "{instance} has max_connections {now}");
     }
     // A decrease of what replicas must match goes the other way round.
-    s.change("db", &json!({"parameters": {"work_mem": "7MB", "max_connections": "60"}})).await?;
+    s.change(
+        "db",
+        &json!({"parameters": {"work_mem": "7MB", "max_connections": "60"}}),
+    )
+    .await?;
     s.settled("db", READY).await?;
     let now = s.admin_sql("db-3", "show max_connections").await?;
     ensure!(now == "60", "db-3 has max_connections {now}");
@@ -74,7 +106,10 @@ pub async fn parameters(s: &Sandbox<'_>) -> Result<()> {
 async fn started(s: &Sandbox<'_>) -> Result<Vec<String>> {
     let mut times = Vec::new();
     for instance in ["db-1", "db-2", "db-3"] {
-        times.push(s.admin_sql(instance, "select pg_postmaster_start_time()").await?);
+        times.push(
+            s.admin_sql(instance, "select pg_postmaster_start_time()")
+                .await?,
+        );
     }
     Ok(times)
 }
@@ -83,24 +118,46 @@ async fn started(s: &Sandbox<'_>) -> Result<Vec<String>> {
 pub async fn resources_and_image(s: &Sandbox<'_>) -> Result<()> {
     s.postgres("db", &json!({"instances": 3})).await?;
     s.settled("db", READY).await?;
-    s.admin_sql("db-1", "create table t as select generate_series(1, 100) id").await?;
+    s.admin_sql(
+        "db-1",
+        "create table t as select generate_series(1, 100) id",
+    )
+    .await?;
     let before = s.pod_uids("db").await?;
-    s.change("db", &json!({"resources": {"memory": "320Mi"}})).await?;
+    s.change("db", &json!({"resources": {"memory": "320Mi"}}))
+        .await?;
     s.settled("db", READY).await?;
     let resized = s.pod_uids("db").await?;
-    ensure!(before.iter().all(|pod| !resized.contains(pod)), "not every pod was replaced: {before:?} {resized:?}");
-    s.change("db", &json!({"image": s.ctx.images.postgres_next})).await?;
+    ensure!(
+        before.iter().all(|pod| !resized.contains(pod)),
+        "not every pod was replaced: {before:?} {resized:?}"
+    );
+    s.change("db", &json!({"image": s.ctx.images.postgres_next}))
+        .await?;
     s.settled("db", READY).await?;
     let pods = s.api::<Pod>();
     let mut created = Vec::new();
     for instance in ["db-1", "db-2", "db-3"] {
         let pod = pods.get(instance).await?;
-        let image = pod.spec.as_ref().and_then(|p| p.containers.first()).and_then(|c| c.image.clone());
-        ensure!(image.as_ref() == Some(&s.ctx.images.postgres_next), "{instance} runs {image:?}");
-        created.push((pod.creation_timestamp().context("a pod without a time")?.0, instance));
+        let image = pod
+            .spec
+            .as_ref()
+            .and_then(|p| p.containers.first())
+            .and_then(|c| c.image.clone());
+        ensure!(
+            image.as_ref() == Some(&s.ctx.images.postgres_next),
+            "{instance} runs {image:?}"
+        );
+        created.push((
+            pod.creation_timestamp().context("a pod without a time")?.0,
+            instance,
+        ));
     }
     created.sort();
-    ensure!(created.last().map(|c| c.1) == Some("db-1"), "the primary was not last: {created:?}");
+    ensure!(
+        created.last().map(|c| c.1) == Some("db-1"),
+        "the primary was not last: {created:?}"
+    );
     let n = s.admin_sql("db-1", "select count(*) from t").await?;
     ensure!(n == "100", "{n} rows are left");
     Ok(())
@@ -111,12 +168,26 @@ pub async fn volume_grows(s: &Sandbox<'_>) -> Result<()> {
     s.postgres("db", &json!({"instances": 2})).await?;
     s.settled("db", READY).await?;
     let pods = s.pod_uids("db").await?;
-    s.change("db", &json!({"storage": {"size": "1536Mi"}})).await?;
+    s.change("db", &json!({"storage": {"size": "1536Mi"}}))
+        .await?;
     s.settled("db", READY).await?;
     for instance in ["db-1", "db-2"] {
-        let kib = s.exec(instance, "postgres", &["sh", "-c", "df -k --output=size /var/lib/postgresql/data | tail -1"]).await?;
+        let kib = s
+            .exec(
+                instance,
+                "postgres",
+                &[
+                    "sh",
+                    "-c",
+                    "df -k --output=size /var/lib/postgresql/data | tail -1",
+                ],
+            )
+            .await?;
         let kib: u64 = kib.trim().parse()?;
-        ensure!(kib > 1_300_000, "the file system of {instance} has {kib} KiB");
+        ensure!(
+            kib > 1_300_000,
+            "the file system of {instance} has {kib} KiB"
+        );
     }
     ensure!(pods == s.pod_uids("db").await?, "growth replaced pods");
     Ok(())
@@ -129,22 +200,35 @@ pub async fn credentials_and_certificates(s: &Sandbox<'_>) -> Result<()> {
     let client = s.client("app", "db", true).await?;
     client.sql(Side::Primary, "select 1").await?;
     let pods = s.pod_uids("db").await?;
-    let started = s.admin_sql("db-1", "select pg_postmaster_start_time()").await?;
+    let started = s
+        .admin_sql("db-1", "select pg_postmaster_start_time()")
+        .await?;
 
-    let serial = |pg: &Postgres| pg.status.as_ref().and_then(|st| st.certificates.first()).map(|c| c.served_serial.clone());
+    let serial = |pg: &Postgres| {
+        pg.status
+            .as_ref()
+            .and_then(|st| st.certificates.first())
+            .map(|c| c.served_serial.clone())
+    };
     let old = serial(&pg).context("no certificate in status")?;
     let secrets = s.api::<Secret>();
     secrets.delete("db-1-tls", &DeleteParams::default()).await?;
     let api = s.api::<Postgres>();
     s.until("another certificate to be served", READY, || async {
         let now = serial(&api.get("db").await?);
-        Ok(if now.as_ref().is_some_and(|n| *n != old) { Look::Done(()) } else { Look::seen(&now) })
+        Ok(if now.as_ref().is_some_and(|n| *n != old) {
+            Look::Done(())
+        } else {
+            Look::seen(&now)
+        })
     })
     .await?;
     client.sql(Side::Primary, "select 1").await?;
 
     let changed = json!({"stringData": {"password": "another-password-of-the-user-1"}});
-    secrets.patch("db-app", &PatchParams::default(), &Patch::Merge(changed)).await?;
+    secrets
+        .patch("db-app", &PatchParams::default(), &Patch::Merge(changed))
+        .await?;
     s.until("the new password to be valid", READY, || async {
         let tried = s
             .exec("app", "psql", &["sh", "-c", "cd /binding; PGPASSWORD=another-password-of-the-user-1 psql -XAtq \"host=$(cat host) dbname=app user=app sslmode=verify-full sslrootcert=/binding/ca.crt\" -c 'select 1'"])
@@ -153,7 +237,12 @@ pub async fn credentials_and_certificates(s: &Sandbox<'_>) -> Result<()> {
     })
     .await?;
     ensure!(pods == s.pod_uids("db").await?, "pods were replaced");
-    ensure!(started == s.admin_sql("db-1", "select pg_postmaster_start_time()").await?, "PostgreSQL was restarted");
+    ensure!(
+        started
+            == s.admin_sql("db-1", "select pg_postmaster_start_time()")
+                .await?,
+        "PostgreSQL was restarted"
+    );
     Ok(())
 }
 
@@ -166,16 +255,26 @@ pub async fn paused(s: &Sandbox<'_>) -> Result<()> {
         let api = api.clone();
         async move {
             let patch = json!({"metadata": {"annotations": {"mainstay.dev/reconcile": value}}});
-            api.patch("db", &PatchParams::default(), &Patch::Merge(patch)).await
+            api.patch("db", &PatchParams::default(), &Patch::Merge(patch))
+                .await
         }
     };
     annotate(json!("paused")).await?;
     s.change("db", &json!({"instances": 2})).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    ensure!(s.pod_uids("db").await?.len() == 1, "a paused resource was changed");
+    ensure!(
+        s.pod_uids("db").await?.len() == 1,
+        "a paused resource was changed"
+    );
     annotate(json!(null)).await?;
     let pg = s.settled("db", READY).await?;
-    let replicas = pg.status.unwrap_or_default().instances.iter().filter(|i| i.role == InstanceRole::Replica).count();
+    let replicas = pg
+        .status
+        .unwrap_or_default()
+        .instances
+        .iter()
+        .filter(|i| i.role == InstanceRole::Replica)
+        .count();
     ensure!(replicas == 1, "{replicas} replicas after the pause");
     Ok(())
 }
@@ -183,19 +282,29 @@ pub async fn paused(s: &Sandbox<'_>) -> Result<()> {
 /// A missing class, and more instances than nodes, are said in words and mended by the user.
 pub async fn impossible_wishes_stall(s: &Sandbox<'_>) -> Result<()> {
     let api = s.api::<Postgres>();
-    s.postgres("classless", &json!({"storage": {"class": "no-such-class"}})).await?;
+    s.postgres("classless", &json!({"storage": {"class": "no-such-class"}}))
+        .await?;
     s.postgres("crowded", &json!({"instances": 5})).await?;
     for (name, word) in [("classless", "no-such-class"), ("crowded", "node")] {
         s.until(&format!("{name} to be Stalled"), READY, || async {
             let pg = api.get(name).await?;
-            let message = condition_message(&pg, "Stalled").unwrap_or_default().to_owned();
+            let message = condition_message(&pg, "Stalled")
+                .unwrap_or_default()
+                .to_owned();
             let stalled = condition(&pg, "Stalled") == Some("True") && message.contains(word);
-            Ok(if stalled { Look::Done(()) } else { Look::seen(&pg.status.map(|st| st.conditions)) })
+            Ok(if stalled {
+                Look::Done(())
+            } else {
+                Look::seen(&pg.status.map(|st| st.conditions))
+            })
         })
         .await?;
     }
     s.change("crowded", &json!({"instances": 3})).await?;
     let pg = s.settled("crowded", READY).await?;
-    ensure!(condition(&pg, "Stalled") != Some("True"), "it is still Stalled");
+    ensure!(
+        condition(&pg, "Stalled") != Some("True"),
+        "it is still Stalled"
+    );
     Ok(())
 }

@@ -16,26 +16,35 @@ async fn signal(s: &Sandbox<'_>, instance: &str, signal: &str, pattern: &str) ->
     // The image has no pkill: look through /proc. PID 1 is never matched.
     let script = "for d in /proc/[0-9]*; do p=${d#/proc/}; [ $p = 1 ] || [ $p = $$ ] && continue; \
                   if tr '\\0' ' ' < $d/cmdline 2>/dev/null | grep -q -- \"$1\"; then kill -\"$0\" $p && exit 0; fi; done; exit 3";
-    s.exec(instance, "postgres", &["sh", "-c", script, signal, pattern]).await?;
+    s.exec(instance, "postgres", &["sh", "-c", script, signal, pattern])
+        .await?;
     Ok(())
 }
 
 /// Rows of a table that each scenario fills before it breaks something.
 async fn filled(s: &Sandbox<'_>) -> Result<()> {
-    s.admin_sql("db-1", "create table t as select generate_series(1, 500) id").await?;
+    s.admin_sql(
+        "db-1",
+        "create table t as select generate_series(1, 500) id",
+    )
+    .await?;
     Ok(())
 }
 
 /// The rows are all there, on every instance.
 async fn complete(s: &Sandbox<'_>, instances: &[&str]) -> Result<()> {
     for instance in instances {
-        s.until(&format!("500 rows on {instance}"), Duration::from_secs(30), || async {
-            let n = s.admin_sql(instance, "select count(*) from t").await;
-            Ok(match n {
-                Ok(n) if n == "500" => Look::Done(()),
-                other => Look::seen(&other),
-            })
-        })
+        s.until(
+            &format!("500 rows on {instance}"),
+            Duration::from_secs(30),
+            || async {
+                let n = s.admin_sql(instance, "select count(*) from t").await;
+                Ok(match n {
+                    Ok(n) if n == "500" => Look::Done(()),
+                    other => Look::seen(&other),
+                })
+            },
+        )
         .await?;
     }
     Ok(())
@@ -48,11 +57,22 @@ pub async fn pod_deleted(s: &Sandbox<'_>) -> Result<()> {
     filled(s).await?;
     let claims = s.api::<PersistentVolumeClaim>();
     for instance in ["db-3", "db-1"] {
-        let volume = claims.get(&format!("{instance}-data")).await?.spec.and_then(|c| c.volume_name);
+        let volume = claims
+            .get(&format!("{instance}-data"))
+            .await?
+            .spec
+            .and_then(|c| c.volume_name);
         s.delete::<Pod>(instance, READY).await?;
         s.settled("db", READY).await?;
-        let now = claims.get(&format!("{instance}-data")).await?.spec.and_then(|c| c.volume_name);
-        ensure!(volume == now, "{instance} has volume {now:?} after {volume:?}");
+        let now = claims
+            .get(&format!("{instance}-data"))
+            .await?
+            .spec
+            .and_then(|c| c.volume_name);
+        ensure!(
+            volume == now,
+            "{instance} has volume {now:?} after {volume:?}"
+        );
         complete(s, &["db-1", "db-2", "db-3"]).await?;
     }
     Ok(())
@@ -65,10 +85,14 @@ pub async fn engine_killed(s: &Sandbox<'_>) -> Result<()> {
     filled(s).await?;
     let pods = s.pod_uids("db").await?;
     for instance in ["db-1", "db-2"] {
-        let before = s.admin_sql(instance, "select pg_postmaster_start_time()").await?;
+        let before = s
+            .admin_sql(instance, "select pg_postmaster_start_time()")
+            .await?;
         signal(s, instance, "KILL", "bin/postgres ").await?;
         s.until(&format!("{instance} to run again"), READY, || async {
-            let now = s.admin_sql(instance, "select pg_postmaster_start_time()").await;
+            let now = s
+                .admin_sql(instance, "select pg_postmaster_start_time()")
+                .await;
             Ok(match now {
                 Ok(now) if now != before => Look::Done(()),
                 other => Look::seen(&other),
@@ -80,14 +104,22 @@ pub async fn engine_killed(s: &Sandbox<'_>) -> Result<()> {
     complete(s, &["db-1", "db-2"]).await?;
     ensure!(pods == s.pod_uids("db").await?, "pods were replaced");
     let restarts = restarts(s, "db-1").await?;
-    ensure!(restarts == 0, "the container was restarted {restarts} times");
+    ensure!(
+        restarts == 0,
+        "the container was restarted {restarts} times"
+    );
     Ok(())
 }
 
 /// Restarts of the engine's container.
 async fn restarts(s: &Sandbox<'_>, pod: &str) -> Result<i32> {
     let status = s.api::<Pod>().get(pod).await?.status.unwrap_or_default();
-    Ok(status.container_statuses.into_iter().flatten().map(|c| c.restart_count).sum())
+    Ok(status
+        .container_statuses
+        .into_iter()
+        .flatten()
+        .map(|c| c.restart_count)
+        .sum())
 }
 
 /// SIGKILL leaves the engine running; SIGSTOP is answered by the watchdog.
@@ -95,19 +127,34 @@ pub async fn agent_killed(s: &Sandbox<'_>) -> Result<()> {
     s.postgres("db", &json!({})).await?;
     s.settled("db", READY).await?;
     filled(s).await?;
-    let started = s.admin_sql("db-1", "select pg_postmaster_start_time()").await?;
+    let started = s
+        .admin_sql("db-1", "select pg_postmaster_start_time()")
+        .await?;
     signal(s, "db-1", "KILL", "mainstay-postgres agent").await?;
     // Whether the engine lived is seen at once; whether the agent is back, by readiness after a change.
-    let now = s.admin_sql("db-1", "select pg_postmaster_start_time()").await?;
+    let now = s
+        .admin_sql("db-1", "select pg_postmaster_start_time()")
+        .await?;
     ensure!(started == now, "the engine did not outlive the agent");
-    s.change("db", &json!({"parameters": {"work_mem": "9MB"}})).await?;
+    s.change("db", &json!({"parameters": {"work_mem": "9MB"}}))
+        .await?;
     s.settled("db", READY).await?;
-    ensure!(s.admin_sql("db-1", "show work_mem").await? == "9MB", "the new agent does not work");
-    ensure!(started == s.admin_sql("db-1", "select pg_postmaster_start_time()").await?, "the new agent restarted the engine");
+    ensure!(
+        s.admin_sql("db-1", "show work_mem").await? == "9MB",
+        "the new agent does not work"
+    );
+    ensure!(
+        started
+            == s.admin_sql("db-1", "select pg_postmaster_start_time()")
+                .await?,
+        "the new agent restarted the engine"
+    );
 
     signal(s, "db-1", "STOP", "mainstay-postgres agent").await?;
     s.until("the watchdog to restart the engine", READY, || async {
-        let now = s.admin_sql("db-1", "select pg_postmaster_start_time()").await;
+        let now = s
+            .admin_sql("db-1", "select pg_postmaster_start_time()")
+            .await;
         Ok(match now {
             Ok(now) if now != started => Look::Done(()),
             other => Look::seen(&other),
@@ -116,7 +163,10 @@ pub async fn agent_killed(s: &Sandbox<'_>) -> Result<()> {
     .await?;
     s.settled("db", READY).await?;
     complete(s, &["db-1"]).await?;
-    ensure!(restarts(s, "db-1").await? == 0, "the container was restarted");
+    ensure!(
+        restarts(s, "db-1").await? == 0,
+        "the container was restarted"
+    );
     Ok(())
 }
 
@@ -128,10 +178,16 @@ pub async fn replica_volume_lost(s: &Sandbox<'_>) -> Result<()> {
     let claims = s.api::<PersistentVolumeClaim>();
     let lost = claims.get("db-2-data").await?.uid();
     claims.delete("db-2-data", &DeleteParams::default()).await?;
-    s.api::<Pod>().delete("db-2", &DeleteParams::default()).await?;
+    s.api::<Pod>()
+        .delete("db-2", &DeleteParams::default())
+        .await?;
     s.until("a new claim", READY, || async {
         let now = claims.get_opt("db-2-data").await?.and_then(|c| c.uid());
-        Ok(if now.is_some() && now != lost { Look::Done(()) } else { Look::seen(&now) })
+        Ok(if now.is_some() && now != lost {
+            Look::Done(())
+        } else {
+            Look::seen(&now)
+        })
     })
     .await?;
     s.settled("db", READY).await?;
@@ -143,15 +199,23 @@ pub async fn primary_volume_lost(s: &Sandbox<'_>) -> Result<()> {
     s.postgres("db", &json!({"instances": 2})).await?;
     s.settled("db", READY).await?;
     filled(s).await?;
-    s.api::<PersistentVolumeClaim>().delete("db-1-data", &DeleteParams::default()).await?;
-    s.api::<Pod>().delete("db-1", &DeleteParams::default()).await?;
+    s.api::<PersistentVolumeClaim>()
+        .delete("db-1-data", &DeleteParams::default())
+        .await?;
+    s.api::<Pod>()
+        .delete("db-1", &DeleteParams::default())
+        .await?;
     let api = s.api::<Postgres>();
     s.until("Stalled", READY, || async {
         let pg = api.get("db").await?;
         let stalled = condition(&pg, "Stalled") == Some("True")
             && condition(&pg, "Ready") != Some("True")
             && condition_message(&pg, "Stalled").is_some_and(|m| m.contains("volume"));
-        Ok(if stalled { Look::Done(()) } else { Look::seen(&pg.status.map(|st| st.conditions)) })
+        Ok(if stalled {
+            Look::Done(())
+        } else {
+            Look::seen(&pg.status.map(|st| st.conditions))
+        })
     })
     .await?;
     // The replica still has everything.

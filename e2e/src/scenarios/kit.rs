@@ -18,7 +18,7 @@ use super::Context;
 
 /// How long a set of up to three instances may take to become ready, with every allowance for a
 /// slow machine. Figures are measured by the benchmarks, not asserted here.
-pub const READY: Duration = Duration::from_secs(180);
+pub const READY: Duration = Duration::from_mins(3);
 
 /// How often a condition is looked at. Scenarios poll; the product does not.
 const LOOK: Duration = Duration::from_millis(250);
@@ -54,7 +54,9 @@ impl<'a> Sandbox<'a> {
                 },
             },
         }))?;
-        namespaces.create(&PostParams::default(), &namespace).await?;
+        namespaces
+            .create(&PostParams::default(), &namespace)
+            .await?;
         Ok(sandbox)
     }
 
@@ -87,7 +89,11 @@ impl<'a> Sandbox<'a> {
             "spec": full,
         });
         self.api::<Postgres>()
-            .patch(name, &PatchParams::apply("e2e").force(), &Patch::Apply(&object))
+            .patch(
+                name,
+                &PatchParams::apply("e2e").force(),
+                &Patch::Apply(&object),
+            )
             .await
             .with_context(|| format!("apply Postgres {name}"))
     }
@@ -98,7 +104,11 @@ impl<'a> Sandbox<'a> {
     /// When the API server refuses it.
     pub async fn change(&self, name: &str, spec: &Value) -> Result<Postgres> {
         self.api::<Postgres>()
-            .patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec})))
+            .patch(
+                name,
+                &PatchParams::default(),
+                &Patch::Merge(json!({"spec": spec})),
+            )
             .await
             .with_context(|| format!("change Postgres {name}"))
     }
@@ -110,28 +120,40 @@ impl<'a> Sandbox<'a> {
     /// After `within`, with the status as last seen.
     pub async fn settled(&self, name: &str, within: Duration) -> Result<Postgres> {
         let api = self.api::<Postgres>();
-        self.until(&format!("{name} to be ready and settled"), within, || async {
-            let pg = api.get(name).await?;
-            let status = pg.status.clone().unwrap_or_default();
-            let wanted = pg.spec.instances();
-            let ready = status.instances.iter().filter(|i| i.ready).count();
-            let done = status.observed_generation == pg.metadata.generation
-                && condition(&pg, "Ready") == Some("True")
-                && condition(&pg, "Reconciling") != Some("True")
-                && i32::try_from(ready)? == wanted
-                && status.instances.len() == ready
-                && status.pending_changes.is_empty();
-            if done {
-                return Ok(Look::Done(pg));
-            }
-            Ok(Look::NotYet(format!(
-                "ready {:?}, waiting {:?}, conditions {:?}, instances {:?}",
-                status.ready,
-                status.waiting,
-                status.conditions.iter().map(|c| (&c.type_, &c.status, &c.message)).collect::<Vec<_>>(),
-                status.instances.iter().map(|i| (&i.name, i.role, i.ready, &i.state)).collect::<Vec<_>>(),
-            )))
-        })
+        self.until(
+            &format!("{name} to be ready and settled"),
+            within,
+            || async {
+                let pg = api.get(name).await?;
+                let status = pg.status.clone().unwrap_or_default();
+                let wanted = pg.spec.instances();
+                let ready = status.instances.iter().filter(|i| i.ready).count();
+                let done = status.observed_generation == pg.metadata.generation
+                    && condition(&pg, "Ready") == Some("True")
+                    && condition(&pg, "Reconciling") != Some("True")
+                    && i32::try_from(ready)? == wanted
+                    && status.instances.len() == ready
+                    && status.pending_changes.is_empty();
+                if done {
+                    return Ok(Look::Done(pg));
+                }
+                Ok(Look::NotYet(format!(
+                    "ready {:?}, waiting {:?}, conditions {:?}, instances {:?}",
+                    status.ready,
+                    status.waiting,
+                    status
+                        .conditions
+                        .iter()
+                        .map(|c| (&c.type_, &c.status, &c.message))
+                        .collect::<Vec<_>>(),
+                    status
+                        .instances
+                        .iter()
+                        .map(|i| (&i.name, i.role, i.ready, &i.state))
+                        .collect::<Vec<_>>(),
+                )))
+            },
+        )
         .await
     }
 
@@ -153,7 +175,10 @@ impl<'a> Sandbox<'a> {
                 Err(e) => return Err(e.context(format!("while waiting for {what}"))),
             };
             if begun.elapsed() > within {
-                bail!("waited {} s for {what}; last seen: {last}", within.as_secs());
+                bail!(
+                    "waited {} s for {what}; last seen: {last}",
+                    within.as_secs()
+                );
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -196,10 +221,17 @@ impl<'a> Sandbox<'a> {
         pods.create(&PostParams::default(), &pod).await?;
         self.until(&format!("client pod {name} to run"), READY, || async {
             let phase = pods.get(name).await?.status.and_then(|s| s.phase);
-            Ok(if phase.as_deref() == Some("Running") { Look::Done(()) } else { Look::seen(&phase) })
+            Ok(if phase.as_deref() == Some("Running") {
+                Look::Done(())
+            } else {
+                Look::seen(&phase)
+            })
         })
         .await?;
-        Ok(Client { sandbox: self, pod: name.to_owned() })
+        Ok(Client {
+            sandbox: self,
+            pod: name.to_owned(),
+        })
     }
 
     /// Run a program in a container and return what it printed.
@@ -216,7 +248,9 @@ impl<'a> Sandbox<'a> {
             .output()
             .await?;
         if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
+            return Ok(String::from_utf8_lossy(&output.stdout)
+                .trim_end()
+                .to_owned());
         }
         Err(anyhow!(
             "{command:?} in {pod}: {}",
@@ -229,7 +263,19 @@ impl<'a> Sandbox<'a> {
     /// # Errors
     /// When PostgreSQL refuses.
     pub async fn admin_sql(&self, instance: &str, sql: &str) -> Result<String> {
-        let psql = ["psql", "-XAtq", "-h", "/var/run/postgresql", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-c", sql, "postgres"];
+        let psql = [
+            "psql",
+            "-XAtq",
+            "-h",
+            "/var/run/postgresql",
+            "-U",
+            "postgres",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            sql,
+            "postgres",
+        ];
         self.exec(instance, "postgres", &psql).await
     }
 
@@ -238,8 +284,12 @@ impl<'a> Sandbox<'a> {
     /// # Errors
     /// When they cannot be listed.
     pub async fn pod_uids(&self, set: &str) -> Result<Vec<(String, String)>> {
-        let selector = format!("app.kubernetes.io/instance={set},app.kubernetes.io/managed-by=mainstay");
-        let pods = self.api::<Pod>().list(&ListParams::default().labels(&selector)).await?;
+        let selector =
+            format!("app.kubernetes.io/instance={set},app.kubernetes.io/managed-by=mainstay");
+        let pods = self
+            .api::<Pod>()
+            .list(&ListParams::default().labels(&selector))
+            .await?;
         let mut uids: Vec<_> = pods
             .into_iter()
             .map(|p| (p.name_any(), p.uid().unwrap_or_default()))
@@ -276,13 +326,19 @@ impl<'a> Sandbox<'a> {
     /// When it does not go.
     pub async fn remove(&self) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.ctx.client.clone());
-        namespaces.delete(&self.namespace, &DeleteParams::default()).await?;
-        self.until(&format!("namespace {} to be gone", self.namespace), READY, || async {
-            Ok(match namespaces.get_opt(&self.namespace).await? {
-                None => Look::Done(()),
-                Some(ns) => Look::seen(&ns.status.and_then(|s| s.conditions)),
-            })
-        })
+        namespaces
+            .delete(&self.namespace, &DeleteParams::default())
+            .await?;
+        self.until(
+            &format!("namespace {} to be gone", self.namespace),
+            READY,
+            || async {
+                Ok(match namespaces.get_opt(&self.namespace).await? {
+                    None => Look::Done(()),
+                    Some(ns) => Look::seen(&ns.status.and_then(|s| s.conditions)),
+                })
+            },
+        )
         .await
     }
 
@@ -301,29 +357,47 @@ impl<'a> Sandbox<'a> {
 
     /// What a person would look at after a failure: resources, pods, claims, events, logs.
     pub async fn diagnose(&self) -> String {
-        let mut text = String::new();
+        let mut seen = Vec::new();
         let all = ListParams::default();
-        for pg in self.api::<Postgres>().list(&all).await.into_iter().flatten() {
+        for pg in self
+            .api::<Postgres>()
+            .list(&all)
+            .await
+            .into_iter()
+            .flatten()
+        {
             let status = serde_json::to_string_pretty(&pg.status).unwrap_or_default();
-            text += &format!("Postgres {}: {status}\n", pg.name_any());
+            seen.push(format!("Postgres {}: {status}", pg.name_any()));
         }
-        for claim in self.api::<PersistentVolumeClaim>().list(&all).await.into_iter().flatten() {
+        for claim in self
+            .api::<PersistentVolumeClaim>()
+            .list(&all)
+            .await
+            .into_iter()
+            .flatten()
+        {
             let phase = claim.status.as_ref().and_then(|s| s.phase.clone());
-            text += &format!("claim {}: {phase:?}\n", claim.name_any());
+            seen.push(format!("claim {}: {phase:?}", claim.name_any()));
         }
         for event in self.api::<Event>().list(&all).await.into_iter().flatten() {
             let on = event.involved_object.name.unwrap_or_default();
-            text += &format!("event {on}: {:?} {:?}\n", event.reason, event.message);
+            seen.push(format!(
+                "event {on}: {:?} {:?}",
+                event.reason, event.message
+            ));
         }
         let pods = self.api::<Pod>();
         for pod in pods.list(&all).await.into_iter().flatten() {
             let name = pod.name_any();
             let status = serde_json::to_string(&pod.status).unwrap_or_default();
-            text += &format!("pod {name}: {status}\n");
-            let tail = LogParams { tail_lines: Some(40), ..LogParams::default() };
-            text += &pods.logs(&name, &tail).await.unwrap_or_default();
+            seen.push(format!("pod {name}: {status}"));
+            let tail = LogParams {
+                tail_lines: Some(40),
+                ..LogParams::default()
+            };
+            seen.extend(pods.logs(&name, &tail).await);
         }
-        text
+        seen.join("\n")
     }
 }
 
@@ -372,7 +446,9 @@ impl Client<'_> {
             "cd /binding; host=$(cat host); {swap}PGPASSWORD=$(cat password) PGCONNECT_TIMEOUT=5 exec psql -XAtq -v ON_ERROR_STOP=1 \
              \"host=$host port=$(cat port) dbname=$(cat database) user=$(cat username) sslmode=verify-full sslrootcert=/binding/ca.crt\" -c \"$0\""
         );
-        self.sandbox.exec(&self.pod, "psql", &["sh", "-c", &script, sql]).await
+        self.sandbox
+            .exec(&self.pod, "psql", &["sh", "-c", &script, sql])
+            .await
     }
 
     /// One attempt to connect with other connection words appended; for what must be refused.
@@ -384,20 +460,28 @@ impl Client<'_> {
             "cd /binding; PGPASSWORD=$(cat password) PGCONNECT_TIMEOUT=5 exec psql -XAtq \
              \"host=$(cat host) port=$(cat port) dbname=$(cat database) user=$(cat username) {words}\" -c 'select 1'"
         );
-        self.sandbox.exec(&self.pod, "psql", &["sh", "-c", &script]).await
+        self.sandbox
+            .exec(&self.pod, "psql", &["sh", "-c", &script])
+            .await
     }
 }
 
 /// Status of a condition of a `Postgres`.
 pub fn condition<'a>(pg: &'a Postgres, kind: &str) -> Option<&'a str> {
     let conditions = &pg.status.as_ref()?.conditions;
-    conditions.iter().find(|c| c.type_ == kind).map(|c| c.status.as_str())
+    conditions
+        .iter()
+        .find(|c| c.type_ == kind)
+        .map(|c| c.status.as_str())
 }
 
 /// The message of a condition of a `Postgres`.
 pub fn condition_message<'a>(pg: &'a Postgres, kind: &str) -> Option<&'a str> {
     let conditions = &pg.status.as_ref()?.conditions;
-    conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.as_str())
+    conditions
+        .iter()
+        .find(|c| c.type_ == kind)
+        .map(|c| c.message.as_str())
 }
 
 /// Merge `over` into `base`: objects by key, everything else replaced.

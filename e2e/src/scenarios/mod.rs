@@ -70,27 +70,81 @@ macro_rules! scenario {
 
 /// Every scenario for one set of installed operators, in the order in which they run.
 pub const ALL: &[Scenario] = &[
-    scenario!(service::application_connects, "a developer's resource becomes a database in three zones that an application uses over verified TLS"),
-    scenario!(service::connections_are_refused, "plain text, a wrong authority and clients that are not allowed are refused"),
-    scenario!(service::a_settled_set_is_quiet, "a settled set causes no writes but lease renewals"),
-    scenario!(service::two_in_one_namespace, "two databases in one namespace do not meet"),
+    scenario!(
+        service::application_connects,
+        "a developer's resource becomes a database in three zones that an application uses over verified TLS"
+    ),
+    scenario!(
+        service::connections_are_refused,
+        "plain text, a wrong authority and clients that are not allowed are refused"
+    ),
+    scenario!(
+        service::a_settled_set_is_quiet,
+        "a settled set causes no writes but lease renewals"
+    ),
+    scenario!(
+        service::two_in_one_namespace,
+        "two databases in one namespace do not meet"
+    ),
     scenario!(changes::scale, "1 to 3 to 2 instances"),
-    scenario!(changes::parameters, "a live parameter is reloaded, another restarts one instance at a time"),
-    scenario!(changes::resources_and_image, "memory and image change by replacing replicas first"),
+    scenario!(
+        changes::parameters,
+        "a live parameter is reloaded, another restarts one instance at a time"
+    ),
+    scenario!(
+        changes::resources_and_image,
+        "memory and image change by replacing replicas first"
+    ),
     scenario!(changes::volume_grows, "a volume grows while in use"),
-    scenario!(changes::credentials_and_certificates, "a password and a certificate are renewed without a restart"),
+    scenario!(
+        changes::credentials_and_certificates,
+        "a password and a certificate are renewed without a restart"
+    ),
     scenario!(changes::paused, "a paused resource is left alone"),
-    scenario!(changes::impossible_wishes_stall, "what only the cluster can tell becomes Stalled with a sentence"),
-    scenario!(failures::pod_deleted, "a deleted pod comes back on its volume, of a replica and of the primary"),
-    scenario!(failures::engine_killed, "a killed engine is started again in place, nothing acknowledged is lost"),
-    scenario!(failures::agent_killed, "a killed agent comes back, the engine keeps running; a hung one is caught by the watchdog"),
-    scenario!(failures::replica_volume_lost, "a replica's lost volume is made anew and cloned"),
-    scenario!(failures::primary_volume_lost, "a primary's lost volume is Stalled and never initialised again"),
-    scenario!(operators::operator_restarted, "the operator may die in the middle of a change"),
-    scenario!(operators::operator_upgraded, "upgrading the operator restarts no data pod"),
-    scenario!(deletion::protected, "a protected resource is not deleted, and the refusal says what to do"),
-    scenario!(deletion::deletion_and_adoption, "deleted with volumes kept, a resource of the same name adopts them"),
-    scenario!(deletion::namespace_deleted, "a namespace goes with everything inside"),
+    scenario!(
+        changes::impossible_wishes_stall,
+        "what only the cluster can tell becomes Stalled with a sentence"
+    ),
+    scenario!(
+        failures::pod_deleted,
+        "a deleted pod comes back on its volume, of a replica and of the primary"
+    ),
+    scenario!(
+        failures::engine_killed,
+        "a killed engine is started again in place, nothing acknowledged is lost"
+    ),
+    scenario!(
+        failures::agent_killed,
+        "a killed agent comes back, the engine keeps running; a hung one is caught by the watchdog"
+    ),
+    scenario!(
+        failures::replica_volume_lost,
+        "a replica's lost volume is made anew and cloned"
+    ),
+    scenario!(
+        failures::primary_volume_lost,
+        "a primary's lost volume is Stalled and never initialised again"
+    ),
+    scenario!(
+        operators::operator_restarted,
+        "the operator may die in the middle of a change"
+    ),
+    scenario!(
+        operators::operator_upgraded,
+        "upgrading the operator restarts no data pod"
+    ),
+    scenario!(
+        deletion::protected,
+        "a protected resource is not deleted, and the refusal says what to do"
+    ),
+    scenario!(
+        deletion::deletion_and_adoption,
+        "deleted with volumes kept, a resource of the same name adopts them"
+    ),
+    scenario!(
+        deletion::namespace_deleted,
+        "a namespace goes with everything inside"
+    ),
 ];
 
 /// Run one scenario in a namespace of its own, which is removed when it succeeds.

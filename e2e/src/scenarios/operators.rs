@@ -20,7 +20,9 @@ fn pods(s: &Sandbox<'_>) -> Api<Pod> {
 /// Kill the operator's pods without a goodbye.
 async fn kill(s: &Sandbox<'_>) -> Result<()> {
     for pod in pods(s).list(&ListParams::default()).await? {
-        pods(s).delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
+        pods(s)
+            .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+            .await?;
     }
     Ok(())
 }
@@ -30,23 +32,39 @@ pub async fn operator_restarted(s: &Sandbox<'_>) -> Result<()> {
     s.postgres("db", &json!({"instances": 3})).await?;
     s.until("the first pod", READY, || async {
         let n = s.pod_uids("db").await?.len();
-        Ok(if n > 0 { Look::Done(()) } else { Look::seen(&n) })
+        Ok(if n > 0 {
+            Look::Done(())
+        } else {
+            Look::seen(&n)
+        })
     })
     .await?;
     kill(s).await?;
     s.settled("db", READY).await?;
-    s.admin_sql("db-1", "create table t as select generate_series(1, 500) id").await?;
+    s.admin_sql(
+        "db-1",
+        "create table t as select generate_series(1, 500) id",
+    )
+    .await?;
     let before = s.pod_uids("db").await?;
-    s.change("db", &json!({"resources": {"memory": "300Mi"}})).await?;
+    s.change("db", &json!({"resources": {"memory": "300Mi"}}))
+        .await?;
     s.until("the first replaced pod", READY, || async {
         let now = s.pod_uids("db").await?;
-        Ok(if now == before { Look::seen(&now) } else { Look::Done(()) })
+        Ok(if now == before {
+            Look::seen(&now)
+        } else {
+            Look::Done(())
+        })
     })
     .await?;
     kill(s).await?;
     s.settled("db", READY).await?;
     let now = s.pod_uids("db").await?;
-    ensure!(before.iter().all(|pod| !now.contains(pod)), "not every pod was replaced");
+    ensure!(
+        before.iter().all(|pod| !now.contains(pod)),
+        "not every pod was replaced"
+    );
     let n = s.admin_sql("db-1", "select count(*) from t").await?;
     ensure!(n == "500", "{n} rows are left");
     Ok(())
@@ -67,7 +85,9 @@ pub async fn operator_upgraded(s: &Sandbox<'_>) -> Result<()> {
             "image": s.ctx.images.operator_next,
             "env": [{"name": "MAINSTAY_IMAGE", "value": s.ctx.images.operator_next}],
         }]}, "metadata": {"annotations": {"e2e/upgraded": stamp}}}}});
-        deployments.patch(&name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+        deployments
+            .patch(&name, &PatchParams::default(), &Patch::Strategic(patch))
+            .await?;
         s.until("the new operator to be available", READY, || async {
             let now = deployments.get(&name).await?;
             let status = now.status.clone().unwrap_or_default();
@@ -75,13 +95,24 @@ pub async fn operator_upgraded(s: &Sandbox<'_>) -> Result<()> {
                 && status.updated_replicas == status.replicas
                 && status.available_replicas == status.replicas
                 && status.replicas.unwrap_or(0) > 0;
-            Ok(if done { Look::Done(()) } else { Look::seen(&status) })
+            Ok(if done {
+                Look::Done(())
+            } else {
+                Look::seen(&status)
+            })
         })
         .await?;
     }
-    s.change("db", &json!({"parameters": {"work_mem": "5MB"}})).await?;
+    s.change("db", &json!({"parameters": {"work_mem": "5MB"}}))
+        .await?;
     s.settled("db", READY).await?;
-    ensure!(before == s.pod_uids("db").await?, "upgrading the operator replaced data pods");
-    ensure!(s.admin_sql("db-2", "show work_mem").await? == "5MB", "the new operator makes no changes");
+    ensure!(
+        before == s.pod_uids("db").await?,
+        "upgrading the operator replaced data pods"
+    );
+    ensure!(
+        s.admin_sql("db-2", "show work_mem").await? == "5MB",
+        "the new operator makes no changes"
+    );
     Ok(())
 }

@@ -1,0 +1,94 @@
+//! Memory of our processes, read from `/proc` of the host that runs the local cluster's nodes.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+
+/// One of our processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// `operator`, `agent` or `init`.
+    pub role: String,
+    /// Anonymous resident memory in KiB: what the process itself costs, shared program text left out.
+    pub rss_anon_kib: u64,
+    /// All resident memory in KiB.
+    pub rss_kib: u64,
+    /// Processor time used so far, in clock ticks.
+    pub ticks: u64,
+}
+
+/// Every running `mainstay-postgres` process on this machine.
+///
+/// # Errors
+/// When none runs, or `/proc` cannot be read.
+pub fn processes() -> Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let folder = entry.path();
+        let Ok(command) = fs::read(folder.join("cmdline")) else {
+            continue;
+        };
+        let words: Vec<_> = command
+            .split(|b| *b == 0)
+            .map(String::from_utf8_lossy)
+            .collect();
+        let [program, role, ..] = words.as_slice() else {
+            continue;
+        };
+        if !program.ends_with("/mainstay-postgres") {
+            continue;
+        }
+        let (Ok(status), Ok(stat)) = (
+            fs::read_to_string(folder.join("status")),
+            fs::read_to_string(folder.join("stat")),
+        ) else {
+            continue;
+        };
+        // Fields 14 and 15, counted after the command's closing parenthesis.
+        let after: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or("")
+            .split_whitespace()
+            .collect();
+        let ticks = [11, 12]
+            .iter()
+            .filter_map(|i| after.get(*i)?.parse::<u64>().ok())
+            .sum();
+        found.push(Process {
+            role: role.to_string(),
+            rss_anon_kib: field(&status, "RssAnon:"),
+            rss_kib: field(&status, "VmRSS:"),
+            ticks,
+        });
+    }
+    ensure!(
+        !found.is_empty(),
+        "no mainstay-postgres process runs on this machine"
+    );
+    Ok(found)
+}
+
+/// A number of KiB in `/proc/…/status`.
+fn field(status: &str, name: &str) -> u64 {
+    status
+        .lines()
+        .find_map(|l| l.strip_prefix(name))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_by_name() {
+        assert_eq!(
+            field("VmRSS:\t  1200 kB\nRssAnon:\t 300 kB\n", "RssAnon:"),
+            300
+        );
+        assert_eq!(field("", "RssAnon:"), 0);
+    }
+}
