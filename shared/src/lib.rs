@@ -4,7 +4,10 @@
 //! say so in their first line. No word of any engine stands here.
 
 pub mod agent;
+pub mod apply;
+pub mod conditions;
 pub mod election;
 pub mod instances;
 pub mod names;
+pub mod outcome;
 pub mod rollout;
