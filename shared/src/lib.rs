@@ -8,6 +8,8 @@ pub mod apply;
 pub mod conditions;
 pub mod election;
 pub mod instances;
+pub mod keeper;
 pub mod names;
 pub mod outcome;
 pub mod rollout;
+pub mod watch;

@@ -1,0 +1,137 @@
+//! What of an object is kept: what somebody reads, without noise that would cause passes.
+
+use serde_json::Value;
+
+/// Cut an object down, in place.
+///
+/// Guarantees: two versions of an object that differ only in what nobody acts on (managed fields,
+/// renewals of a Lease, heartbeat times) are the same afterwards, but for the resource version,
+/// which [`super::Cache`] keeps apart.
+pub fn trim(kind: &str, object: &mut Value) {
+    if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in [
+            "managedFields",
+            "selfLink",
+            "generateName",
+            "creationTimestamp",
+        ] {
+            meta.remove(field);
+        }
+        if let Some(notes) = meta.get_mut("annotations").and_then(Value::as_object_mut) {
+            notes.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
+    }
+    match kind {
+        "Pod" => pod(object),
+        "Lease" => drop_fields(object, "/spec", &["renewTime"]),
+        // The state of what we apply; nobody here reads it, and it changes with every pod.
+        "PodDisruptionBudget" | "NetworkPolicy" => {
+            if let Some(map) = object.as_object_mut() {
+                map.remove("status");
+            }
+        }
+        _ => {}
+    }
+}
+
+fn drop_fields(object: &mut Value, at: &str, fields: &[&str]) {
+    if let Some(map) = object.pointer_mut(at).and_then(Value::as_object_mut) {
+        for field in fields {
+            map.remove(*field);
+        }
+    }
+}
+
+fn keep_fields(object: &mut Value, at: &str, fields: &[&str]) {
+    if let Some(map) = object.pointer_mut(at).and_then(Value::as_object_mut) {
+        map.retain(|key, _| fields.contains(&key.as_str()));
+    }
+}
+
+/// A pod is pinned: its spec is never compared, so only where it runs and what is kept.
+fn pod(object: &mut Value) {
+    keep_fields(object, "/spec", &["nodeName", "containers"]);
+    for container in list(object, "/spec/containers") {
+        keep_fields(container, "", &["name", "image"]);
+    }
+    keep_fields(
+        object,
+        "/status",
+        &[
+            "phase",
+            "podIP",
+            "conditions",
+            "containerStatuses",
+            "initContainerStatuses",
+            "startTime",
+        ],
+    );
+    for condition in list(object, "/status/conditions") {
+        keep_fields(
+            condition,
+            "",
+            &["type", "status", "reason", "message", "lastTransitionTime"],
+        );
+    }
+    if let Some(conditions) = object
+        .pointer_mut("/status/conditions")
+        .and_then(Value::as_array_mut)
+    {
+        conditions.retain(|c| matches!(c["type"].as_str(), Some("Ready" | "PodScheduled")));
+    }
+    for at in ["/status/containerStatuses", "/status/initContainerStatuses"] {
+        for container in list(object, at) {
+            keep_fields(
+                container,
+                "",
+                &["name", "image", "imageID", "ready", "restartCount", "state"],
+            );
+            // Only a reason to wait is read.
+            keep_fields(container, "/state", &["waiting"]);
+        }
+    }
+}
+
+fn list<'a>(object: &'a mut Value, at: &str) -> impl Iterator<Item = &'a mut Value> {
+    object
+        .pointer_mut(at)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_renewal_of_a_lease_is_no_change() {
+        let lease = |time: &str| {
+            let mut value = json!({"metadata": {"name": "db", "managedFields": [time]},
+                "spec": {"holderIdentity": "h", "renewTime": time}});
+            trim("Lease", &mut value);
+            value
+        };
+        assert_eq!(lease("1"), lease("2"));
+        assert_eq!(lease("1")["spec"]["holderIdentity"], "h");
+    }
+
+    #[test]
+    fn a_trimmed_pod_is_still_a_pod() {
+        let mut value = json!({"metadata": {"name": "db-1"},
+            "spec": {"nodeName": "n1", "containers": [{"name": "postgres", "image": "i", "env": []}], "volumes": []},
+            "status": {"phase": "Running", "conditions": [
+                {"type": "Ready", "status": "True", "lastProbeTime": null},
+                {"type": "Initialized", "status": "True"}],
+              "containerStatuses": [{"name": "postgres", "image": "i", "imageID": "d", "ready": true,
+                "restartCount": 0, "state": {"waiting": {"reason": "X"}}, "lastState": {}}]}});
+        trim("Pod", &mut value);
+        let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(value).unwrap();
+        let status = pod.status.unwrap();
+        assert_eq!(status.conditions.unwrap().len(), 1);
+        let container = &status.container_statuses.unwrap()[0];
+        let waiting = container.state.clone().unwrap().waiting.unwrap();
+        assert_eq!(waiting.reason.as_deref(), Some("X"));
+    }
+}
