@@ -2,4 +2,5 @@
 
 pub mod cluster;
 pub mod figures;
+pub mod images;
 pub mod scenarios;

@@ -1,6 +1,7 @@
 //! The project's commands. `cargo xtask help` lists them.
 
 mod cluster;
+mod images;
 
 use std::process::ExitCode;
 
@@ -23,11 +24,14 @@ struct Args {
 enum Command {
     /// Clusters to work on by hand.
     Cluster(cluster::Args),
+    /// Images for clusters without a registry.
+    Images(images::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Cluster(args) => cluster::run(args),
+        Command::Images(args) => images::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,43 @@
+//! Static binaries for images that hold nothing else. I/O.
+
+use std::env::consts::ARCH;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Error, cache, command};
+
+/// Builds `package`'s binary of the same name, static, for this machine's architecture.
+///
+/// Cargo decides what is stale. Its target folder is in the cache and apart from the checkout's:
+/// static linking has other flags, and each change of flags would build every crate again.
+pub fn build(package: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf, Error> {
+    progress(&format!("compiling {package} for its image"));
+    let target = format!("{ARCH}-unknown-linux-gnu");
+    let folder = cache.join("target-image");
+    // Naming the target keeps the flags away from build scripts and macros.
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(cache::repository())
+        .env("CARGO_TARGET_DIR", &folder)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .args([
+            "build",
+            "--locked",
+            "--profile",
+            "image",
+            "--target",
+            &target,
+        ])
+        .args(["--package", &owner(package), "--bin", package]);
+    command::output(&mut cargo)?;
+    Ok(folder.join(target).join("image").join(package))
+}
+
+/// The workspace package that a binary belongs to.
+fn owner(binary: &str) -> String {
+    match binary {
+        "mainstay-workload" => "mainstay-e2e".to_owned(),
+        other => other.to_owned(),
+    }
+}

@@ -1,0 +1,174 @@
+//! Images without a registry: built from the Dockerfiles in `images/`, kept as archives by content.
+//!
+//! An archive lives in the cache, outside the checkout, and is named after a hash of everything it
+//! is made of: Dockerfile, base, arguments and binary. What is there is not built again, and a name
+//! never means two contents, so no cluster ever pulls or mixes up one.
+//!
+//! Two builders are known: `buildah` with a base made by `mmdebstrap` (Debian, root, no registry),
+//! and a Docker engine, which takes `debian:trixie-slim` from its registry.
+
+mod base;
+mod binary;
+mod builder;
+mod cache;
+mod command;
+mod recipe;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use self::recipe::Version;
+use serde::{Deserialize, Serialize};
+
+pub use self::builder::Builder;
+pub use self::cache::folder as cache_folder;
+pub use self::command::Error as CommandError;
+pub use self::recipe::Image;
+
+/// An image that is in the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// Which one.
+    pub image: Image,
+    /// Its full name, for example `localhost/mainstay/postgres:17.12-0a1b2c3d`.
+    pub name: String,
+    /// A docker-archive that holds it under that name.
+    pub archive: PathBuf,
+    /// Size of the archive in bytes. Layers are not compressed in it.
+    pub size: u64,
+    /// Whether it was built now; false when the cache had it.
+    pub fresh: bool,
+}
+
+/// Why an image could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Neither builder is there.
+    #[error(
+        "images are built with buildah and mmdebstrap, or with a Docker engine, and neither is \
+         here: on Debian run `apt-get install buildah mmdebstrap` as root"
+    )]
+    NoBuilder,
+    /// A step's program failed.
+    #[error(transparent)]
+    Command(#[from] command::Error),
+    /// The cache cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// Which file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The environment gives no place for the cache.
+    #[error("set MAINSTAY_CACHE to a folder for built images: HOME is not set either")]
+    NoCache,
+    /// PostgreSQL's answer could not be understood.
+    #[error("the built PostgreSQL image says its version is {0:?}, which is not `MAJOR.MINOR`")]
+    Version(String),
+}
+
+/// What the cache remembers of an archive.
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    name: String,
+}
+
+/// Builds what is not in the cache, tells `progress` what it does, and answers in order.
+///
+/// Guarantee: an archive that is listed in the cache is complete, also after an interruption.
+/// Two runs at the same time wait for each other.
+///
+/// # Errors
+/// When a program that is needed is missing or fails; the error carries its last lines.
+pub fn build(images: &[Image], progress: &dyn Fn(&str)) -> Result<Vec<Built>, Error> {
+    let cache = cache::folder()?;
+    let archives = cache.join("images");
+    create(&archives)?;
+    let lock_path = archives.join(".lock");
+    let lock = File::create(&lock_path).map_err(at(&lock_path))?;
+    lock.lock().map_err(at(&lock_path))?;
+
+    let builder = Builder::find(&cache)?;
+    let mut built = Vec::new();
+    for image in images {
+        built.push(one(image, &builder, &cache, &archives, progress)?);
+    }
+    Ok(built)
+}
+
+fn one(
+    image: &Image,
+    builder: &Builder,
+    cache: &Path,
+    archives: &Path,
+    progress: &dyn Fn(&str),
+) -> Result<Built, Error> {
+    let recipe = image.recipe();
+    let dockerfile = cache::repository().join(recipe.dockerfile);
+    let text = fs::read(&dockerfile).map_err(at(&dockerfile))?;
+
+    let context = tempfile::tempdir_in(archives).map_err(at(archives))?;
+    let mut parts = vec![builder.kind().as_bytes().to_vec(), text];
+    let mut args = recipe.args.clone();
+    if recipe.needs_base {
+        let base = builder.base(cache, progress)?;
+        parts.push(base.digest.into_bytes());
+        args.push(("BASE".to_owned(), base.name));
+    }
+    for (key, value) in &recipe.args {
+        parts.push(format!("{key}={value}").into_bytes());
+    }
+    if let Some(binary) = recipe.binary {
+        let file = binary::build(binary, cache, progress)?;
+        parts.push(fs::read(&file).map_err(at(&file))?);
+        let target = context.path().join(binary);
+        fs::copy(&file, &target).map_err(at(&target))?;
+    }
+    let hash = recipe::hash(&parts);
+    let archive = archives.join(format!("{}-{hash}.tar", recipe.repository));
+    let index = archives.join(format!("{}-{hash}.json", recipe.repository));
+    if let Some(entry) = cache::entry::<Entry>(&index)
+        && let Ok(size) = fs::metadata(&archive).map(|m| m.len())
+    {
+        return Ok(Built {
+            image: image.clone(),
+            name: entry.name,
+            archive,
+            size,
+            fresh: false,
+        });
+    }
+
+    progress(&format!("building image {}", recipe.repository));
+    let id = builder.build(&dockerfile, &args, context.path())?;
+    let version = match recipe.version {
+        Version::Asked(program) => recipe::full_version(&builder.run(&id, program)?)?,
+        Version::Known(version) => version.to_owned(),
+    };
+    let name = recipe::name(recipe.repository, &version, recipe.suffix.as_deref(), &hash);
+    let partial = archives.join(format!(".{}-{hash}.part", recipe.repository));
+    if partial.exists() {
+        fs::remove_file(&partial).map_err(at(&partial))?;
+    }
+    builder.save(&id, &name, &partial)?;
+    fs::rename(&partial, &archive).map_err(at(&archive))?;
+    cache::put(&index, &Entry { name: name.clone() })?;
+    let size = fs::metadata(&archive).map_err(at(&archive))?.len();
+    Ok(Built {
+        image: image.clone(),
+        name,
+        archive,
+        size,
+        fresh: true,
+    })
+}
+
+fn create(folder: &Path) -> Result<(), Error> {
+    fs::create_dir_all(folder).map_err(at(folder))
+}
+
+fn at(path: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::File { path, source }
+}
