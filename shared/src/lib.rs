@@ -11,5 +11,6 @@ pub mod instances;
 pub mod keeper;
 pub mod names;
 pub mod outcome;
+pub mod pki;
 pub mod rollout;
 pub mod watch;
