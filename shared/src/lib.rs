@@ -3,12 +3,14 @@
 //! Pure parts (planners, builders, rules) take values and return values; the few parts that do I/O
 //! say so in their first line. No word of any engine stands here.
 
+pub mod access;
 pub mod agent;
 pub mod apply;
 pub mod conditions;
 pub mod election;
 pub mod instances;
 pub mod keeper;
+pub mod metadata;
 pub mod names;
 pub mod outcome;
 pub mod pki;

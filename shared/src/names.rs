@@ -17,7 +17,8 @@ pub const INSTANCE: &str = "mainstay.dev/instance";
 pub const SET_UID: &str = "mainstay.dev/set-uid";
 /// `primary` or `replica`: for reading and for the replica Service, never a decision.
 pub const ROLE: &str = "mainstay.dev/role";
-/// Which part an object without owner reference is: `data`, `ca`, `credentials`, `certificate`.
+/// Which part an object without owner reference is: `data`, `ca`, `credentials`, `certificate`,
+/// `lease`.
 pub const PART: &str = "mainstay.dev/part";
 /// A pod of the same namespace with `access.mainstay.dev/<set>: allow` may connect to the set.
 pub const ACCESS_PREFIX: &str = "access.mainstay.dev/";
