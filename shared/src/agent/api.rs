@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const LIVEZ: &str = "/livez";
 /// Readiness for the kubelet; no client certificate needed.
 pub const READYZ: &str = "/readyz";
-/// Metrics in the OpenMetrics text format.
+/// Metrics in the `OpenMetrics` text format.
 pub const METRICS: &str = "/metrics";
 /// GET: [`Status`]. With `?after=<sequence>&wait=<milliseconds>` it answers when the status has a
 /// higher sequence number, or after the wait: so watching costs no polling.

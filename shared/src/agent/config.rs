@@ -1,6 +1,7 @@
 //! What the operator tells the agents of one set, as one JSON file in a ConfigMap.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use mainstay_crds::common::Durability;
 use serde::{Deserialize, Serialize};
@@ -42,8 +43,11 @@ pub fn hash(text: &str) -> String {
     Sha256::digest(text.as_bytes())
         .iter()
         .take(8)
-        .map(|b| format!("{b:02x}"))
-        .collect()
+        .fold(String::with_capacity(16), |mut text, b| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{b:02x}");
+            text
+        })
 }
 
 /// A login that the agent makes in the engine: never a password, only what checks one.

@@ -1,5 +1,9 @@
 //! The kit of the process in data pods, engine-neutral: contract, PID 1, server and client.
 
 pub mod api;
+pub mod client;
+pub mod clock;
 pub mod config;
+pub mod init;
+pub mod install;
 pub mod paths;

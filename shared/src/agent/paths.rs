@@ -2,6 +2,8 @@
 
 /// Folder (an `emptyDir`) into which the init container installs the binary.
 pub const BIN: &str = "/mainstay/bin";
+/// Name of the binary in [`BIN`], the same for every engine.
+pub const BINARY: &str = "mainstay";
 /// Folder (an `emptyDir`) for sockets and rendered configuration; lost with the pod.
 pub const RUN: &str = "/mainstay/run";
 /// Socket on which PID 1 takes the agent's requests.
@@ -18,3 +20,12 @@ pub const ACCESS: &str = "/mainstay/access";
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Folder, relative to the data volume's mount, of the agent's durable state (outside the engine's own folder).
 pub const STATE: &str = "mainstay";
+
+/// Environment variable: folder under which all these absolute paths are taken. For runs outside
+/// a container; not set in a pod.
+pub const ROOT: &str = "MAINSTAY_ROOT";
+
+/// An absolute `path` as seen under `root`.
+pub fn under(root: &std::path::Path, path: &str) -> std::path::PathBuf {
+    root.join(path.trim_start_matches('/'))
+}

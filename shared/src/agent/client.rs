@@ -1,0 +1,204 @@
+//! The operator's client of one agent. I/O.
+//!
+//! One connection per client, kept between calls: a long poll costs no handshake. Memory per idle
+//! client is that of one TLS session and two small buffers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use serde::Serialize;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::api::{self, Reload, Restart, Status};
+
+/// Bound of connecting, handshake included.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Bound of an answer beyond the time that was asked to wait.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Bound of a reload: the kubelet may take its time to refresh mounts.
+const RELOAD: Duration = Duration::from_secs(70);
+/// Bound of a restart: stop with checkpoint, start with recovery.
+const RESTART: Duration = Duration::from_mins(3);
+/// Longest answer that is read.
+const LIMIT: usize = 1 << 20;
+
+/// An agent did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No connection.
+    #[error("no connection to the agent at {0}: {1}")]
+    Connect(SocketAddr, std::io::Error),
+    /// Connection or handshake took too long.
+    #[error("no connection to the agent at {0} within {CONNECT:?}")]
+    ConnectTimeout(SocketAddr),
+    /// It is connected and does not answer.
+    #[error("the agent at {0} did not answer in time")]
+    Timeout(SocketAddr),
+    /// The connection broke.
+    #[error("the connection to the agent at {0} broke: {1}")]
+    Broken(SocketAddr, hyper::Error),
+    /// It refused: HTTP status and its sentence. 409 means that the decision was made on an
+    /// outdated status; 504 that the change did not get there in time.
+    #[error("the agent refused ({0}): {1}")]
+    Refused(StatusCode, String),
+    /// The answer is not what the contract says.
+    #[error("the agent's answer could not be read: {0}")]
+    Unreadable(String),
+}
+
+/// Client of one agent, at one address. Make a new one when the pod's address changes.
+///
+/// Guarantee: the agent's certificate is verified against the roots in the given configuration and
+/// the host name of the instance, whatever address it has.
+#[derive(Debug)]
+pub struct AgentClient {
+    address: SocketAddr,
+    host: ServerName<'static>,
+    tls: Arc<ClientConfig>,
+    connection: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl AgentClient {
+    /// A client that has not connected yet. `host` is [`crate::names::instance_host`].
+    ///
+    /// # Errors
+    /// When `host` is no DNS name.
+    pub fn new(
+        address: SocketAddr,
+        host: &str,
+        tls: Arc<ClientConfig>,
+    ) -> Result<Self, ClientError> {
+        let host = ServerName::try_from(host.to_owned())
+            .map_err(|e| ClientError::Unreadable(format!("{host:?} is no host name: {e}")))?;
+        Ok(Self {
+            address,
+            host,
+            tls,
+            connection: None,
+        })
+    }
+
+    /// Where it connects to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The status: at once without `after`, else when its sequence is higher than `after` or
+    /// `wait` is over.
+    pub async fn status(
+        &mut self,
+        after: Option<u64>,
+        wait: Duration,
+    ) -> Result<Status, ClientError> {
+        let path = match after {
+            Some(after) => format!("{}?after={after}&wait={}", api::STATUS, wait.as_millis()),
+            None => api::STATUS.to_owned(),
+        };
+        self.call(Method::GET, &path, Bytes::new(), wait + ANSWER)
+            .await
+    }
+
+    /// Have the mounted configuration with that hash applied; returns once it is in force.
+    pub async fn reload(&mut self, config_hash: &str) -> Result<Status, ClientError> {
+        let body = body(&Reload {
+            config_hash: config_hash.to_owned(),
+        })?;
+        self.call(Method::POST, api::RELOAD, body, RELOAD).await
+    }
+
+    /// Have the engine restarted in place; returns once it runs again. `nonce` is that of the
+    /// status on which the decision was made.
+    pub async fn restart(&mut self, nonce: &str, reason: &str) -> Result<Status, ClientError> {
+        let body = body(&Restart {
+            nonce: nonce.to_owned(),
+            reason: reason.to_owned(),
+        })?;
+        self.call(Method::POST, api::RESTART, body, RESTART).await
+    }
+
+    async fn call(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        bound: Duration,
+    ) -> Result<Status, ClientError> {
+        let kept = self.connection.take().filter(SendRequest::is_ready);
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => timeout(CONNECT, self.connect())
+                .await
+                .map_err(|_| ClientError::ConnectTimeout(self.address))??,
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, self.host.to_str().as_ref())
+            .body(Full::new(body))
+            .map_err(|e| ClientError::Unreadable(e.to_string()))?;
+        let (status, text) = timeout(bound, self.exchange(&mut connection, request))
+            .await
+            .map_err(|_| ClientError::Timeout(self.address))??;
+        // Kept only after a whole exchange: a call that was given up leaves no half answer behind.
+        self.connection = Some(connection);
+        if !status.is_success() {
+            let sentence = String::from_utf8_lossy(&text).trim().to_owned();
+            return Err(ClientError::Refused(status, sentence));
+        }
+        serde_json::from_slice(&text).map_err(|e| ClientError::Unreadable(e.to_string()))
+    }
+
+    async fn exchange(
+        &self,
+        connection: &mut SendRequest<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let broken = |e| ClientError::Broken(self.address, e);
+        let response = connection.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        let text = Limited::new(response.into_body(), LIMIT)
+            .collect()
+            .await
+            .map_err(|e| ClientError::Unreadable(e.to_string()))?
+            .to_bytes();
+        Ok((status, text))
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
+        let failed = |e| ClientError::Connect(self.address, e);
+        let tcp = TcpStream::connect(self.address).await.map_err(failed)?;
+        tcp.set_nodelay(true).map_err(failed)?;
+        let tls = TlsConnector::from(Arc::clone(&self.tls))
+            .connect(self.host.clone(), tcp)
+            .await
+            .map_err(failed)?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(16 * 1024)
+            .handshake(TokioIo::new(tls))
+            .await
+            .map_err(|e| ClientError::Broken(self.address, e))?;
+        let address = self.address;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%address, %error, "connection to an agent ended");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+fn body<T: Serialize>(value: &T) -> Result<Bytes, ClientError> {
+    serde_json::to_vec(value)
+        .map(Bytes::from)
+        .map_err(|e| ClientError::Unreadable(e.to_string()))
+}
