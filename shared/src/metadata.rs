@@ -87,24 +87,28 @@ impl SetId {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    #[test]
-    fn what_outlives_the_resource_has_no_owner_and_says_what_it_is() {
-        let set = SetId {
+    /// A set called `db` in namespace `shop`.
+    pub(crate) fn db() -> SetId {
+        SetId {
             api_version: "mainstay.dev/v1alpha1".into(),
             kind: "Postgres".into(),
             namespace: "shop".into(),
             name: "db".into(),
             uid: "7d".into(),
-        };
-        let kept = set.kept("db-1-data", "data");
+        }
+    }
+
+    #[test]
+    fn what_outlives_the_resource_has_no_owner_and_says_what_it_is() {
+        let kept = db().kept("db-1-data", "data");
         assert_eq!(kept.owner_references, None);
         let labels = kept.labels.unwrap();
         assert_eq!(labels[names::PART], "data");
         assert_eq!(labels[names::SET_UID], "7d");
-        assert_eq!(set.owned("db").owner_references.unwrap()[0].uid, "7d");
-        assert!(!set.selector().contains_key(names::SET_UID));
+        assert_eq!(db().owned("db").owner_references.unwrap()[0].uid, "7d");
+        assert!(!db().selector().contains_key(names::SET_UID));
     }
 }

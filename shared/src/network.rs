@@ -1,0 +1,223 @@
+//! Who may talk to a set: nobody, but for the flows that are named here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use k8s_openapi::api::networking::v1::{
+    IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
+    NetworkPolicyPort, NetworkPolicySpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use mainstay_crds::common::AllowedClient;
+
+use crate::metadata::SetId;
+use crate::names;
+
+/// Label that Kubernetes puts on every namespace.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// Ports of DNS servers: the usual one, and the one behind the Service on some distributions.
+const DNS_PORTS: [u16; 2] = [53, 5353];
+
+/// What must be let through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flows<'a> {
+    /// The engine's port.
+    pub engine_port: u16,
+    /// Namespace of the operator.
+    pub operator_namespace: &'a str,
+    /// Addresses and ports of the API servers, as the EndpointSlice `kubernetes` has them.
+    pub api_servers: &'a BTreeSet<(IpAddr, u16)>,
+    /// Clients that the resource names.
+    pub clients: &'a [AllowedClient],
+}
+
+/// The policy of a set's pods. `None` while no API server's address is known: applying it then
+/// would keep the agents from renewing their Lease, so the policy that exists stays.
+///
+/// Caveats: the kubelet's probes come from the node, which every network plugin lets through. DNS
+/// may go anywhere, since caches on nodes have no pod that could be selected.
+pub fn policy(set: &SetId, flows: &Flows<'_>) -> Option<NetworkPolicy> {
+    if flows.api_servers.is_empty() {
+        return None;
+    }
+    let agent_port = u16::try_from(names::AGENT_PORT).ok()?;
+    let both = || Some(vec![tcp(flows.engine_port), tcp(agent_port)]);
+    let members = || Some(vec![pods(None, set.selector())]);
+    let ingress = vec![
+        NetworkPolicyIngressRule {
+            from: members(),
+            ports: both(),
+        },
+        NetworkPolicyIngressRule {
+            from: Some(vec![namespace(flows.operator_namespace)]),
+            ports: both(),
+        },
+        NetworkPolicyIngressRule {
+            from: Some(clients(set, flows.clients)),
+            ports: Some(vec![tcp(flows.engine_port)]),
+        },
+    ];
+    let mut egress = vec![
+        NetworkPolicyEgressRule {
+            to: members(),
+            ports: both(),
+        },
+        NetworkPolicyEgressRule {
+            to: None,
+            ports: Some(dns()),
+        },
+    ];
+    egress.extend(api_servers(flows.api_servers));
+    Some(NetworkPolicy {
+        metadata: set.owned(&set.name),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(set.label_selector()),
+            policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
+            ingress: Some(ingress),
+            egress: Some(egress),
+        }),
+    })
+}
+
+/// Pods of the same namespace with the access label, and those that the resource names.
+fn clients(set: &SetId, named: &[AllowedClient]) -> Vec<NetworkPolicyPeer> {
+    let label = BTreeMap::from([(names::access_label(&set.name), "allow".to_owned())]);
+    let named = named.iter().map(|client| {
+        pods(
+            client.namespace_labels.clone(),
+            client.pod_labels.clone().unwrap_or_default(),
+        )
+    });
+    std::iter::once(pods(None, label)).chain(named).collect()
+}
+
+/// One rule for each port, so that no address is opened on another's port.
+fn api_servers(all: &BTreeSet<(IpAddr, u16)>) -> Vec<NetworkPolicyEgressRule> {
+    let mut by_port: BTreeMap<u16, Vec<NetworkPolicyPeer>> = BTreeMap::new();
+    for (address, port) in all {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        by_port.entry(*port).or_default().push(NetworkPolicyPeer {
+            ip_block: Some(IPBlock {
+                cidr: format!("{address}/{length}"),
+                except: None,
+            }),
+            ..NetworkPolicyPeer::default()
+        });
+    }
+    by_port
+        .into_iter()
+        .map(|(port, to)| NetworkPolicyEgressRule {
+            to: Some(to),
+            ports: Some(vec![tcp(port)]),
+        })
+        .collect()
+}
+
+fn dns() -> Vec<NetworkPolicyPort> {
+    DNS_PORTS
+        .iter()
+        .flat_map(|p| [port("UDP", *p), port("TCP", *p)])
+        .collect()
+}
+
+/// Pods with these labels: of namespaces with those labels, or of the policy's own namespace.
+fn pods(
+    namespaces: Option<BTreeMap<String, String>>,
+    labels: BTreeMap<String, String>,
+) -> NetworkPolicyPeer {
+    NetworkPolicyPeer {
+        namespace_selector: namespaces.map(selector),
+        pod_selector: Some(selector(labels)),
+        ip_block: None,
+    }
+}
+
+fn namespace(name: &str) -> NetworkPolicyPeer {
+    NetworkPolicyPeer {
+        namespace_selector: Some(selector(BTreeMap::from([(
+            NAMESPACE_NAME.to_owned(),
+            name.to_owned(),
+        )]))),
+        ..NetworkPolicyPeer::default()
+    }
+}
+
+fn selector(labels: BTreeMap<String, String>) -> LabelSelector {
+    LabelSelector {
+        match_labels: (!labels.is_empty()).then_some(labels),
+        ..LabelSelector::default()
+    }
+}
+
+fn tcp(number: u16) -> NetworkPolicyPort {
+    port("TCP", number)
+}
+
+fn port(protocol: &str, number: u16) -> NetworkPolicyPort {
+    NetworkPolicyPort {
+        port: Some(IntOrString::Int(number.into())),
+        protocol: Some(protocol.into()),
+        end_port: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::tests::db;
+
+    fn rendered(api_servers: &[(&str, u16)], clients: &[AllowedClient]) -> serde_json::Value {
+        let api_servers = api_servers
+            .iter()
+            .map(|(a, p)| (a.parse().unwrap(), *p))
+            .collect();
+        let flows = Flows {
+            engine_port: 5432,
+            operator_namespace: "mainstay",
+            api_servers: &api_servers,
+            clients,
+        };
+        serde_json::to_value(policy(&db(), &flows)).unwrap()
+    }
+
+    #[test]
+    fn without_a_known_api_server_there_is_no_policy() {
+        assert!(rendered(&[], &[]).is_null());
+    }
+
+    #[test]
+    fn each_api_server_is_open_on_its_own_port_only() {
+        let policy = rendered(
+            &[("10.0.0.1", 6443), ("10.0.0.2", 6443), ("fd00::1", 443)],
+            &[],
+        );
+        let rules = policy["spec"]["egress"].as_array().unwrap();
+        assert_eq!(rules.len(), 4);
+        assert_eq!(rules[2]["to"][0]["ipBlock"]["cidr"], "fd00::1/128");
+        assert_eq!(rules[2]["ports"][0]["port"], 443);
+        assert_eq!(rules[3]["to"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn clients_reach_the_engine_and_never_the_agents() {
+        let monitoring = AllowedClient {
+            namespace_labels: Some(BTreeMap::from([("team".into(), "web".into())])),
+            pod_labels: None,
+        };
+        let policy = rendered(&[("10.0.0.1", 6443)], &[monitoring]);
+        let rule = &policy["spec"]["ingress"][2];
+        assert_eq!(rule["ports"].as_array().unwrap().len(), 1);
+        assert_eq!(rule["ports"][0]["port"], 5432);
+        let own = &rule["from"][0];
+        assert_eq!(
+            own["podSelector"]["matchLabels"]["access.mainstay.dev/db"],
+            "allow"
+        );
+        assert!(own["namespaceSelector"].is_null());
+        let named = &rule["from"][1];
+        assert_eq!(named["namespaceSelector"]["matchLabels"]["team"], "web");
+        assert_eq!(named["podSelector"], serde_json::json!({}));
+    }
+}
