@@ -4,6 +4,7 @@
 //! types, and `kubectl explain` shows their documentation.
 
 pub mod common;
+pub mod definitions;
 pub mod postgres;
 
 /// API group of every kind.

@@ -6,6 +6,8 @@ pub mod network;
 pub mod placement;
 pub mod quantity;
 pub mod resources;
+pub mod rules;
+pub mod sentences;
 pub mod status;
 pub mod storage;
 pub mod tls;

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules;
+
 /// Where instances run. Two instances never share a node unless `nodes: Preferred`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Placement {
     /// One instance per zone as far as zones go round. Default: `Preferred`.
@@ -20,10 +23,12 @@ pub struct Placement {
     pub dedicated_nodes: Option<DedicatedNodes>,
     /// Labels that a node must carry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::label_map")]
     pub node_labels: Option<BTreeMap<String, String>>,
     /// Name of the PriorityClass of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = rules::priority_class())]
     pub priority_class: Option<String>,
 }
 
@@ -37,13 +42,15 @@ pub enum Requirement {
 }
 
 /// Nodes labelled `key=value` and tainted `key=value:NoSchedule`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct DedicatedNodes {
     /// Key of both the label and the taint, for example `example.com/node-type`.
-    #[schemars(length(min = 1, max = 316))]
+    #[schemars(length(max = 317))]
+    #[x_kube(validation = rules::dedicated_key())]
     pub key: String,
     /// Value of both.
     #[schemars(length(max = 63))]
+    #[x_kube(validation = rules::dedicated_value())]
     pub value: String,
 }
 

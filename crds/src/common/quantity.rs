@@ -1,6 +1,8 @@
 //! Reading Kubernetes quantities such as `500m`, `20Gi` or `1.5e3`.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer};
 
 /// A text is no quantity, or one too large.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +90,46 @@ fn parse_milli(text: &str) -> Option<i128> {
     Some(if negative { -milli } else { milli })
 }
 
+/// Schema of a field with a quantity: bounded, and a number is as good as its text.
+pub fn schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "x-kubernetes-int-or-string": true, "maxLength": 32 })
+}
+
+/// Reads a quantity, be it a text or a whole number (YAML makes a number of `cpu: 2`).
+///
+/// # Errors
+/// When it is neither.
+pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Quantity, D::Error> {
+    Form::deserialize(deserializer).map(Quantity::from)
+}
+
+/// The same for a field that may be absent.
+///
+/// # Errors
+/// When it is there and neither text nor whole number.
+pub fn read_option<'de, D>(deserializer: D) -> Result<Option<Quantity>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    Ok(Option::<Form>::deserialize(deserializer)?.map(Quantity::from))
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Form {
+    Number(i64),
+    Text(String),
+}
+
+impl From<Form> for Quantity {
+    fn from(form: Form) -> Self {
+        Self(match form {
+            Form::Number(number) => number.to_string(),
+            Form::Text(text) => text,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +165,13 @@ mod tests {
         ] {
             assert!(whole(&q(text)).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_number_is_read_like_its_text() {
+        let read = |text| read(&mut serde_json::Deserializer::from_str(text));
+        assert_eq!(read("2").unwrap(), q("2"));
+        assert_eq!(read("\"20Gi\"").unwrap(), q("20Gi"));
+        assert!(read("1.5").is_err());
     }
 }

@@ -1,19 +1,22 @@
 //! `kind: Postgres`.
 
+pub mod parameters;
+pub mod rules;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::CustomResource;
-use schemars::JsonSchema;
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{
     CertificateStatus, Deletion, Durability, Endpoints, InstanceStatus, Network, Placement,
-    Resources, SecretRef, Storage, Survives, Tls, WaitingFor,
+    Resources, SecretRef, Storage, Survives, Tls, WaitingFor, rules as common,
 };
 
 /// A PostgreSQL with replicas, TLS and its own credentials.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "mainstay.dev",
     version = "v1alpha1",
@@ -23,27 +26,80 @@ use crate::common::{
     category = "mainstay",
     namespaced,
     status = "PostgresStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    doc = "A PostgreSQL with replicas, TLS and its own credentials.",
+    selectable = ".spec.version",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether a client's round trip succeeds."
+    ),
+    printcolumn(
+        name = "Primary",
+        type_ = "string",
+        json_path = ".status.primary",
+        description = "The instance that takes writes."
+    ),
+    printcolumn(
+        name = "Instances",
+        type_ = "string",
+        json_path = ".status.ready",
+        description = "Ready instances and wanted ones."
+    ),
+    printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".status.version",
+        description = "Version that the primary runs."
+    ),
+    printcolumn(
+        name = "Waiting",
+        type_ = "string",
+        json_path = ".status.waiting",
+        description = "What waits, and for what."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = common::name()
+)]
+#[x_kube(
+    validation = rules::quorum(),
+    validation = rules::synchronous_commit(),
+    validation = rules::known_parameters(),
+    validation = rules::parameters_of_the_version(),
+    validation = rules::application_is_fixed()
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PostgresSpec {
     /// Major version of PostgreSQL, for example `"17"`. The operator's image catalogue holds the
     /// image of each; `image` overrides it.
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = rules::version(), validation = rules::version_back(), validation = rules::version_up())]
     pub version: String,
     /// Number of instances: one primary, the others replicas. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::instances())]
     pub instances: Option<i32>,
     /// Image to run instead of the catalogue's. It must hold the same major version; never `latest`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = common::image())]
     pub image: Option<String>,
     /// Names of Secrets with registry credentials for `image`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(max = 253)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    #[x_kube(validation = common::pull_secrets())]
     pub image_pull_secrets: Vec<String>,
     /// Size of each instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// PostgreSQL's own parameters by their own names. Those that Mainstay manages are refused.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "parameter_map")]
     pub parameters: BTreeMap<String, String>,
     /// The volume of each instance.
     pub storage: Storage,
@@ -68,14 +124,28 @@ pub struct PostgresSpec {
 }
 
 /// The application's database, made when the set is made.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct Application {
     /// Name of the database. Default: `app`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = rules::database())]
     pub database: Option<String>,
     /// Name of the role that owns it. Default: `app`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = rules::owner())]
     pub owner: Option<String>,
+}
+
+/// Schema of `parameters`.
+fn parameter_map(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": { "type": "string", "maxLength": 1024 },
+        "maxProperties": 128,
+        "x-kubernetes-validations": rules::of_parameters(),
+    })
 }
 
 impl PostgresSpec {
@@ -111,7 +181,7 @@ pub struct PostgresStatus {
     /// `Ready`, `Reconciling`, `Stalled` (meanings as in kstatus), `Degraded`, `StorageHealthy`,
     /// `CertificatesValid`.
     #[serde(default)]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"], "maxItems" = 32))]
     pub conditions: Vec<Condition>,
     /// Where clients connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,20 +209,22 @@ pub struct PostgresStatus {
     pub durability: Option<Durability>,
     /// Each instance.
     #[serde(default)]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"], "maxItems" = 64))]
     pub instances: Vec<InstanceStatus>,
     /// What can be lost right now with the database going on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub survives: Option<Survives>,
     /// Certificates as served.
     #[serde(default)]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"], "maxItems" = 64))]
     pub certificates: Vec<CertificateStatus>,
     /// Changes that are asked for and not made yet, in words.
     #[serde(default)]
+    #[schemars(length(max = 128))]
     pub pending_changes: Vec<String>,
     /// What waits, and for what.
     #[serde(default)]
+    #[schemars(length(max = 128))]
     pub waiting_for: Vec<WaitingFor>,
     /// The first of `waitingFor` in a few words, for `kubectl get`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,0 +1,50 @@
+//! What a user is told who wrote something that cannot be: what to write instead.
+//!
+//! The API server says them (rules in the definitions), and the operators say the same of what
+//! reaches them all the same, for example written before an upgrade of the definitions.
+
+/// Of `metadata.name`.
+pub const NAME: &str = "the name becomes part of DNS names: write at most 50 lower-case letters, digits and '-', \
+     beginning with a letter and ending with a letter or digit";
+/// Of `resources.cpu`.
+pub const CPU: &str = "write processor time between 10m and 1024, for example 500m or 2";
+/// Of `resources.memory`.
+pub const MEMORY: &str = "write an amount of memory between 256Mi and 16Ti, for example 2Gi";
+/// Of `storage.size`.
+pub const STORAGE_SIZE: &str = "write a size between 1Gi and 256Ti, for example 20Gi";
+/// Of a smaller `storage.size`.
+pub const STORAGE_SHRINKS: &str = "volumes can grow and never shrink: write the former size or a larger one; for less \
+     storage make a new resource and move the data";
+/// Of the syntax of `storage.class`.
+pub const STORAGE_CLASS: &str = "write the name of a StorageClass (kubectl get storageclass lists them), or leave class \
+     out for the cluster's default";
+/// Of another `storage.class`.
+pub const STORAGE_CLASS_CHANGES: &str = "storage.class cannot be changed: volumes stay in the class they were made in. Write \
+     the former class, or make a new resource and move the data";
+/// Of `tls.certificateHours`.
+pub const CERTIFICATE_HOURS: &str =
+    "write hours between 1 and 8760 (a year), or leave it out for 2160 (90 days)";
+/// Of a client that selects nothing.
+pub const CLIENT_SELECTS: &str = "a client needs at least one label in podLabels or namespaceLabels; for every pod of a \
+     namespace write namespaceLabels: {kubernetes.io/metadata.name: <namespace>}";
+/// Of label keys and values.
+pub const LABELS: &str = "write labels as Kubernetes allows them: a key such as example.com/tier (after the '/' at \
+     most 63 letters, digits, '-', '_' and '.') and a value of at most 63 such characters";
+/// Of `placement.dedicatedNodes.key`.
+pub const DEDICATED_KEY: &str = "write the key that nodes carry as label and taint, for example example.com/node-type: at \
+     most 63 letters, digits, '-', '_' and '.' after an optional DNS name and '/'";
+/// Of `placement.dedicatedNodes.value`.
+pub const DEDICATED_VALUE: &str = "write the value of the nodes' label and taint, for example database: at most 63 letters, \
+     digits, '-', '_' and '.', or \"\"";
+/// Of `placement.priorityClass`.
+pub const PRIORITY_CLASS: &str =
+    "write the name of a PriorityClass (kubectl get priorityclass lists them), or leave it out";
+/// Of `durability: quorum` with one or two instances.
+pub const QUORUM: &str = "durability quorum needs at least 3 instances, so that losing one does not stop writes: \
+     write instances: 3, or durability: async";
+/// Of `imagePullSecrets`.
+pub const PULL_SECRETS: &str =
+    "write names of Secrets in the same namespace, for example registry-login";
+/// Of an image without a tag, or called latest.
+pub const IMAGE: &str = "write an image with a fixed tag or digest, for example postgres:17.6 or \
+     postgres@sha256:…; never latest, which changes without notice";
