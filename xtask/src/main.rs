@@ -1,6 +1,7 @@
 //! The project's commands. `cargo xtask help` lists them.
 
 mod cluster;
+mod crds;
 mod images;
 
 use std::process::ExitCode;
@@ -24,6 +25,8 @@ struct Args {
 enum Command {
     /// Clusters to work on by hand.
     Cluster(cluster::Args),
+    /// Writes the definitions of the resources into their chart.
+    Crds(crds::Args),
     /// Images for clusters without a registry.
     Images(images::Args),
 }
@@ -31,6 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Cluster(args) => cluster::run(args),
+        Command::Crds(args) => crds::run(&args),
         Command::Images(args) => images::run(&args),
     };
     match result {
