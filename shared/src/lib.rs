@@ -8,6 +8,7 @@ pub mod agent;
 pub mod apply;
 pub mod conditions;
 pub mod election;
+pub mod follow;
 pub mod instances;
 pub mod keeper;
 pub mod metadata;

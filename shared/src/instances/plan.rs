@@ -115,6 +115,8 @@ pub struct Plan {
     pub candidates: Vec<Candidate>,
     /// What does not get better by itself.
     pub troubles: Vec<Trouble>,
+    /// What was asked for already and goes on without us, in sentences.
+    pub unfinished: Vec<String>,
 }
 
 /// Plan the next steps.
@@ -210,6 +212,11 @@ fn claim(wanted: &Wanted, instance: &Instance, keeps_data: bool, plan: &mut Plan
             resource_version: claim.resource_version.clone(),
             to: wanted.storage,
         });
+    }
+    let smaller = claim.got.is_some_and(|got| got < wanted.storage);
+    if claim.bound && claim.asked >= wanted.storage && smaller {
+        plan.unfinished
+            .push(format!("The volume of {name} is being enlarged."));
     }
     if let Some(resize) = &claim.resize {
         plan.troubles.push(Trouble {

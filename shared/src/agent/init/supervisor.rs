@@ -108,7 +108,7 @@ impl Supervisor {
 
     /// What the agent is told.
     pub fn state(&self, now: Duration) -> State {
-        let left = |since| (self.bounds.grace + since).saturating_sub(now);
+        let left = |since: Duration| (self.bounds.grace + since).saturating_sub(now);
         State {
             engine: self.engine.clone(),
             starts: self.starts,

@@ -1,0 +1,114 @@
+//! The kinds of children, and to which set an object belongs.
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use mainstay_shared::names;
+use mainstay_shared::watch::{Kind, SetKey};
+
+/// Kind of pods.
+pub const POD: &str = "Pod";
+/// Kind of volume claims.
+pub const CLAIM: &str = "PersistentVolumeClaim";
+/// Kind of Leases.
+pub const LEASE: &str = "Lease";
+/// Kind of Secrets.
+pub const SECRET: &str = "Secret";
+/// Kind of Services.
+pub const SERVICE: &str = "Service";
+/// The add-on's name in labels and derived names.
+pub const APP: &str = "postgres";
+
+/// Every kind that a set has children of; all are watched, so that what is changed or deleted by
+/// somebody else is put right.
+pub fn all() -> [Kind; 12] {
+    [
+        Kind::of::<Pod>(POD),
+        Kind::of::<PersistentVolumeClaim>(CLAIM),
+        Kind::of::<Secret>(SECRET),
+        Kind::of::<Service>(SERVICE),
+        Kind::of::<ConfigMap>("ConfigMap"),
+        Kind::of::<EndpointSlice>("EndpointSlice"),
+        Kind::of::<PodDisruptionBudget>("PodDisruptionBudget"),
+        Kind::of::<NetworkPolicy>("NetworkPolicy"),
+        Kind::of::<Lease>(LEASE),
+        Kind::of::<ServiceAccount>("ServiceAccount"),
+        Kind::of::<Role>("Role"),
+        Kind::of::<RoleBinding>("RoleBinding"),
+    ]
+}
+
+/// Label selector of every child.
+pub fn selector() -> String {
+    format!(
+        "{}={},{}={APP}",
+        names::MANAGED_BY,
+        names::MANAGER,
+        names::APP_NAME
+    )
+}
+
+/// The set that a child belongs to. Authorities live in the operator's namespace: their name tells
+/// namespace and set.
+pub fn set_of(object: &DynamicObject, operator_namespace: &str) -> Option<SetKey> {
+    let namespace = object.namespace()?;
+    let name = object.labels().get(names::APP_INSTANCE)?;
+    let is_authority = object
+        .labels()
+        .get(names::PART)
+        .is_some_and(|part| part == "ca");
+    if is_authority && namespace == operator_namespace {
+        let own = object.name_any();
+        let rest = own
+            .strip_prefix(APP)?
+            .strip_prefix('.')?
+            .strip_suffix(".ca")?;
+        let (namespace, set) = rest.split_once('.')?;
+        return Some(SetKey {
+            namespace: namespace.to_owned(),
+            name: set.to_owned(),
+        });
+    }
+    Some(SetKey {
+        namespace,
+        name: name.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::ApiResource;
+
+    use super::*;
+
+    fn secret(namespace: &str, name: &str, part: &str) -> DynamicObject {
+        let mut object =
+            DynamicObject::new(name, &ApiResource::erase::<Secret>(&())).within(namespace);
+        object
+            .labels_mut()
+            .insert(names::APP_INSTANCE.into(), "db".into());
+        object.labels_mut().insert(names::PART.into(), part.into());
+        object
+    }
+
+    #[test]
+    fn an_authority_belongs_to_the_set_in_its_name() {
+        let name = names::authority_secret(APP, "shop", "db");
+        let shop = Some(SetKey {
+            namespace: "shop".into(),
+            name: "db".into(),
+        });
+        assert_eq!(set_of(&secret("ops", &name, "ca"), "ops"), shop);
+        assert_eq!(
+            set_of(&secret("shop", "db-1-tls", "certificate"), "ops"),
+            shop
+        );
+    }
+}

@@ -1,0 +1,148 @@
+//! What is seen of a set in one pass (I/O only through caches: no request is made here).
+
+pub mod identity;
+pub mod kinds;
+pub mod talk;
+pub mod zones;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
+use mainstay_shared::apply::Object;
+use mainstay_shared::apply::inventory::Seen;
+use mainstay_shared::election::record::{Record, RecordError};
+use mainstay_shared::instances::{Instance, Known, read};
+use mainstay_shared::names;
+use mainstay_shared::watch::{Cache, SetKey};
+
+use self::kinds::{CLAIM, LEASE, POD, SECRET, SERVICE};
+use self::zones::Zones;
+
+/// Name of the engine's container.
+pub const CONTAINER: &str = "postgres";
+
+/// The set's Lease.
+#[derive(Debug)]
+pub struct LeaseSeen {
+    /// What it says, or why it cannot be read.
+    pub record: Result<Record, RecordError>,
+    /// Who holds it.
+    pub holder: Option<String>,
+    /// For a delete.
+    pub seen: Option<Seen>,
+}
+
+/// A Secret as seen.
+pub type Data = BTreeMap<String, ByteString>;
+
+/// Everything that is seen of a set.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// Every child but pods and claims, to compare with what is wanted.
+    pub live: Vec<Object>,
+    /// Instances: every one that has a pod or a claim. What agents say is not in here yet.
+    pub instances: Vec<Instance>,
+    /// Pods and claims, for deletes.
+    pub volumes_and_pods: Vec<Object>,
+    /// The Lease.
+    pub lease: Option<LeaseSeen>,
+    /// Data of Secrets by name.
+    pub secrets: BTreeMap<String, Data>,
+    /// Address of the Service that leads to the primary.
+    pub service_address: Option<IpAddr>,
+}
+
+impl Observed {
+    /// What the Lease says, if there is one and it can be read.
+    pub fn record(&self) -> Option<&Record> {
+        self.lease.as_ref()?.record.as_ref().ok()
+    }
+
+    /// An instance by name.
+    pub fn instance(&self, name: &str) -> Option<&Instance> {
+        self.instances.iter().find(|i| i.name == name)
+    }
+}
+
+/// Look at a set.
+pub fn observe(set: &SetKey, cache: &Cache, zones: &Zones) -> Observed {
+    let mut observed = Observed {
+        instances: instances(set, cache, zones),
+        lease: cache
+            .typed::<Lease>(set, LEASE)
+            .into_iter()
+            .find_map(|l| lease(set, l)),
+        ..Observed::default()
+    };
+    for kind in kinds::all() {
+        let objects = cache
+            .children(set, kind.name)
+            .into_iter()
+            .map(|value| Object {
+                resource: kind.resource.clone(),
+                value,
+            });
+        if kind.name == POD || kind.name == CLAIM {
+            observed.volumes_and_pods.extend(objects);
+        } else {
+            observed.live.extend(objects);
+        }
+    }
+    for secret in cache.typed::<Secret>(set, SECRET) {
+        if let Some(name) = secret.metadata.name {
+            observed
+                .secrets
+                .insert(name, secret.data.unwrap_or_default());
+        }
+    }
+    let primary = names::primary_service(&set.name);
+    observed.service_address = cache
+        .typed::<Service>(set, SERVICE)
+        .into_iter()
+        .find(|s| s.metadata.name.as_ref() == Some(&primary))
+        .and_then(|s| s.spec?.cluster_ip?.parse().ok());
+    observed
+}
+
+fn instances(set: &SetKey, cache: &Cache, zones: &Zones) -> Vec<Instance> {
+    let mut found: BTreeMap<u32, Instance> = BTreeMap::new();
+    let mut entry = |name: &str, fill: &mut dyn FnMut(&mut Instance)| {
+        if let Some(ordinal) = names::ordinal(&set.name, name) {
+            fill(found.entry(ordinal).or_insert_with(|| Instance {
+                name: name.to_owned(),
+                ordinal,
+                pod: None,
+                claim: None,
+                agent: Known::Unreachable("it has no pod".to_owned()),
+            }));
+        }
+    };
+    for pod in cache.typed::<Pod>(set, POD) {
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        entry(&name, &mut |i| {
+            i.pod = Some(read::pod(&pod, CONTAINER, |node| zones.of(node)));
+        });
+    }
+    for claim in cache.typed::<PersistentVolumeClaim>(set, CLAIM) {
+        let name = claim.metadata.name.clone().unwrap_or_default();
+        if let Some(instance) = name.strip_suffix("-data") {
+            entry(instance, &mut |i| i.claim = Some(read::claim(&claim)));
+        }
+    }
+    found.into_values().collect()
+}
+
+fn lease(set: &SetKey, lease: Lease) -> Option<LeaseSeen> {
+    if lease.metadata.name.as_ref() != Some(&set.name) {
+        return None;
+    }
+    let annotations = lease.metadata.annotations.clone().unwrap_or_default();
+    Some(LeaseSeen {
+        record: Record::from_annotations(&annotations),
+        holder: lease.spec.as_ref().and_then(|s| s.holder_identity.clone()),
+        seen: Object::of(&lease).ok().as_ref().and_then(Seen::of),
+    })
+}

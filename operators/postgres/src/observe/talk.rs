@@ -1,0 +1,337 @@
+//! Conversations with agents and engines, in the background (I/O). No request to the API server.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_crds::common::InstanceRole;
+use mainstay_shared::agent::api::{self, Status};
+use mainstay_shared::agent::client::AgentClient;
+use mainstay_shared::follow::follow;
+use mainstay_shared::instances::{Instance, Known};
+use mainstay_shared::keeper::{Keeper, Reporter};
+use mainstay_shared::names;
+use mainstay_shared::pki::{Served, served};
+use mainstay_shared::watch::SetKey;
+use rustls::ClientConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::identity::Identity;
+use crate::engine::{self, Answer, Target};
+use crate::settings::PORT;
+
+/// A pod, by set and uid.
+type PodKey = (SetKey, String);
+
+/// How often the Service is tried when nothing changes.
+const PROBE_EVERY: Duration = Duration::from_secs(60);
+/// How often a served certificate is looked at when nothing changes.
+const LOOK_EVERY: Duration = Duration::from_secs(3600);
+/// First and longest pause after a failure.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Bound of one look at a served certificate.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// All conversations of the operator.
+#[derive(Clone)]
+pub struct Talk {
+    agents: Keeper<PodKey, Known<Status>>,
+    probes: Keeper<SetKey, Known<Answer>>,
+    served: Keeper<PodKey, Known<Served>>,
+    reloads: Keeper<PodKey, ()>,
+    restarts: Keeper<PodKey, ()>,
+    wake: UnboundedSender<SetKey>,
+}
+
+impl Talk {
+    /// No conversation yet. A pass is asked for through `wake`.
+    pub fn new(wake: UnboundedSender<SetKey>) -> Self {
+        Self {
+            agents: Keeper::default(),
+            probes: Keeper::default(),
+            served: Keeper::default(),
+            reloads: Keeper::default(),
+            restarts: Keeper::default(),
+            wake,
+        }
+    }
+
+    fn waker(&self, set: &SetKey) -> impl Fn() + Send + 'static {
+        let (wake, set) = (self.wake.clone(), set.clone());
+        move || {
+            // It fails only when the operator ends.
+            let _ = wake.send(set.clone());
+        }
+    }
+
+    /// Follow the agents of these instances and fill in what they last said.
+    pub fn follow(&self, set: &SetKey, identity: &Identity, instances: &mut [Instance]) {
+        for instance in instances.iter_mut() {
+            let Some(pod) = &instance.pod else { continue };
+            let Some(address) = address(pod.ip.as_deref(), names::AGENT_PORT) else {
+                instance.agent = Known::Unreachable("its pod has no address yet".to_owned());
+                continue;
+            };
+            let key = (set.clone(), pod.uid.clone());
+            let host = names::instance_host(&instance.name, &set.name, &set.namespace);
+            let token = format!("{address} {}", identity.token);
+            let tls = Arc::clone(&identity.agents);
+            let waker = self.waker(set);
+            self.agents
+                .want(&key, &token, |to| follow(address, host, tls, to, waker));
+            instance.agent = self
+                .agents
+                .last(&key)
+                .unwrap_or_else(|| Known::Unreachable("its agent has not answered yet".to_owned()));
+        }
+        let wanted: Vec<&str> = instances
+            .iter()
+            .filter_map(|i| i.pod.as_ref())
+            .map(|p| p.uid.as_str())
+            .collect();
+        let keep = |key: &PodKey| key.0 != *set || wanted.contains(&key.1.as_str());
+        self.agents.retain(keep);
+        self.served.retain(keep);
+        self.reloads.retain(keep);
+        self.restarts.retain(keep);
+    }
+
+    /// Try the Service: at once when something changed that `occasion` names, and from time to
+    /// time. Returns what the last try came to.
+    pub fn probe(
+        &self,
+        set: &SetKey,
+        identity: &Identity,
+        address: IpAddr,
+        occasion: &str,
+    ) -> Option<Known<Answer>> {
+        let target = Target {
+            address,
+            host: format!(
+                "{}.{}.svc",
+                names::primary_service(&set.name),
+                set.namespace
+            ),
+            tls: Arc::clone(&identity.probe),
+        };
+        let waker = self.waker(set);
+        let token = format!("{address} {} {occasion}", identity.token);
+        // While a new try is under way, the last one still stands.
+        let before = self.probes.last(set);
+        self.probes
+            .want(set, &token, |to| probe(target, before, to, waker));
+        self.probes.last(set)
+    }
+
+    /// The certificate that an instance's PostgreSQL serves, looked at again when its agent says
+    /// that it changed.
+    pub fn served(&self, set: &SetKey, identity: &Identity, instance: &Instance) -> Option<Served> {
+        let pod = instance.pod.as_ref()?;
+        let agent = instance.agent()?;
+        if agent.role == InstanceRole::Unknown || agent.phase != api::Phase::Running {
+            return None;
+        }
+        let address = address(pod.ip.as_deref(), i32::from(PORT))?;
+        let key = (set.clone(), pod.uid.clone());
+        let serial = agent.certificate_serial.as_deref().unwrap_or_default();
+        let token = format!("{address} {serial} {}", identity.token);
+        let host = names::instance_host(&instance.name, &set.name, &set.namespace);
+        let (tls, waker) = (Arc::clone(&identity.probe), self.waker(set));
+        self.served
+            .want(&key, &token, |to| look(address, host, tls, to, waker));
+        self.served.last(&key)?.known().cloned()
+    }
+
+    /// Have an agent take over the configuration. Once per configuration; it is tried until the
+    /// agent reports it, or the pod or the wish is gone.
+    pub fn reload(
+        &self,
+        set: &SetKey,
+        identity: &Identity,
+        instance: &Instance,
+        config_hash: &str,
+    ) {
+        let Some((key, client)) = self.client(set, identity, instance) else {
+            return;
+        };
+        let (hash, name) = (config_hash.to_owned(), instance.name.clone());
+        self.reloads.want(&key, config_hash, |_| async move {
+            let mut client = client;
+            let mut pause = PAUSE.0;
+            while let Err(error) = client.reload(&hash).await {
+                tracing::info!(instance = name, %error, "the configuration is not in force yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE.1);
+            }
+        });
+    }
+
+    /// Whether a restart that was asked for on the ground of this status is under way.
+    pub fn restarts(&self, set: &SetKey, instance: &Instance) -> bool {
+        let Some(pod) = &instance.pod else {
+            return false;
+        };
+        let key = (set.clone(), pod.uid.clone());
+        instance
+            .agent()
+            .is_some_and(|status| self.restarts.runs(&key, &restart_token(status)))
+    }
+
+    /// Have an engine restarted. Tried once per status; a failure is seen in the next status.
+    pub fn restart(&self, set: &SetKey, identity: &Identity, instance: &Instance, why: &str) {
+        let Some((key, client)) = self.client(set, identity, instance) else {
+            return;
+        };
+        let Some(status) = instance.agent() else {
+            return;
+        };
+        let (nonce, why, name) = (status.nonce.clone(), why.to_owned(), instance.name.clone());
+        let waker = self.waker(set);
+        self.restarts
+            .want(&key, &restart_token(status), |_| async move {
+                let mut client = client;
+                match client.restart(&nonce, &why).await {
+                    Ok(_) => tracing::info!(instance = name, "the engine was restarted"),
+                    Err(error) => {
+                        tracing::warn!(instance = name, %error, "the engine was not restarted")
+                    }
+                }
+                waker();
+            });
+    }
+
+    fn client(
+        &self,
+        set: &SetKey,
+        identity: &Identity,
+        instance: &Instance,
+    ) -> Option<(PodKey, AgentClient)> {
+        let pod = instance.pod.as_ref()?;
+        let address = address(pod.ip.as_deref(), names::AGENT_PORT)?;
+        let host = names::instance_host(&instance.name, &set.name, &set.namespace);
+        let client = AgentClient::new(address, &host, Arc::clone(&identity.agents)).ok()?;
+        Some(((set.clone(), pod.uid.clone()), client))
+    }
+
+    /// End every conversation with sets that are gone.
+    pub fn retain(&self, keep: impl Fn(&SetKey) -> bool) {
+        self.probes.retain(&keep);
+        for keeper in [&self.reloads, &self.restarts] {
+            keeper.retain(|key| keep(&key.0));
+        }
+        self.agents.retain(|key| keep(&key.0));
+        self.served.retain(|key| keep(&key.0));
+    }
+}
+
+/// One restart is asked for per status: a later status is a new ground.
+fn restart_token(status: &Status) -> String {
+    format!("{} {}", status.nonce, status.sequence)
+}
+
+fn address(ip: Option<&str>, port: i32) -> Option<SocketAddr> {
+    Some(SocketAddr::new(
+        ip?.parse().ok()?,
+        u16::try_from(port).ok()?,
+    ))
+}
+
+async fn probe(
+    target: Target,
+    before: Option<Known<Answer>>,
+    to: Reporter<SetKey, Known<Answer>>,
+    wake: impl Fn() + Send,
+) {
+    let mut pause = PAUSE.0;
+    let mut last = before;
+    if let Some(before) = &last {
+        to.report(before.clone());
+    }
+    loop {
+        let answer = match engine::round_trip(&target).await {
+            Ok(answer) => Known::Known(answer),
+            Err(error) => Known::Unreachable(sentence(&error)),
+        };
+        let ok = answer.known().is_some();
+        to.report(answer.clone());
+        if last.as_ref() != Some(&answer) {
+            wake();
+        }
+        last = Some(answer);
+        let rest = if ok {
+            pause = PAUSE.0;
+            PROBE_EVERY
+        } else {
+            pause = (pause * 2).min(PAUSE.1);
+            pause
+        };
+        tokio::time::sleep(rest).await;
+    }
+}
+
+/// An error with what caused it: the outer one alone often only says "error connecting".
+fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+async fn look(
+    address: SocketAddr,
+    host: String,
+    tls: Arc<ClientConfig>,
+    to: Reporter<PodKey, Known<Served>>,
+    wake: impl Fn() + Send,
+) {
+    let mut pause = PAUSE.0;
+    loop {
+        let seen = tokio::time::timeout(PATIENCE, shown(address, &host, &tls)).await;
+        let seen = match seen {
+            Ok(Ok(served)) => Known::Known(served),
+            Ok(Err(error)) => Known::Unreachable(error),
+            Err(_) => Known::Unreachable(format!("{host} did not shake hands in time")),
+        };
+        let ok = seen.known().is_some();
+        if let Known::Unreachable(error) = &seen {
+            tracing::debug!(%host, error, "the served certificate was not seen");
+        }
+        if to.report(seen) && ok {
+            wake();
+        }
+        pause = if ok {
+            PAUSE.0
+        } else {
+            (pause * 2).min(PAUSE.1)
+        };
+        tokio::time::sleep(if ok { LOOK_EVERY } else { pause }).await;
+    }
+}
+
+/// PostgreSQL's own preamble, then the handshake.
+async fn shown(address: SocketAddr, host: &str, tls: &Arc<ClientConfig>) -> Result<Served, String> {
+    /// Length 8, then the code of an `SSLRequest`.
+    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+    let mut tcp = TcpStream::connect(address)
+        .await
+        .map_err(|e| e.to_string())?;
+    tcp.write_all(&SSL_REQUEST)
+        .await
+        .map_err(|e| e.to_string())?;
+    let answer = tcp.read_u8().await.map_err(|e| e.to_string())?;
+    if answer != b'S' {
+        return Err(format!("{host} does not speak TLS"));
+    }
+    served(tcp, host, Arc::clone(tls))
+        .await
+        .map_err(|e| sentence(&e))
+}

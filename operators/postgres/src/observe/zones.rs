@@ -1,0 +1,67 @@
+//! Zones of nodes: a small map, kept by a metadata watch (I/O).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Node;
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::{Config, DefaultBackoff, Event};
+use kube::runtime::{WatchStreamExt, metadata_watcher};
+use kube::{Api, Client, ResourceExt};
+
+/// Label that tells a node's zone.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// Zone of each node by its name; a node without the label has none.
+#[derive(Clone, Debug, Default)]
+pub struct Zones(Arc<Mutex<HashMap<String, Option<String>>>>);
+
+impl Zones {
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<String, Option<String>>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Zone of a node.
+    pub fn of(&self, node: &str) -> Option<String> {
+        self.with(|zones| zones.get(node).cloned().flatten())
+    }
+
+    /// Whether a node is gone: known is every node that exists, once they were listed.
+    pub fn is_gone(&self, node: &str) -> bool {
+        self.with(|zones| !zones.is_empty() && !zones.contains_key(node))
+    }
+
+    fn take(&self, event: Event<PartialObjectMeta<Node>>) -> bool {
+        self.with(|zones| match event {
+            Event::Init => {
+                zones.clear();
+                false
+            }
+            Event::Apply(node) | Event::InitApply(node) => {
+                let zone = node.labels().get(ZONE).cloned();
+                zones.insert(node.name_any(), zone.clone()) != Some(zone)
+            }
+            Event::Delete(node) => zones.remove(&node.name_any()).is_some(),
+            Event::InitDone => true,
+        })
+    }
+
+    /// Keep the map up to date. The stream yields when a node came, went or changed its zone: a
+    /// heartbeat of a node is no news.
+    pub fn feed(&self, client: &Client) -> impl Stream<Item = ()> + Send + use<> + 'static {
+        let zones = self.clone();
+        metadata_watcher(Api::<Node>::all(client.clone()), Config::default())
+            .backoff(DefaultBackoff::default())
+            .filter_map(move |event| {
+                let news = match event {
+                    Ok(event) => zones.take(event),
+                    Err(error) => {
+                        tracing::warn!(%error, "the watch of nodes is interrupted");
+                        false
+                    }
+                };
+                std::future::ready(news.then_some(()))
+            })
+    }
+}

@@ -1,0 +1,441 @@
+//! What is said about a set: values in, a status out. Nothing here reads a clock or an object.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use mainstay_crds::common::{
+    CertificateStatus, Durability, Endpoints, InstanceRole, InstanceStatus, SecretRef, Survives,
+    WaitingFor,
+};
+use mainstay_crds::postgres::PostgresStatus;
+use mainstay_shared::agent::api;
+use mainstay_shared::conditions::{self, Progress, State, reasons};
+use mainstay_shared::instances::plan::{Trouble, TroubleKind};
+use mainstay_shared::instances::{Instance, Known};
+use mainstay_shared::names;
+use mainstay_shared::rollout::{Candidate, Refusal};
+
+use crate::engine::Answer;
+use crate::settings::PORT;
+
+/// A pod that does not start is a person's matter only when it lasts: images take time to arrive,
+/// and volumes to be provided.
+const STARTS_WITHIN: SignedDuration = SignedDuration::from_secs(30);
+/// Most entries of lists that grow with trouble.
+const MOST: usize = 16;
+
+/// Something that keeps a pass from doing what it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// See [`reasons`].
+    pub reason: &'static str,
+    /// A sentence that says what to do.
+    pub message: String,
+    /// Whether trying again does not help until a person acts.
+    pub stalled: bool,
+}
+
+/// Everything that a status is made of.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// Name of the set.
+    pub set: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Generation of the spec that this pass worked on.
+    pub generation: i64,
+    /// The status before.
+    pub before: &'a PostgresStatus,
+    /// Now.
+    pub now: Timestamp,
+    /// Whether the resource is being deleted.
+    pub deleting: bool,
+    /// Whether the user has stopped all changes.
+    pub paused: bool,
+    /// Names of the members.
+    pub members: &'a [String],
+    /// All instances that are seen.
+    pub instances: &'a [Instance],
+    /// Name of the instance that may be primary.
+    pub seat: &'a str,
+    /// Identifier of the set's data.
+    pub system_identifier: Option<&'a str>,
+    /// Image in use.
+    pub image: Option<&'a str>,
+    /// What the probe through the Service found; none before the first.
+    pub probe: Option<&'a Known<Answer>>,
+    /// Certificates as served.
+    pub certificates: Vec<CertificateStatus>,
+    /// How long a certificate lives, in hours.
+    pub certificate_hours: i64,
+    /// What can be lost.
+    pub survives: Survives,
+    /// What was chosen to be disturbed in this pass.
+    pub chosen: Option<&'a Candidate>,
+    /// What waits.
+    pub refused: &'a [Refusal],
+    /// Changes that are asked for and not made yet, in words.
+    pub pending: Vec<String>,
+    /// Whether this pass changed anything, or what was begun goes on.
+    pub working: bool,
+    /// What is wrong with instances.
+    pub troubles: &'a [Trouble],
+    /// What kept the pass from doing what it should, the most important first.
+    pub obstacles: &'a [Obstacle],
+}
+
+impl View<'_> {
+    fn member(&self, name: &str) -> Option<&Instance> {
+        self.instances.iter().find(|i| i.name == name)
+    }
+
+    fn serving(&self) -> usize {
+        let serves = |name: &&String| self.member(name).is_some_and(Instance::serves);
+        self.members.iter().filter(serves).count()
+    }
+}
+
+/// The status of a set.
+///
+/// Guarantee: the same view gives the same bytes, and nothing in it moves while a set is settled,
+/// so it is written only when something happened.
+pub fn status(view: &View<'_>) -> PostgresStatus {
+    let seat = view.member(view.seat).and_then(Instance::agent);
+    let waiting_for = waiting_for(view);
+    let mut status = PostgresStatus {
+        observed_generation: Some(view.generation),
+        conditions: view.before.conditions.clone(),
+        endpoints: Some(endpoints(view)),
+        secret_ref: Some(SecretRef {
+            name: names::application_secret(view.set),
+        }),
+        version: version(view, seat),
+        image: view.image.map(str::to_owned),
+        primary: seat
+            .filter(|s| s.role == InstanceRole::Primary)
+            .map(|s| s.instance.clone()),
+        ready: Some(format!("{}/{}", view.serving(), view.members.len())),
+        system_identifier: view
+            .system_identifier
+            .map(str::to_owned)
+            .or_else(|| view.before.system_identifier.clone()),
+        durability: seat.and_then(|s| s.synchronous).map(|waits| {
+            if waits {
+                Durability::Quorum
+            } else {
+                Durability::Async
+            }
+        }),
+        instances: view
+            .instances
+            .iter()
+            .filter_map(|i| instance(view, i))
+            .collect(),
+        survives: Some(view.survives.clone()),
+        certificates: view.certificates.clone(),
+        pending_changes: view.pending.iter().take(MOST).cloned().collect(),
+        waiting: waiting_for
+            .first()
+            .map(|w| format!("{}: {}", w.step, w.reason)),
+        waiting_for,
+    };
+    status.instances.sort_by(|a, b| a.name.cmp(&b.name));
+    set_conditions(view, &mut status);
+    status
+}
+
+fn endpoints(view: &View<'_>) -> Endpoints {
+    let address = |service: String| format!("{service}.{}.svc:{PORT}", view.namespace);
+    Endpoints {
+        primary: address(names::primary_service(view.set)),
+        replicas: (view.members.len() > 1).then(|| address(names::replica_service(view.set))),
+    }
+}
+
+fn version(view: &View<'_>, seat: Option<&api::Status>) -> Option<String> {
+    let probed = view
+        .probe
+        .and_then(Known::known)
+        .map(|answer| answer.version.clone());
+    probed
+        .or_else(|| seat.and_then(|s| s.engine_version.clone()))
+        .or_else(|| view.before.version.clone())
+}
+
+fn instance(view: &View<'_>, i: &Instance) -> Option<InstanceStatus> {
+    // A claim alone, of an instance that left, is no instance any more.
+    let member = view.members.contains(&i.name);
+    if i.pod.is_none() && !member {
+        return None;
+    }
+    let pod = i.pod.as_ref();
+    let agent = i.agent();
+    Some(InstanceStatus {
+        name: i.name.clone(),
+        node: pod.and_then(|p| p.node.clone()),
+        zone: pod.and_then(|p| p.zone.clone()),
+        role: agent.map_or(InstanceRole::Unknown, |s| s.role),
+        ready: i.serves(),
+        state: i.unwell().map(|words| shorten(&words)),
+        lag_mi_b: agent
+            .filter(|s| s.role == InstanceRole::Replica)
+            .and_then(|s| s.lag_bytes)
+            .and_then(|bytes| i64::try_from(bytes >> 20).ok()),
+        revision: pod.and_then(|p| p.revision.clone()),
+    })
+}
+
+/// What waits: refused steps first, then instances that are not there yet.
+fn waiting_for(view: &View<'_>) -> Vec<WaitingFor> {
+    let refused = view
+        .refused
+        .iter()
+        .map(|r| (r.step.clone(), r.predicate.to_owned(), r.reason.clone()));
+    let starting = view.members.iter().filter_map(|name| {
+        let why = match view.member(name) {
+            None => format!("{name} is not there yet"),
+            Some(instance) => instance.unwell()?,
+        };
+        Some((
+            format!("start {name}"),
+            "wait_until_it_serves".to_owned(),
+            why,
+        ))
+    });
+    refused
+        .chain(starting)
+        .take(MOST)
+        .map(|(step, predicate, reason)| {
+            let same = |w: &&WaitingFor| w.step == step && w.predicate == predicate;
+            let since = view
+                .before
+                .waiting_for
+                .iter()
+                .find(same)
+                .map(|w| w.since.clone());
+            WaitingFor {
+                reason: shorten(&reason),
+                since: since.unwrap_or_else(|| Time(whole_second(view.now))),
+                step,
+                predicate,
+            }
+        })
+        .collect()
+}
+
+fn whole_second(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+/// Sentences of others have no bound; ours in a status do.
+fn shorten(text: &str) -> String {
+    const LONGEST: usize = 512;
+    if text.len() <= LONGEST {
+        return text.to_owned();
+    }
+    let cut = text
+        .char_indices()
+        .map(|(i, _)| i)
+        .take_while(|i| *i <= LONGEST)
+        .last();
+    format!("{}…", &text[..cut.unwrap_or_default()])
+}
+
+fn set_conditions(view: &View<'_>, status: &mut PostgresStatus) {
+    let mut set = |kind: &str, (state, reason, message): (State, &str, String)| {
+        conditions::set(
+            &mut status.conditions,
+            kind,
+            state,
+            reason,
+            &shorten(&message),
+            view.generation,
+            view.now,
+        );
+    };
+    let ready = ready(view);
+    let serves = ready.0 == State::True;
+    set(conditions::READY, ready);
+    set(conditions::DEGRADED, degraded(view, serves));
+    set(conditions::STORAGE_HEALTHY, storage(view));
+    set(conditions::CERTIFICATES_VALID, certificates(view));
+    let stuck = stalled(view);
+    let waiting = status.waiting.clone();
+    let going = reconciling(view, serves, waiting.as_deref());
+    let progress = match (&stuck, &going) {
+        (Some((reason, message)), _) => Progress::Stalled { reason, message },
+        (None, Some((reason, message))) => Progress::Reconciling { reason, message },
+        (None, None) => Progress::Settled,
+    };
+    conditions::set_progress(&mut status.conditions, &progress, view.generation, view.now);
+}
+
+fn ready(view: &View<'_>) -> (State, &'static str, String) {
+    if view.deleting {
+        return (
+            State::False,
+            reasons::DELETING,
+            "It is being deleted.".to_owned(),
+        );
+    }
+    let unwell = match view.member(view.seat) {
+        None => Some(format!("{} is not there yet", view.seat)),
+        Some(instance) => instance.unwell(),
+    };
+    match (view.probe, unwell) {
+        (Some(Known::Known(_)), None) => (
+            State::True,
+            reasons::SERVING,
+            "A commit through the primary's Service was confirmed.".to_owned(),
+        ),
+        (_, Some(why)) if view.system_identifier.is_none() => {
+            (State::False, reasons::CREATING, why)
+        }
+        (_, Some(why)) => (State::False, reasons::NOT_SERVING, why),
+        (Some(Known::Unreachable(why)), None) => (State::False, reasons::NOT_SERVING, why.clone()),
+        (None, None) => (
+            State::Unknown,
+            reasons::UNKNOWN,
+            "The primary's Service has not been tried yet.".to_owned(),
+        ),
+    }
+}
+
+fn degraded(view: &View<'_>, serves: bool) -> (State, &'static str, String) {
+    let (serving, wanted) = (view.serving(), view.members.len());
+    if serves && serving < wanted {
+        let message = format!("{serving} of {wanted} instances serve.");
+        return (State::True, reasons::INSTANCES_MISSING, message);
+    }
+    (State::False, reasons::ALL_READY, String::new())
+}
+
+fn storage(view: &View<'_>) -> (State, &'static str, String) {
+    let mut unknown = false;
+    for instance in view.instances {
+        let Some(volume) = instance
+            .agent()
+            .and_then(|s| s.volume)
+            .filter(|v| v.size > 0)
+        else {
+            unknown = true;
+            continue;
+        };
+        if volume.free.saturating_mul(10) < volume.size {
+            let message = format!(
+                "Less than a tenth of the volume of {} is free: raise storage.size.",
+                instance.name
+            );
+            return (State::False, reasons::VOLUME_FULL, message);
+        }
+    }
+    if let Some(trouble) = view.troubles.iter().find(|t| t.kind == TroubleKind::Resize) {
+        return (State::False, reasons::NO_VOLUME, trouble.sentence.clone());
+    }
+    if unknown || view.instances.is_empty() {
+        let message = "Not every instance tells how full its volume is.".to_owned();
+        return (State::Unknown, reasons::UNKNOWN, message);
+    }
+    (State::True, reasons::VOLUMES_OK, String::new())
+}
+
+fn certificates(view: &View<'_>) -> (State, &'static str, String) {
+    // It is renewed when a third of its life is left: at a sixth, something is in the way.
+    let margin = SignedDuration::from_mins(view.certificate_hours.saturating_mul(10));
+    let soon = view.now.checked_add(margin).unwrap_or(view.now);
+    if let Some(late) = view.certificates.iter().find(|c| c.not_after.0 < soon) {
+        let message = format!(
+            "The certificate that {} serves ends at {} and was not renewed in time.",
+            late.name, late.not_after.0
+        );
+        return (State::False, reasons::CERTIFICATE_EXPIRING, message);
+    }
+    if view.certificates.len() < view.members.len() {
+        let message = "Not every instance's certificate has been seen yet.".to_owned();
+        return (State::Unknown, reasons::UNKNOWN, message);
+    }
+    (State::True, reasons::CERTIFICATES_OK, String::new())
+}
+
+fn stalled(view: &View<'_>) -> Option<(&'static str, String)> {
+    if view.deleting {
+        return None;
+    }
+    if let Some(obstacle) = view.obstacles.iter().find(|o| o.stalled) {
+        return Some((obstacle.reason, obstacle.message.clone()));
+    }
+    let trouble = view.troubles.iter().find(|t| is_stuck(t, view.now))?;
+    let reason = match trouble.kind {
+        TroubleKind::PrimaryVolumeLost
+        | TroubleKind::PrimaryVolumeLeaving
+        | TroubleKind::Resize => reasons::NO_VOLUME,
+        TroubleKind::Unschedulable => reasons::UNSCHEDULABLE,
+        TroubleKind::NotStarting | TroubleKind::Failed => reasons::FAILED,
+    };
+    Some((reason, trouble.sentence.clone()))
+}
+
+/// Whether a trouble is a person's matter by now.
+pub fn is_stuck(trouble: &Trouble, now: Timestamp) -> bool {
+    match trouble.kind {
+        TroubleKind::Unschedulable | TroubleKind::NotStarting => trouble
+            .since
+            .is_some_and(|since| now.duration_since(since) >= STARTS_WITHIN),
+        TroubleKind::Resize => false,
+        _ => true,
+    }
+}
+
+/// When a trouble that is not a person's matter yet becomes one.
+pub fn stuck_at(trouble: &Trouble) -> Option<Timestamp> {
+    let lasting = matches!(
+        trouble.kind,
+        TroubleKind::Unschedulable | TroubleKind::NotStarting
+    );
+    trouble
+        .since
+        .filter(|_| lasting)?
+        .checked_add(STARTS_WITHIN)
+        .ok()
+}
+
+fn reconciling(
+    view: &View<'_>,
+    serves: bool,
+    waiting: Option<&str>,
+) -> Option<(&'static str, String)> {
+    if view.deleting {
+        return Some((reasons::DELETING, "It is being deleted.".to_owned()));
+    }
+    if view.paused {
+        // What is asked for is not being worked on: that is what the annotation is for.
+        return view.pending.first().map(|first| {
+            let message = format!(
+                "Changes are stopped by the annotation {}: paused. First pending: {first}",
+                names::RECONCILE
+            );
+            (reasons::PAUSED, message)
+        });
+    }
+    if let Some(obstacle) = view.obstacles.first() {
+        return Some((obstacle.reason, obstacle.message.clone()));
+    }
+    if let Some(chosen) = view.chosen {
+        return Some((
+            reasons::PROGRESSING,
+            format!("{}: {}", chosen.step(), chosen.why),
+        ));
+    }
+    if let Some(waiting) = waiting {
+        return Some((reasons::WAITING, waiting.to_owned()));
+    }
+    if let Some(first) = view.pending.first() {
+        return Some((reasons::PROGRESSING, first.clone()));
+    }
+    if view.working || !serves {
+        return Some((
+            reasons::PROGRESSING,
+            "What is asked for is being made.".to_owned(),
+        ));
+    }
+    None
+}
