@@ -41,6 +41,10 @@ pub const LAST_ROLE: &str = "mainstay.dev/last-role";
 /// Finalizer that orders the end of a set.
 pub const FINALIZER: &str = "mainstay.dev/ordered-end";
 
+/// Common name of the operator's client certificate for agents.
+pub const OPERATOR_COMMON_NAME: &str = "operator.mainstay";
+/// Common name of the client certificate of the operator's probe of an engine.
+pub const PROBE_COMMON_NAME: &str = "probe.mainstay";
 /// Port of the agents' HTTPS interface.
 pub const AGENT_PORT: i32 = 8443;
 

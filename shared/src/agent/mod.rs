@@ -7,3 +7,4 @@ pub mod config;
 pub mod init;
 pub mod install;
 pub mod paths;
+pub mod server;

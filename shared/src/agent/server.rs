@@ -1,0 +1,338 @@
+//! The agent's HTTPS interface: see [`super::api`] for paths and bodies. I/O.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use serde::de::DeserializeOwned;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::api::{self, Reload, Restart, Status};
+use crate::names::OPERATOR_COMMON_NAME;
+use crate::pki::facts_of_der;
+
+/// Most connections at a time.
+const CONNECTIONS: usize = 32;
+/// A handshake, and the head of a request, must be there in this time.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait of a long poll.
+const POLL_MAX: Duration = Duration::from_mins(5);
+/// How long a reload waits for the mounts.
+const RELOAD: Duration = Duration::from_mins(1);
+/// How long a restart may take before the caller is told so.
+const RESTART: Duration = Duration::from_secs(170);
+
+/// What a person or the operator asks for. The answer goes to the sender.
+#[derive(Debug)]
+pub enum Order {
+    /// Look at the mounts now; the status tells when the configuration is in force.
+    Look,
+    /// Restart the engine, if the nonce is still that of the status. The answer comes when it
+    /// runs again.
+    Restart(Restart, oneshot::Sender<Result<(), Refusal>>),
+}
+
+/// Why an order is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The decision was made on an outdated status.
+    Outdated,
+    /// It cannot be done now, in a sentence.
+    Impossible(String),
+}
+
+/// What the server needs of the agent.
+#[derive(Clone)]
+pub struct Interface {
+    /// The status as it changes.
+    pub status: watch::Receiver<Status>,
+    /// Where orders go.
+    pub orders: mpsc::Sender<Order>,
+    /// Whether the agent's own loop turns.
+    pub alive: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Metrics of a status as text.
+    pub metrics: fn(&Status) -> String,
+}
+
+/// Serve until the process ends. `tls` is read at every connection, so a renewed certificate is
+/// served from then on. Without TLS material there is no service.
+pub async fn serve(
+    listener: TcpListener,
+    tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+    interface: Interface,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let (tcp, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // For example out of file descriptors: others must end first.
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Some(config) = tls.borrow().clone() else {
+            continue;
+        };
+        let interface = interface.clone();
+        tokio::spawn(async move {
+            connection(tcp, peer, config, interface).await;
+            drop(place);
+        });
+    }
+}
+
+async fn connection(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    config: Arc<ServerConfig>,
+    interface: Interface,
+) {
+    // Small answers: waiting to fill a packet would only delay them.
+    let _ = tcp.set_nodelay(true);
+    let tls = match timeout(PATIENCE, TlsAcceptor::from(config).accept(tcp)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => return tracing::debug!(%peer, %error, "handshake failed"),
+        Err(_) => return,
+    };
+    let caller = match tls.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+        None => Caller::Anyone,
+        Some(leaf) => match facts_of_der(leaf) {
+            Ok(facts) if facts.common_name == OPERATOR_COMMON_NAME => Caller::Operator,
+            Ok(_) => Caller::Member,
+            Err(_) => Caller::Anyone,
+        },
+    };
+    let service = service_fn(move |request| {
+        let interface = interface.clone();
+        async move { Ok::<_, Infallible>(answer(request, caller, interface).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_mins(10))
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(tls), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// Who a connection comes from, by its certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    /// No certificate.
+    Anyone,
+    /// A certificate of the set's authority.
+    Member,
+    /// The operator.
+    Operator,
+}
+
+/// Who may call which path.
+fn allowed(caller: Caller, path: &str) -> bool {
+    match path {
+        api::LIVEZ | api::READYZ => true,
+        api::METRICS => caller != Caller::Anyone,
+        _ => caller == Caller::Operator,
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    caller: Caller,
+    mut interface: Interface,
+) -> Response<Full<Bytes>> {
+    let path = request.uri().path().to_owned();
+    if !allowed(caller, &path) {
+        return text(
+            StatusCode::FORBIDDEN,
+            "this needs the operator's client certificate of this set",
+        );
+    }
+    match (request.method().clone(), path.as_str()) {
+        (Method::GET, api::LIVEZ) if (interface.alive)() => text(StatusCode::OK, "alive"),
+        (Method::GET, api::LIVEZ) => text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the agent's loop does not turn",
+        ),
+        (Method::GET, api::READYZ) => ready(&interface.status.borrow()),
+        (Method::GET, api::METRICS) => {
+            let body = (interface.metrics)(&interface.status.borrow());
+            text(StatusCode::OK, &body)
+        }
+        (Method::GET, api::STATUS) => {
+            let (after, wait) = poll_query(request.uri().query().unwrap_or_default());
+            if let Some(after) = after {
+                // A sequence that is ahead is of an agent before: answer at once.
+                let newer = |s: &Status| s.sequence != after;
+                let _ = timeout(wait.min(POLL_MAX), interface.status.wait_for(newer)).await;
+            }
+            status(&interface)
+        }
+        (Method::POST, api::RELOAD) => match read::<Reload>(request).await {
+            Ok(reload) => reloaded(&reload, &mut interface).await,
+            Err(refused) => *refused,
+        },
+        (Method::POST, api::RESTART) => match read::<Restart>(request).await {
+            Ok(restart) => restarted(restart, &interface).await,
+            Err(refused) => *refused,
+        },
+        (_, api::LIVEZ | api::READYZ | api::METRICS | api::STATUS | api::RELOAD | api::RESTART) => {
+            text(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
+        }
+        _ => text(StatusCode::NOT_FOUND, "there is nothing here"),
+    }
+}
+
+fn ready(status: &Status) -> Response<Full<Bytes>> {
+    if status.ready {
+        return text(StatusCode::OK, "ready");
+    }
+    let why = status.message.as_deref().unwrap_or("not ready");
+    text(StatusCode::SERVICE_UNAVAILABLE, why)
+}
+
+/// `after` and `wait` of a long poll; what cannot be read counts as absent.
+fn poll_query(query: &str) -> (Option<u64>, Duration) {
+    let value = |key: &str| {
+        query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .find(|(k, _)| *k == key)
+            .and_then(|(_, v)| v.parse().ok())
+    };
+    (
+        value("after"),
+        Duration::from_millis(value("wait").unwrap_or(0)),
+    )
+}
+
+async fn reloaded(reload: &Reload, interface: &mut Interface) -> Response<Full<Bytes>> {
+    let _ = interface.orders.send(Order::Look).await;
+    let in_force = |s: &Status| s.config_hash.as_deref() == Some(&reload.config_hash);
+    if timeout(RELOAD, interface.status.wait_for(in_force))
+        .await
+        .is_ok()
+    {
+        return status(interface);
+    }
+    let now = interface.status.borrow().clone();
+    let why = now.last_error.or(now.message).unwrap_or_default();
+    let held = now.config_hash.as_deref().unwrap_or("none");
+    text(
+        StatusCode::GATEWAY_TIMEOUT,
+        &format!(
+            "configuration {} is not in force after {RELOAD:?}; in force is {held}. {why}",
+            reload.config_hash,
+        ),
+    )
+}
+
+async fn restarted(restart: Restart, interface: &Interface) -> Response<Full<Bytes>> {
+    let (done, answer) = oneshot::channel();
+    if interface
+        .orders
+        .send(Order::Restart(restart, done))
+        .await
+        .is_err()
+    {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "the agent is ending");
+    }
+    match timeout(RESTART, answer).await {
+        Ok(Ok(Ok(()))) => status(interface),
+        Ok(Ok(Err(Refusal::Outdated))) => text(
+            StatusCode::CONFLICT,
+            "the engine was started since that status: look again",
+        ),
+        Ok(Ok(Err(Refusal::Impossible(why)))) => text(StatusCode::SERVICE_UNAVAILABLE, &why),
+        Ok(Err(_)) => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the agent gave the restart up",
+        ),
+        Err(_) => text(
+            StatusCode::GATEWAY_TIMEOUT,
+            "the engine does not run again yet",
+        ),
+    }
+}
+
+async fn read<T: DeserializeOwned>(
+    request: Request<Incoming>,
+) -> Result<T, Box<Response<Full<Bytes>>>> {
+    let bad = |why: String| Box::new(text(StatusCode::BAD_REQUEST, &why));
+    let body = timeout(
+        PATIENCE,
+        Limited::new(request.into_body(), 64 * 1024).collect(),
+    )
+    .await
+    .map_err(|_| bad("the body did not come".to_owned()))?
+    .map_err(|e| bad(e.to_string()))?
+    .to_bytes();
+    serde_json::from_slice(&body).map_err(|e| bad(e.to_string()))
+}
+
+fn status(interface: &Interface) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(&*interface.status.borrow()) {
+        Ok(body) => response(StatusCode::OK, "application/json", body),
+        Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+    }
+}
+
+fn text(status: StatusCode, sentence: &str) -> Response<Full<Bytes>> {
+    response(
+        status,
+        "text/plain; charset=utf-8",
+        format!("{sentence}\n").into_bytes(),
+    )
+}
+
+fn response(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_probes_are_open_to_everyone() {
+        use Caller::{Anyone, Member, Operator};
+        for caller in [Anyone, Member, Operator] {
+            assert!(allowed(caller, api::LIVEZ) && allowed(caller, api::READYZ));
+            assert_eq!(allowed(caller, api::METRICS), caller != Anyone);
+            for path in [api::STATUS, api::RELOAD, api::RESTART, "/anything"] {
+                assert_eq!(allowed(caller, path), caller == Operator);
+            }
+        }
+    }
+
+    #[test]
+    fn a_poll_without_numbers_does_not_wait() {
+        assert_eq!(
+            poll_query("after=7&wait=2500"),
+            (Some(7), Duration::from_millis(2500))
+        );
+        assert_eq!(poll_query("after=x&wait="), (None, Duration::ZERO));
+    }
+}
