@@ -52,7 +52,6 @@ pub fn name() -> Rule {
         "self.metadata.name.size() <= {MAX_NAME} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
     ))
     .message(sentences::NAME)
-    .field_path(".metadata.name")
 }
 
 /// Of `resources.cpu`.
