@@ -23,7 +23,9 @@ pub fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
             continue;
         }
         if args.check {
-            return Err(format!("{} is not up to date: run cargo xtask crds", path.display()).into());
+            return Err(
+                format!("{} is not up to date: run cargo xtask crds", path.display()).into(),
+            );
         }
         fs::create_dir_all(&folder)?;
         fs::write(&path, text)?;
@@ -66,7 +68,11 @@ mod tests {
 
     #[test]
     fn the_text_reads_back_as_what_was_written() {
-        for (crd, (_, text)) in definitions().unwrap().iter().zip(render(&folder()).unwrap()) {
+        for (crd, (_, text)) in definitions()
+            .unwrap()
+            .iter()
+            .zip(render(&folder()).unwrap())
+        {
             let back: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
             assert_eq!(back, serde_json::to_value(crd).unwrap());
         }

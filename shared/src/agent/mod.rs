@@ -6,5 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod init;
 pub mod install;
+pub mod lease;
 pub mod paths;
 pub mod server;
+pub mod state;

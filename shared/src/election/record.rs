@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 /// Annotation: instance that may be primary.
 const SEAT: &str = "mainstay.dev/seat";
 /// Annotation: our own count of acquisitions; the Lease's own count restarts when it is deleted.
@@ -15,7 +17,8 @@ const SYSTEM_IDENTIFIER: &str = "mainstay.dev/system-identifier";
 const ADDRESS: &str = "mainstay.dev/address";
 
 /// What the Lease of a set says besides who holds it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Record {
     /// Instance that may be primary.
     pub seat: String,
