@@ -5,3 +5,4 @@ pub mod engine;
 pub mod observe;
 pub mod settings;
 pub mod status;
+pub mod validate;
