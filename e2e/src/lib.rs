@@ -3,4 +3,5 @@
 pub mod cluster;
 pub mod figures;
 pub mod images;
+pub mod process;
 pub mod scenarios;

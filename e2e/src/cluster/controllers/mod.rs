@@ -1,17 +1,34 @@
 //! What a local cluster lacks otherwise: dynamic volumes and enforced network policies.
 
+pub mod volumes;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
 use super::context::ControllersContext;
 
 /// Why the controllers ended.
 #[derive(Debug, thiserror::Error)]
-pub enum ControllersError {}
+pub enum ControllersError {
+    /// The kubeconfig cannot be used.
+    #[error("cannot use the kubeconfig of the cluster: {0}")]
+    Kubeconfig(#[from] kube::config::KubeconfigError),
+    /// The API server refused, or could not be asked.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// The provisioner of volumes.
+    #[error("volumes: {0}")]
+    Volumes(#[from] volumes::VolumeError),
+}
 
 /// Runs every controller of a local cluster until the process is killed.
+///
+/// # Errors
+/// The cluster cannot be reached at the start; afterwards every step is tried again.
 pub async fn run(ctx: ControllersContext) -> Result<(), ControllersError> {
-    tracing::info!(
-        cluster = ctx.cluster,
-        nodes = ctx.nodes.len(),
-        "controllers run"
-    );
-    std::future::pending().await
+    let kubeconfig = Kubeconfig::read_from(&ctx.kubeconfig)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    let client = Client::try_from(config)?;
+    volumes::run(client, ctx).await?;
+    Ok(())
 }
