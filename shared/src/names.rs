@@ -38,6 +38,9 @@ pub const RECONCILE: &str = "mainstay.dev/reconcile";
 pub const SYSTEM_IDENTIFIER: &str = "mainstay.dev/system-identifier";
 /// Annotation on a data claim: role of its instance when last seen, so that it can be adopted.
 pub const LAST_ROLE: &str = "mainstay.dev/last-role";
+/// Annotation on the primary's data claim: epoch of the last acquisition that was seen, so that a
+/// Lease that is made anew goes on from it.
+pub const NOTED_EPOCH: &str = "mainstay.dev/epoch";
 /// Finalizer that orders the end of a set.
 pub const FINALIZER: &str = "mainstay.dev/ordered-end";
 

@@ -3,6 +3,7 @@
 
 pub mod engine;
 pub mod observe;
+pub mod plan;
 pub mod settings;
 pub mod status;
 pub mod validate;

@@ -115,6 +115,8 @@ pub struct ClaimSeen {
     pub system_identifier: Option<String>,
     /// Role of its instance as last noted.
     pub last_role: Option<String>,
+    /// Epoch that was noted last.
+    pub epoch: Option<u64>,
     /// Uid of the set it was made for.
     pub set_uid: Option<String>,
 }

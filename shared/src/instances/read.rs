@@ -118,6 +118,7 @@ pub fn claim(claim: &PersistentVolumeClaim) -> ClaimSeen {
         resize,
         system_identifier: annotation(meta, names::SYSTEM_IDENTIFIER),
         last_role: annotation(meta, names::LAST_ROLE),
+        epoch: annotation(meta, names::NOTED_EPOCH).and_then(|e| e.parse().ok()),
         set_uid: meta
             .labels
             .as_ref()

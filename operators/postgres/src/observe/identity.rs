@@ -4,14 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+use mainstay_shared::names::{OPERATOR_COMMON_NAME, PROBE_COMMON_NAME};
 use mainstay_shared::pki::{LeafSpec, Pair, PkiError, TlsError, Usage, client_config, issue_leaf};
 use mainstay_shared::watch::SetKey;
 use rustls::ClientConfig;
 
-/// Common name by which agents know the operator.
-const OPERATOR: &str = "operator.mainstay";
-/// Common name that PostgreSQL maps to the probe's role.
-const PROBE: &str = "probe.mainstay";
 /// Hours that such a certificate is valid; it is replaced when half of that is over.
 const HOURS: i64 = 24;
 
@@ -77,8 +74,8 @@ impl Identities {
             )?))
         };
         let identity = Identity {
-            agents: config(OPERATOR)?,
-            probe: config(PROBE)?,
+            agents: config(OPERATOR_COMMON_NAME)?,
+            probe: config(PROBE_COMMON_NAME)?,
             token: now.to_string(),
             ca: authority.certificate.clone(),
             renew: now + SignedDuration::from_hours(HOURS / 2),

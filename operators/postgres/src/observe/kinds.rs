@@ -11,6 +11,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use mainstay_shared::names;
+use mainstay_shared::traffic::{SLICE_MANAGED_BY, SLICE_MANAGER};
 use mainstay_shared::watch::{Kind, SetKey};
 
 /// Kind of pods.
@@ -59,6 +60,11 @@ pub fn selector() -> String {
 /// namespace and set.
 pub fn set_of(object: &DynamicObject, operator_namespace: &str) -> Option<SetKey> {
     let namespace = object.namespace()?;
+    // Kubernetes copies the labels of a Service to the slices that it makes for it: those are its.
+    let maker = object.labels().get(SLICE_MANAGED_BY);
+    if maker.is_some_and(|maker| maker != SLICE_MANAGER) {
+        return None;
+    }
     let name = object.labels().get(names::APP_INSTANCE)?;
     let is_authority = object
         .labels()
@@ -96,6 +102,16 @@ mod tests {
             .insert(names::APP_INSTANCE.into(), "db".into());
         object.labels_mut().insert(names::PART.into(), part.into());
         object
+    }
+
+    #[test]
+    fn the_slices_that_kubernetes_makes_are_not_ours() {
+        let mut slice = secret("shop", "db-ro-x7k2p", "");
+        slice.labels_mut().insert(
+            SLICE_MANAGED_BY.into(),
+            "endpointslice-controller.k8s.io".into(),
+        );
+        assert_eq!(set_of(&slice, "ops"), None);
     }
 
     #[test]
