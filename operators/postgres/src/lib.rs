@@ -1,6 +1,7 @@
 //! PostgreSQL: the operator, and the agent in its pods. A library for its own binary and tests;
 //! nothing else imports it.
 
+pub mod act;
 pub mod engine;
 pub mod observe;
 pub mod plan;

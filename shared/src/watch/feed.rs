@@ -33,6 +33,7 @@ impl Kind {
 
 /// Watch one kind in all namespaces by a label selector, and put what is seen into the cache. The
 /// stream yields the sets for which something changed that somebody may act on; a delete always is.
+/// It also yields, maybe nothing, when the kind was listed: [`Cache::is_ready`] may be asked then.
 ///
 /// `set_of` tells the set that an object belongs to. Errors are logged, and the watch is begun anew
 /// with growing pauses.
@@ -51,14 +52,20 @@ where
     let config = watcher::Config::default().labels(selector);
     watcher(api, config)
         .backoff(DefaultBackoff::default())
-        .map(move |event| match event {
-            Ok(event) => take(name, &cache, &set_of, event),
-            Err(error) => {
-                tracing::warn!(kind = name, %error, "the watch is interrupted");
-                Vec::new()
-            }
+        .filter_map(move |event| {
+            let touched = match event {
+                Ok(event) => {
+                    let listed = matches!(event, Event::InitDone);
+                    let touched = take(name, &cache, &set_of, event);
+                    (listed || !touched.is_empty()).then_some(touched)
+                }
+                Err(error) => {
+                    tracing::warn!(kind = name, %error, "the watch is interrupted");
+                    None
+                }
+            };
+            std::future::ready(touched)
         })
-        .filter(|touched| std::future::ready(!touched.is_empty()))
 }
 
 fn take(

@@ -2,6 +2,7 @@
 
 pub mod identity;
 pub mod kinds;
+pub mod servers;
 pub mod talk;
 pub mod zones;
 

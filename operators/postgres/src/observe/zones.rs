@@ -7,7 +7,7 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Node;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{Config, DefaultBackoff, Event};
-use kube::runtime::{WatchStreamExt, metadata_watcher};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 
 /// Label that tells a node's zone.
@@ -51,7 +51,8 @@ impl Zones {
     /// heartbeat of a node is no news.
     pub fn feed(&self, client: &Client) -> impl Stream<Item = ()> + Send + use<> + 'static {
         let zones = self.clone();
-        metadata_watcher(Api::<Node>::all(client.clone()), Config::default())
+        let api: Api<PartialObjectMeta<Node>> = Api::all(client.clone());
+        watcher(api, Config::default())
             .backoff(DefaultBackoff::default())
             .filter_map(move |event| {
                 let news = match event {

@@ -1,0 +1,284 @@
+//! Carries out a plan (I/O). Nothing is decided here.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use mainstay_shared::apply::inventory::Seen;
+use mainstay_shared::apply::io::{self, Deleted};
+use mainstay_shared::apply::{ApplyError, Cause, Key};
+use mainstay_shared::instances::Step;
+use mainstay_shared::names;
+use mainstay_shared::rollout::{Candidate, Change, Expectations};
+use mainstay_shared::watch::SetKey;
+use serde_json::json;
+
+use crate::observe::Observed;
+use crate::observe::identity::Identity;
+use crate::observe::kinds::{CLAIM, POD};
+use crate::observe::talk::Talk;
+use crate::plan::{Note, Plan};
+
+/// With what a plan is carried out.
+pub struct Hands<'a> {
+    /// Client of the API server.
+    pub client: &'a Client,
+    /// The set.
+    pub set: &'a SetKey,
+    /// Conversations with agents.
+    pub talk: &'a Talk,
+    /// How the operator shows itself to agents; none before there is an authority.
+    pub identity: Option<&'a Identity>,
+    /// Makes an instance's pod.
+    pub pod: &'a (dyn Fn(&str) -> Option<Pod> + Sync),
+    /// Makes an instance's claim.
+    pub claim: &'a (dyn Fn(&str) -> Option<PersistentVolumeClaim> + Sync),
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Carry out a plan. What failed is returned; what comes after a failure is tried all the same,
+/// but no pod is made when an object that it needs could not be.
+pub async fn act(
+    hands: &Hands<'_>,
+    plan: &Plan,
+    observed: &Observed,
+    expectations: &mut Expectations,
+) -> Vec<ApplyError> {
+    let mut errors = Vec::new();
+    for object in &plan.create {
+        keep(&mut errors, io::create(hands.client, object).await);
+    }
+    for (object, why) in &plan.apply {
+        let applied = io::apply(hands.client, object).await;
+        if applied.is_ok() {
+            tracing::info!(object = %object.key(), %why, "applied");
+        }
+        keep(&mut errors, applied);
+    }
+    let complete = errors.is_empty();
+    for note in &plan.notes {
+        keep(&mut errors, hands.note(note).await);
+    }
+    for step in &plan.instances.steps {
+        if complete || !matches!(step, Step::CreatePod { .. }) {
+            keep(&mut errors, hands.step(step, observed, expectations).await);
+        }
+    }
+    if let Some(candidate) = plan.choice.step.as_ref().filter(|_| complete) {
+        keep(
+            &mut errors,
+            hands.disturb(candidate, observed, expectations).await,
+        );
+    }
+    // What nobody wants goes last: by then what takes its place is there.
+    for seen in &plan.prune {
+        keep(&mut errors, io::delete(hands.client, seen).await);
+    }
+    errors
+}
+
+fn keep<T>(errors: &mut Vec<ApplyError>, result: Result<T, ApplyError>) {
+    errors.extend(result.err());
+}
+
+impl Hands<'_> {
+    async fn step(
+        &self,
+        step: &Step,
+        observed: &Observed,
+        expectations: &mut Expectations,
+    ) -> Result<(), ApplyError> {
+        match step {
+            Step::CreateClaim { instance } => match (self.claim)(instance) {
+                Some(claim) => self.create(&claim).await.map(drop),
+                None => Ok(()),
+            },
+            Step::CreatePod { instance } => {
+                let Some(pod) = (self.pod)(instance) else {
+                    return Ok(());
+                };
+                if let Some(made) = self.create(&pod).await? {
+                    let uid = made.uid().unwrap_or_default();
+                    tracing::info!(set = %self.set, instance, uid, "made the pod");
+                    expectations.created(instance, &uid, self.now);
+                }
+                Ok(())
+            }
+            Step::GrowClaim {
+                instance,
+                uid,
+                resource_version,
+                to,
+            } => {
+                let body = json!({
+                    "metadata": {"uid": uid, "resourceVersion": resource_version},
+                    "spec": {"resources": {"requests": {"storage": to.to_string()}}},
+                });
+                tracing::info!(set = %self.set, instance, bytes = to, "enlarging the volume");
+                self.patch::<PersistentVolumeClaim>(&names::data_claim(instance), &body)
+                    .await
+            }
+            Step::DeleteClaim {
+                instance, uid, why, ..
+            } => {
+                tracing::info!(set = %self.set, instance, why, "deleting the volume claim");
+                self.delete(observed, CLAIM, &names::data_claim(instance), uid)
+                    .await
+                    .map(drop)
+            }
+            Step::ClearPod {
+                instance, uid, why, ..
+            } => {
+                tracing::info!(set = %self.set, instance, why, "deleting the pod");
+                self.delete(observed, POD, instance, uid).await.map(drop)
+            }
+            Step::RefreshMounts {
+                instance,
+                uid,
+                config_hash,
+            } => {
+                let body = json!({"metadata": {"uid": uid, "annotations": {names::CONFIG_HASH: config_hash}}});
+                self.patch::<Pod>(instance, &body).await
+            }
+            Step::Reload {
+                instance,
+                config_hash,
+            } => {
+                if let (Some(identity), Some(instance)) =
+                    (self.identity, observed.instance(instance))
+                {
+                    self.talk.reload(self.set, identity, instance, config_hash);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn disturb(
+        &self,
+        candidate: &Candidate,
+        observed: &Observed,
+        expectations: &mut Expectations,
+    ) -> Result<(), ApplyError> {
+        let (name, why) = (&candidate.instance, &candidate.why);
+        tracing::info!(set = %self.set, step = candidate.step(), why, "disturbing one instance");
+        match &candidate.change {
+            Change::Restart { .. } => {
+                let Some((identity, instance)) = self.identity.zip(observed.instance(name)) else {
+                    return Ok(());
+                };
+                if let Some(status) = instance.agent() {
+                    expectations.restarted(name, status.sequence, self.now);
+                }
+                self.talk.restart(self.set, identity, instance, why);
+            }
+            Change::Replace { uid, .. } | Change::Remove { uid, .. } => {
+                if self.delete(observed, POD, name, uid).await? == Deleted::Going {
+                    expectations.deleted(name, uid, self.now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Delete what was seen, and only that.
+    async fn delete(
+        &self,
+        observed: &Observed,
+        kind: &str,
+        name: &str,
+        uid: &str,
+    ) -> Result<Deleted, ApplyError> {
+        let object = observed.volumes_and_pods.iter().find(|o| {
+            o.resource.kind == kind && o.meta("name") == Some(name) && o.meta("uid") == Some(uid)
+        });
+        match object.and_then(Seen::of) {
+            Some(seen) => io::delete(self.client, &seen).await,
+            None => Ok(Deleted::Gone),
+        }
+    }
+
+    async fn note(&self, note: &Note) -> Result<(), ApplyError> {
+        let body = json!({"metadata": {
+            "uid": note.uid,
+            "labels": note.labels,
+            "annotations": note.annotations,
+        }});
+        self.patch::<PersistentVolumeClaim>(&note.claim, &body)
+            .await
+    }
+
+    /// Create an object; none when one of that name is there already.
+    async fn create<K>(&self, object: &K) -> Result<Option<K>, ApplyError>
+    where
+        K: Namespaced,
+    {
+        let parameters = PostParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        match self.api::<K>().create(&parameters, object).await {
+            Ok(made) => Ok(Some(made)),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
+            Err(error) => Err(self.failed::<K>("create", &object.name_any(), error)),
+        }
+    }
+
+    /// Merge a few fields into an object. The uid in `body` keeps the patch off another object of
+    /// the same name. One that is gone meanwhile, or changed, is looked at anew in the next pass.
+    async fn patch<K: Namespaced>(
+        &self,
+        name: &str,
+        body: &serde_json::Value,
+    ) -> Result<(), ApplyError> {
+        let parameters = PatchParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        match self
+            .api::<K>()
+            .patch(name, &parameters, &Patch::Merge(body))
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+                Ok(())
+            }
+            Err(error) => Err(self.failed::<K>("patch", name, error)),
+        }
+    }
+
+    fn api<K: Namespaced>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), &self.set.namespace)
+    }
+
+    fn failed<K: Namespaced>(
+        &self,
+        verb: &'static str,
+        name: &str,
+        error: kube::Error,
+    ) -> ApplyError {
+        let key = Key {
+            group: K::group(&()).into_owned(),
+            kind: K::kind(&()).into_owned(),
+            namespace: Some(self.set.namespace.clone()),
+            name: name.to_owned(),
+        };
+        let cause = Cause::of(verb, &key, error);
+        ApplyError { verb, key, cause }
+    }
+}
+
+/// A typed object of a namespace that can be written.
+trait Namespaced:
+    kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+    + serde::Serialize
+    + serde::de::DeserializeOwned
+    + Clone
+    + std::fmt::Debug
+{
+}
+
+impl Namespaced for Pod {}
+impl Namespaced for PersistentVolumeClaim {}

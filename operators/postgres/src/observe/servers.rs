@@ -1,0 +1,132 @@
+//! Addresses of the API servers, which network policies must let agents reach (I/O).
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::watcher::{Config, DefaultBackoff, Event};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use mainstay_shared::traffic::SERVICE_NAME;
+
+/// Addresses with their ports.
+pub type Addresses = BTreeSet<(IpAddr, u16)>;
+
+/// Addresses of the API servers, as the slices of the Service `kubernetes` have them.
+#[derive(Clone, Debug, Default)]
+pub struct Servers(Arc<Mutex<(Addresses, Addresses)>>);
+
+impl Servers {
+    fn with<T>(&self, work: impl FnOnce(&mut (Addresses, Addresses)) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// All that are known.
+    pub fn all(&self) -> Addresses {
+        self.with(|(known, _)| known.clone())
+    }
+
+    /// There is one slice per address family; a change of either is listed anew, so that an address
+    /// which is gone is not kept by mistake.
+    fn take(&self, event: Event<EndpointSlice>) -> bool {
+        self.with(|(known, listed)| match event {
+            Event::Init => {
+                listed.clear();
+                false
+            }
+            Event::InitApply(slice) => {
+                listed.extend(read(&slice));
+                false
+            }
+            Event::InitDone => {
+                let changed = known != listed;
+                known.clone_from(listed);
+                changed
+            }
+            Event::Apply(slice) => {
+                let now: Addresses = read(&slice).collect();
+                let other_family =
+                    |a: &(IpAddr, u16)| a.0.is_ipv4() != (slice.address_type == "IPv4");
+                let next: Addresses = known
+                    .iter()
+                    .copied()
+                    .filter(other_family)
+                    .chain(now)
+                    .collect();
+                let changed = *known != next;
+                *known = next;
+                changed
+            }
+            // It is made anew at once; until then the addresses still lead there.
+            Event::Delete(_) => false,
+        })
+    }
+
+    /// Keep them up to date. The stream yields when they changed.
+    pub fn feed(&self, client: &Client) -> impl Stream<Item = ()> + Send + use<> + 'static {
+        let servers = self.clone();
+        let api: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+        let config = Config::default().labels(&format!("{SERVICE_NAME}=kubernetes"));
+        watcher(api, config)
+            .backoff(DefaultBackoff::default())
+            .filter_map(move |event| {
+                let news = match event {
+                    Ok(event) => servers.take(event),
+                    Err(error) => {
+                        tracing::warn!(%error, "the watch of API servers' addresses is interrupted");
+                        false
+                    }
+                };
+                std::future::ready(news.then_some(()))
+            })
+    }
+}
+
+fn read(slice: &EndpointSlice) -> impl Iterator<Item = (IpAddr, u16)> + use<> {
+    let ports: Vec<u16> = slice
+        .ports
+        .iter()
+        .flatten()
+        .filter_map(|p| u16::try_from(p.port?).ok())
+        .collect();
+    let addresses: Vec<IpAddr> = slice
+        .endpoints
+        .iter()
+        .flat_map(|e| &e.addresses)
+        .filter_map(|a| a.parse().ok())
+        .collect();
+    addresses
+        .into_iter()
+        .flat_map(move |a| ports.clone().into_iter().map(move |p| (a, p)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(addresses: &[&str]) -> EndpointSlice {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "kubernetes"},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": addresses}],
+            "ports": [{"port": 6443}],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn addresses_that_change_are_followed() {
+        let servers = Servers::default();
+        servers.take(Event::Init);
+        servers.take(Event::InitApply(slice(&["10.0.0.1"])));
+        assert!(servers.take(Event::InitDone));
+        assert!(!servers.take(Event::Apply(slice(&["10.0.0.1"]))));
+        assert!(servers.take(Event::Apply(slice(&["10.0.0.2"]))));
+        assert_eq!(
+            servers.all(),
+            Addresses::from([("10.0.0.2".parse().unwrap(), 6443)])
+        );
+    }
+}
