@@ -4,7 +4,7 @@
 //! reaches them all the same, for example written before an upgrade of the definitions.
 
 /// Of `metadata.name`.
-pub const NAME: &str = "the name becomes part of DNS names: write at most 50 lower-case letters, digits and '-', \
+pub const NAME: &str = "metadata.name becomes part of DNS names: write at most 50 lower-case letters, digits and '-', \
      beginning with a letter and ending with a letter or digit";
 /// Of `resources.cpu`.
 pub const CPU: &str = "write processor time between 10m and 1024, for example 500m or 2";
