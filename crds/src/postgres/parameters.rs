@@ -27,8 +27,12 @@ pub enum Kind {
         min: i64,
         max: i64,
     },
-    /// A number, with a unit where the parameter has one.
-    Real,
+    /// A number, with a unit where the parameter has one; bounds in that unit.
+    Real {
+        unit: &'static str,
+        min: f64,
+        max: f64,
+    },
     /// One of these words, separated by commas.
     Enum(&'static str),
     /// A text.
@@ -215,12 +219,19 @@ fn parse(line: &'static str) -> Option<Parameter> {
     };
     let kind = columns.next()?;
     let unit = columns.next().unwrap_or_default();
-    let mut bound = |or| columns.next().and_then(|n| n.parse().ok()).unwrap_or(or);
-    let (min, max) = (bound(i64::MIN), bound(i64::MAX));
+    let (min, max) = (columns.next(), columns.next());
     let kind = match kind {
         "bool" => Kind::Bool,
-        "integer" => Kind::Integer { unit, min, max },
-        "real" => Kind::Real,
+        "integer" => Kind::Integer {
+            unit,
+            min: number(min).unwrap_or(i64::MIN),
+            max: number(max).unwrap_or(i64::MAX),
+        },
+        "real" => Kind::Real {
+            unit,
+            min: number(min).unwrap_or(f64::MIN),
+            max: number(max).unwrap_or(f64::MAX),
+        },
         "enum" => Kind::Enum(columns.next().unwrap_or_default()),
         _ => Kind::Text,
     };
@@ -230,6 +241,10 @@ fn parse(line: &'static str) -> Option<Parameter> {
         context,
         kind,
     })
+}
+
+fn number<T: std::str::FromStr>(text: Option<&str>) -> Option<T> {
+    text?.parse().ok()
 }
 
 /// Every parameter of every major; one that changed between majors is listed more than once.

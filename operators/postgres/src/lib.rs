@@ -4,6 +4,7 @@
 pub mod act;
 pub mod engine;
 pub mod observe;
+pub mod parameters;
 pub mod plan;
 pub mod settings;
 pub mod status;
