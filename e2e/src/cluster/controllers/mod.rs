@@ -1,5 +1,6 @@
 //! What a local cluster lacks otherwise: dynamic volumes and enforced network policies.
 
+pub mod policy;
 pub mod volumes;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -19,6 +20,9 @@ pub enum ControllersError {
     /// The provisioner of volumes.
     #[error("volumes: {0}")]
     Volumes(#[from] volumes::VolumeError),
+    /// The enforcement of network policies.
+    #[error("network policies: {0}")]
+    Policies(#[from] policy::PolicyError),
 }
 
 /// Runs every controller of a local cluster until the process is killed.
@@ -29,6 +33,7 @@ pub async fn run(ctx: ControllersContext) -> Result<(), ControllersError> {
     let kubeconfig = Kubeconfig::read_from(&ctx.kubeconfig)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     let client = Client::try_from(config)?;
-    volumes::run(client, ctx).await?;
-    Ok(())
+    let volumes = async { Ok(volumes::run(client.clone(), ctx.clone()).await?) };
+    let policies = async { Ok(policy::run(client.clone(), ctx.clone()).await?) };
+    futures::try_join!(volumes, policies).map(drop)
 }
