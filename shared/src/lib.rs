@@ -11,6 +11,7 @@ pub mod election;
 pub mod follow;
 pub mod instances;
 pub mod keeper;
+pub mod lease;
 pub mod metadata;
 pub mod names;
 pub mod network;
