@@ -18,6 +18,7 @@ pub mod network;
 pub mod outcome;
 pub mod pki;
 pub mod placement;
+pub mod rights;
 pub mod rollout;
 pub mod traffic;
 pub mod watch;

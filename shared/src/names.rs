@@ -27,6 +27,9 @@ pub const MANAGER: &str = "mainstay";
 
 /// Annotation on a pod: revision of the template it was made from, pinned at creation.
 pub const REVISION: &str = "mainstay.dev/revision";
+/// Annotation on a pod: the inputs that its revision stands for, as JSON, so that a difference can be
+/// told in words.
+pub const TEMPLATE: &str = "mainstay.dev/template";
 /// Annotation on applied objects: hash of what was applied last, so that a settled pass writes nothing.
 pub const APPLIED: &str = "mainstay.dev/applied";
 /// Annotation on a pod: hash of the configuration its mounts should hold; touching it makes the

@@ -11,6 +11,9 @@ pub const REPLICATION_ROLE: &str = "mainstay_replication";
 pub const PROBE_ROLE: &str = "mainstay_probe";
 /// Port of PostgreSQL.
 pub const PORT: u16 = 5432;
+/// Name of that port, the same in Services and in the EndpointSlice that the primary writes:
+/// Kubernetes matches them by it.
+pub const PORT_NAME: &str = "postgresql";
 
 /// Configuration of a set of PostgreSQL instances, as mounted.
 pub type PostgresConfig = SetConfig<PostgresSettings>;

@@ -1,0 +1,58 @@
+//! What the certificates of a set say, and the Secrets that hold them.
+
+use k8s_openapi::api::core::v1::Secret;
+use mainstay_shared::names;
+use mainstay_shared::pki::{LeafSpec, Pair, Usage, to_secret};
+
+use crate::validate::Validated;
+
+/// Domain of Services in almost every cluster; names without it work in all.
+const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// The certificate of `instance`: it serves PostgreSQL and the agent, and is the client's with which
+/// it streams. Any instance may be the primary, so each bears the names of both Services.
+pub fn leaf_spec(v: &Validated, instance: &str) -> LeafSpec {
+    let (set, namespace) = (&v.set.name, &v.set.namespace);
+    let service = |name: String| {
+        let host = format!("{name}.{namespace}.svc");
+        vec![
+            format!("{host}.{CLUSTER_DOMAIN}"),
+            host,
+            format!("{name}.{namespace}"),
+            name,
+        ]
+    };
+    let host = names::instance_host(instance, set, namespace);
+    let mut dns_names = vec![format!("{host}.{CLUSTER_DOMAIN}"), host, "localhost".into()];
+    dns_names.extend(service(names::primary_service(set)));
+    dns_names.extend(service(names::replica_service(set)));
+    LeafSpec {
+        common_name: instance.to_owned(),
+        dns_names,
+        addresses: Vec::new(),
+        usage: Usage::ServerAndClient,
+        hours: v.certificate_hours,
+    }
+}
+
+/// The Secret with the certificate of `instance`.
+pub fn leaf_secret(v: &Validated, instance: &str, leaf: &Pair) -> Secret {
+    let mut metadata = v.set.kept(names::certificate(instance), "certificate");
+    metadata
+        .labels
+        .get_or_insert_default()
+        .insert(names::INSTANCE.to_owned(), instance.to_owned());
+    to_secret(metadata, leaf)
+}
+
+/// The Secret with the set's authority, in the operator's namespace.
+pub fn authority_secret(v: &Validated, operator_namespace: &str, authority: &Pair) -> Secret {
+    let mut metadata = v.set.kept(authority_name(v), "ca");
+    metadata.namespace = Some(operator_namespace.to_owned());
+    to_secret(metadata, authority)
+}
+
+/// Name of the Secret with the set's authority.
+pub fn authority_name(v: &Validated) -> String {
+    names::authority_secret(&v.set.app(), &v.set.namespace, &v.set.name)
+}

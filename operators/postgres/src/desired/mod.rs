@@ -1,0 +1,108 @@
+//! From a resource as it is meant to the objects that make it so. Pure: values in, objects out.
+//!
+//! Pods and claims are made one by one as the planner says; the Secrets depend on what they hold
+//! already; everything else is applied as a whole.
+
+pub mod certificate;
+pub mod claim;
+pub mod config_map;
+pub mod credentials;
+pub mod parameters;
+pub mod pod;
+pub mod revision;
+pub mod scram;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use mainstay_shared::apply::Object;
+use mainstay_shared::network::{self, Flows};
+use mainstay_shared::traffic::EnginePort;
+use mainstay_shared::{placement, rights, traffic};
+
+use crate::settings::{PORT, PORT_NAME};
+use crate::validate::Validated;
+
+/// The engine's port in Services.
+const ENGINE_PORT: EnginePort = EnginePort {
+    name: PORT_NAME,
+    number: PORT,
+};
+
+/// What the objects depend on besides the resource.
+#[derive(Clone, Debug)]
+pub struct Surroundings<'a> {
+    /// Namespace of the operator.
+    pub operator_namespace: &'a str,
+    /// Addresses and ports of the API servers, as the EndpointSlice `kubernetes` has them.
+    pub api_servers: &'a BTreeSet<(IpAddr, u16)>,
+    /// Names of the instances that belong to the set.
+    pub members: &'a [String],
+}
+
+/// The objects of a set, without pods, claims, Lease and Secrets.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    /// To apply in every pass, if they differ.
+    pub apply: Vec<Object>,
+    /// To create when absent, and to leave alone from then on.
+    pub once: Vec<Object>,
+    /// Hash of the configuration, for the pods' annotation and the agents.
+    pub config_hash: String,
+}
+
+/// The objects cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DesiredError {
+    /// Without an API server's address the network policy would cut the agents off.
+    #[error(
+        "the addresses of the API server are not known yet: the EndpointSlice kubernetes in namespace default has none"
+    )]
+    ApiServersUnknown,
+    /// An object cannot be written as JSON.
+    #[error("an object cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The objects of a set.
+///
+/// # Errors
+/// When no API server's address is known; then nothing is to be applied or pruned in this pass.
+pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, DesiredError> {
+    let set = &v.set;
+    let policy = network::policy(
+        set,
+        &Flows {
+            engine_port: PORT,
+            operator_namespace: around.operator_namespace,
+            api_servers: around.api_servers,
+            clients: &v.clients,
+        },
+    );
+    let (Some(policy), Some((address, _))) = (policy, around.api_servers.first()) else {
+        return Err(DesiredError::ApiServersUnknown);
+    };
+    let (config_map, config_hash) = config_map::config_map(v, around.members)?;
+    let mut apply = vec![
+        Object::of(&policy)?,
+        Object::of(&rights::service_account(set))?,
+        Object::of(&rights::role(set))?,
+        Object::of(&rights::role_binding(set))?,
+        Object::of(&config_map)?,
+        Object::of(&traffic::primary_service(set, ENGINE_PORT))?,
+        Object::of(&traffic::replica_service(set, ENGINE_PORT))?,
+        Object::of(&traffic::peer_service(set, ENGINE_PORT))?,
+    ];
+    if let Some(budget) = placement::disruption_budget(set, v.instances) {
+        apply.push(Object::of(&budget)?);
+    }
+    // The primary family of the cluster's Services is that of the API server's own.
+    let slice = traffic::primary_slice(set, ENGINE_PORT, *address);
+    Ok(Objects {
+        apply,
+        once: vec![Object::of(&slice)?],
+        config_hash,
+    })
+}

@@ -1,0 +1,156 @@
+//! The volumes of a pod, and where they are mounted.
+
+use k8s_openapi::api::core::v1::{
+    ConfigMapProjection, ConfigMapVolumeSource, DownwardAPIProjection, DownwardAPIVolumeFile,
+    EmptyDirVolumeSource, KeyToPath, ObjectFieldSelector, PersistentVolumeClaimVolumeSource,
+    ProjectedVolumeSource, SecretVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount,
+    VolumeProjection,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use mainstay_shared::agent::paths;
+use mainstay_shared::names;
+
+use super::DATA;
+use crate::validate::Validated;
+
+/// Volumes that live and die with the pod.
+pub const SCRATCH: [&str; 4] = ["bin", "run", "shm", "tmp"];
+
+/// Readable by the group only: PostgreSQL refuses keys that others may read.
+const SECRET_MODE: i32 = 0o440;
+/// Seconds that a token is valid; the kubelet renews it well before.
+const TOKEN_SECONDS: i64 = 3607;
+
+/// The volumes of `instance`.
+pub fn volumes(v: &Validated, instance: &str) -> Vec<Volume> {
+    let set = &v.set.name;
+    vec![
+        Volume {
+            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                claim_name: names::data_claim(instance),
+                read_only: None,
+            }),
+            ..named("data")
+        },
+        Volume {
+            config_map: Some(ConfigMapVolumeSource {
+                name: names::config_map(set),
+                default_mode: Some(0o444),
+                ..ConfigMapVolumeSource::default()
+            }),
+            ..named("config")
+        },
+        secret("tls", names::certificate(instance)),
+        secret("access", names::access_secret(set)),
+        Volume {
+            projected: Some(service_account()),
+            ..named("service-account")
+        },
+        scratch("bin", None, None),
+        // In memory: the agent's heart-beat must not wait for a disk.
+        scratch("run", Some("Memory"), Some(16 << 20)),
+        // Parallel queries exchange rows through it; it counts as memory of the container.
+        scratch("shm", Some("Memory"), Some((v.memory / 4).max(64 << 20))),
+        scratch("tmp", None, None),
+    ]
+}
+
+/// The mounts of the engine's container.
+pub fn mounts() -> Vec<VolumeMount> {
+    vec![
+        mount("data", DATA, false),
+        mount("config", paths::CONFIG, true),
+        mount("tls", paths::TLS, true),
+        mount("access", paths::ACCESS, true),
+        mount("service-account", paths::SERVICE_ACCOUNT, true),
+        // Writable for the agent that is upgraded in place.
+        bin(false),
+        mount("run", paths::RUN, false),
+        mount("shm", "/dev/shm", false),
+        mount("tmp", "/tmp", false),
+    ]
+}
+
+/// The mount of the binary's folder.
+pub fn bin(read_only: bool) -> VolumeMount {
+    mount("bin", paths::BIN, read_only)
+}
+
+/// What the usual automatic mount would hold.
+fn service_account() -> ProjectedVolumeSource {
+    ProjectedVolumeSource {
+        default_mode: Some(SECRET_MODE),
+        sources: Some(vec![
+            VolumeProjection {
+                service_account_token: Some(ServiceAccountTokenProjection {
+                    expiration_seconds: Some(TOKEN_SECONDS),
+                    path: "token".into(),
+                    audience: None,
+                }),
+                ..VolumeProjection::default()
+            },
+            VolumeProjection {
+                config_map: Some(ConfigMapProjection {
+                    name: "kube-root-ca.crt".into(),
+                    items: Some(vec![KeyToPath {
+                        key: "ca.crt".into(),
+                        path: "ca.crt".into(),
+                        mode: None,
+                    }]),
+                    optional: None,
+                }),
+                ..VolumeProjection::default()
+            },
+            VolumeProjection {
+                downward_api: Some(DownwardAPIProjection {
+                    items: Some(vec![DownwardAPIVolumeFile {
+                        path: "namespace".into(),
+                        field_ref: Some(ObjectFieldSelector {
+                            api_version: Some("v1".into()),
+                            field_path: "metadata.namespace".into(),
+                        }),
+                        ..DownwardAPIVolumeFile::default()
+                    }]),
+                }),
+                ..VolumeProjection::default()
+            },
+        ]),
+    }
+}
+
+fn secret(name: &str, secret: String) -> Volume {
+    Volume {
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret),
+            default_mode: Some(SECRET_MODE),
+            ..SecretVolumeSource::default()
+        }),
+        ..named(name)
+    }
+}
+
+fn scratch(name: &str, medium: Option<&str>, limit: Option<i64>) -> Volume {
+    Volume {
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: medium.map(str::to_owned),
+            size_limit: limit.map(|n| Quantity(n.to_string())),
+        }),
+        ..named(name)
+    }
+}
+
+fn named(name: &str) -> Volume {
+    Volume {
+        name: name.into(),
+        ..Volume::default()
+    }
+}
+
+fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: name.into(),
+        mount_path: path.into(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    }
+}

@@ -1,0 +1,140 @@
+//! The revision of a pod's template: what of the resource is in a pod and changes only with it.
+//!
+//! The operator's own image, and how it shapes a pod, are not in it: upgrading the operator
+//! restarts no data pod.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mainstay_shared::agent::config::hash;
+use serde_json::{Value, json};
+
+use crate::validate::Validated;
+
+/// The inputs of a template, and the hash of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// 16 hexadecimal digits; a pod bears it as an annotation.
+    pub hash: String,
+    /// The inputs as a JSON object of texts; a pod bears them too, to tell differences.
+    pub inputs: String,
+}
+
+/// The revision of a resource.
+///
+/// Guarantee: the same resource has the same revision in every release of the operator. A field
+/// that a later release adds must be left out while it is not set.
+pub fn revision(v: &Validated) -> Revision {
+    let mut inputs = BTreeMap::from([
+        ("version".to_owned(), v.major.to_string()),
+        ("image".to_owned(), v.image.clone()),
+        ("cpu".to_owned(), format!("{}m", v.cpu_milli)),
+        ("memory".to_owned(), bytes(v.memory)),
+    ]);
+    if !v.image_pull_secrets.is_empty() {
+        let names = v.image_pull_secrets.join(", ");
+        inputs.insert("imagePullSecrets".to_owned(), names);
+    }
+    // By path, so that the text does not depend on the order in which fields are declared.
+    if let Some(placement) = &v.placement {
+        flatten("placement", &json!(placement), &mut inputs);
+    }
+    let inputs = json!(inputs).to_string();
+    Revision {
+        hash: hash(&inputs),
+        inputs,
+    }
+}
+
+/// The first difference between the inputs of two revisions in words, for example
+/// `memory: 512Mi → 1Gi`. `None` when there is none, or one of them cannot be read.
+pub fn first_difference(old: &str, new: &str) -> Option<String> {
+    let read = |text| serde_json::from_str::<BTreeMap<String, String>>(text).ok();
+    let (old, new) = (read(old)?, read(new)?);
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    keys.into_iter().find_map(|key| {
+        let word = |all: &BTreeMap<String, String>| {
+            all.get(key)
+                .cloned()
+                .unwrap_or_else(|| "not set".to_owned())
+        };
+        let (from, to) = (word(&old), word(&new));
+        (from != to).then(|| format!("{key}: {from} → {to}"))
+    })
+}
+
+fn flatten(path: &str, value: &Value, all: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                flatten(&format!("{path}.{key}"), value, all);
+            }
+        }
+        Value::String(text) => {
+            all.insert(path.to_owned(), text.clone());
+        }
+        other => {
+            all.insert(path.to_owned(), other.to_string());
+        }
+    }
+}
+
+/// Bytes in the largest unit that divides them.
+fn bytes(n: i64) -> String {
+    [(1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")]
+        .into_iter()
+        .find(|(unit, _)| n % unit == 0)
+        .map_or_else(
+            || n.to_string(),
+            |(unit, name)| format!("{}{name}", n / unit),
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::tests::db;
+
+    #[test]
+    fn a_revision_never_changes_for_the_same_resource() {
+        let revision = revision(&db());
+        assert_eq!(
+            revision.inputs,
+            r#"{"cpu":"250m","image":"postgres:17.12","memory":"512Mi","version":"17"}"#
+        );
+        // A constant on purpose: another value here means that upgrading restarts every pod.
+        assert_eq!(revision.hash, "d25f89aa86764095");
+    }
+
+    #[test]
+    fn what_a_pod_does_not_hold_does_not_count() {
+        let mut v = db();
+        v.instances = 5;
+        v.storage *= 2;
+        v.parameters.insert("work_mem".into(), "8MB".into());
+        v.certificate_hours = 1;
+        v.placement = Some(mainstay_crds::common::Placement::default());
+        assert_eq!(revision(&v), revision(&db()));
+    }
+
+    #[test]
+    fn a_difference_is_told_in_words() {
+        let old = revision(&db()).inputs;
+        let mut v = db();
+        v.memory *= 2;
+        assert_eq!(
+            first_difference(&old, &revision(&v).inputs).as_deref(),
+            Some("memory: 512Mi → 1Gi")
+        );
+        v = db();
+        v.placement = Some(mainstay_crds::common::Placement {
+            priority_class: Some("high".into()),
+            ..Default::default()
+        });
+        assert_eq!(
+            first_difference(&old, &revision(&v).inputs).as_deref(),
+            Some("placement.priorityClass: not set → high")
+        );
+        assert_eq!(first_difference(&old, &old), None);
+        assert_eq!(first_difference("torn", &old), None);
+    }
+}
