@@ -17,6 +17,8 @@ pub fn db() -> Validated {
             name: "db".into(),
             uid: "6c1f4a52-0d5b-4e0e-9f4e-2f6d8f1d2a11".into(),
         },
+        generation: 1,
+        paused: false,
         major: 17,
         image: "postgres:17.12".into(),
         image_pull_secrets: vec![],
