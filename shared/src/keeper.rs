@@ -75,6 +75,21 @@ impl<K: Clone + Eq + Hash, T: Clone> Keeper<K, T> {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.begin(key, token, false, begin);
+    }
+
+    /// Like [`Self::want`], but the report of the task before stands until there is a new one.
+    pub fn want_on<F>(&self, key: &K, token: &str, begin: impl FnOnce(Reporter<K, T>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.begin(key, token, true, begin);
+    }
+
+    fn begin<F>(&self, key: &K, token: &str, stands: bool, begin: impl FnOnce(Reporter<K, T>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let mut inner = lock(&self.0);
         if inner.kept.get(key).is_some_and(|kept| kept.token == token) {
             return;
@@ -90,7 +105,11 @@ impl<K: Clone + Eq + Hash, T: Clone> Keeper<K, T> {
             token: token.to_owned(),
             generation,
             task: task.abort_handle(),
-            last: None,
+            last: inner
+                .kept
+                .get(key)
+                .and_then(|old| old.last.clone())
+                .filter(|_| stands),
         };
         if let Some(old) = inner.kept.insert(key.clone(), kept) {
             old.task.abort();
@@ -106,6 +125,13 @@ impl<K: Clone + Eq + Hash, T: Clone> Keeper<K, T> {
             }
             keep
         });
+    }
+
+    /// End the task under `key` and forget it.
+    pub fn forget(&self, key: &K) {
+        if let Some(old) = lock(&self.0).kept.remove(key) {
+            old.task.abort();
+        }
     }
 
     /// The last report under `key`.

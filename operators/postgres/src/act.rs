@@ -30,9 +30,9 @@ pub struct Hands<'a> {
     /// How the operator shows itself to agents; none before there is an authority.
     pub identity: Option<&'a Identity>,
     /// Makes an instance's pod.
-    pub pod: &'a (dyn Fn(&str) -> Option<Pod> + Sync),
+    pub pod: &'a (dyn Fn(&str) -> Pod + Sync),
     /// Makes an instance's claim.
-    pub claim: &'a (dyn Fn(&str) -> Option<PersistentVolumeClaim> + Sync),
+    pub claim: &'a (dyn Fn(&str) -> PersistentVolumeClaim + Sync),
     /// Now.
     pub now: Timestamp,
 }
@@ -90,14 +90,9 @@ impl Hands<'_> {
         expectations: &mut Expectations,
     ) -> Result<(), ApplyError> {
         match step {
-            Step::CreateClaim { instance } => match (self.claim)(instance) {
-                Some(claim) => self.create(&claim).await.map(drop),
-                None => Ok(()),
-            },
+            Step::CreateClaim { instance } => self.create(&(self.claim)(instance)).await.map(drop),
             Step::CreatePod { instance } => {
-                let Some(pod) = (self.pod)(instance) else {
-                    return Ok(());
-                };
+                let pod = (self.pod)(instance);
                 if let Some(made) = self.create(&pod).await? {
                     let uid = made.uid().unwrap_or_default();
                     tracing::info!(set = %self.set, instance, uid, "made the pod");
@@ -221,7 +216,7 @@ impl Hands<'_> {
         match self.api::<K>().create(&parameters, object).await {
             Ok(made) => Ok(Some(made)),
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
-            Err(error) => Err(self.failed::<K>("create", &object.name_any(), error)),
+            Err(error) => Err(failed::<K>("create", self.set, &object.name_any(), error)),
         }
     }
 
@@ -245,29 +240,30 @@ impl Hands<'_> {
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
                 Ok(())
             }
-            Err(error) => Err(self.failed::<K>("patch", name, error)),
+            Err(error) => Err(failed::<K>("patch", self.set, name, error)),
         }
     }
 
     fn api<K: Namespaced>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), &self.set.namespace)
     }
+}
 
-    fn failed<K: Namespaced>(
-        &self,
-        verb: &'static str,
-        name: &str,
-        error: kube::Error,
-    ) -> ApplyError {
-        let key = Key {
-            group: K::group(&()).into_owned(),
-            kind: K::kind(&()).into_owned(),
-            namespace: Some(self.set.namespace.clone()),
-            name: name.to_owned(),
-        };
-        let cause = Cause::of(verb, &key, error);
-        ApplyError { verb, key, cause }
-    }
+/// A request about `name` failed.
+pub fn failed<K: kube::Resource<DynamicType = ()>>(
+    verb: &'static str,
+    set: &SetKey,
+    name: &str,
+    error: kube::Error,
+) -> ApplyError {
+    let key = Key {
+        group: K::group(&()).into_owned(),
+        kind: K::kind(&()).into_owned(),
+        namespace: Some(set.namespace.clone()),
+        name: name.to_owned(),
+    };
+    let cause = Cause::of(verb, &key, error);
+    ApplyError { verb, key, cause }
 }
 
 /// A typed object of a namespace that can be written.

@@ -4,8 +4,11 @@
 pub mod act;
 pub mod desired;
 pub mod engine;
+pub mod material;
 pub mod observe;
+pub mod operator;
 pub mod parameters;
+pub mod pass;
 pub mod plan;
 pub mod settings;
 pub mod status;

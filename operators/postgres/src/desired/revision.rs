@@ -26,7 +26,7 @@ pub struct Revision {
 pub fn revision(v: &Validated) -> Revision {
     let mut inputs = BTreeMap::from([
         ("version".to_owned(), v.major.to_string()),
-        ("image".to_owned(), v.image.clone()),
+        ("image".to_owned(), image(v)),
         ("cpu".to_owned(), format!("{}m", v.cpu_milli)),
         ("memory".to_owned(), bytes(v.memory)),
     ]);
@@ -42,6 +42,16 @@ pub fn revision(v: &Validated) -> Revision {
     Revision {
         hash: hash(&inputs),
         inputs,
+    }
+}
+
+/// The image that the user names. One from the catalogue counts by its source alone: a change of
+/// the catalogue rolls no pod.
+fn image(v: &Validated) -> String {
+    if v.image_is_named {
+        v.image.clone()
+    } else {
+        "catalogue".to_owned()
     }
 }
 
@@ -103,6 +113,15 @@ mod tests {
         );
         // A constant on purpose: another value here means that upgrading restarts every pod.
         assert_eq!(revision.hash, "d25f89aa86764095");
+    }
+
+    #[test]
+    fn another_image_in_the_catalogue_rolls_nothing() {
+        let mut v = db();
+        v.image_is_named = false;
+        let before = revision(&v);
+        v.image = "postgres:17.13".into();
+        assert_eq!(revision(&v), before);
     }
 
     #[test]

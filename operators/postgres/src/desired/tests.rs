@@ -21,6 +21,7 @@ pub fn db() -> Validated {
         paused: false,
         major: 17,
         image: "postgres:17.12".into(),
+        image_is_named: true,
         image_pull_secrets: vec![],
         instances: 3,
         memory: 512 << 20,

@@ -22,7 +22,8 @@ pub struct Identity {
     /// Changes with every certificate.
     pub token: String,
     ca: String,
-    renew: Timestamp,
+    /// When it is replaced.
+    pub renew: Timestamp,
 }
 
 /// No identity could be made.

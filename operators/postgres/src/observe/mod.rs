@@ -1,5 +1,6 @@
 //! What is seen of a set in one pass (I/O only through caches: no request is made here).
 
+pub mod classes;
 pub mod identity;
 pub mod kinds;
 pub mod servers;

@@ -16,47 +16,54 @@ pub type Addresses = BTreeSet<(IpAddr, u16)>;
 
 /// Addresses of the API servers, as the slices of the Service `kubernetes` have them.
 #[derive(Clone, Debug, Default)]
-pub struct Servers(Arc<Mutex<(Addresses, Addresses)>>);
+pub struct Servers(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    addresses: Addresses,
+    listing: Addresses,
+    listed: bool,
+}
 
 impl Servers {
-    fn with<T>(&self, work: impl FnOnce(&mut (Addresses, Addresses)) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut Known) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// All that are known.
     pub fn all(&self) -> Addresses {
-        self.with(|(known, _)| known.clone())
+        self.with(|known| known.addresses.clone())
+    }
+
+    /// Whether they were listed once.
+    pub fn is_ready(&self) -> bool {
+        self.with(|known| known.listed)
     }
 
     /// There is one slice per address family; a change of either is listed anew, so that an address
     /// which is gone is not kept by mistake.
     fn take(&self, event: Event<EndpointSlice>) -> bool {
-        self.with(|(known, listed)| match event {
+        self.with(|known| match event {
             Event::Init => {
-                listed.clear();
+                known.listing.clear();
                 false
             }
             Event::InitApply(slice) => {
-                listed.extend(read(&slice));
+                known.listing.extend(read(&slice));
                 false
             }
             Event::InitDone => {
-                let changed = known != listed;
-                known.clone_from(listed);
-                changed
+                let first = !std::mem::replace(&mut known.listed, true);
+                let changed = known.addresses != known.listing;
+                known.addresses.clone_from(&known.listing);
+                first || changed
             }
             Event::Apply(slice) => {
-                let now: Addresses = read(&slice).collect();
-                let other_family =
-                    |a: &(IpAddr, u16)| a.0.is_ipv4() != (slice.address_type == "IPv4");
-                let next: Addresses = known
-                    .iter()
-                    .copied()
-                    .filter(other_family)
-                    .chain(now)
-                    .collect();
-                let changed = *known != next;
-                *known = next;
+                let is_ipv4 = slice.address_type == "IPv4";
+                let other_family = known.addresses.iter().filter(|a| a.0.is_ipv4() != is_ipv4);
+                let next: Addresses = other_family.copied().chain(read(&slice)).collect();
+                let changed = known.addresses != next;
+                known.addresses = next;
                 changed
             }
             // It is made anew at once; until then the addresses still lead there.

@@ -26,9 +26,9 @@ use crate::settings::PORT;
 type PodKey = (SetKey, String);
 
 /// How often the Service is tried when nothing changes.
-const PROBE_EVERY: Duration = Duration::from_secs(60);
+const PROBE_EVERY: Duration = Duration::from_mins(1);
 /// How often a served certificate is looked at when nothing changes.
-const LOOK_EVERY: Duration = Duration::from_secs(3600);
+const LOOK_EVERY: Duration = Duration::from_hours(1);
 /// First and longest pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Bound of one look at a served certificate.
@@ -116,13 +116,16 @@ impl Talk {
             ),
             tls: Arc::clone(&identity.probe),
         };
-        let waker = self.waker(set);
+        let (waker, before) = (self.waker(set), self.probes.last(set));
         let token = format!("{address} {} {occasion}", identity.token);
-        // While a new try is under way, the last one still stands.
-        let before = self.probes.last(set);
         self.probes
-            .want(set, &token, |to| probe(target, before, to, waker));
+            .want_on(set, &token, |to| probe(target, before, to, waker));
         self.probes.last(set)
+    }
+
+    /// The primary does not serve: what the Service answered before counts no more.
+    pub fn forget_probe(&self, set: &SetKey) {
+        self.probes.forget(set);
     }
 
     /// The certificate that an instance's PostgreSQL serves, looked at again when its agent says
@@ -144,8 +147,8 @@ impl Talk {
         self.served.last(&key)?.known().cloned()
     }
 
-    /// Have an agent take over the configuration. Once per configuration; it is tried until the
-    /// agent reports it, or the pod or the wish is gone.
+    /// Have an agent take over the configuration; it is tried until the agent has done so, or until
+    /// the pod or the wish is gone.
     pub fn reload(
         &self,
         set: &SetKey,
@@ -153,10 +156,13 @@ impl Talk {
         instance: &Instance,
         config_hash: &str,
     ) {
-        let Some((key, client)) = self.client(set, identity, instance) else {
+        let Some((key, client)) = client(set, identity, instance) else {
             return;
         };
         let (hash, name) = (config_hash.to_owned(), instance.name.clone());
+        if !self.reloads.runs(&key, config_hash) {
+            self.reloads.forget(&key);
+        }
         self.reloads.want(&key, config_hash, |_| async move {
             let mut client = client;
             let mut pause = PAUSE.0;
@@ -168,20 +174,9 @@ impl Talk {
         });
     }
 
-    /// Whether a restart that was asked for on the ground of this status is under way.
-    pub fn restarts(&self, set: &SetKey, instance: &Instance) -> bool {
-        let Some(pod) = &instance.pod else {
-            return false;
-        };
-        let key = (set.clone(), pod.uid.clone());
-        instance
-            .agent()
-            .is_some_and(|status| self.restarts.runs(&key, &restart_token(status)))
-    }
-
     /// Have an engine restarted. Tried once per status; a failure is seen in the next status.
     pub fn restart(&self, set: &SetKey, identity: &Identity, instance: &Instance, why: &str) {
-        let Some((key, client)) = self.client(set, identity, instance) else {
+        let Some((key, client)) = client(set, identity, instance) else {
             return;
         };
         let Some(status) = instance.agent() else {
@@ -202,19 +197,6 @@ impl Talk {
             });
     }
 
-    fn client(
-        &self,
-        set: &SetKey,
-        identity: &Identity,
-        instance: &Instance,
-    ) -> Option<(PodKey, AgentClient)> {
-        let pod = instance.pod.as_ref()?;
-        let address = address(pod.ip.as_deref(), names::AGENT_PORT)?;
-        let host = names::instance_host(&instance.name, &set.name, &set.namespace);
-        let client = AgentClient::new(address, &host, Arc::clone(&identity.agents)).ok()?;
-        Some(((set.clone(), pod.uid.clone()), client))
-    }
-
     /// End every conversation with sets that are gone.
     pub fn retain(&self, keep: impl Fn(&SetKey) -> bool) {
         self.probes.retain(&keep);
@@ -224,6 +206,14 @@ impl Talk {
         self.agents.retain(|key| keep(&key.0));
         self.served.retain(|key| keep(&key.0));
     }
+}
+
+fn client(set: &SetKey, identity: &Identity, instance: &Instance) -> Option<(PodKey, AgentClient)> {
+    let pod = instance.pod.as_ref()?;
+    let address = address(pod.ip.as_deref(), names::AGENT_PORT)?;
+    let host = names::instance_host(&instance.name, &set.name, &set.namespace);
+    let client = AgentClient::new(address, &host, Arc::clone(&identity.agents)).ok()?;
+    Some(((set.clone(), pod.uid.clone()), client))
 }
 
 /// One restart is asked for per status: a later status is a new ground.
@@ -246,9 +236,6 @@ async fn probe(
 ) {
     let mut pause = PAUSE.0;
     let mut last = before;
-    if let Some(before) = &last {
-        to.report(before.clone());
-    }
     loop {
         let answer = match engine::round_trip(&target).await {
             Ok(answer) => Known::Known(answer),

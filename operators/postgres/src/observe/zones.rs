@@ -15,35 +15,44 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// Zone of each node by its name; a node without the label has none.
 #[derive(Clone, Debug, Default)]
-pub struct Zones(Arc<Mutex<HashMap<String, Option<String>>>>);
+pub struct Zones(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    zones: HashMap<String, Option<String>>,
+    listed: bool,
+}
 
 impl Zones {
-    fn with<T>(&self, work: impl FnOnce(&mut HashMap<String, Option<String>>) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut Known) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Zone of a node.
     pub fn of(&self, node: &str) -> Option<String> {
-        self.with(|zones| zones.get(node).cloned().flatten())
+        self.with(|known| known.zones.get(node).cloned().flatten())
     }
 
-    /// Whether a node is gone: known is every node that exists, once they were listed.
-    pub fn is_gone(&self, node: &str) -> bool {
-        self.with(|zones| !zones.is_empty() && !zones.contains_key(node))
+    /// Whether nodes were listed once.
+    pub fn is_ready(&self) -> bool {
+        self.with(|known| known.listed)
     }
 
     fn take(&self, event: Event<PartialObjectMeta<Node>>) -> bool {
-        self.with(|zones| match event {
+        self.with(|known| match event {
             Event::Init => {
-                zones.clear();
+                known.zones.clear();
                 false
             }
             Event::Apply(node) | Event::InitApply(node) => {
                 let zone = node.labels().get(ZONE).cloned();
-                zones.insert(node.name_any(), zone.clone()) != Some(zone)
+                known.zones.insert(node.name_any(), zone.clone()) != Some(zone)
             }
-            Event::Delete(node) => zones.remove(&node.name_any()).is_some(),
-            Event::InitDone => true,
+            Event::Delete(node) => known.zones.remove(&node.name_any()).is_some(),
+            Event::InitDone => {
+                known.listed = true;
+                true
+            }
         })
     }
 

@@ -52,6 +52,9 @@ pub struct Validated {
     pub major: u32,
     /// Image of the engine: the catalogue's or the user's.
     pub image: String,
+    /// Whether the user names the image; else it is the catalogue's, which is pinned by the pods
+    /// that run it.
+    pub image_is_named: bool,
     /// Names of Secrets with registry credentials.
     pub image_pull_secrets: Vec<String>,
     /// Number of instances, at least 1.
@@ -138,6 +141,7 @@ pub fn validate(resource: &Postgres, catalogue: &Catalogue) -> Result<Validated,
             paused,
             major,
             image,
+            image_is_named: spec.image.is_some(),
             image_pull_secrets: spec.image_pull_secrets.clone(),
             instances,
             memory,

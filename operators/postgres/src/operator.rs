@@ -1,0 +1,236 @@
+//! Wiring (I/O): what is watched, what causes a pass, how many run at once, what happens on errors.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{BoxStream, SelectAll};
+use futures::{StreamExt, stream};
+use kube::api::DynamicObject;
+use kube::core::ApiResource;
+use kube::runtime::controller::{Config as Control, ReconcileReason, ReconcileRequest, applier};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::{Config as Watch, DefaultBackoff, Event};
+use kube::runtime::{WatchStreamExt, reflector, watcher};
+use kube::{Api, Client, ResourceExt};
+use mainstay_crds::postgres::Postgres;
+use mainstay_shared::watch::{Cache, SetKey, feed};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::observe::kinds;
+use crate::observe::talk::Talk;
+use crate::pass::{self, Context};
+use crate::validate::Catalogue;
+
+/// Passes that run at once, each for another set.
+const CONCURRENCY: u16 = 8;
+/// What happens within this time causes one pass.
+const DEBOUNCE: Duration = Duration::from_millis(15);
+
+/// What the operator is told when it starts.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its namespace: authorities are kept there.
+    pub namespace: String,
+    /// Its own image: data pods take their agent from it.
+    pub image: String,
+    /// Image of each major version.
+    pub catalogue: Catalogue,
+}
+
+/// How the custom resource is addressed.
+pub fn resource() -> ApiResource {
+    ApiResource::erase::<Postgres>(&())
+}
+
+/// Look after every `Postgres` until the future is dropped, which ends every task of it.
+///
+/// Guarantees: no pass before everything was listed once, so nothing is taken for absent that is
+/// merely not known yet; never two passes for one set at once; an object that cannot be read
+/// disturbs no other.
+pub async fn run(client: Client, settings: Settings) {
+    let cache = Arc::new(Cache::default());
+    let (wake, woken) = mpsc::unbounded_channel();
+    let context = Arc::new(Context::new(
+        client.clone(),
+        settings,
+        Arc::clone(&cache),
+        Talk::new(wake.clone()),
+    ));
+    let writer = Writer::new(resource());
+    let store = writer.as_reader();
+    let (ready, listed) = oneshot::channel();
+    // Tasks end with this future: a set of tasks aborts them when it is dropped.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(watch(
+        Arc::clone(&context),
+        writer,
+        store.clone(),
+        wake,
+        ready,
+    ));
+    if listed.await.is_err() {
+        return;
+    }
+    let requests = stream::unfold(woken, |mut woken| async move {
+        let set: SetKey = woken.recv().await?;
+        Some((Ok::<_, Infallible>(request(&set)), woken))
+    });
+    let control = Control::default()
+        .concurrency(CONCURRENCY)
+        .debounce(DEBOUNCE);
+    applier(
+        |object, context| Box::pin(pass::pass(object, context)),
+        |_, error: &Infallible, _| match *error {},
+        context,
+        store,
+        requests,
+        control,
+    )
+    .for_each(|_| std::future::ready(()))
+    .await;
+}
+
+fn request(set: &SetKey) -> ReconcileRequest<DynamicObject> {
+    ReconcileRequest {
+        obj_ref: ObjectRef::new_with(&set.name, resource()).within(&set.namespace),
+        reason: ReconcileReason::Unknown,
+    }
+}
+
+/// News from the watches.
+enum News {
+    /// These sets changed.
+    Sets(Vec<SetKey>),
+    /// Something that concerns every set.
+    Everyone,
+    /// The custom resources were listed.
+    Listed,
+}
+
+/// Feed the caches, and wake the sets that something happened to. Tells through `ready` when
+/// everything has been listed once.
+async fn watch(
+    context: Arc<Context>,
+    writer: Writer<DynamicObject>,
+    store: Store<DynamicObject>,
+    wake: mpsc::UnboundedSender<SetKey>,
+    ready: oneshot::Sender<()>,
+) {
+    let mut news: SelectAll<BoxStream<'static, News>> = SelectAll::new();
+    let kinds = kinds::all();
+    for kind in &kinds {
+        let namespace = context.settings.namespace.clone();
+        let set_of = move |object: &DynamicObject| kinds::set_of(object, &namespace);
+        let cache = Arc::clone(&context.cache);
+        let stream = feed(&context.client, kind, &kinds::selector(), cache, set_of);
+        news.push(stream.map(News::Sets).boxed());
+    }
+    news.push(
+        context
+            .zones
+            .feed(&context.client)
+            .map(|()| News::Everyone)
+            .boxed(),
+    );
+    news.push(
+        context
+            .servers
+            .feed(&context.client)
+            .map(|()| News::Everyone)
+            .boxed(),
+    );
+    news.push(roots(&context.client, writer).boxed());
+    let names: Vec<&'static str> = kinds.iter().map(|kind| kind.name).collect();
+    let mut ready = Some(ready);
+    let mut roots_listed = false;
+    while let Some(item) = news.next().await {
+        roots_listed |= matches!(item, News::Listed);
+        let mut sets = match item {
+            News::Sets(sets) => sets,
+            News::Everyone => store.state().iter().map(|o| key(o)).collect(),
+            News::Listed => Vec::new(),
+        };
+        if ready.is_some() {
+            let listed = context.cache.is_ready(&names)
+                && context.zones.is_ready()
+                && context.servers.is_ready()
+                && roots_listed;
+            if !listed {
+                continue;
+            }
+            // Every set is looked at once, whatever happened before.
+            sets = store.state().iter().map(|o| key(o)).collect();
+            if let Some(ready) = ready.take() {
+                let _ = ready.send(());
+            }
+        }
+        for set in sets {
+            if store.get(&request(&set).obj_ref).is_none() {
+                context.forget(&set);
+            }
+            // It fails only when the operator ends.
+            let _ = wake.send(set);
+        }
+    }
+}
+
+/// Namespace and name of a custom resource.
+fn key(object: &DynamicObject) -> SetKey {
+    SetKey {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+    }
+}
+
+/// Watch the custom resources. Yields a set when something changed that a pass acts on: a write of
+/// the status is none.
+fn roots(
+    client: &Client,
+    writer: Writer<DynamicObject>,
+) -> impl futures::Stream<Item = News> + Send + use<> + 'static {
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource());
+    let mut seen: BTreeMap<SetKey, String> = BTreeMap::new();
+    let stream = watcher(api, Watch::default())
+        .backoff(DefaultBackoff::default())
+        .modify(|object| {
+            object.metadata.managed_fields = None;
+            if let Some(notes) = &mut object.metadata.annotations {
+                notes.remove("kubectl.kubernetes.io/last-applied-configuration");
+            }
+        });
+    reflector(writer, stream).filter_map(move |event| {
+        let news = match event {
+            Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                let set = key(&object);
+                let now = concern(&object);
+                let changed = seen.insert(set.clone(), now.clone()) != Some(now);
+                changed.then(|| News::Sets(vec![set]))
+            }
+            Ok(Event::Delete(object)) => {
+                let set = key(&object);
+                seen.remove(&set);
+                Some(News::Sets(vec![set]))
+            }
+            Ok(Event::Init) => None,
+            Ok(Event::InitDone) => Some(News::Listed),
+            Err(error) => {
+                tracing::warn!(%error, "the watch of custom resources is interrupted");
+                None
+            }
+        };
+        std::future::ready(news)
+    })
+}
+
+/// What of a custom resource a pass acts on.
+fn concern(object: &DynamicObject) -> String {
+    let meta = &object.metadata;
+    format!(
+        "{:?} {:?} {:?} {:?} {:?}",
+        meta.uid, meta.generation, meta.deletion_timestamp, meta.annotations, meta.finalizers
+    )
+}
