@@ -6,8 +6,10 @@
 pub mod access;
 pub mod agent;
 pub mod apply;
+pub mod backoff;
 pub mod conditions;
 pub mod election;
+pub mod events;
 pub mod follow;
 pub mod instances;
 pub mod keeper;
@@ -20,5 +22,6 @@ pub mod pki;
 pub mod placement;
 pub mod rights;
 pub mod rollout;
+pub mod telemetry;
 pub mod traffic;
 pub mod watch;
