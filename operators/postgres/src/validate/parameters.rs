@@ -32,9 +32,10 @@ pub struct Subject<'a> {
 /// Finds what is wrong with the parameters.
 pub fn check(subject: &Subject<'_>, problems: &mut Vec<Problem>) {
     for (name, value) in subject.parameters {
-        problems.extend(one(subject, name, value));
         let spelling = name.to_ascii_lowercase();
-        if *name != spelling && subject.parameters.contains_key(&spelling) {
+        if let Some(problem) = one(subject, name, value) {
+            problems.push(problem);
+        } else if *name != spelling && subject.parameters.contains_key(&spelling) {
             problems.push(Problem::ParameterTwice(name.clone()));
         }
     }
@@ -99,7 +100,8 @@ fn reserved_connections(subject: &Subject<'_>) -> Option<Problem> {
     let max_connections = number("max_connections", DEFAULT_CONNECTIONS)?;
     let superuser = number("superuser_reserved_connections", DEFAULT_SUPERUSER_RESERVED)?;
     let reserved = number("reserved_connections", 0)?;
-    (superuser.saturating_add(reserved) >= max_connections)
+    let fits = superuser.saturating_add(reserved) < max_connections;
+    (!fits && CONNECTIONS.contains(&max_connections))
         .then_some(Problem::ReservedConnections { max_connections })
 }
 

@@ -14,7 +14,7 @@ pub enum Problem {
     #[error("metadata.uid: the resource is not stored: apply it with kubectl")]
     NotStored,
     /// The name cannot be part of DNS names.
-    #[error("metadata.name: {}", sentences::NAME)]
+    #[error("{}", sentences::NAME)]
     Name,
     /// The annotation that pauses has another value.
     #[error(
