@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,34 +30,51 @@ pub struct Memory {
     pub synchronous: bool,
 }
 
-/// The file with it.
+/// The file with it, and what it holds. Clones are the same memory.
 #[derive(Clone, Debug)]
 pub struct Store {
-    folder: PathBuf,
+    file: PathBuf,
+    memory: Arc<Mutex<Memory>>,
 }
 
 impl Store {
-    /// Memory in `folder`, which is made if need be.
-    pub fn open(folder: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&folder)?;
-        Ok(Self { folder })
-    }
-
-    /// Read it; a volume without a file remembers nothing.
+    /// Memory in `folder`, which is made if need be; a new volume remembers nothing.
     ///
     /// # Errors
     /// Also when the file cannot be understood: to forget a promise would be worse than to stop.
-    pub fn read(&self) -> io::Result<Memory> {
-        match fs::read(self.folder.join(FILE)) {
-            Ok(text) => Ok(serde_json::from_slice(&text)?),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Memory::default()),
-            Err(e) => Err(e),
-        }
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let file = folder.join(FILE);
+        let memory = match fs::read(&file) {
+            Ok(text) => serde_json::from_slice(&text)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Memory::default(),
+            Err(e) => return Err(e),
+        };
+        Ok(Self { file, memory: Arc::new(Mutex::new(memory)) })
     }
 
-    /// Write it durably: when this returns it survives a power cut.
-    pub fn write(&self, memory: &Memory) -> io::Result<()> {
-        write_durably(&self.folder.join(FILE), &serde_json::to_vec_pretty(memory)?)
+    /// What it remembers.
+    pub fn get(&self) -> Memory {
+        self.lock().clone()
+    }
+
+    /// Change it durably: when this returns it survives a power cut. What changes nothing writes
+    /// nothing; the epoch never goes back.
+    pub fn update(&self, change: impl FnOnce(&mut Memory)) -> io::Result<()> {
+        let mut memory = self.lock();
+        let mut new = memory.clone();
+        change(&mut new);
+        new.epoch = new.epoch.max(memory.epoch);
+        if new != *memory {
+            write_durably(&self.file, &serde_json::to_vec_pretty(&new)?)?;
+            *memory = new;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        // The memory is replaced as a whole, so a panic elsewhere leaves no half of it.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,17 +103,13 @@ mod tests {
     #[test]
     fn it_remembers_and_does_not_forget_what_it_cannot_read() {
         let folder = std::env::temp_dir().join(format!("mainstay-state-{}", std::process::id()));
-        let store = Store::open(folder.clone()).unwrap();
-        assert_eq!(store.read().unwrap(), Memory::default());
-        let memory = Memory {
-            epoch: 7,
-            synchronous: true,
-            ..Memory::default()
-        };
-        store.write(&memory).unwrap();
-        assert_eq!(store.read().unwrap(), memory);
+        let store = Store::open(&folder).unwrap();
+        assert_eq!(store.get(), Memory::default());
+        store.update(|m| m.epoch = 7).unwrap();
+        store.update(|m| m.epoch = 3).unwrap();
+        assert_eq!(Store::open(&folder).unwrap().get().epoch, 7, "it never goes back");
         fs::write(folder.join(FILE), "{").unwrap();
-        assert!(store.read().is_err());
+        assert!(Store::open(&folder).is_err());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

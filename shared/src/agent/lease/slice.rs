@@ -38,12 +38,12 @@ pub fn pointed(slice: &EndpointSlice, target: &Target) -> Option<EndpointSlice> 
         .annotations
         .get_or_insert_default()
         .insert(EPOCH.to_owned(), target.epoch.to_string());
-    wanted.address_type = if target.address.is_ipv4() {
+    let family = if target.address.is_ipv4() {
         "IPv4"
     } else {
         "IPv6"
-    }
-    .to_owned();
+    };
+    family.clone_into(&mut wanted.address_type);
     wanted.endpoints = vec![Endpoint {
         addresses: vec![target.address.to_string()],
         conditions: Some(EndpointConditions {

@@ -1,0 +1,199 @@
+//! The data directory: looked at, made, copied. I/O.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::process::Stdio;
+
+use mainstay_shared::agent::state::sync_folder;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::Command;
+use tokio::sync::watch;
+
+use super::decide::{Data, Role};
+use super::place::Place;
+
+/// The data directory could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// Files.
+    #[error("on the data volume: {0}")]
+    Io(#[from] io::Error),
+    /// A program of PostgreSQL failed; what it said last.
+    #[error("{0} failed: {1}")]
+    Program(&'static str, String),
+    /// The copy is not of this set.
+    #[error("the primary's data is {found}, not {wanted}: the address in the Lease leads to another set")]
+    Foreign {
+        /// What the copy holds.
+        found: String,
+        /// What the record says.
+        wanted: String,
+    },
+}
+
+/// Look at the volume.
+pub async fn inspect(place: &Place) -> Data {
+    let folder = place.data();
+    if !folder.exists() {
+        return Data::None;
+    }
+    match identifier(place, &folder).await {
+        Ok(identifier) => {
+            let standby = folder.join("standby.signal").exists();
+            let role = if standby { Role::Replica } else { Role::Primary };
+            Data::Present { identifier, role }
+        }
+        Err(why) => Data::Unusable(format!(
+            "the data directory of {} cannot be used ({why}). If it is a replica's, delete its volume claim to have it copied anew",
+            place.me.instance
+        )),
+    }
+}
+
+async fn identifier(place: &Place, folder: &Path) -> Result<String, String> {
+    let output = Command::new(place.program("pg_controldata"))
+        .arg("-D")
+        .arg(folder)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .map_err(|e| format!("pg_controldata cannot be run: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines()
+        .filter_map(|line| line.strip_prefix("Database system identifier:"))
+        .map(|value| value.trim().to_owned())
+        .next()
+        .filter(|_| output.status.success())
+        .ok_or_else(|| last_line(&output.stderr))
+}
+
+/// Make the set's first data directory; returns its identifier.
+pub async fn initialise(place: &Place, major: u32) -> Result<String, DataError> {
+    let unfinished = fresh(place)?;
+    let mut initdb = Command::new(place.program("initdb"));
+    initdb
+        .arg("--pgdata")
+        .arg(&unfinished)
+        .args(["--username=postgres", "--data-checksums", "--encoding=UTF8"])
+        // Our own pg_hba.conf is used; this one shall let nobody in.
+        .args(["--auth-local=peer", "--auth-host=reject", "--no-instructions"])
+        .arg("--locale=C.UTF-8");
+    if major >= 17 {
+        // Sorting that no update of the C library changes under the indexes.
+        initdb.args(["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]);
+    }
+    run("initdb", initdb, &watch::channel(String::new()).0).await?;
+    finish(place, &unfinished)?;
+    identifier(place, &place.data())
+        .await
+        .map_err(|why| DataError::Program("pg_controldata", why))
+}
+
+/// Copy the primary's data from `conninfo`, using the slot `slot`; `progress` is told.
+pub async fn copy(
+    place: &Place,
+    conninfo: &str,
+    slot: &str,
+    wanted: &str,
+    progress: &watch::Sender<String>,
+) -> Result<(), DataError> {
+    let unfinished = fresh(place)?;
+    let mut backup = Command::new(place.program("pg_basebackup"));
+    backup
+        .arg("--pgdata")
+        .arg(&unfinished)
+        .args(["--wal-method=stream", "--checkpoint=fast", "--no-password", "--progress"])
+        .args(["--slot", slot, "--dbname", conninfo]);
+    run("pg_basebackup", backup, progress).await?;
+    let found = identifier(place, &unfinished)
+        .await
+        .map_err(|why| DataError::Program("pg_controldata", why))?;
+    if found != wanted {
+        fs::remove_dir_all(&unfinished)?;
+        return Err(DataError::Foreign { found, wanted: wanted.to_owned() });
+    }
+    fs::File::create(unfinished.join("standby.signal"))?.sync_all()?;
+    finish(place, &unfinished)
+}
+
+/// An empty folder for a directory that is not finished; what an interrupted try left is removed.
+fn fresh(place: &Place) -> io::Result<std::path::PathBuf> {
+    let unfinished = place.unfinished();
+    match fs::remove_dir_all(&unfinished) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    fs::DirBuilder::new().mode(0o700).create(&unfinished)?;
+    // Whatever the umask or a default access list of the volume made of it.
+    fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o700))?;
+    Ok(unfinished)
+}
+
+/// From here on the directory counts as data.
+fn finish(place: &Place, unfinished: &Path) -> Result<(), DataError> {
+    sync_folder(unfinished)?;
+    fs::rename(unfinished, place.data())?;
+    sync_folder(&place.volume())?;
+    Ok(())
+}
+
+/// Remove the lock file of an engine of which no process is left.
+pub fn unlock(place: &Place) -> io::Result<()> {
+    let stale = [
+        place.data().join("postmaster.pid"),
+        place.sockets().join(format!(".s.PGSQL.{}.lock", crate::settings::PORT)),
+        place.sockets().join(format!(".s.PGSQL.{}", crate::settings::PORT)),
+    ];
+    for file in stale {
+        match fs::remove_file(file) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Run a program to its end. It is killed when the caller gives up.
+async fn run(
+    name: &'static str,
+    mut command: Command,
+    progress: &watch::Sender<String>,
+) -> Result<(), DataError> {
+    let mut child = command
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut said = Vec::new();
+    let stdout = child.stdout.take();
+    let drain = async move {
+        let mut ignored = Vec::new();
+        if let Some(mut stdout) = stdout {
+            // Only so that the program never waits for a reader.
+            let _ = stdout.read_to_end(&mut ignored).await;
+        }
+    };
+    let stderr = child.stderr.take();
+    let listen = async {
+        let Some(stderr) = stderr else { return };
+        let mut lines = BufReader::new(stderr).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            progress.send_replace(line.trim().to_owned());
+            said = line.into_bytes();
+        }
+    };
+    tokio::join!(drain, listen);
+    let status = child.wait().await?;
+    if status.success() { Ok(()) } else { Err(DataError::Program(name, last_line(&said))) }
+}
+
+fn last_line(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let line = text.lines().rfind(|l| !l.trim().is_empty());
+    line.unwrap_or("it said nothing").trim().to_owned()
+}

@@ -1,0 +1,117 @@
+//! The process in a data pod that runs PostgreSQL: wiring. [`decide`] says what to do, [`machine`]
+//! does it.
+
+pub mod data;
+pub mod decide;
+pub mod machine;
+pub mod monitor;
+pub mod mounts;
+pub mod place;
+pub mod render;
+pub mod report;
+pub mod sql;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mainstay_shared::agent::api::Status;
+use mainstay_shared::agent::clock::boottime;
+use mainstay_shared::agent::init::client::InitClient;
+use mainstay_shared::agent::init::processes::kill_all;
+use mainstay_shared::agent::init::protocol::Command;
+use mainstay_shared::agent::paths;
+use mainstay_shared::agent::server::{Interface, serve};
+use mainstay_shared::agent::state::Store;
+use mainstay_shared::names::AGENT_PORT;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::time::interval;
+
+use machine::Machine;
+use place::Place;
+
+/// The agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The environment.
+    #[error(transparent)]
+    Place(#[from] place::PlaceError),
+    /// The agent's durable state.
+    #[error("the agent's state on the data volume: {0}")]
+    State(std::io::Error),
+    /// PID 1.
+    #[error("PID 1: {0}")]
+    Init(std::io::Error),
+    /// The port.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// Kubernetes' configuration.
+    #[error("the API server cannot be addressed: {0}")]
+    Kubernetes(String),
+    /// The run folder.
+    #[error("the folder for rendered configuration: {0}")]
+    Run(std::io::Error),
+}
+
+/// A loop that did not turn for this long is stuck.
+const STUCK: Duration = Duration::from_mins(1);
+/// PID 1 that is silent for longer is taken for dead.
+const INIT_SILENT: Duration = Duration::from_secs(10);
+
+/// Run until PID 1 or the container ends.
+pub async fn run() -> Result<(), AgentError> {
+    let place = Arc::new(Place::from_environment()?);
+    let init = InitClient::connect(&place.mount(paths::INIT_SOCKET))
+        .await
+        .map_err(AgentError::Init)?;
+    let turned = Arc::new(AtomicU64::new(boottime().as_secs()));
+    tokio::spawn(beat(init.clone(), Arc::clone(&turned)));
+    let store = Store::open(&place.state()).map_err(AgentError::State)?;
+
+    let (status, seen) = watch::channel(Status {
+        instance: place.me.instance.clone(),
+        pod_uid: place.me.pod_uid.clone(),
+        nonce: place.me.nonce.clone(),
+        ..Status::default()
+    });
+    let (orders, inbox) = mpsc::channel(8);
+    let (tls, served) = watch::channel(None);
+    let ip = place.listen.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let address = SocketAddr::new(ip, u16::try_from(AGENT_PORT).unwrap_or_default());
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|e| AgentError::Listen(address, e))?;
+    let alive = Arc::clone(&turned);
+    let interface = Interface {
+        status: seen,
+        orders,
+        alive: Arc::new(move || turns(&alive)),
+        metrics: report::metrics,
+    };
+    tokio::spawn(serve(listener, served, interface));
+    Machine::new(place, init, store, status, tls, turned).run(inbox).await
+}
+
+fn turns(turned: &AtomicU64) -> bool {
+    let last = Duration::from_secs(turned.load(Ordering::Relaxed));
+    boottime().saturating_sub(last) < STUCK
+}
+
+/// Tell PID 1 that the loop turns, and watch PID 1: an engine whose PID 1 is gone is stopped.
+async fn beat(init: InitClient, turned: Arc<AtomicU64>) {
+    let mut tick = interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        if turns(&turned) && init.send(Command::Heartbeat).await.is_err() {
+            tracing::error!("the connection to PID 1 is gone");
+            std::process::exit(1);
+        }
+        let heard = init.heard().borrow().at;
+        if boottime().saturating_sub(heard) > INIT_SILENT {
+            tracing::error!("PID 1 is silent: the engine is stopped");
+            kill_all(nix::unistd::getppid().as_raw(), &[]);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Looks at the running engine again and again, in a task of its own: the machine never waits for
+//! SQL. I/O.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_shared::agent::clock::boottime;
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+use tokio_postgres::Client;
+
+use super::place::Place;
+use super::sql::{self, SqlError, Vitals};
+
+/// What was seen last.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sight {
+    /// Nothing: no engine runs, or it does not answer, for this reason.
+    Dark(String),
+    /// It starts, recovers or stops.
+    NotYet,
+    /// It answers.
+    Up {
+        /// Time since boot, taken before it was asked.
+        at: Duration,
+        /// What it said.
+        vitals: Box<Vitals>,
+        /// Settings that wait for a restart.
+        pending_restart: Vec<String>,
+        /// What is wrong with the configuration files.
+        configuration_error: Option<String>,
+    },
+}
+
+/// Pause between looks at an engine that is up.
+const CALM: Duration = Duration::from_secs(1);
+/// Pause between looks at one that is not.
+const EAGER: Duration = Duration::from_millis(100);
+/// Every so many looks the settings are read as well, and a small write is made every second one.
+const SETTINGS: u32 = 15;
+
+/// The monitor's other end.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    /// What was seen last.
+    pub sight: watch::Receiver<Sight>,
+    /// Whether an engine runs at all.
+    pub wanted: watch::Sender<bool>,
+    /// Wakes it: look now, also at the settings.
+    pub look: Arc<Notify>,
+}
+
+/// Start it.
+pub fn monitor(place: Arc<Place>) -> Monitor {
+    let (tell, sight) = watch::channel(Sight::Dark("not looked at yet".to_owned()));
+    let (wanted, want) = watch::channel(false);
+    let look = Arc::new(Notify::new());
+    tokio::spawn(run(place, tell, want, Arc::clone(&look)));
+    Monitor { sight, wanted, look }
+}
+
+async fn run(
+    place: Arc<Place>,
+    tell: watch::Sender<Sight>,
+    mut want: watch::Receiver<bool>,
+    look: Arc<Notify>,
+) {
+    let mut client: Option<Client> = None;
+    let mut count: u32 = 0;
+    let mut settings = (Vec::new(), None);
+    loop {
+        if !*want.borrow_and_update() {
+            client = None;
+            count = 0;
+            tell.send_replace(Sight::Dark("it does not run".to_owned()));
+            if want.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let seen = once(&place, &mut client, count, &mut settings).await;
+        let pause = match &seen {
+            Ok(_) => CALM,
+            Err(_) => EAGER,
+        };
+        count = count.wrapping_add(1);
+        tell.send_replace(match seen {
+            Ok(sight) => sight,
+            Err(error) => {
+                client = None;
+                match error {
+                    SqlError::NotYet => Sight::NotYet,
+                    other => Sight::Dark(other.to_string()),
+                }
+            }
+        });
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = look.notified() => count = 0,
+            changed = want.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn once(
+    place: &Place,
+    client: &mut Option<Client>,
+    count: u32,
+    settings: &mut (Vec<String>, Option<String>),
+) -> Result<Sight, SqlError> {
+    let client = match client {
+        Some(client) if !client.is_closed() => client,
+        _ => client.insert(sql::connect(place, "postgres").await?),
+    };
+    let at = boottime();
+    let vitals = sql::vitals(client, count % 2 == 0).await?;
+    if count % SETTINGS == 0 {
+        *settings = sql::settings(client).await?;
+    }
+    Ok(Sight::Up {
+        at,
+        vitals: Box::new(vitals),
+        pending_restart: settings.0.clone(),
+        configuration_error: settings.1.clone(),
+    })
+}

@@ -1,0 +1,212 @@
+//! PostgreSQL's configuration files as text; values only.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use mainstay_crds::common::Durability;
+use mainstay_shared::names;
+
+use crate::settings::{PORT, PROBE_ROLE, PostgresConfig, REPLICATION_ROLE, is_managed};
+
+/// What the files depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Name of the instance.
+    pub instance: String,
+    /// Name of the operating system's user.
+    pub user: String,
+    /// Addresses to listen on.
+    pub listen: String,
+    /// Folder of the rendered files.
+    pub run: PathBuf,
+    /// Folder of the certificate files.
+    pub tls: PathBuf,
+    /// Folder of the Unix socket.
+    pub sockets: PathBuf,
+    /// Whom to follow: instance and address.
+    pub primary: Option<(String, String)>,
+    /// Whether commits wait for a replica.
+    pub synchronous: bool,
+}
+
+/// The files, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// `postgresql.conf`.
+    pub settings: String,
+    /// `pg_hba.conf`.
+    pub access: String,
+    /// `pg_ident.conf`.
+    pub identities: String,
+}
+
+/// Render the files.
+pub fn render(config: &PostgresConfig, facts: &Facts) -> Files {
+    Files {
+        settings: settings(config, facts),
+        access: access(config),
+        identities: identities(config, facts),
+    }
+}
+
+/// Name of the slot of an instance: slot names know no hyphen or dot.
+pub fn slot(instance: &str) -> String {
+    instance
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect()
+}
+
+/// `synchronous_standby_names`: any one of the other members.
+pub fn standby_names(config: &PostgresConfig, me: &str) -> String {
+    let others: Vec<String> = config
+        .members
+        .iter()
+        .filter(|m| *m != me)
+        .map(|m| format!("\"{m}\""))
+        .collect();
+    if others.is_empty() { String::new() } else { format!("ANY 1 ({})", others.join(",")) }
+}
+
+/// Whether commits wait for a replica: asked for, and a replica streamed once. Before that the
+/// set could not even be made; afterwards it stays, also when no replica is left.
+pub fn synchronous(durability: Durability, before: bool, streaming: bool) -> bool {
+    durability == Durability::Quorum && (before || streaming)
+}
+
+/// How to reach the primary: as a replica's `primary_conninfo`, and for `pg_basebackup`.
+pub fn conninfo(config: &PostgresConfig, facts: &Facts, instance: &str, address: &str) -> String {
+    let file = |name: &str| facts.tls.join(name).display().to_string();
+    let pairs = [
+        ("host", names::instance_host(instance, &config.set, &config.namespace)),
+        ("hostaddr", address.to_owned()),
+        ("port", PORT.to_string()),
+        ("user", REPLICATION_ROLE.to_owned()),
+        ("application_name", facts.instance.clone()),
+        ("sslmode", "verify-full".to_owned()),
+        ("sslcert", file("tls.crt")),
+        ("sslkey", file("tls.key")),
+        ("sslrootcert", file("ca.crt")),
+        ("connect_timeout", "5".to_owned()),
+        ("tcp_user_timeout", "10000".to_owned()),
+    ];
+    let quote = |v: &str| v.replace('\\', "\\\\").replace('\'', "\\'");
+    let quoted = pairs.iter().map(|(k, v)| format!("{k}='{}'", quote(v)));
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// What holds unless the user says otherwise.
+fn defaults() -> [(&'static str, &'static str); 13] {
+    [
+        ("checkpoint_completion_target", "0.9"),
+        ("log_checkpoints", "on"),
+        ("log_line_prefix", "%m [%p] %q%u@%d "),
+        ("log_timezone", "UTC"),
+        ("max_replication_slots", "20"),
+        ("max_wal_senders", "20"),
+        ("ssl_min_protocol_version", "TLSv1.2"),
+        ("tcp_keepalives_count", "3"),
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "3"),
+        ("timezone", "UTC"),
+        ("wal_receiver_timeout", "10s"),
+        ("wal_sender_timeout", "10s"),
+    ]
+}
+
+fn settings(config: &PostgresConfig, facts: &Facts) -> String {
+    let mut all: BTreeMap<String, String> = defaults()
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into();
+    for (name, value) in &config.engine.parameters {
+        if !is_managed(name) {
+            all.insert(name.to_ascii_lowercase(), value.clone());
+        }
+    }
+    let in_run = |name: &str| facts.run.join(name).display().to_string();
+    let in_tls = |name: &str| facts.tls.join(name).display().to_string();
+    let standby_names = if facts.synchronous { standby_names(config, &facts.instance) } else { String::new() };
+    let mut managed: Vec<(&str, String)> = vec![
+        ("cluster_name", facts.instance.clone()),
+        ("fsync", "on".to_owned()),
+        ("full_page_writes", "on".to_owned()),
+        ("hba_file", in_run("pg_hba.conf")),
+        ("hot_standby", "on".to_owned()),
+        ("ident_file", in_run("pg_ident.conf")),
+        ("listen_addresses", facts.listen.clone()),
+        ("log_destination", "stderr".to_owned()),
+        ("logging_collector", "off".to_owned()),
+        ("max_slot_wal_keep_size", format!("{}MB", config.engine.max_slot_wal_keep_mib)),
+        ("password_encryption", "scram-sha-256".to_owned()),
+        ("port", PORT.to_string()),
+        ("primary_slot_name", slot(&facts.instance)),
+        ("recovery_target_timeline", "latest".to_owned()),
+        ("restart_after_crash", "on".to_owned()),
+        ("ssl", "on".to_owned()),
+        ("ssl_ca_file", in_tls("ca.crt")),
+        ("ssl_cert_file", in_tls("tls.crt")),
+        ("ssl_key_file", in_tls("tls.key")),
+        ("synchronous_standby_names", standby_names),
+        ("unix_socket_directories", facts.sockets.display().to_string()),
+        ("unix_socket_permissions", "0700".to_owned()),
+        ("wal_level", "replica".to_owned()),
+        ("wal_log_hints", "on".to_owned()),
+        ("wal_retrieve_retry_interval", "500ms".to_owned()),
+    ];
+    if config.engine.major >= 17 {
+        // What is in the data directory would silently win over the resource.
+        managed.push(("allow_alter_system", "off".to_owned()));
+    }
+    let conninfo = match &facts.primary {
+        Some((instance, address)) => conninfo(config, facts, instance, address),
+        None => String::new(),
+    };
+    managed.push(("primary_conninfo", conninfo));
+    all.extend(managed.into_iter().map(|(k, v)| (k.to_owned(), v)));
+    let mut text = "# Rendered by Mainstay; changes belong in the resource's parameters.\n".to_owned();
+    for (name, value) in all {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name} = '{}'", quoted(&value));
+    }
+    text
+}
+
+/// Inside single quotes of `postgresql.conf`. A line break cannot be written there at all.
+fn quoted(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('\'', "''")
+        .replace(['\n', '\r'], " ")
+}
+
+fn access(config: &PostgresConfig) -> String {
+    let ours = format!("{REPLICATION_ROLE},{PROBE_ROLE},postgres");
+    let mut text = format!(
+        "# Rendered by Mainstay.\n\
+         local   all          postgres             peer map=agent\n\
+         local   all          all                  scram-sha-256\n\
+         hostssl replication  {REPLICATION_ROLE}  all  cert map=instances\n\
+         hostssl all          {PROBE_ROLE}        all  cert map=probe\n\
+         host    all,replication  {ours}  all  reject\n"
+    );
+    for rule in &config.engine.host_rules {
+        text.push_str(&rule.replace(['\n', '\r'], " "));
+        text.push('\n');
+    }
+    text.push_str("hostssl all  all  all  scram-sha-256\n");
+    text
+}
+
+fn identities(config: &PostgresConfig, facts: &Facts) -> String {
+    let mut text = format!("# Rendered by Mainstay.\nagent  \"{}\"  postgres\n", facts.user);
+    for member in &config.members {
+        let _ = writeln!(text, "instances  \"{member}\"  {REPLICATION_ROLE}");
+    }
+    let _ = writeln!(text, "probe  \"{}\"  {PROBE_ROLE}", names::PROBE_COMMON_NAME);
+    text
+}
+
+#[cfg(test)]
+#[path = "render_tests.rs"]
+mod tests;

@@ -1,0 +1,235 @@
+//! The status that the agent gives of itself; values only.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use mainstay_crds::common::InstanceRole;
+use mainstay_shared::agent::api::{Phase, Status, Volume};
+use mainstay_shared::agent::init::protocol::Engine;
+
+use super::decide::{Data, Next};
+use super::monitor::Sight;
+
+/// A look older than this tells nothing of now.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// What a status is made of.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// Time since boot.
+    pub now: Duration,
+    /// Name of the instance.
+    pub instance: &'a str,
+    /// Uid of the pod.
+    pub pod_uid: &'a str,
+    /// Nonce of agent and engine start.
+    pub nonce: String,
+    /// What is on the volume.
+    pub data: &'a Data,
+    /// The engine's process.
+    pub engine: &'a Engine,
+    /// What was decided.
+    pub next: &'a Next,
+    /// A long task: its phase and how far it is.
+    pub task: Option<(Phase, String)>,
+    /// What was seen of the engine.
+    pub sight: &'a Sight,
+    /// A primary has its roles and database.
+    pub tended: bool,
+    /// Configuration in force.
+    pub config_hash: Option<String>,
+    /// Certificate that the engine serves.
+    pub certificate_serial: Option<String>,
+    /// The data volume.
+    pub volume: Option<Volume>,
+    /// The last error.
+    pub last_error: Option<String>,
+}
+
+/// The status, with sequence 0.
+pub fn status(f: &Facts<'_>) -> Status {
+    let mut s = Status {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        nonce: f.nonce.clone(),
+        pod_uid: f.pod_uid.to_owned(),
+        instance: f.instance.to_owned(),
+        volume: f.volume,
+        certificate_serial: f.certificate_serial.clone(),
+        last_error: f.last_error.clone(),
+        ..Status::default()
+    };
+    if let Data::Present { identifier, .. } = f.data {
+        s.system_identifier = Some(identifier.clone());
+    }
+    let running = matches!(f.engine, Engine::Running { .. });
+    match f.sight {
+        Sight::Up { at, vitals, pending_restart, configuration_error }
+            if running && f.now.saturating_sub(*at) <= FRESH =>
+        {
+            s.phase = Phase::Running;
+            s.role = if vitals.in_recovery { InstanceRole::Replica } else { InstanceRole::Primary };
+            s.engine_version = Some(vitals.version.clone());
+            s.system_identifier = Some(vitals.system_identifier.clone());
+            s.timeline = Some(vitals.timeline);
+            s.position = Some(vitals.position);
+            s.lag_bytes = vitals.lag;
+            s.config_hash = f.config_hash.clone();
+            s.pending_restart = pending_restart.clone();
+            if !vitals.in_recovery {
+                s.streaming = vitals.streaming.clone();
+                s.synchronous = Some(vitals.synchronous);
+            }
+            s.ready = if vitals.in_recovery { vitals.receiving } else { f.tended };
+            if !s.ready {
+                let waits = if vitals.in_recovery {
+                    "it does not stream from the primary"
+                } else {
+                    "roles and database are being made"
+                };
+                s.message = Some(waits.to_owned());
+            }
+            if let Some(error) = configuration_error {
+                s.last_error = Some(error.clone());
+            }
+        }
+        sight if running => {
+            s.phase = Phase::Recovering;
+            s.message = Some(match sight {
+                Sight::Dark(why) => why.clone(),
+                Sight::NotYet => "PostgreSQL is starting or recovering".to_owned(),
+                Sight::Up { .. } => "PostgreSQL does not answer any more".to_owned(),
+            });
+        }
+        _ => {
+            (s.phase, s.message) = idle(f.next);
+        }
+    }
+    if let Some((phase, message)) = &f.task {
+        s.phase = *phase;
+        s.message = Some(message.clone()).filter(|m| !m.is_empty());
+        s.ready = s.ready && *phase != Phase::Stopping;
+    }
+    if let Next::Fail(why) = f.next {
+        s.phase = Phase::Failed;
+        s.last_error = Some(why.clone());
+    }
+    s
+}
+
+fn idle(next: &Next) -> (Phase, Option<String>) {
+    match next {
+        Next::Wait(what) => (Phase::Waiting, Some(format!("waiting for {what}"))),
+        Next::Fail(why) => (Phase::Failed, Some(why.clone())),
+        Next::Initialise => (Phase::Initialising, None),
+        Next::Clone => (Phase::Cloning, None),
+        Next::Start(_) | Next::Tend(_) | Next::Clean => (Phase::Recovering, None),
+        Next::Stop | Next::End => (Phase::Stopping, None),
+    }
+}
+
+/// Whether the difference is worth telling: what moves all the time is not.
+pub fn differs(old: &Status, new: &Status) -> bool {
+    let still = |s: &Status| Status {
+        sequence: 0,
+        position: None,
+        lag_bytes: None,
+        // Twentieths: growth is told, every written page is not.
+        volume: s.volume.map(|v| Volume {
+            size: v.size,
+            free: (v.free * 20).checked_div(v.size).unwrap_or(0),
+        }),
+        ..s.clone()
+    };
+    still(old) != still(new)
+}
+
+/// Metrics of a status, in the text format of Prometheus.
+pub fn metrics(s: &Status) -> String {
+    let mut text = String::new();
+    let mut gauge = |name: &str, help: &str, value: Option<f64>| {
+        if let Some(value) = value {
+            // Writing to a String cannot fail.
+            let _ = write!(
+                text,
+                "# HELP mainstay_postgres_{name} {help}\n# TYPE mainstay_postgres_{name} gauge\nmainstay_postgres_{name}{{instance=\"{}\"}} {value}\n",
+                s.instance
+            );
+        }
+    };
+    let flag = |b: bool| Some(f64::from(u8::from(b)));
+    #[allow(clippy::cast_precision_loss, reason = "metrics are floating point numbers")]
+    let number = |n: u64| n as f64;
+    gauge("ready", "Whether it serves.", flag(s.ready));
+    gauge("primary", "Whether it is the primary.", flag(s.role == InstanceRole::Primary));
+    gauge("position_bytes", "Position in the write-ahead log.", s.position.map(number));
+    gauge("lag_bytes", "Log that is not replayed yet.", s.lag_bytes.map(number));
+    let streaming = s.streaming.len() as u64;
+    let primary = s.role == InstanceRole::Primary;
+    gauge("streaming_replicas", "Replicas that stream from it.", primary.then(|| number(streaming)));
+    gauge("volume_size_bytes", "Size of the data volume.", s.volume.map(|v| number(v.size)));
+    gauge("volume_free_bytes", "Free space of the data volume.", s.volume.map(|v| number(v.free)));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sql::Vitals;
+    use super::*;
+
+    fn facts<'a>(sight: &'a Sight, data: &'a Data, next: &'a Next) -> Facts<'a> {
+        Facts {
+            now: Duration::from_secs(100),
+            instance: "db-1",
+            pod_uid: "u",
+            nonce: "n".into(),
+            data,
+            engine: &Engine::Running { pid: 7 },
+            next,
+            task: None,
+            sight,
+            tended: true,
+            config_hash: Some("h".into()),
+            certificate_serial: None,
+            volume: None,
+            last_error: None,
+        }
+    }
+
+    fn up(at: u64, vitals: Vitals) -> Sight {
+        Sight::Up {
+            at: Duration::from_secs(at),
+            vitals: Box::new(vitals),
+            pending_restart: vec![],
+            configuration_error: None,
+        }
+    }
+
+    #[test]
+    fn a_replica_is_ready_only_while_it_streams() {
+        let wait = Next::Wait(String::new());
+        let vitals = |receiving| Vitals { in_recovery: true, receiving, ..Vitals::default() };
+        for receiving in [false, true] {
+            let sight = up(99, vitals(receiving));
+            assert_eq!(status(&facts(&sight, &Data::None, &wait)).ready, receiving);
+        }
+    }
+
+    #[test]
+    fn what_was_seen_long_ago_is_not_told_as_now() {
+        let wait = Next::Wait(String::new());
+        let sight = up(80, Vitals::default());
+        let s = status(&facts(&sight, &Data::None, &wait));
+        assert!(!s.ready);
+        assert_eq!((s.phase, s.role), (Phase::Recovering, InstanceRole::Unknown));
+    }
+
+    #[test]
+    fn a_moving_position_is_no_news() {
+        let old = Status { position: Some(1), volume: Some(Volume { size: 100, free: 50 }), ..Status::default() };
+        let mut new = Status { position: Some(2), lag_bytes: Some(3), ..old.clone() };
+        new.volume = Some(Volume { size: 100, free: 51 });
+        assert!(!differs(&old, &new));
+        new.ready = true;
+        assert!(differs(&old, &new));
+    }
+}

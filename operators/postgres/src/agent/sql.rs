@@ -1,0 +1,299 @@
+//! SQL of our own, through the Unix socket only. I/O.
+
+use std::time::Duration;
+
+use mainstay_shared::agent::config::Role;
+use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, NoTls};
+
+use super::place::Place;
+use super::render::slot;
+use crate::settings::{PORT, PROBE_ROLE, PostgresConfig, REPLICATION_ROLE};
+
+/// Longest time for a connection or a statement.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// PostgreSQL did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SqlError {
+    /// It takes no connections yet (or not any more).
+    #[error("PostgreSQL is starting, recovering or stopping")]
+    NotYet,
+    /// It is not there.
+    #[error("PostgreSQL does not take connections: {0}")]
+    Connect(String),
+    /// It refused a statement. The statement is not shown: it may hold a verifier.
+    #[error("PostgreSQL refused to {what}: {why}")]
+    Refused {
+        /// What it was asked to do.
+        what: &'static str,
+        /// What it said.
+        why: String,
+    },
+    /// It did not answer.
+    #[error("PostgreSQL did not answer within {PATIENCE:?}")]
+    Timeout,
+}
+
+fn refused(what: &'static str) -> impl Fn(tokio_postgres::Error) -> SqlError {
+    move |e| SqlError::Refused { what, why: message(&e) }
+}
+
+fn message(e: &tokio_postgres::Error) -> String {
+    e.as_db_error().map_or_else(|| e.to_string(), |db| db.message().to_owned())
+}
+
+/// A connection as `postgres` to a database. Nothing of it waits for a replica or is logged.
+pub async fn connect(place: &Place, database: &str) -> Result<Client, SqlError> {
+    let mut config = Config::new();
+    config
+        .host_path(place.sockets())
+        .port(PORT)
+        .user("postgres")
+        .dbname(database)
+        .application_name("mainstay")
+        .connect_timeout(PATIENCE)
+        .options(
+            "-c synchronous_commit=local -c statement_timeout=5s -c lock_timeout=3s \
+             -c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
+             -c search_path=pg_catalog,pg_temp",
+        );
+    let (client, connection) = timeout(PATIENCE, config.connect(NoTls))
+        .await
+        .map_err(|_| SqlError::Timeout)?
+        .map_err(|e| match e.code() {
+            Some(code) if *code == SqlState::CANNOT_CONNECT_NOW => SqlError::NotYet,
+            _ => SqlError::Connect(message(&e)),
+        })?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "own connection to PostgreSQL ended");
+        }
+    });
+    Ok(client)
+}
+
+/// What a running PostgreSQL says of itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Vitals {
+    /// It is a replica.
+    pub in_recovery: bool,
+    /// Timeline.
+    pub timeline: i64,
+    /// Position in the log: written, or replayed.
+    pub position: u64,
+    /// Bytes not replayed yet of what the primary said it has.
+    pub lag: Option<u64>,
+    /// On a replica: it streams.
+    pub receiving: bool,
+    /// On a primary: who streams, by application name.
+    pub streaming: Vec<String>,
+    /// On a primary: commits wait for a replica.
+    pub synchronous: bool,
+    /// Version, for example `17.12`.
+    pub version: String,
+    /// System identifier.
+    pub system_identifier: String,
+    /// When the configuration was loaded, in seconds since 1970.
+    pub loaded_at: f64,
+}
+
+const VITALS: &str = "
+select pg_is_in_recovery() as in_recovery,
+       (select timeline_id from pg_control_checkpoint())::bigint as timeline,
+       (select received_tli from pg_stat_wal_receiver)::bigint as received_timeline,
+       (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end
+           - '0/0'::pg_lsn)::bigint as position,
+       (select status = 'streaming' from pg_stat_wal_receiver) as receiving,
+       (select latest_end_lsn - '0/0'::pg_lsn from pg_stat_wal_receiver)::bigint as primary_position,
+       array(select application_name from pg_stat_replication where state = 'streaming' order by 1) as streaming,
+       current_setting('synchronous_standby_names') <> '' as synchronous,
+       split_part(current_setting('server_version'), ' ', 1) as version,
+       (select system_identifier from pg_control_system())::text as system_identifier,
+       extract(epoch from pg_conf_load_time())::float8 as loaded_at";
+
+/// Ask it. On a primary this includes a small durable write, since a disk that takes no writes is
+/// not healthy; it never waits for a replica.
+pub async fn vitals(client: &Client, write: bool) -> Result<Vitals, SqlError> {
+    timeout(PATIENCE, async {
+        let row = client.query_one(VITALS, &[]).await.map_err(refused("describe itself"))?;
+        let in_recovery: bool = row.get("in_recovery");
+        let position = row.get::<_, Option<i64>>("position").unwrap_or(0);
+        let ahead = row.get::<_, Option<i64>>("primary_position").map(|p| p - position);
+        if write && !in_recovery {
+            client
+                .batch_execute("select pg_logical_emit_message(true, 'mainstay', '')")
+                .await
+                .map_err(refused("write"))?;
+        }
+        Ok(Vitals {
+            in_recovery,
+            timeline: row.get::<_, Option<i64>>("received_timeline").unwrap_or(row.get("timeline")),
+            position: u64::try_from(position).unwrap_or(0),
+            lag: ahead.map(|l| u64::try_from(l).unwrap_or(0)).filter(|_| in_recovery),
+            receiving: row.get::<_, Option<bool>>("receiving").unwrap_or(false),
+            streaming: row.get("streaming"),
+            synchronous: row.get("synchronous"),
+            version: row.get("version"),
+            system_identifier: row.get("system_identifier"),
+            loaded_at: row.get("loaded_at"),
+        })
+    })
+    .await
+    .map_err(|_| SqlError::Timeout)?
+}
+
+/// Settings that wait for a restart, and what is wrong with the configuration.
+pub async fn settings(client: &Client) -> Result<(Vec<String>, Option<String>), SqlError> {
+    timeout(PATIENCE, async {
+        let pending = client
+            .query("select name from pg_settings where pending_restart order by name", &[])
+            .await
+            .map_err(refused("tell its settings"))?;
+        let errors = client
+            .query(
+                "select coalesce(f.name, '') as name, f.error from pg_file_settings f
+                 left join pg_settings s on s.name = f.name
+                 where f.error is not null and coalesce(s.context, '') <> 'postmaster' order by f.seqno limit 1",
+                &[],
+            )
+            .await
+            .map_err(refused("check its configuration"))?;
+        let error = errors.first().map(|row| {
+            format!("parameter {}: {}", row.get::<_, String>("name"), row.get::<_, String>("error"))
+        });
+        Ok((pending.iter().map(|row| row.get("name")).collect(), error))
+    })
+    .await
+    .map_err(|_| SqlError::Timeout)?
+}
+
+/// A checkpoint before a stop, so that the stop itself is short. Bounded by the caller.
+pub async fn checkpoint(place: &Place) -> Result<(), SqlError> {
+    let client = connect(place, "postgres").await?;
+    let checkpoint = "set statement_timeout = 0; checkpoint";
+    client.batch_execute(checkpoint).await.map_err(refused("make a checkpoint"))
+}
+
+/// On a primary: roles, the application's database and the replicas' slots as they should be.
+/// Repeated, it changes nothing.
+pub async fn tend(place: &Place, config: &PostgresConfig, roles: &[Role]) -> Result<(), SqlError> {
+    let client = connect(place, "postgres").await?;
+    ensure_role(&client, REPLICATION_ROLE, "LOGIN REPLICATION").await?;
+    ensure_role(&client, PROBE_ROLE, "LOGIN CONNECTION LIMIT 10").await?;
+    for role in roles {
+        ensure_role(&client, &role.name, "LOGIN").await?;
+        ensure_verifier(&client, role).await?;
+    }
+    ensure_database(&client, &config.engine.database, &config.engine.owner).await?;
+    ensure_slots(&client, config, &place.me.instance).await
+}
+
+async fn ensure_role(client: &Client, name: &str, options: &str) -> Result<(), SqlError> {
+    let what = refused("make a role");
+    let there = client.query_opt("select 1 from pg_roles where rolname = $1", &[&name]).await;
+    if there.map_err(&what)?.is_some() {
+        return Ok(());
+    }
+    let statement = format!("create role {} {options}", identifier(name));
+    client.batch_execute(&statement).await.map_err(what)
+}
+
+async fn ensure_verifier(client: &Client, role: &Role) -> Result<(), SqlError> {
+    let what = refused("set a role's verifier");
+    if !role.verifier.starts_with("SCRAM-SHA-256$") {
+        // PostgreSQL would take it for a clear password, and hash it.
+        return Err(SqlError::Refused {
+            what: "set a role's verifier",
+            why: format!("the access Secret holds no SCRAM-SHA-256 verifier for {}", role.name),
+        });
+    }
+    let same = client
+        .query_opt(
+            "select 1 from pg_authid where rolname = $1 and rolpassword = $2",
+            &[&role.name, &role.verifier],
+        )
+        .await;
+    if same.map_err(&what)?.is_some() {
+        return Ok(());
+    }
+    let statement = format!(
+        "alter role {} password {}",
+        identifier(&role.name),
+        literal(&role.verifier)
+    );
+    client.batch_execute(&statement).await.map_err(what)
+}
+
+async fn ensure_database(client: &Client, name: &str, owner: &str) -> Result<(), SqlError> {
+    let what = refused("make the application's database");
+    let there = client.query_opt("select 1 from pg_database where datname = $1", &[&name]).await;
+    if there.map_err(&what)?.is_some() {
+        return Ok(());
+    }
+    // Copying the template may wait for the disk for longer than other statements.
+    client.batch_execute("set statement_timeout = '60s'").await.map_err(&what)?;
+    let statement = format!("create database {} owner {}", identifier(name), identifier(owner));
+    client.batch_execute(&statement).await.map_err(what)
+}
+
+async fn ensure_slots(client: &Client, config: &PostgresConfig, me: &str) -> Result<(), SqlError> {
+    let what = refused("keep the replicas' slots");
+    let wanted: Vec<String> = config.members.iter().filter(|m| *m != me).map(|m| slot(m)).collect();
+    let rows = client
+        .query(
+            "select slot_name::text as name, active, coalesce(wal_status, '') = 'lost' as lost
+             from pg_replication_slots where slot_type = 'physical' and not temporary",
+            &[],
+        )
+        .await
+        .map_err(&what)?;
+    let ours = |name: &str| {
+        let prefix = format!("{}_", slot(&config.set));
+        name.strip_prefix(&prefix)
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let mut kept = Vec::new();
+    for row in &rows {
+        let name: String = row.get("name");
+        let (active, lost): (bool, bool) = (row.get("active"), row.get("lost"));
+        let unwanted = ours(&name) && !wanted.contains(&name);
+        if !active && (unwanted || (lost && wanted.contains(&name))) {
+            client
+                .execute("select pg_drop_replication_slot($1)", &[&name])
+                .await
+                .map_err(&what)?;
+        } else {
+            kept.push(name);
+        }
+    }
+    for name in wanted.iter().filter(|w| !kept.contains(w)) {
+        // Reserved at once: what a replica misses between its copy and its stream is kept.
+        client
+            .execute("select pg_create_physical_replication_slot($1, true)", &[name])
+            .await
+            .map_err(&what)?;
+    }
+    Ok(())
+}
+
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn literal(text: &str) -> String {
+    // standard_conforming_strings is on: a backslash is a backslash.
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_end_nothing() {
+        assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
+        assert_eq!(literal("a'b"), "'a''b'");
+    }
+}
