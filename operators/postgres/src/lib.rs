@@ -2,6 +2,7 @@
 //! nothing else imports it.
 
 pub mod act;
+pub mod agent;
 pub mod desired;
 pub mod engine;
 pub mod material;

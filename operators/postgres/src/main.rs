@@ -1,3 +1,89 @@
-//! One binary: the operator, and the processes in data pods.
+//! One binary: the operator, and the processes in data pods. Wiring only.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use mainstay_postgres::agent;
+use mainstay_postgres::agent::place::root;
+use mainstay_shared::agent::init::{self, Options, supervisor::Bounds};
+use mainstay_shared::agent::install::install;
+use mainstay_shared::agent::paths;
+
+/// Mainstay for PostgreSQL.
+#[derive(Debug, Parser)]
+#[command(name = "mainstay-postgres", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// PID 1 of a data pod: starts the agent and the engine, and watches the agent.
+    Init {
+        /// Seconds of silence after which the agent counts as dead and the engine is stopped.
+        #[arg(long, env = "MAINSTAY_WATCHDOG_SECONDS", default_value_t = 10)]
+        watchdog: u64,
+        /// Seconds for an orderly stop; below the pod's grace period.
+        #[arg(long, env = "MAINSTAY_STOP_SECONDS", default_value_t = 25)]
+        stop: u64,
+    },
+    /// The agent in a data pod; started by `init`.
+    Agent,
+    /// Copy this program into a folder, for the engine's image to run.
+    Install {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!(
+                "{}",
+                serde_json::json!({ "level": "ERROR", "message": error })
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), String> {
+    match command {
+        Command::Install { folder } => {
+            let path = install(&folder, paths::BINARY);
+            path.map(drop)
+                .map_err(|e| format!("cannot install into {}: {e}", folder.display()))
+        }
+        Command::Init { watchdog, stop } => {
+            let program = std::env::current_exe().map_err(|e| format!("where am I: {e}"))?;
+            let options = Options {
+                agent: vec![program.display().to_string(), "agent".to_owned()],
+                socket: paths::under(&root(), paths::INIT_SOCKET),
+                bounds: Bounds {
+                    watchdog: Duration::from_secs(watchdog),
+                    grace: Duration::from_secs(stop),
+                },
+            };
+            init::run(&options).map_err(|e| e.to_string())
+        }
+        Command::Agent => {
+            let runtime = runtime()?;
+            let ended = runtime.block_on(agent::run()).map_err(|e| e.to_string());
+            // A thread that waits for a hung volume must not hold the end up.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            ended
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("no runtime: {e}"))
+}

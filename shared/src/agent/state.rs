@@ -50,7 +50,10 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Memory::default(),
             Err(e) => return Err(e),
         };
-        Ok(Self { file, memory: Arc::new(Mutex::new(memory)) })
+        Ok(Self {
+            file,
+            memory: Arc::new(Mutex::new(memory)),
+        })
     }
 
     /// What it remembers.
@@ -107,7 +110,11 @@ mod tests {
         assert_eq!(store.get(), Memory::default());
         store.update(|m| m.epoch = 7).unwrap();
         store.update(|m| m.epoch = 3).unwrap();
-        assert_eq!(Store::open(&folder).unwrap().get().epoch, 7, "it never goes back");
+        assert_eq!(
+            Store::open(&folder).unwrap().get().epoch,
+            7,
+            "it never goes back"
+        );
         fs::write(folder.join(FILE), "{").unwrap();
         assert!(Store::open(&folder).is_err());
         fs::remove_dir_all(&folder).unwrap();

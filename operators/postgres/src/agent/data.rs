@@ -24,7 +24,9 @@ pub enum DataError {
     #[error("{0} failed: {1}")]
     Program(&'static str, String),
     /// The copy is not of this set.
-    #[error("the primary's data is {found}, not {wanted}: the address in the Lease leads to another set")]
+    #[error(
+        "the primary's data is {found}, not {wanted}: the address in the Lease leads to another set"
+    )]
     Foreign {
         /// What the copy holds.
         found: String,
@@ -42,7 +44,11 @@ pub async fn inspect(place: &Place) -> Data {
     match identifier(place, &folder).await {
         Ok(identifier) => {
             let standby = folder.join("standby.signal").exists();
-            let role = if standby { Role::Replica } else { Role::Primary };
+            let role = if standby {
+                Role::Replica
+            } else {
+                Role::Primary
+            };
             Data::Present { identifier, role }
         }
         Err(why) => Data::Unusable(format!(
@@ -79,7 +85,11 @@ pub async fn initialise(place: &Place, major: u32) -> Result<String, DataError> 
         .arg(&unfinished)
         .args(["--username=postgres", "--data-checksums", "--encoding=UTF8"])
         // Our own pg_hba.conf is used; this one shall let nobody in.
-        .args(["--auth-local=peer", "--auth-host=reject", "--no-instructions"])
+        .args([
+            "--auth-local=peer",
+            "--auth-host=reject",
+            "--no-instructions",
+        ])
         .arg("--locale=C.UTF-8");
     if major >= 17 {
         // Sorting that no update of the C library changes under the indexes.
@@ -105,7 +115,12 @@ pub async fn copy(
     backup
         .arg("--pgdata")
         .arg(&unfinished)
-        .args(["--wal-method=stream", "--checkpoint=fast", "--no-password", "--progress"])
+        .args([
+            "--wal-method=stream",
+            "--checkpoint=fast",
+            "--no-password",
+            "--progress",
+        ])
         .args(["--slot", slot, "--dbname", conninfo]);
     run("pg_basebackup", backup, progress).await?;
     let found = identifier(place, &unfinished)
@@ -113,7 +128,10 @@ pub async fn copy(
         .map_err(|why| DataError::Program("pg_controldata", why))?;
     if found != wanted {
         fs::remove_dir_all(&unfinished)?;
-        return Err(DataError::Foreign { found, wanted: wanted.to_owned() });
+        return Err(DataError::Foreign {
+            found,
+            wanted: wanted.to_owned(),
+        });
     }
     fs::File::create(unfinished.join("standby.signal"))?.sync_all()?;
     finish(place, &unfinished)
@@ -144,8 +162,12 @@ fn finish(place: &Place, unfinished: &Path) -> Result<(), DataError> {
 pub fn unlock(place: &Place) -> io::Result<()> {
     let stale = [
         place.data().join("postmaster.pid"),
-        place.sockets().join(format!(".s.PGSQL.{}.lock", crate::settings::PORT)),
-        place.sockets().join(format!(".s.PGSQL.{}", crate::settings::PORT)),
+        place
+            .sockets()
+            .join(format!(".s.PGSQL.{}.lock", crate::settings::PORT)),
+        place
+            .sockets()
+            .join(format!(".s.PGSQL.{}", crate::settings::PORT)),
     ];
     for file in stale {
         match fs::remove_file(file) {
@@ -189,7 +211,11 @@ async fn run(
     };
     tokio::join!(drain, listen);
     let status = child.wait().await?;
-    if status.success() { Ok(()) } else { Err(DataError::Program(name, last_line(&said))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(DataError::Program(name, last_line(&said)))
+    }
 }
 
 fn last_line(output: &[u8]) -> String {

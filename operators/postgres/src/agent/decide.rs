@@ -31,6 +31,10 @@ pub enum Data {
 
 /// Everything that the decision depends on.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub struct Observed<'a> {
     /// Name of this instance.
     pub me: &'a str,
@@ -106,7 +110,11 @@ pub fn next(o: &Observed<'_>) -> Next {
             // Somebody took the folder away under the running engine: it is left to itself.
             Data::None | Data::Unusable(_) => Role::Replica,
         };
-        return if o.restart { Next::Stop } else { Next::Tend(role) };
+        return if o.restart {
+            Next::Stop
+        } else {
+            Next::Tend(role)
+        };
     }
     if !o.clean {
         return Next::Clean;

@@ -12,7 +12,10 @@ fn record(seat: &str, id: Option<&str>) -> Record {
 }
 
 fn present(role: Role) -> Data {
-    Data::Present { identifier: "7".into(), role }
+    Data::Present {
+        identifier: "7".into(),
+        role,
+    }
 }
 
 fn observed<'a>(record: Option<&'a Record>, data: &'a Data, engine: &'a Engine) -> Observed<'a> {
@@ -41,7 +44,10 @@ fn a_new_set_is_initialised_by_its_seat_with_the_api_server_only() {
     assert!(matches!(next(&o), Next::Wait(_)));
     o.me = "db-2";
     o.current = true;
-    assert!(matches!(next(&o), Next::Wait(_)), "it waits for the seat's data");
+    assert!(
+        matches!(next(&o), Next::Wait(_)),
+        "it waits for the seat's data"
+    );
 }
 
 #[test]
@@ -57,17 +63,26 @@ fn data_on_disk_needs_no_api_server() {
 fn nothing_starts_in_another_role_than_it_had() {
     let data = present(Role::Replica);
     let seat = record("db-1", Some("7"));
-    assert!(matches!(next(&observed(Some(&seat), &data, &Engine::Absent)), Next::Fail(_)));
+    assert!(matches!(
+        next(&observed(Some(&seat), &data, &Engine::Absent)),
+        Next::Fail(_)
+    ));
     let data = present(Role::Primary);
     let seat = record("db-2", Some("7"));
-    assert!(matches!(next(&observed(Some(&seat), &data, &Engine::Absent)), Next::Fail(_)));
+    assert!(matches!(
+        next(&observed(Some(&seat), &data, &Engine::Absent)),
+        Next::Fail(_)
+    ));
 }
 
 #[test]
 fn what_is_left_of_an_engine_goes_before_the_next_start() {
     let record = record("db-1", Some("7"));
     let data = present(Role::Primary);
-    let ended = Engine::Exited { how: "signal 9".into(), clean: false };
+    let ended = Engine::Exited {
+        how: "signal 9".into(),
+        clean: false,
+    };
     let mut o = observed(Some(&record), &data, &ended);
     o.clean = false;
     assert_eq!(next(&o), Next::Clean);
@@ -79,7 +94,10 @@ fn engines() -> impl Strategy<Value = Engine> {
     prop_oneof![
         Just(Engine::Absent),
         Just(Engine::Running { pid: 7 }),
-        Just(Engine::Exited { how: "x".into(), clean: false }),
+        Just(Engine::Exited {
+            how: "x".into(),
+            clean: false
+        }),
     ]
 }
 
@@ -88,7 +106,10 @@ fn volumes() -> impl Strategy<Value = Data> {
         Just(Data::None),
         Just(present(Role::Primary)),
         Just(present(Role::Replica)),
-        Just(Data::Present { identifier: "8".into(), role: Role::Primary }),
+        Just(Data::Present {
+            identifier: "8".into(),
+            role: Role::Primary
+        }),
         Just(Data::Unusable("x".into())),
     ]
 }

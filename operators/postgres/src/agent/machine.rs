@@ -32,7 +32,7 @@ use super::place::{Place, nonce};
 use super::render::{self, Facts, conninfo, render, slot, synchronous};
 use super::report::{self, differs};
 use super::sql;
-use crate::settings::PORT;
+use crate::settings::{PORT, PORT_NAME};
 
 /// The loop turns at least this often.
 const TICK: Duration = Duration::from_millis(500);
@@ -43,8 +43,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const TEND: Duration = Duration::from_secs(30);
 /// How long a requested restart may take to stop the engine in order.
 const STOP: Duration = Duration::from_mins(1);
-/// Name of the port in the Service.
-const PORT_NAME: &str = "postgres";
 
 type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -57,7 +55,6 @@ struct Work {
 
 /// What goes on in the keeper: it can be had only once the set is known.
 struct Cluster {
-    client: kube::Client,
     lease: watch::Receiver<Option<Seen<Lease>>>,
     keeper: Keeper,
 }
@@ -80,7 +77,8 @@ pub struct Machine {
     tended: Option<Tended>,
     /// Engine starts for which no process is left.
     clean_for: Option<u64>,
-    asked_clean: bool,
+    /// A hard stop was asked for when so many were over.
+    asked_clean: Option<u64>,
     /// Start that was asked for and not confirmed yet.
     asked_start: Option<(u64, Duration)>,
     restart: Option<(u64, oneshot::Sender<Result<(), Refusal>>)>,
@@ -92,7 +90,6 @@ pub struct Machine {
     /// Configuration written and not confirmed: its hash and the load before.
     loading: Option<(String, f64)>,
     in_force: Option<String>,
-    written: Option<String>,
     serial: Option<String>,
     last_error: Option<String>,
     volume: Option<Volume>,
@@ -137,7 +134,7 @@ impl Machine {
             tending: None,
             tended: None,
             clean_for: None,
-            asked_clean: false,
+            asked_clean: None,
             asked_start: None,
             restart: None,
             restart_wanted: false,
@@ -147,7 +144,6 @@ impl Machine {
             rendered: None,
             loading: None,
             in_force: None,
-            written: None,
             serial: None,
             last_error: None,
             volume: None,
@@ -166,6 +162,7 @@ impl Machine {
             let next = self.decide();
             let state = heard.borrow_and_update().state.clone();
             if next == Next::End {
+                self.release().await;
                 return Ok(());
             }
             self.act(&next, &state.engine).await;
@@ -213,7 +210,10 @@ impl Machine {
                 });
             }
         }
-        let record = self.cluster.as_ref().and_then(|c| record_of(c.lease.borrow().as_ref()?));
+        let record = self
+            .cluster
+            .as_ref()
+            .and_then(|c| record_of(c.lease.borrow().as_ref()?));
         if let Some(record) = record {
             let store = self.store.clone();
             if store.get().record.as_ref() != Some(&record) {
@@ -248,8 +248,8 @@ impl Machine {
             };
             let store = self.store.clone();
             let durable = move |epoch| store.update(|m| m.epoch = epoch);
-            let keeper = keep(client.clone(), subject, lease.clone(), durable);
-            self.cluster = Some(Cluster { client, lease, keeper });
+            let keeper = keep(client, subject, lease.clone(), durable);
+            self.cluster = Some(Cluster { lease, keeper });
         }
         Ok(())
     }
@@ -264,9 +264,9 @@ impl Machine {
         let now = boottime();
         match &state.engine {
             Engine::Absent => self.clean_for = Some(state.starts),
-            Engine::Exited { .. } if self.asked_clean && !state.hard_stopping => {
+            Engine::Exited { .. } if self.asked_clean.is_some_and(|n| state.hard_stops > n) => {
                 self.clean_for = Some(state.starts);
-                self.asked_clean = false;
+                self.asked_clean = None;
             }
             _ => {}
         }
@@ -274,12 +274,22 @@ impl Machine {
             && self.ended_seen < state.starts.max(1)
         {
             self.ended_seen = state.starts.max(1);
-            self.ended(how, now);
+            let wanted = state.stop_within.is_some()
+                || self
+                    .work
+                    .as_ref()
+                    .is_some_and(|w| w.phase == Phase::Stopping);
+            self.ended(how, wanted, now);
         }
-        self.monitor.wanted.send_if_modified(|w| std::mem::replace(w, running) != running);
+        self.monitor
+            .wanted
+            .send_if_modified(|w| std::mem::replace(w, running) != running);
         let record = self.record();
         let current = self.cluster.as_ref().is_some_and(|c| {
-            c.lease.borrow().as_ref().is_some_and(|seen| record_of(seen).is_some())
+            c.lease
+                .borrow()
+                .as_ref()
+                .is_some_and(|seen| record_of(seen).is_some())
         });
         let starting = self.asked_start.is_some_and(|(starts, since)| {
             state.starts == starts && now.saturating_sub(since) < Duration::from_secs(5)
@@ -292,7 +302,7 @@ impl Machine {
             data: &self.data,
             engine: &state.engine,
             hard_stopping: state.hard_stopping,
-            clean: self.clean_for == Some(state.starts) && !self.asked_clean,
+            clean: self.clean_for == Some(state.starts),
             ending: state.stop_within.is_some(),
             restart: self.restart_wanted,
             busy: self.work.is_some() || (starting && !running),
@@ -301,20 +311,24 @@ impl Machine {
     }
 
     /// The engine's first process has ended.
-    fn ended(&mut self, how: &str, now: Duration) {
+    fn ended(&mut self, how: &str, wanted: bool, now: Duration) {
         self.data_known = false;
         self.tended = None;
         self.in_force = None;
-        let settled = self.started_ok_since.take().is_some_and(|s| now.saturating_sub(s) > PAUSE_MAX);
-        if self.restart_wanted {
-            self.restart_wanted = false;
+        let settled = self
+            .started_ok_since
+            .take()
+            .is_some_and(|s| now.saturating_sub(s) > PAUSE_MAX);
+        if std::mem::take(&mut self.restart_wanted) || wanted {
             return;
         }
         if settled {
             self.failures = 0;
         }
         tracing::warn!(how, "PostgreSQL ended by itself");
-        self.fail(&format!("PostgreSQL ended by itself ({how}); see its log. It is started again"));
+        self.fail(&format!(
+            "PostgreSQL ended by itself ({how}); see its log. It is started again"
+        ));
     }
 
     /// A step failed: the next try comes after a growing pause; the first at once.
@@ -334,10 +348,11 @@ impl Machine {
             Next::Initialise => self.initialise(),
             Next::Clone => self.copy(),
             Next::Clean => {
-                self.asked_clean = self.init.send(Command::HardStop).await.is_ok();
-                // PID 1 has to answer before it counts.
-                let mut heard = self.init.heard();
-                let _ = timeout(Duration::from_secs(1), heard.changed()).await;
+                if self.asked_clean.is_none() {
+                    self.asked_clean = Some(self.init.heard().borrow().state.hard_stops);
+                    // A lost connection ends this process elsewhere.
+                    let _ = self.init.send(Command::HardStop).await;
+                }
             }
             Next::Start(role) => {
                 if let Err(why) = self.start(*role).await {
@@ -350,19 +365,34 @@ impl Machine {
     }
 
     fn initialise(&mut self) {
-        let Some((config, _)) = &self.mounts.config else { return };
-        let (place, store, major) = (Arc::clone(&self.place), self.store.clone(), config.engine.major);
+        let Some((config, _)) = &self.mounts.config else {
+            return;
+        };
+        let (place, store, major) = (
+            Arc::clone(&self.place),
+            self.store.clone(),
+            config.engine.major,
+        );
         self.begin(Phase::Initialising, move |_| async move {
             mint(&store)?;
-            let id = data::initialise(&place, major).await.map_err(|e| e.to_string())?;
-            tracing::info!(system_identifier = id, "the set's first data directory is made");
+            let id = data::initialise(&place, major)
+                .await
+                .map_err(|e| e.to_string())?;
+            tracing::info!(
+                system_identifier = id,
+                "the set's first data directory is made"
+            );
             Ok(())
         });
     }
 
     fn copy(&mut self) {
-        let (Some((config, _)), Some(record)) = (&self.mounts.config, self.record()) else { return };
-        let (Some(wanted), Some(address)) = (record.system_identifier, record.address) else { return };
+        let (Some((config, _)), Some(record)) = (&self.mounts.config, self.record()) else {
+            return;
+        };
+        let (Some(wanted), Some(address)) = (record.system_identifier, record.address) else {
+            return;
+        };
         let conninfo = conninfo(config, &self.facts(), &record.seat, &address);
         let (place, store) = (Arc::clone(&self.place), self.store.clone());
         self.begin(Phase::Cloning, move |progress| async move {
@@ -417,7 +447,11 @@ impl Machine {
             let _abort = abort;
             task.await.unwrap_or_else(|e| Err(e.to_string()))
         });
-        self.work = Some(Work { phase, progress, task });
+        self.work = Some(Work {
+            phase,
+            progress,
+            task,
+        });
     }
 
     fn worked(&mut self, done: Result<(), String>) {
@@ -434,9 +468,12 @@ impl Machine {
     }
 
     async fn start(&mut self, role: Role) -> Result<(), String> {
-        let Some((_, hash)) = self.mounts.config.clone() else { return Ok(()) };
+        let Some((_, hash)) = self.mounts.config.clone() else {
+            return Ok(());
+        };
         data::unlock(&self.place).map_err(|e| format!("the lock file: {e}"))?;
-        self.write().map_err(|e| format!("the configuration files: {e}"))?;
+        self.write()
+            .map_err(|e| format!("the configuration files: {e}"))?;
         let place = &self.place;
         let text = |path: std::path::PathBuf| path.display().to_string();
         let start = Start {
@@ -449,14 +486,20 @@ impl Machine {
             ],
             env: BTreeMap::from([
                 ("LANG".to_owned(), "C.UTF-8".to_owned()),
-                ("PATH".to_owned(), format!("{}:/usr/bin:/bin", place.programs.display())),
+                (
+                    "PATH".to_owned(),
+                    format!("{}:/usr/bin:/bin", place.programs.display()),
+                ),
             ]),
             cwd: text(place.volume()),
             stop: EngineSignal::Interrupt,
         };
         let starts = self.init.heard().borrow().state.starts;
         tracing::info!(?role, "PostgreSQL is started");
-        self.init.send(Command::Start(start)).await.map_err(|e| e.to_string())?;
+        self.init
+            .send(Command::Start(start))
+            .await
+            .map_err(|e| e.to_string())?;
         self.asked_start = Some((starts, boottime()));
         self.in_force = Some(hash);
         self.loading = None;
@@ -466,7 +509,9 @@ impl Machine {
     fn facts(&self) -> Facts {
         let record = self.record();
         let me = &self.place.me.instance;
-        let primary = record.filter(|r| r.seat != *me).and_then(|r| Some((r.seat, r.address?)));
+        let primary = record
+            .filter(|r| r.seat != *me)
+            .and_then(|r| Some((r.seat, r.address?)));
         Facts {
             instance: me.clone(),
             user: self.place.user.clone(),
@@ -481,7 +526,9 @@ impl Machine {
 
     /// Write the configuration files; true when they changed.
     fn write(&mut self) -> std::io::Result<bool> {
-        let Some((config, _)) = &self.mounts.config else { return Ok(false) };
+        let Some((config, _)) = &self.mounts.config else {
+            return Ok(false);
+        };
         let files = render(config, &self.facts());
         let serial = self
             .mounts
@@ -506,7 +553,9 @@ impl Machine {
     /// Look after the running engine.
     async fn tend(&mut self, role: Role, _engine: &Engine) {
         let sight = self.monitor.sight.borrow().clone();
-        let Sight::Up { at, vitals, .. } = sight else { return };
+        let Sight::Up { at, vitals, .. } = sight else {
+            return;
+        };
         if self.started_ok_since.is_none() {
             self.started_ok_since = Some(at);
             self.last_error = None;
@@ -522,7 +571,9 @@ impl Machine {
                 self.restart = Some((before, answer));
             }
         }
-        let Some((config, hash)) = self.mounts.config.clone() else { return };
+        let Some((config, hash)) = self.mounts.config.clone() else {
+            return;
+        };
         let memory = self.store.get();
         let streams = vitals.streaming.iter().any(|s| config.members.contains(s));
         let wanted = synchronous(config.durability, memory.synchronous, streams);
@@ -543,7 +594,12 @@ impl Machine {
     async fn reload(&mut self, hash: &str, loaded_at: f64) {
         match self.write() {
             Ok(true) => {
-                if self.init.send(Command::Signal(EngineSignal::Hangup)).await.is_ok() {
+                if self
+                    .init
+                    .send(Command::Signal(EngineSignal::Hangup))
+                    .await
+                    .is_ok()
+                {
                     tracing::info!(hash, "PostgreSQL is told to read its configuration");
                     self.loading = Some((hash.to_owned(), loaded_at));
                     self.monitor.look.notify_one();
@@ -565,7 +621,9 @@ impl Machine {
     }
 
     fn tend_primary(&mut self, starts: u64, config: crate::settings::PostgresConfig) {
-        let Some(roles) = self.mounts.roles.clone() else { return };
+        let Some(roles) = self.mounts.roles.clone() else {
+            return;
+        };
         let now = boottime();
         let due = match &self.tended {
             None => true,
@@ -579,17 +637,30 @@ impl Machine {
         if !due || self.tending.is_some() {
             return;
         }
-        let ok = self.tended.as_ref().is_some_and(|t| t.ok && t.start == starts);
-        self.tended = Some(Tended { start: starts, roles: roles.clone(), members: config.members.clone(), at: now, ok });
+        let ok = self
+            .tended
+            .as_ref()
+            .is_some_and(|t| t.ok && t.start == starts);
+        self.tended = Some(Tended {
+            start: starts,
+            roles: roles.clone(),
+            members: config.members.clone(),
+            at: now,
+            ok,
+        });
         let place = Arc::clone(&self.place);
         self.tending = Some(Box::pin(async move {
-            sql::tend(&place, &config, &roles).await.map_err(|e| e.to_string())
+            sql::tend(&place, &config, &roles)
+                .await
+                .map_err(|e| e.to_string())
         }));
     }
 
     fn tending_done(&mut self, done: Result<(), String>) {
         self.tending = None;
-        let Some(tended) = &mut self.tended else { return };
+        let Some(tended) = &mut self.tended else {
+            return;
+        };
         match done {
             Ok(()) => tended.ok = true,
             Err(why) => {
@@ -614,15 +685,28 @@ impl Machine {
             }),
             _ => None,
         };
-        cluster.keeper.claim.send_if_modified(|current| match (&claim, &*current) {
-            // Not seen for a moment, or between two starts: the claim ages, and with it the Lease.
-            (None, Some(_)) => false,
-            (new, old) if new == old => false,
-            _ => {
-                *current = claim;
-                true
-            }
-        });
+        cluster
+            .keeper
+            .claim
+            .send_if_modified(|current| match (&claim, &*current) {
+                // Not seen for a moment, or between two starts: the claim ages, and with it the Lease.
+                (None, Some(_)) => false,
+                (new, old) if new == old => false,
+                _ => {
+                    *current = claim;
+                    true
+                }
+            });
+    }
+
+    /// The engine has stopped in order: let the next holder in without waiting for the expiry.
+    async fn release(&mut self) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        cluster.keeper.claim.send_replace(None);
+        let gone = cluster.keeper.held.wait_for(Option::is_none);
+        let _ = timeout(Duration::from_secs(2), gone).await;
     }
 
     fn order(&mut self, order: Order) {
@@ -633,7 +717,9 @@ impl Machine {
                 let refusal = if restart.nonce != self.nonce(starts) {
                     Some(Refusal::Outdated)
                 } else if self.restart.is_some() || self.work.is_some() {
-                    Some(Refusal::Impossible("something else is being done just now".to_owned()))
+                    Some(Refusal::Impossible(
+                        "something else is being done just now".to_owned(),
+                    ))
                 } else {
                     None
                 };
@@ -641,7 +727,10 @@ impl Machine {
                     let _ = answer.send(Err(refusal));
                     return;
                 }
-                tracing::info!(reason = restart.reason, "a restart of PostgreSQL was asked for");
+                tracing::info!(
+                    reason = restart.reason,
+                    "a restart of PostgreSQL was asked for"
+                );
                 self.restart_wanted = true;
                 self.restart = Some((starts, answer));
             }
@@ -663,13 +752,19 @@ impl Machine {
             data: &self.data,
             engine,
             next,
-            task: self.work.as_ref().map(|w| (w.phase, w.progress.borrow().clone())),
+            task: self
+                .work
+                .as_ref()
+                .map(|w| (w.phase, w.progress.borrow().clone())),
             sight: &self.monitor.sight.borrow(),
             tended: self.tended.as_ref().is_some_and(|t| t.ok),
             config_hash: self.in_force.clone(),
             certificate_serial: self.serial.clone(),
             volume: self.volume,
-            last_error: self.last_error.clone().or_else(|| self.mounts.wrong.clone()),
+            last_error: self
+                .last_error
+                .clone()
+                .or_else(|| self.mounts.wrong.clone()),
         });
         self.status.send_if_modified(|old| {
             let news = differs(old, &new);

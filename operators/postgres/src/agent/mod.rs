@@ -78,7 +78,10 @@ pub async fn run() -> Result<(), AgentError> {
     });
     let (orders, inbox) = mpsc::channel(8);
     let (tls, served) = watch::channel(None);
-    let ip = place.listen.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let ip = place
+        .listen
+        .parse()
+        .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let address = SocketAddr::new(ip, u16::try_from(AGENT_PORT).unwrap_or_default());
     let listener = TcpListener::bind(address)
         .await
@@ -91,7 +94,9 @@ pub async fn run() -> Result<(), AgentError> {
         metrics: report::metrics,
     };
     tokio::spawn(serve(listener, served, interface));
-    Machine::new(place, init, store, status, tls, turned).run(inbox).await
+    Machine::new(place, init, store, status, tls, turned)
+        .run(inbox)
+        .await
 }
 
 fn turns(turned: &AtomicU64) -> bool {

@@ -56,7 +56,11 @@ pub fn monitor(place: Arc<Place>) -> Monitor {
     let (wanted, want) = watch::channel(false);
     let look = Arc::new(Notify::new());
     tokio::spawn(run(place, tell, want, Arc::clone(&look)));
-    Monitor { sight, wanted, look }
+    Monitor {
+        sight,
+        wanted,
+        look,
+    }
 }
 
 async fn run(
@@ -113,8 +117,8 @@ async fn once(
         _ => client.insert(sql::connect(place, "postgres").await?),
     };
     let at = boottime();
-    let vitals = sql::vitals(client, count % 2 == 0).await?;
-    if count % SETTINGS == 0 {
+    let vitals = sql::vitals(client, count.is_multiple_of(2)).await?;
+    if count.is_multiple_of(SETTINGS) {
         *settings = sql::settings(client).await?;
     }
     Ok(Sight::Up {

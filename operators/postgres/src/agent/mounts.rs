@@ -55,13 +55,19 @@ impl Mounts {
     /// What is missing before an engine can run.
     pub fn missing(&self) -> Option<&str> {
         let whole = self.config.is_some() && self.identity.is_some() && self.roles.is_some();
-        (!whole).then(|| self.wrong.as_deref().unwrap_or("the configuration to be mounted"))
+        (!whole).then(|| {
+            self.wrong
+                .as_deref()
+                .unwrap_or("the configuration to be mounted")
+        })
     }
 }
 
 /// Name, inode and time of each file, through the link that the kubelet swaps.
 fn fingerprint(folder: &Path) -> Vec<(String, u64, i64, i64)> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
     let mut all: Vec<_> = entries
         .flatten()
         .filter(|e| !e.file_name().to_string_lossy().starts_with(".."))
@@ -118,7 +124,11 @@ pub fn place_file(path: &Path, content: &str, mode: u32) -> std::io::Result<()> 
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&temporary)?;
     file.write_all(content.as_bytes())?;
     fs::rename(&temporary, path)
 }

@@ -21,7 +21,9 @@ pub enum PlaceError {
     #[error("no initdb in PATH or under /usr/lib/postgresql: the image must hold PostgreSQL")]
     NoPostgres,
     /// No name for the user id.
-    #[error("user id {0} has no name in /etc/passwd, which peer authentication needs: use an image made for PostgreSQL")]
+    #[error(
+        "user id {0} has no name in /etc/passwd, which peer authentication needs: use an image made for PostgreSQL"
+    )]
     NoUser(u32),
     /// No random numbers.
     #[error("no random numbers: {0}")]
@@ -47,7 +49,10 @@ impl Place {
     /// From the environment.
     pub fn from_environment() -> Result<Self, PlaceError> {
         let variable = |name: &'static str| {
-            env::var(name).ok().filter(|v| !v.is_empty()).ok_or(PlaceError::Missing(name))
+            env::var(name)
+                .ok()
+                .filter(|v| !v.is_empty())
+                .ok_or(PlaceError::Missing(name))
         };
         let uid = nix::unistd::getuid();
         let user = nix::unistd::User::from_uid(uid)
@@ -127,8 +132,8 @@ pub fn nonce() -> Result<String, getrandom::Error> {
 /// The newest PostgreSQL of the image: in `PATH`, else where Debian puts it.
 fn programs() -> Option<PathBuf> {
     let holds = |folder: &Path| folder.join("initdb").is_file();
-    let in_path = env::var_os("PATH")
-        .and_then(|path| env::split_paths(&path).find(|folder| holds(folder)));
+    let in_path =
+        env::var_os("PATH").and_then(|path| env::split_paths(&path).find(|folder| holds(folder)));
     in_path.or_else(|| {
         let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
             .ok()?

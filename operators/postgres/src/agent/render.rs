@@ -66,7 +66,11 @@ pub fn standby_names(config: &PostgresConfig, me: &str) -> String {
         .filter(|m| *m != me)
         .map(|m| format!("\"{m}\""))
         .collect();
-    if others.is_empty() { String::new() } else { format!("ANY 1 ({})", others.join(",")) }
+    if others.is_empty() {
+        String::new()
+    } else {
+        format!("ANY 1 ({})", others.join(","))
+    }
 }
 
 /// Whether commits wait for a replica: asked for, and a replica streamed once. Before that the
@@ -79,7 +83,10 @@ pub fn synchronous(durability: Durability, before: bool, streaming: bool) -> boo
 pub fn conninfo(config: &PostgresConfig, facts: &Facts, instance: &str, address: &str) -> String {
     let file = |name: &str| facts.tls.join(name).display().to_string();
     let pairs = [
-        ("host", names::instance_host(instance, &config.set, &config.namespace)),
+        (
+            "host",
+            names::instance_host(instance, &config.set, &config.namespace),
+        ),
         ("hostaddr", address.to_owned()),
         ("port", PORT.to_string()),
         ("user", REPLICATION_ROLE.to_owned()),
@@ -116,9 +123,8 @@ fn defaults() -> [(&'static str, &'static str); 13] {
 }
 
 fn settings(config: &PostgresConfig, facts: &Facts) -> String {
-    let mut all: BTreeMap<String, String> = defaults()
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .into();
+    let mut all: BTreeMap<String, String> =
+        defaults().map(|(k, v)| (k.to_owned(), v.to_owned())).into();
     for (name, value) in &config.engine.parameters {
         if !is_managed(name) {
             all.insert(name.to_ascii_lowercase(), value.clone());
@@ -126,7 +132,11 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
     }
     let in_run = |name: &str| facts.run.join(name).display().to_string();
     let in_tls = |name: &str| facts.tls.join(name).display().to_string();
-    let standby_names = if facts.synchronous { standby_names(config, &facts.instance) } else { String::new() };
+    let standby_names = if facts.synchronous {
+        standby_names(config, &facts.instance)
+    } else {
+        String::new()
+    };
     let mut managed: Vec<(&str, String)> = vec![
         ("cluster_name", facts.instance.clone()),
         ("fsync", "on".to_owned()),
@@ -137,7 +147,10 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
         ("listen_addresses", facts.listen.clone()),
         ("log_destination", "stderr".to_owned()),
         ("logging_collector", "off".to_owned()),
-        ("max_slot_wal_keep_size", format!("{}MB", config.engine.max_slot_wal_keep_mib)),
+        (
+            "max_slot_wal_keep_size",
+            format!("{}MB", config.engine.max_slot_wal_keep_mib),
+        ),
         ("password_encryption", "scram-sha-256".to_owned()),
         ("port", PORT.to_string()),
         ("primary_slot_name", slot(&facts.instance)),
@@ -148,7 +161,10 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
         ("ssl_cert_file", in_tls("tls.crt")),
         ("ssl_key_file", in_tls("tls.key")),
         ("synchronous_standby_names", standby_names),
-        ("unix_socket_directories", facts.sockets.display().to_string()),
+        (
+            "unix_socket_directories",
+            facts.sockets.display().to_string(),
+        ),
         ("unix_socket_permissions", "0700".to_owned()),
         ("wal_level", "replica".to_owned()),
         ("wal_log_hints", "on".to_owned()),
@@ -164,7 +180,8 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
     };
     managed.push(("primary_conninfo", conninfo));
     all.extend(managed.into_iter().map(|(k, v)| (k.to_owned(), v)));
-    let mut text = "# Rendered by Mainstay; changes belong in the resource's parameters.\n".to_owned();
+    let mut text =
+        "# Rendered by Mainstay; changes belong in the resource's parameters.\n".to_owned();
     for (name, value) in all {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{name} = '{}'", quoted(&value));
@@ -199,11 +216,18 @@ fn access(config: &PostgresConfig) -> String {
 }
 
 fn identities(config: &PostgresConfig, facts: &Facts) -> String {
-    let mut text = format!("# Rendered by Mainstay.\nagent  \"{}\"  postgres\n", facts.user);
+    let mut text = format!(
+        "# Rendered by Mainstay.\nagent  \"{}\"  postgres\n",
+        facts.user
+    );
     for member in &config.members {
         let _ = writeln!(text, "instances  \"{member}\"  {REPLICATION_ROLE}");
     }
-    let _ = writeln!(text, "probe  \"{}\"  {PROBE_ROLE}", names::PROBE_COMMON_NAME);
+    let _ = writeln!(
+        text,
+        "probe  \"{}\"  {PROBE_ROLE}",
+        names::PROBE_COMMON_NAME
+    );
     text
 }
 

@@ -9,7 +9,10 @@ fn config(parameters: &[(&str, &str)]) -> PostgresConfig {
         durability: Durability::Quorum,
         engine: PostgresSettings {
             major: 17,
-            parameters: parameters.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+            parameters: parameters
+                .iter()
+                .map(|(k, v)| ((*k).into(), (*v).into()))
+                .collect(),
             database: "app".into(),
             owner: "app".into(),
             max_slot_wal_keep_mib: 512,
@@ -41,7 +44,12 @@ fn line<'a>(text: &'a str, name: &str) -> &'a str {
 
 #[test]
 fn the_user_changes_defaults_and_not_what_is_managed() {
-    let config = config(&[("Port", "1"), ("max_wal_senders", "3"), ("work_mem", "4MB"), ("my.x", "it's\n\\")]);
+    let config = config(&[
+        ("Port", "1"),
+        ("max_wal_senders", "3"),
+        ("work_mem", "4MB"),
+        ("my.x", "it's\n\\"),
+    ]);
     let text = render(&config, &facts()).settings;
     assert_eq!(line(&text, "port"), "port = '5432'");
     assert_eq!(line(&text, "max_wal_senders"), "max_wal_senders = '3'");
@@ -54,8 +62,18 @@ fn commits_wait_for_the_other_members_only_when_switched_on() {
     let on = render(&config(&[]), &facts()).settings;
     let expected = "synchronous_standby_names = 'ANY 1 (\"db-1\",\"db-3\")'";
     assert_eq!(line(&on, "synchronous_standby_names"), expected);
-    let off = render(&config(&[]), &Facts { synchronous: false, ..facts() }).settings;
-    assert_eq!(line(&off, "synchronous_standby_names"), "synchronous_standby_names = ''");
+    let off = render(
+        &config(&[]),
+        &Facts {
+            synchronous: false,
+            ..facts()
+        },
+    )
+    .settings;
+    assert_eq!(
+        line(&off, "synchronous_standby_names"),
+        "synchronous_standby_names = ''"
+    );
 }
 
 #[test]
@@ -86,12 +104,21 @@ fn nobody_comes_in_without_tls_and_our_roles_only_by_certificate() {
     let text = render(&config(&[]), &facts()).access;
     let rules: Vec<&str> = text.lines().filter(|l| !l.starts_with('#')).collect();
     for rule in &rules {
-        assert!(rule.starts_with("local") || rule.starts_with("hostssl") || rule.ends_with("reject"), "{rule}");
+        assert!(
+            rule.starts_with("local") || rule.starts_with("hostssl") || rule.ends_with("reject"),
+            "{rule}"
+        );
         assert!(!rule.contains("trust"));
     }
     let reject = rules.iter().position(|r| r.ends_with("reject")).unwrap();
-    assert_eq!(rules.last().unwrap().split_whitespace().last(), Some("scram-sha-256"));
-    assert!(reject < rules.len() - 1, "our roles are refused before passwords are asked");
+    assert_eq!(
+        rules.last().unwrap().split_whitespace().last(),
+        Some("scram-sha-256")
+    );
+    assert!(
+        reject < rules.len() - 1,
+        "our roles are refused before passwords are asked"
+    );
 }
 
 #[test]

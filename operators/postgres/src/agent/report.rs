@@ -63,23 +63,34 @@ pub fn status(f: &Facts<'_>) -> Status {
     }
     let running = matches!(f.engine, Engine::Running { .. });
     match f.sight {
-        Sight::Up { at, vitals, pending_restart, configuration_error }
-            if running && f.now.saturating_sub(*at) <= FRESH =>
-        {
+        Sight::Up {
+            at,
+            vitals,
+            pending_restart,
+            configuration_error,
+        } if running && f.now.saturating_sub(*at) <= FRESH => {
             s.phase = Phase::Running;
-            s.role = if vitals.in_recovery { InstanceRole::Replica } else { InstanceRole::Primary };
+            s.role = if vitals.in_recovery {
+                InstanceRole::Replica
+            } else {
+                InstanceRole::Primary
+            };
             s.engine_version = Some(vitals.version.clone());
             s.system_identifier = Some(vitals.system_identifier.clone());
             s.timeline = Some(vitals.timeline);
             s.position = Some(vitals.position);
             s.lag_bytes = vitals.lag;
-            s.config_hash = f.config_hash.clone();
-            s.pending_restart = pending_restart.clone();
+            s.config_hash.clone_from(&f.config_hash);
+            s.pending_restart.clone_from(pending_restart);
             if !vitals.in_recovery {
-                s.streaming = vitals.streaming.clone();
+                s.streaming.clone_from(&vitals.streaming);
                 s.synchronous = Some(vitals.synchronous);
             }
-            s.ready = if vitals.in_recovery { vitals.receiving } else { f.tended };
+            s.ready = if vitals.in_recovery {
+                vitals.receiving
+            } else {
+                f.tended
+            };
             if !s.ready {
                 let waits = if vitals.in_recovery {
                     "it does not stream from the primary"
@@ -157,17 +168,44 @@ pub fn metrics(s: &Status) -> String {
         }
     };
     let flag = |b: bool| Some(f64::from(u8::from(b)));
-    #[allow(clippy::cast_precision_loss, reason = "metrics are floating point numbers")]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "metrics are floating point numbers"
+    )]
     let number = |n: u64| n as f64;
     gauge("ready", "Whether it serves.", flag(s.ready));
-    gauge("primary", "Whether it is the primary.", flag(s.role == InstanceRole::Primary));
-    gauge("position_bytes", "Position in the write-ahead log.", s.position.map(number));
-    gauge("lag_bytes", "Log that is not replayed yet.", s.lag_bytes.map(number));
+    gauge(
+        "primary",
+        "Whether it is the primary.",
+        flag(s.role == InstanceRole::Primary),
+    );
+    gauge(
+        "position_bytes",
+        "Position in the write-ahead log.",
+        s.position.map(number),
+    );
+    gauge(
+        "lag_bytes",
+        "Log that is not replayed yet.",
+        s.lag_bytes.map(number),
+    );
     let streaming = s.streaming.len() as u64;
     let primary = s.role == InstanceRole::Primary;
-    gauge("streaming_replicas", "Replicas that stream from it.", primary.then(|| number(streaming)));
-    gauge("volume_size_bytes", "Size of the data volume.", s.volume.map(|v| number(v.size)));
-    gauge("volume_free_bytes", "Free space of the data volume.", s.volume.map(|v| number(v.free)));
+    gauge(
+        "streaming_replicas",
+        "Replicas that stream from it.",
+        primary.then(|| number(streaming)),
+    );
+    gauge(
+        "volume_size_bytes",
+        "Size of the data volume.",
+        s.volume.map(|v| number(v.size)),
+    );
+    gauge(
+        "volume_free_bytes",
+        "Free space of the data volume.",
+        s.volume.map(|v| number(v.free)),
+    );
     text
 }
 
@@ -207,7 +245,11 @@ mod tests {
     #[test]
     fn a_replica_is_ready_only_while_it_streams() {
         let wait = Next::Wait(String::new());
-        let vitals = |receiving| Vitals { in_recovery: true, receiving, ..Vitals::default() };
+        let vitals = |receiving| Vitals {
+            in_recovery: true,
+            receiving,
+            ..Vitals::default()
+        };
         for receiving in [false, true] {
             let sight = up(99, vitals(receiving));
             assert_eq!(status(&facts(&sight, &Data::None, &wait)).ready, receiving);
@@ -220,14 +262,31 @@ mod tests {
         let sight = up(80, Vitals::default());
         let s = status(&facts(&sight, &Data::None, &wait));
         assert!(!s.ready);
-        assert_eq!((s.phase, s.role), (Phase::Recovering, InstanceRole::Unknown));
+        assert_eq!(
+            (s.phase, s.role),
+            (Phase::Recovering, InstanceRole::Unknown)
+        );
     }
 
     #[test]
     fn a_moving_position_is_no_news() {
-        let old = Status { position: Some(1), volume: Some(Volume { size: 100, free: 50 }), ..Status::default() };
-        let mut new = Status { position: Some(2), lag_bytes: Some(3), ..old.clone() };
-        new.volume = Some(Volume { size: 100, free: 51 });
+        let old = Status {
+            position: Some(1),
+            volume: Some(Volume {
+                size: 100,
+                free: 50,
+            }),
+            ..Status::default()
+        };
+        let mut new = Status {
+            position: Some(2),
+            lag_bytes: Some(3),
+            ..old.clone()
+        };
+        new.volume = Some(Volume {
+            size: 100,
+            free: 51,
+        });
         assert!(!differs(&old, &new));
         new.ready = true;
         assert!(differs(&old, &new));

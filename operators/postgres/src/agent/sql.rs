@@ -37,11 +37,15 @@ pub enum SqlError {
 }
 
 fn refused(what: &'static str) -> impl Fn(tokio_postgres::Error) -> SqlError {
-    move |e| SqlError::Refused { what, why: message(&e) }
+    move |e| SqlError::Refused {
+        what,
+        why: message(&e),
+    }
 }
 
 fn message(e: &tokio_postgres::Error) -> String {
-    e.as_db_error().map_or_else(|| e.to_string(), |db| db.message().to_owned())
+    e.as_db_error()
+        .map_or_else(|| e.to_string(), |db| db.message().to_owned())
 }
 
 /// A connection as `postgres` to a database. Nothing of it waits for a replica or is logged.
@@ -117,10 +121,15 @@ select pg_is_in_recovery() as in_recovery,
 /// not healthy; it never waits for a replica.
 pub async fn vitals(client: &Client, write: bool) -> Result<Vitals, SqlError> {
     timeout(PATIENCE, async {
-        let row = client.query_one(VITALS, &[]).await.map_err(refused("describe itself"))?;
+        let row = client
+            .query_one(VITALS, &[])
+            .await
+            .map_err(refused("describe itself"))?;
         let in_recovery: bool = row.get("in_recovery");
         let position = row.get::<_, Option<i64>>("position").unwrap_or(0);
-        let ahead = row.get::<_, Option<i64>>("primary_position").map(|p| p - position);
+        let ahead = row
+            .get::<_, Option<i64>>("primary_position")
+            .map(|p| p - position);
         if write && !in_recovery {
             client
                 .batch_execute("select pg_logical_emit_message(true, 'mainstay', '')")
@@ -129,9 +138,13 @@ pub async fn vitals(client: &Client, write: bool) -> Result<Vitals, SqlError> {
         }
         Ok(Vitals {
             in_recovery,
-            timeline: row.get::<_, Option<i64>>("received_timeline").unwrap_or(row.get("timeline")),
+            timeline: row
+                .get::<_, Option<i64>>("received_timeline")
+                .unwrap_or(row.get("timeline")),
             position: u64::try_from(position).unwrap_or(0),
-            lag: ahead.map(|l| u64::try_from(l).unwrap_or(0)).filter(|_| in_recovery),
+            lag: ahead
+                .map(|l| u64::try_from(l).unwrap_or(0))
+                .filter(|_| in_recovery),
             receiving: row.get::<_, Option<bool>>("receiving").unwrap_or(false),
             streaming: row.get("streaming"),
             synchronous: row.get("synchronous"),
@@ -173,7 +186,10 @@ pub async fn settings(client: &Client) -> Result<(Vec<String>, Option<String>), 
 pub async fn checkpoint(place: &Place) -> Result<(), SqlError> {
     let client = connect(place, "postgres").await?;
     let checkpoint = "set statement_timeout = 0; checkpoint";
-    client.batch_execute(checkpoint).await.map_err(refused("make a checkpoint"))
+    client
+        .batch_execute(checkpoint)
+        .await
+        .map_err(refused("make a checkpoint"))
 }
 
 /// On a primary: roles, the application's database and the replicas' slots as they should be.
@@ -192,7 +208,9 @@ pub async fn tend(place: &Place, config: &PostgresConfig, roles: &[Role]) -> Res
 
 async fn ensure_role(client: &Client, name: &str, options: &str) -> Result<(), SqlError> {
     let what = refused("make a role");
-    let there = client.query_opt("select 1 from pg_roles where rolname = $1", &[&name]).await;
+    let there = client
+        .query_opt("select 1 from pg_roles where rolname = $1", &[&name])
+        .await;
     if there.map_err(&what)?.is_some() {
         return Ok(());
     }
@@ -206,7 +224,10 @@ async fn ensure_verifier(client: &Client, role: &Role) -> Result<(), SqlError> {
         // PostgreSQL would take it for a clear password, and hash it.
         return Err(SqlError::Refused {
             what: "set a role's verifier",
-            why: format!("the access Secret holds no SCRAM-SHA-256 verifier for {}", role.name),
+            why: format!(
+                "the access Secret holds no SCRAM-SHA-256 verifier for {}",
+                role.name
+            ),
         });
     }
     let same = client
@@ -228,19 +249,33 @@ async fn ensure_verifier(client: &Client, role: &Role) -> Result<(), SqlError> {
 
 async fn ensure_database(client: &Client, name: &str, owner: &str) -> Result<(), SqlError> {
     let what = refused("make the application's database");
-    let there = client.query_opt("select 1 from pg_database where datname = $1", &[&name]).await;
+    let there = client
+        .query_opt("select 1 from pg_database where datname = $1", &[&name])
+        .await;
     if there.map_err(&what)?.is_some() {
         return Ok(());
     }
     // Copying the template may wait for the disk for longer than other statements.
-    client.batch_execute("set statement_timeout = '60s'").await.map_err(&what)?;
-    let statement = format!("create database {} owner {}", identifier(name), identifier(owner));
+    client
+        .batch_execute("set statement_timeout = '60s'")
+        .await
+        .map_err(&what)?;
+    let statement = format!(
+        "create database {} owner {}",
+        identifier(name),
+        identifier(owner)
+    );
     client.batch_execute(&statement).await.map_err(what)
 }
 
 async fn ensure_slots(client: &Client, config: &PostgresConfig, me: &str) -> Result<(), SqlError> {
     let what = refused("keep the replicas' slots");
-    let wanted: Vec<String> = config.members.iter().filter(|m| *m != me).map(|m| slot(m)).collect();
+    let wanted: Vec<String> = config
+        .members
+        .iter()
+        .filter(|m| *m != me)
+        .map(|m| slot(m))
+        .collect();
     let rows = client
         .query(
             "select slot_name::text as name, active, coalesce(wal_status, '') = 'lost' as lost
@@ -271,7 +306,10 @@ async fn ensure_slots(client: &Client, config: &PostgresConfig, me: &str) -> Res
     for name in wanted.iter().filter(|w| !kept.contains(w)) {
         // Reserved at once: what a replica misses between its copy and its stream is kept.
         client
-            .execute("select pg_create_physical_replication_slot($1, true)", &[name])
+            .execute(
+                "select pg_create_physical_replication_slot($1, true)",
+                &[name],
+            )
             .await
             .map_err(&what)?;
     }

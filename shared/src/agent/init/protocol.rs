@@ -58,6 +58,9 @@ pub struct State {
     pub starts: u64,
     /// A hard stop goes on.
     pub hard_stopping: bool,
+    /// How many hard stops are over: after one that began later than a start, no process of the
+    /// engine is left.
+    pub hard_stops: u64,
     /// The container is being stopped: milliseconds that are left for an orderly end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_within: Option<u64>,

@@ -86,6 +86,7 @@ pub struct Supervisor {
     starts: u64,
     stop_signal: EngineSignal,
     hard_stopping: bool,
+    hard_stops: u64,
     stopping_since: Option<Duration>,
     engine_told: bool,
 }
@@ -101,6 +102,7 @@ impl Supervisor {
             starts: 0,
             stop_signal: EngineSignal::Interrupt,
             hard_stopping: false,
+            hard_stops: 0,
             stopping_since: None,
             engine_told: false,
         }
@@ -113,6 +115,7 @@ impl Supervisor {
             engine: self.engine.clone(),
             starts: self.starts,
             hard_stopping: self.hard_stopping,
+            hard_stops: self.hard_stops,
             stop_within: self
                 .stopping_since
                 .map(|s| u64::try_from(left(s).as_millis()).unwrap_or(u64::MAX)),
@@ -151,6 +154,7 @@ impl Supervisor {
             }
             Input::Left(0) if self.hard_stopping && !self.engine_runs() => {
                 self.hard_stopping = false;
+                self.hard_stops += 1;
                 let mut acts = vec![Act::Publish];
                 acts.extend(self.end_if_over());
                 acts

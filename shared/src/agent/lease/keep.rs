@@ -179,6 +179,10 @@ where
             next(boottime(), me, lease, base.since, held, claim).map_err(|e| e.to_string())?;
         let (record, acquired) = match step {
             Step::Wait(why) => {
+                let holder = lease.spec.as_ref().and_then(|s| s.holder_identity.as_ref());
+                if holder != Some(&me.holder()) {
+                    self.held.send_replace(None);
+                }
                 *own = Some(base);
                 return Err(why);
             }
@@ -215,9 +219,10 @@ where
             .map_err(|e| e.to_string())
     }
 
+    /// Released only when the claim is withdrawn, which says that the engine has stopped in order.
     async fn let_go(&mut self, own: &mut Option<Seen<Lease>>) {
         self.slice = None;
-        if self.held.send_replace(None).is_none() {
+        if self.held.borrow().is_none() {
             return;
         }
         let last = own.take().and_then(|s| s.object);
@@ -226,6 +231,7 @@ where
         {
             tracing::info!(%why, "the Lease could not be released: it expires");
         }
+        self.held.send_replace(None);
     }
 
     async fn point(&self, epoch: u64) {
