@@ -5,3 +5,4 @@ pub mod figures;
 pub mod images;
 pub mod process;
 pub mod scenarios;
+pub mod tools;

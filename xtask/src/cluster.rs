@@ -1,6 +1,10 @@
 //! `cargo xtask cluster`: clusters to work on by hand.
 
+use std::error::Error;
+
 use clap::Subcommand;
+use mainstay_e2e::cluster::local::helper::{self, Helper};
+use mainstay_e2e::cluster::{self, Cluster as _, LocalCluster, Steps};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -8,19 +12,80 @@ pub struct Args {
     command: Command,
 }
 
+/// Which cluster.
+#[derive(clap::Args)]
+struct Which {
+    /// The cluster's name.
+    #[arg(long, default_value = "mainstay")]
+    name: String,
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Starts a cluster, or says that it runs.
     Up {
-        /// The cluster's name.
-        #[arg(long, default_value = "mainstay")]
-        name: String,
+        #[command(flatten)]
+        which: Which,
+        /// How many nodes, each in a zone of its own.
+        #[arg(long, default_value_t = 3)]
+        nodes: usize,
     },
+    /// Removes a cluster and everything of it.
+    Down(Which),
+    /// Shows the nodes of a cluster; fails if it does not run.
+    Status(Which),
+    /// Prints the path of a cluster's kubeconfig.
+    Kubeconfig(Which),
+}
+
+/// The hidden commands of a cluster's processes.
+#[derive(clap::Args)]
+pub struct HelperArgs {
+    #[command(subcommand)]
+    helper: Helper,
 }
 
 /// Runs one of the commands.
-pub fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
-    match args.command {
-        Command::Up { name } => Err(format!("cluster {name} cannot be started yet").into()),
+pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match &args.command {
+            Command::Up { which, nodes } => Ok(LocalCluster::new(&which.name, *nodes)?
+                .up(&Steps::shown())
+                .await?),
+            Command::Down(which) => Ok(local(which)?.down(&Steps::shown()).await?),
+            Command::Status(which) => status(&local(which)?).await,
+            Command::Kubeconfig(which) => {
+                println!("{}", local(which)?.kubeconfig().display());
+                Ok(())
+            }
+        }
+    })
+}
+
+/// Runs a hidden command.
+pub fn run_helper(args: &HelperArgs) -> Result<(), Box<dyn Error>> {
+    Ok(helper::run(&args.helper)?)
+}
+
+fn local(which: &Which) -> Result<LocalCluster, Box<dyn Error>> {
+    Ok(LocalCluster::new(&which.name, 3)?)
+}
+
+async fn status(local: &LocalCluster) -> Result<(), Box<dyn Error>> {
+    if !local.runs().await {
+        return Err(format!("cluster {} does not run", local.name()).into());
     }
+    for node in cluster::nodes(&cluster::client(local).await?).await? {
+        let state = if node.ready { "Ready" } else { "not Ready" };
+        println!(
+            "{:<10} {:<10} {state}",
+            node.name,
+            node.zone.as_deref().unwrap_or("-")
+        );
+    }
+    println!("kubeconfig {}", local.kubeconfig().display());
+    Ok(())
 }

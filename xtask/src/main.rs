@@ -25,6 +25,8 @@ struct Args {
 enum Command {
     /// Clusters to work on by hand.
     Cluster(cluster::Args),
+    #[command(hide = true)]
+    ClusterHelper(cluster::HelperArgs),
     /// Writes the definitions of the resources into their chart.
     Crds(crds::Args),
     /// Images for clusters without a registry.
@@ -33,7 +35,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
-        Command::Cluster(args) => cluster::run(args),
+        Command::Cluster(args) => cluster::run(&args),
+        Command::ClusterHelper(args) => cluster::run_helper(&args),
         Command::Crds(args) => crds::run(&args),
         Command::Images(args) => images::run(&args),
     };

@@ -1,0 +1,3 @@
+module mainstay.dev/e2e/pause
+
+go 1.24

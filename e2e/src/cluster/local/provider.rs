@@ -1,0 +1,220 @@
+//! The local cluster behind the providers' common face.
+
+use std::path::{Path, PathBuf};
+
+use futures::future::BoxFuture;
+use tokio::process::Command;
+
+use super::control_plane::Starter;
+use super::launch::Launch;
+use super::layout::{self, Layout};
+use super::records::Record;
+use super::{Description, LocalError, Programs, cgroups, down, load, network, up};
+use crate::cluster::context::NodeContext;
+use crate::cluster::steps::Steps;
+use crate::cluster::{Cluster, ClusterError, Faults, NodeProcess};
+use crate::process;
+use crate::tools;
+
+/// A cluster of processes on this machine.
+#[derive(Debug, Clone)]
+pub struct LocalCluster {
+    layout: Layout,
+    nodes: Vec<NodeContext>,
+}
+
+impl LocalCluster {
+    /// The cluster of a name below `$MAINSTAY_STATE`, else `~/.local/state/mainstay`.
+    ///
+    /// `nodes` is how many it is started with; a cluster that runs keeps the number it has.
+    ///
+    /// # Errors
+    /// The name or the number cannot be.
+    pub fn new(name: &str, nodes: usize) -> Result<Self, LocalError> {
+        let base = std::env::var_os("MAINSTAY_STATE").map_or_else(
+            || tools::home().join(".local/state/mainstay"),
+            PathBuf::from,
+        );
+        Self::below(&base, name, nodes)
+    }
+
+    /// The cluster of a name below a folder.
+    ///
+    /// # Errors
+    /// The name or the number cannot be.
+    pub fn below(base: &Path, name: &str, nodes: usize) -> Result<Self, LocalError> {
+        let layout = Layout::new(name, base)?;
+        let count = Description::read(&layout).map_or(nodes, |found| found.nodes);
+        let nodes = layout::numbers(count)?
+            .map(|index| layout.node(index))
+            .collect();
+        Ok(Self { layout, nodes })
+    }
+
+    /// Its paths and names.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Its nodes.
+    pub fn node_contexts(&self) -> &[NodeContext] {
+        &self.nodes
+    }
+
+    fn anchor(&self) -> Result<Record, LocalError> {
+        Record::read(&self.layout.record("anchor"))
+            .filter(|record| record.alive())
+            .ok_or_else(|| LocalError::Down {
+                name: self.layout.name().to_owned(),
+            })
+    }
+
+    fn node(&self, name: &str) -> Result<&NodeContext, LocalError> {
+        self.nodes
+            .iter()
+            .find(|node| node.name == name)
+            .ok_or_else(|| LocalError::NoNode {
+                node: name.to_owned(),
+            })
+    }
+
+    fn inside(&self, net: &str, program: &str) -> Result<Launch, LocalError> {
+        Ok(Launch::new(&self.layout, "outer", program).inside(&self.layout, self.anchor()?, net))
+    }
+
+    async fn set_link(&self, node: &str, state: &str) -> Result<(), LocalError> {
+        let link = network::link(self.node(node)?);
+        let command = self
+            .inside("outer", "ip")?
+            .args(["link", "set", &link, state]);
+        process::run(&mut command.command(&super::helper()?)).await?;
+        Ok(())
+    }
+
+    async fn load_all(&self, archives: &[PathBuf]) -> Result<(), LocalError> {
+        let programs = Programs::get().await?;
+        let anchor = self.anchor()?;
+        let each = self
+            .nodes
+            .iter()
+            .map(|node| load::into_node(&self.layout, &programs, anchor, node, archives));
+        futures::future::try_join_all(each).await?;
+        Ok(())
+    }
+
+    async fn crash(&self, node: &str) -> Result<(), LocalError> {
+        let node = self.node(node)?;
+        // The kubelet and the runtime first, or they would start again what is killed.
+        for part in [format!("{}-system", node.name), node.name.clone()] {
+            cgroups::kill(&format!("{}/{part}", self.layout.cgroup())).await?;
+        }
+        Ok(())
+    }
+
+    async fn boot(&self, node: &str) -> Result<(), LocalError> {
+        let node = self.node(node)?;
+        let programs = Programs::get().await?;
+        let starter = Starter {
+            layout: &self.layout,
+            programs: &programs,
+            anchor: self.anchor()?,
+        };
+        starter.containerd(node)?;
+        load::ready(&self.layout, node).await?;
+        starter.kubelet(node)?;
+        starter.node_proxy(node)?;
+        Ok(())
+    }
+}
+
+impl Cluster for LocalCluster {
+    fn name(&self) -> &str {
+        self.layout.name()
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.layout.kubeconfig()
+    }
+
+    fn up<'a>(&'a self, steps: &'a Steps) -> BoxFuture<'a, Result<(), ClusterError>> {
+        Box::pin(async move {
+            if !rustix::process::geteuid().is_root() {
+                return Err(LocalError::NotRoot.into());
+            }
+            let programs = Programs::get().await?;
+            Ok(up::up(&self.layout, &self.nodes, &programs, steps).await?)
+        })
+    }
+
+    fn down<'a>(&'a self, steps: &'a Steps) -> BoxFuture<'a, Result<(), ClusterError>> {
+        Box::pin(async move {
+            down::down(&self.layout, &super::helper()?).await?;
+            steps.done(&format!("cluster {} is gone", self.name()));
+            Ok(())
+        })
+    }
+
+    fn runs(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async {
+            Description::read(&self.layout).is_some_and(|found| found.complete)
+                && self.anchor().is_ok()
+        })
+    }
+
+    fn load<'a>(&'a self, archives: &'a [PathBuf]) -> BoxFuture<'a, Result<(), ClusterError>> {
+        Box::pin(async move { Ok(self.load_all(archives).await?) })
+    }
+
+    fn faults(&self) -> Option<&dyn Faults> {
+        Some(self)
+    }
+}
+
+impl Faults for LocalCluster {
+    fn cut<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), ClusterError>> {
+        Box::pin(async move { Ok(self.set_link(node, "down").await?) })
+    }
+
+    fn heal<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), ClusterError>> {
+        Box::pin(async move { Ok(self.set_link(node, "up").await?) })
+    }
+
+    fn crash<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), ClusterError>> {
+        Box::pin(async move { Ok(self.crash(node).await?) })
+    }
+
+    fn boot<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), ClusterError>> {
+        Box::pin(async move { Ok(self.boot(node).await?) })
+    }
+
+    fn command(
+        &self,
+        node: Option<&str>,
+        program: &str,
+        args: &[&str],
+    ) -> Result<Command, ClusterError> {
+        let net = node.map_or(Ok("outer"), |node| {
+            self.node(node).map(|node| node.name.as_str())
+        })?;
+        Ok(self
+            .inside(net, program)?
+            .args(args)
+            .command(&super::helper()?))
+    }
+
+    fn process(&self, node: &str, process: NodeProcess) -> Result<i32, ClusterError> {
+        let node = self.node(node)?;
+        let name = match process {
+            NodeProcess::Kubelet => "kubelet",
+            NodeProcess::Containerd => "containerd",
+            NodeProcess::Proxy => "proxy",
+        };
+        let record = Record::read(&self.layout.record(&format!("{name}-{}", node.name)))
+            .filter(|record| record.alive());
+        Ok(record
+            .ok_or_else(|| LocalError::Down {
+                name: self.layout.name().to_owned(),
+            })?
+            .pid)
+    }
+}

@@ -1,0 +1,127 @@
+//! Programs that come as Debian packages.
+
+use std::path::Path;
+
+use super::ToolError;
+use crate::process;
+
+/// A program and the Debian package that holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// The program's name on the search path, or an absolute path.
+    pub program: &'static str,
+    /// The package.
+    pub package: &'static str,
+}
+
+const fn need(program: &'static str, package: &'static str) -> Need {
+    Need { program, package }
+}
+
+/// What a local cluster needs.
+pub const CLUSTER: &[Need] = &[
+    need("containerd", "containerd"),
+    need("ctr", "containerd"),
+    need("runc", "runc"),
+    need("/usr/lib/cni/ptp", "containernetworking-plugins"),
+    need("ip", "iproute2"),
+    need("nft", "nftables"),
+    need("nsenter", "util-linux"),
+    need("losetup", "mount"),
+    need("mkfs.ext4", "e2fsprogs"),
+    need("conntrack", "conntrack"),
+    need("tar", "tar"),
+];
+
+/// What the engine test images need.
+pub const IMAGES: &[Need] = &[need("buildah", "buildah"), need("mmdebstrap", "mmdebstrap")];
+
+/// Makes sure that every program is there; as root on Debian, missing ones are installed.
+///
+/// # Errors
+/// [`ToolError::Missing`] names the programs and packages where they cannot be installed.
+pub async fn require(needs: &[Need]) -> Result<(), ToolError> {
+    let path = process::search_path();
+    let missing: Vec<Need> = needs
+        .iter()
+        .copied()
+        .filter(|need| !found(need.program, &path))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() || !found("apt-get", &path) {
+        return Err(absent(&missing));
+    }
+    let apt = || {
+        let mut command = process::command("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    process::run(apt().args(["-q", "update"])).await?;
+    process::run(
+        apt()
+            .args(["-q", "install", "--yes", "--no-install-recommends"])
+            .args(packages(&missing)),
+    )
+    .await?;
+    let missing: Vec<Need> = needs
+        .iter()
+        .copied()
+        .filter(|need| !found(need.program, &path))
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(absent(&missing))
+    }
+}
+
+fn found(program: &str, path: &str) -> bool {
+    if program.starts_with('/') {
+        return Path::new(program).exists();
+    }
+    path.split(':')
+        .any(|folder| Path::new(folder).join(program).is_file())
+}
+
+fn packages(needs: &[Need]) -> Vec<&'static str> {
+    let mut packages: Vec<_> = needs.iter().map(|need| need.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
+}
+
+fn absent(needs: &[Need]) -> ToolError {
+    let programs = needs
+        .iter()
+        .map(|need| need.program)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let remedy = format!(
+        "On Debian, run as root or install them with: apt-get install {}",
+        packages(needs).join(" ")
+    );
+    ToolError::Missing { programs, remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_by_name_and_by_path() {
+        assert!(found("sh", "/nowhere:/bin"));
+        assert!(found("/bin/sh", ""));
+        assert!(!found("sh", "/nowhere"));
+    }
+
+    #[test]
+    fn absent_names_each_package_once() {
+        let text = absent(&CLUSTER[..2]).to_string();
+        assert_eq!(
+            text,
+            "missing: containerd, ctr. On Debian, run as root or install them with: apt-get install containerd"
+        );
+    }
+}
