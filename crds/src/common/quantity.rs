@@ -39,6 +39,16 @@ pub fn milli(quantity: &Quantity) -> Result<i64, NotAQuantity> {
     i64::try_from(milli).map_err(|_| NotAQuantity(quantity.0.clone()))
 }
 
+/// Bytes as a quantity in the largest unit that divides them, for example `512Mi`.
+pub fn of_bytes(bytes: i64) -> Quantity {
+    let units = [(1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
+    let whole = units.into_iter().find(|(unit, _)| bytes % unit == 0);
+    Quantity(whole.map_or_else(
+        || bytes.to_string(),
+        |(unit, name)| format!("{}{name}", bytes / unit),
+    ))
+}
+
 /// Thousandths; exact but for fractions below a thousandth, which are rounded up.
 fn parse_milli(text: &str) -> Option<i128> {
     let end = text
@@ -148,6 +158,14 @@ mod tests {
         assert_eq!(milli(&q("500m")), Ok(500));
         assert_eq!(milli(&q("2")), Ok(2000));
         assert_eq!(milli(&q("-1")), Ok(-1000));
+    }
+
+    #[test]
+    fn bytes_are_written_in_the_largest_unit() {
+        for (bytes, text) in [(20 << 30, "20Gi"), (3 << 29, "1536Mi"), (1025, "1025")] {
+            assert_eq!(of_bytes(bytes).0, text);
+            assert_eq!(whole(&of_bytes(bytes)), Ok(bytes));
+        }
     }
 
     #[test]

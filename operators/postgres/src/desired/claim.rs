@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use mainstay_crds::common::quantity;
 use mainstay_shared::names;
 
 use crate::validate::Validated;
@@ -27,7 +27,7 @@ pub fn claim(v: &Validated, instance: &str) -> PersistentVolumeClaim {
             resources: Some(VolumeResourceRequirements {
                 requests: Some(BTreeMap::from([(
                     "storage".to_owned(),
-                    Quantity(v.storage.to_string()),
+                    quantity::of_bytes(v.storage),
                 )])),
                 limits: None,
             }),

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use mainstay_crds::common::quantity;
 use mainstay_shared::agent::{api, paths};
 use mainstay_shared::{names, placement};
 
@@ -194,13 +195,15 @@ fn port(name: &str, number: i32) -> ContainerPort {
 
 /// Memory is limited, so that a neighbour never pays; processor time is not.
 fn resources(cpu_milli: i64, memory: i64, limit: i64) -> ResourceRequirements {
-    let quantity = |n: i64| Quantity(n.to_string());
     ResourceRequirements {
         requests: Some(BTreeMap::from([
             ("cpu".to_owned(), Quantity(format!("{cpu_milli}m"))),
-            ("memory".to_owned(), quantity(memory)),
+            ("memory".to_owned(), quantity::of_bytes(memory)),
         ])),
-        limits: Some(BTreeMap::from([("memory".to_owned(), quantity(limit))])),
+        limits: Some(BTreeMap::from([(
+            "memory".to_owned(),
+            quantity::of_bytes(limit),
+        )])),
         claims: None,
     }
 }

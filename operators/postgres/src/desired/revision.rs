@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mainstay_crds::common::quantity;
 use mainstay_shared::agent::config::hash;
 use serde_json::{Value, json};
 
@@ -28,7 +29,7 @@ pub fn revision(v: &Validated) -> Revision {
         ("version".to_owned(), v.major.to_string()),
         ("image".to_owned(), image(v)),
         ("cpu".to_owned(), format!("{}m", v.cpu_milli)),
-        ("memory".to_owned(), bytes(v.memory)),
+        ("memory".to_owned(), quantity::of_bytes(v.memory).0),
     ]);
     if !v.image_pull_secrets.is_empty() {
         let names = v.image_pull_secrets.join(", ");
@@ -86,17 +87,6 @@ fn flatten(path: &str, value: &Value, all: &mut BTreeMap<String, String>) {
             all.insert(path.to_owned(), other.to_string());
         }
     }
-}
-
-/// Bytes in the largest unit that divides them.
-fn bytes(n: i64) -> String {
-    [(1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")]
-        .into_iter()
-        .find(|(unit, _)| n % unit == 0)
-        .map_or_else(
-            || n.to_string(),
-            |(unit, name)| format!("{}{name}", n / unit),
-        )
 }
 
 #[cfg(test)]

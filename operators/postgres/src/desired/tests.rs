@@ -1,10 +1,26 @@
 //! Objects as a whole: what must hold for each of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use mainstay_crds::common::{Durability, KeptVolumes};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use mainstay_crds::common::{
+    AllowedClient, DedicatedNodes, Durability, KeptVolumes, Placement, Requirement,
+};
+use mainstay_shared::access::Password;
+use mainstay_shared::apply::{Object, inventory};
 use mainstay_shared::metadata::SetId;
+use mainstay_shared::{names, pki};
+use proptest::prelude::*;
+use serde_json::{Value, json};
 
+use super::claim::claim;
+use super::pod::{Template, pod};
+use super::revision::revision;
+use super::{
+    DesiredError, Surroundings, certificate, config_map, credentials, objects, parameters,
+};
 use crate::validate::Validated;
 
 /// A set called `db` in namespace `shop` with three instances and every default.
@@ -37,5 +53,318 @@ pub fn db() -> Validated {
         volumes: KeptVolumes::Retain,
         database: "app".into(),
         owner: "app".into(),
+    }
+}
+
+fn api_servers() -> BTreeSet<(IpAddr, u16)> {
+    BTreeSet::from([([172, 30, 0, 1].into(), 6443)])
+}
+
+fn members(v: &Validated) -> Vec<String> {
+    (1..=u32::try_from(v.instances).unwrap())
+        .map(|n| names::instance(&v.set.name, n))
+        .collect()
+}
+
+/// Everything but Secrets: the applied objects, the slice, and claim and pod of each instance.
+fn all(v: &Validated) -> Vec<Object> {
+    let members = members(v);
+    let around = Surroundings {
+        operator_namespace: "mainstay",
+        api_servers: &api_servers(),
+        members: &members,
+    };
+    let made = objects(v, &around).unwrap();
+    let revision = revision(v);
+    let template = Template {
+        operator_image: "mainstay/postgres-operator:0.1.0",
+        seat: &members[0],
+        revision: &revision,
+        config_hash: &made.config_hash,
+    };
+    let mut all: Vec<Object> = made.apply.into_iter().chain(made.once).collect();
+    for instance in &members {
+        all.push(Object::of(&claim(v, instance)).unwrap());
+        all.push(Object::of(&pod(v, instance, &template)).unwrap());
+    }
+    all
+}
+
+#[test]
+fn each_object_as_it_is_written() {
+    let mut v = db();
+    v.clients = vec![AllowedClient {
+        namespace_labels: Some(BTreeMap::from([("team".into(), "web".into())])),
+        pod_labels: None,
+    }];
+    for object in all(&v) {
+        let key = object.key();
+        // One instance stands for all.
+        if !key.name.contains("-2") && !key.name.contains("-3") {
+            let name = format!("{}-{}", key.kind.to_lowercase(), key.name);
+            insta::assert_json_snapshot!(name, object.value);
+        }
+    }
+}
+
+#[test]
+fn without_an_api_servers_address_nothing_is_made() {
+    let around = Surroundings {
+        operator_namespace: "mainstay",
+        api_servers: &BTreeSet::new(),
+        members: &[],
+    };
+    assert!(matches!(
+        objects(&db(), &around),
+        Err(DesiredError::ApiServersUnknown)
+    ));
+}
+
+#[test]
+fn the_configuration_is_read_back_by_the_agents() {
+    let members = members(&db());
+    let (map, hash) = config_map::config_map(&db(), &members).unwrap();
+    let text = &map.data.unwrap()[mainstay_shared::agent::paths::CONFIG_FILE];
+    let read: crate::settings::PostgresConfig = serde_json::from_str(text).unwrap();
+    assert_eq!(read, config_map::config(&db(), &members));
+    assert_eq!(hash, mainstay_shared::agent::config::hash(text));
+}
+
+#[test]
+fn every_instance_serves_the_names_by_which_it_is_dialled() {
+    let now = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+    let authority = pki::issue_authority("shop", "db", now).unwrap();
+    let spec = certificate::leaf_spec(&db(), "db-2");
+    let leaf = pki::issue_leaf(&authority, &spec, now).unwrap();
+    let facts = pki::facts(&leaf.certificate).unwrap();
+    for name in [
+        names::instance_host("db-2", "db", "shop"),
+        "db-rw.shop.svc".into(),
+        "db-ro.shop.svc.cluster.local".into(),
+        "localhost".into(),
+    ] {
+        assert!(facts.dns_names.contains(&name), "{name}");
+    }
+    let secret = certificate::authority_secret(&db(), "mainstay", &authority);
+    assert_eq!(secret.metadata.namespace.as_deref(), Some("mainstay"));
+    let public = certificate::leaf_secret(&db(), "db-2", &leaf);
+    let text = serde_json::to_string(&plain(&Object::of(&public).unwrap())).unwrap();
+    assert!(
+        !text.contains(authority.key.expose()),
+        "the authority's key stays at home"
+    );
+}
+
+/// The object with the content of a Secret readable.
+fn plain(object: &Object) -> Value {
+    let mut value = object.value.clone();
+    if let Some(data) = value.get_mut("data").and_then(Value::as_object_mut) {
+        for entry in data.values_mut() {
+            let decoded = STANDARD.decode(entry.as_str().unwrap_or_default());
+            if let Some(text) = decoded.ok().and_then(|b| String::from_utf8(b).ok()) {
+                *entry = Value::String(text);
+            }
+        }
+    }
+    value
+}
+
+/// What the pod security standard `restricted` refuses in a pod, and a root file system that can
+/// be written.
+fn unrestricted(pod: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let spec = &pod["spec"];
+    let mut check = |holds: bool, what: &str| {
+        if !holds {
+            found.push(what.to_owned());
+        }
+    };
+    for host in ["hostNetwork", "hostPID", "hostIPC"] {
+        check(spec[host] != true, host);
+    }
+    let allowed = [
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    ];
+    for volume in spec["volumes"].as_array().unwrap() {
+        let kinds = volume.as_object().unwrap().keys();
+        check(
+            kinds
+                .filter(|k| *k != "name")
+                .all(|k| allowed.contains(&k.as_str())),
+            "kind of a volume",
+        );
+    }
+    let context = &spec["securityContext"];
+    check(context["runAsUser"] != 0, "runs as root");
+    check(context["sysctls"].is_null(), "sysctls");
+    let both = ["initContainers", "containers"];
+    for container in both.iter().flat_map(|k| spec[*k].as_array().unwrap()) {
+        let own = &container["securityContext"];
+        let name = container["name"].as_str().unwrap();
+        let either = |key: &str| {
+            if own[key].is_null() {
+                &context[key]
+            } else {
+                &own[key]
+            }
+        };
+        check(own["privileged"] != true, name);
+        check(own["allowPrivilegeEscalation"] == false, name);
+        check(own["capabilities"]["drop"] == json!(["ALL"]), name);
+        check(own["capabilities"]["add"].is_null(), name);
+        check(own["readOnlyRootFilesystem"] == true, name);
+        check(*either("runAsNonRoot") == true, name);
+        check(either("seccompProfile")["type"] == "RuntimeDefault", name);
+        for port in container["ports"].as_array().into_iter().flatten() {
+            check(port["hostPort"].is_null(), name);
+        }
+        let requests = &container["resources"]["requests"];
+        check(
+            requests["cpu"].is_string() && requests["memory"].is_string(),
+            name,
+        );
+        check(container["resources"]["limits"]["memory"].is_string(), name);
+        let image = container["image"].as_str().unwrap();
+        check(!image.ends_with(":latest"), name);
+    }
+    found
+}
+
+/// Whether a text may be a DNS label, which most names are.
+fn is_label(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+prop_compose! {
+    fn any_resource()(
+        name in "[a-z]([-a-z0-9]{0,48}[a-z0-9])?",
+        namespace in "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
+        instances in 1..=9_i32,
+        memory in 128_i64..100_000,
+        storage in 1_i64..100_000,
+        major in prop::sample::select(vec![15_u32, 16, 17, 18]),
+        cpu_milli in 10_i64..64_000,
+        pull in prop::collection::vec("[a-z]{1,10}", 0..3),
+        dedicated in any::<bool>(),
+        strict in any::<bool>(),
+    ) -> Validated {
+        let wish = if strict { Requirement::Required } else { Requirement::Preferred };
+        let placement = Placement {
+            zones: Some(wish),
+            nodes: Some(wish),
+            dedicated_nodes: dedicated.then(|| DedicatedNodes {
+                key: "example.com/for".into(),
+                value: "databases".into(),
+            }),
+            ..Placement::default()
+        };
+        Validated {
+            set: SetId { name, namespace, ..db().set },
+            instances,
+            memory: memory << 20,
+            storage: storage << 30,
+            major,
+            cpu_milli,
+            image_pull_secrets: pull,
+            durability: Durability::effective(None, instances),
+            placement: Some(placement),
+            ..db()
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_object_is_named_and_labelled_so_that_it_is_found(v in any_resource()) {
+        let mut seen = BTreeSet::new();
+        for object in all(&v) {
+            let key = object.key();
+            prop_assert!(is_label(&key.name), "{key}");
+            prop_assert_eq!(key.namespace.as_deref(), Some(v.set.namespace.as_str()));
+            prop_assert!(inventory::belongs(&object, &v.set.uid), "{}", key);
+            let labels = object.value["metadata"]["labels"].as_object().unwrap();
+            for value in labels.values() {
+                prop_assert!(value.as_str().unwrap().len() <= 63);
+            }
+            // What Kubernetes collects with the resource is not what keeps data, and the reverse.
+            let owned = object.value["metadata"]["ownerReferences"].is_array();
+            prop_assert_eq!(owned, object.label(names::PART).is_none(), "{}", key);
+            prop_assert!(seen.insert(key));
+        }
+    }
+
+    #[test]
+    fn every_pod_is_restricted(v in any_resource()) {
+        for object in all(&v).iter().filter(|o| o.resource.kind == "Pod") {
+            prop_assert_eq!(unrestricted(&object.value), Vec::<String>::new());
+            let spec = &object.value["spec"];
+            prop_assert!(is_label(spec["hostname"].as_str().unwrap()));
+            prop_assert!(is_label(spec["subdomain"].as_str().unwrap()));
+        }
+    }
+
+    #[test]
+    fn sizes_fit_into_the_instance(v in any_resource()) {
+        let p = parameters::parameters(&v);
+        let mib = |name: &str| p[name].strip_suffix("MB").unwrap().parse::<i64>().unwrap() << 20;
+        prop_assert!(mib("shared_buffers") <= v.memory / 4 + (16 << 20));
+        prop_assert!(mib("maintenance_work_mem") <= v.memory / 4);
+        let log = mib("max_wal_size") + mib("wal_keep_size")
+            + (i64::from(parameters::slot_wal_mib(v.storage)) << 20);
+        prop_assert!(log <= v.storage * 2 / 5, "log takes {log} of {}", v.storage);
+    }
+
+    #[test]
+    fn only_the_applications_secret_holds_the_password(v in any_resource(), entropy: [u8; 32]) {
+        let password = Password::from_entropy(&entropy);
+        let app = credentials::application_secret(&v, &password, "PEM");
+        let access =
+            credentials::access_secret(&v, &password, &BTreeMap::new(), &[7; 16]).unwrap();
+        let holds = |o: &Object| plain(o).to_string().contains(password.expose());
+        prop_assert!(holds(&Object::of(&app).unwrap()));
+        prop_assert!(!holds(&Object::of(&access).unwrap()));
+        for object in all(&v) {
+            prop_assert!(!holds(&object), "{}", object.key());
+        }
+    }
+}
+
+#[test]
+fn the_check_of_pods_finds_what_is_not_restricted() {
+    let pods = all(&db());
+    let good = &pods
+        .iter()
+        .find(|o| o.resource.kind == "Pod")
+        .unwrap()
+        .value;
+    for (path, value) in [
+        ("/spec/containers/0/securityContext/privileged", json!(true)),
+        (
+            "/spec/containers/0/securityContext/readOnlyRootFilesystem",
+            json!(false),
+        ),
+        ("/spec/initContainers/0/resources/requests", json!({})),
+        ("/spec/securityContext/runAsUser", json!(0)),
+        (
+            "/spec/volumes/0",
+            json!({"name": "host", "hostPath": {"path": "/"}}),
+        ),
+    ] {
+        let mut bad = good.clone();
+        *bad.pointer_mut(path).unwrap() = value;
+        assert!(!unrestricted(&bad).is_empty(), "{path}");
     }
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     ProjectedVolumeSource, SecretVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount,
     VolumeProjection,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use mainstay_crds::common::quantity;
 use mainstay_shared::agent::paths;
 use mainstay_shared::names;
 
@@ -133,7 +133,7 @@ fn scratch(name: &str, medium: Option<&str>, limit: Option<i64>) -> Volume {
     Volume {
         empty_dir: Some(EmptyDirVolumeSource {
             medium: medium.map(str::to_owned),
-            size_limit: limit.map(|n| Quantity(n.to_string())),
+            size_limit: limit.map(quantity::of_bytes),
         }),
         ..named(name)
     }
