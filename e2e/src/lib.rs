@@ -6,3 +6,4 @@ pub mod images;
 pub mod process;
 pub mod scenarios;
 pub mod tools;
+pub mod workload;

@@ -1,0 +1,98 @@
+//! A Secret in the form of servicebinding.io, mounted as files.
+
+use std::path::{Path, PathBuf};
+
+/// What an application learns from its binding.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// Host that takes writes; the served certificate bears it.
+    pub host: String,
+    /// Host that takes reads from replicas, when there are any.
+    pub replica_host: Option<String>,
+    /// Port of both.
+    pub port: u16,
+    /// Name of the database; empty for engines without.
+    pub database: String,
+    /// Login name.
+    pub username: String,
+    /// Its password.
+    pub password: String,
+    /// Certificates (PEM) of the authority that servers are verified against.
+    pub ca: String,
+}
+
+/// Why a binding cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BindingError {
+    /// A key is missing.
+    #[error("the binding has no key {key}: {path}: {source}", path = path.display())]
+    Key {
+        /// The key.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The port is no number.
+    #[error("the binding's port is {0:?}; it must be a number")]
+    Port(String),
+}
+
+impl Binding {
+    /// Reads the files in `folder`, as they are now.
+    ///
+    /// # Errors
+    /// A key is missing or makes no sense.
+    pub fn read(folder: &Path) -> Result<Self, BindingError> {
+        let key = |key: &'static str| {
+            let path = folder.join(key);
+            let text = std::fs::read_to_string(&path);
+            text.map_err(|source| BindingError::Key { key, path, source })
+        };
+        let port = key("port")?;
+        Ok(Self {
+            host: key("host")?,
+            replica_host: key("replica-host").ok(),
+            port: port.trim().parse().map_err(|_| BindingError::Port(port))?,
+            database: key("database").unwrap_or_default(),
+            username: key("username")?,
+            password: key("password")?,
+            ca: key("ca.crt")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binding_is_read_from_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |key: &str, value: &str| std::fs::write(folder.path().join(key), value).unwrap();
+        for (key, value) in [
+            ("host", "db-rw.shop.svc"),
+            ("port", "5432"),
+            ("username", "app"),
+            ("password", "p"),
+            ("ca.crt", "c"),
+        ] {
+            assert!(matches!(
+                Binding::read(folder.path()),
+                Err(BindingError::Key { .. })
+            ));
+            put(key, value);
+        }
+        let binding = Binding::read(folder.path()).unwrap();
+        assert_eq!(
+            (binding.host.as_str(), binding.port, binding.replica_host),
+            ("db-rw.shop.svc", 5432, None)
+        );
+        put("port", "many");
+        assert!(matches!(
+            Binding::read(folder.path()),
+            Err(BindingError::Port(_))
+        ));
+    }
+}

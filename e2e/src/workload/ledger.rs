@@ -1,0 +1,301 @@
+//! The ledger: what was attempted, what was acknowledged, and what must therefore be there.
+//!
+//! Nothing here knows an engine. One attempt is one line; a row, a key or a message bears the
+//! attempt's number.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What became of an attempt, as its client can know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The server promised that the write stays. It must be there ever after.
+    Acknowledged,
+    /// It was sent, and nobody knows: both are right.
+    Unknown,
+    /// It was not sent, or the server refused it. It must not be there.
+    Failed,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Acknowledged => "acknowledged",
+            Self::Unknown => "unknown",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number, from 1, never used twice in a ledger.
+    pub id: u64,
+    /// When it began: microseconds since 1970 by the clock of the machine of the client.
+    pub sent: u64,
+    /// When its outcome was known, likewise.
+    pub done: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why, in words; empty where there is nothing to say.
+    pub detail: String,
+}
+
+/// First word of every line, by which lines are found among other output.
+const MARK: &str = "LEDGER";
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            id,
+            sent,
+            done,
+            outcome,
+            detail,
+        } = self;
+        write!(f, "{MARK} {id} {sent} {done} {outcome}")?;
+        if !detail.is_empty() {
+            write!(f, " {}", detail.replace(['\n', '\r'], " "))?;
+        }
+        Ok(())
+    }
+}
+
+/// A line is no entry of a ledger.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no line of a ledger: {0:?}")]
+pub struct NoEntry(pub String);
+
+impl FromStr for Entry {
+    type Err = NoEntry;
+
+    fn from_str(line: &str) -> Result<Self, NoEntry> {
+        let read = || {
+            let mut words = line.splitn(6, ' ');
+            if words.next()? != MARK {
+                return None;
+            }
+            let mut number = || words.next()?.parse().ok();
+            let (id, sent, done) = (number()?, number()?, number()?);
+            let outcome = match words.next()? {
+                "acknowledged" => Outcome::Acknowledged,
+                "unknown" => Outcome::Unknown,
+                "failed" => Outcome::Failed,
+                _ => return None,
+            };
+            let detail = words.next().unwrap_or_default().to_owned();
+            Some(Self {
+                id,
+                sent,
+                done,
+                outcome,
+                detail,
+            })
+        };
+        read().ok_or_else(|| NoEntry(line.to_owned()))
+    }
+}
+
+/// Reads a ledger among other output. A last line without its end is what a killed client was
+/// writing: no outcome was recorded, so there is none.
+///
+/// # Errors
+/// A whole line that begins like an entry and is none.
+pub fn parse(text: &str) -> Result<Vec<Entry>, NoEntry> {
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole
+        .lines()
+        .filter(|line| line.split(' ').next() == Some(MARK))
+        .map(str::parse)
+        .collect()
+}
+
+/// What a ledger and the server say together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verdict {
+    /// Attempts that were acknowledged.
+    pub acknowledged: usize,
+    /// Attempts whose outcome the client does not know.
+    pub unknown: usize,
+    /// Those of them that are there.
+    pub unknown_present: usize,
+    /// Attempts that failed.
+    pub failed: usize,
+    /// Acknowledged, and not there: broken promises.
+    pub lost: Vec<u64>,
+    /// Failed, and there nevertheless.
+    pub resurrected: Vec<u64>,
+    /// There without an entry: what was under way when the client was killed.
+    pub unrecorded: usize,
+    /// Longest time between two acknowledgements, in microseconds.
+    pub longest_gap: u64,
+    /// When the longest gap began: microseconds since 1970.
+    pub gap_from: u64,
+}
+
+impl Verdict {
+    /// Compares the entries with the numbers that the server has.
+    pub fn new(entries: &[Entry], present: &BTreeSet<u64>) -> Self {
+        let mut verdict = Self::default();
+        let mut recorded = BTreeSet::new();
+        let mut last = None;
+        for entry in entries {
+            recorded.insert(entry.id);
+            let there = present.contains(&entry.id);
+            match entry.outcome {
+                Outcome::Acknowledged => {
+                    verdict.acknowledged += 1;
+                    if !there {
+                        verdict.lost.push(entry.id);
+                    }
+                    let gap = last.map_or(0, |last| entry.done.saturating_sub(last));
+                    if gap > verdict.longest_gap {
+                        verdict.longest_gap = gap;
+                        verdict.gap_from = last.unwrap_or_default();
+                    }
+                    last = Some(entry.done);
+                }
+                Outcome::Unknown => {
+                    verdict.unknown += 1;
+                    verdict.unknown_present += usize::from(there);
+                }
+                Outcome::Failed => {
+                    verdict.failed += 1;
+                    if there {
+                        verdict.resurrected.push(entry.id);
+                    }
+                }
+            }
+        }
+        verdict.unrecorded = present.difference(&recorded).count();
+        verdict
+    }
+
+    /// Whether every promise was kept, of at least one.
+    pub fn holds(&self) -> bool {
+        self.lost.is_empty() && self.resurrected.is_empty() && self.acknowledged > 0
+    }
+
+    /// Longest time between two acknowledgements.
+    pub fn gap(&self) -> Duration {
+        Duration::from_micros(self.longest_gap)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "acknowledged {}, of which lost {}",
+            self.acknowledged,
+            self.lost.len()
+        )?;
+        writeln!(
+            f,
+            "unknown {}, of which present {}",
+            self.unknown, self.unknown_present
+        )?;
+        writeln!(
+            f,
+            "failed {}, of which present {}",
+            self.failed,
+            self.resurrected.len()
+        )?;
+        writeln!(f, "present without an entry {}", self.unrecorded)?;
+        write!(f, "longest gap between acknowledgements {:?}", self.gap())?;
+        for (what, ids) in [
+            ("lost", &self.lost),
+            ("failed, but present", &self.resurrected),
+        ] {
+            if !ids.is_empty() {
+                write!(f, "\n{what}: {ids:?}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry(id: u64, done: u64, outcome: Outcome) -> Entry {
+        Entry {
+            id,
+            sent: done - 1,
+            done,
+            outcome,
+            detail: String::new(),
+        }
+    }
+
+    #[test]
+    fn promises_are_counted_and_broken_ones_are_named() {
+        let entries = [
+            entry(1, 100, Outcome::Acknowledged),
+            entry(2, 200, Outcome::Unknown),
+            entry(3, 300, Outcome::Failed),
+            entry(4, 900, Outcome::Acknowledged),
+            entry(5, 950, Outcome::Unknown),
+            entry(6, 1000, Outcome::Acknowledged),
+        ];
+        let good = Verdict::new(&entries, &BTreeSet::from([1, 2, 4, 6, 7]));
+        assert!(good.holds(), "{good}");
+        assert_eq!(
+            (
+                good.acknowledged,
+                good.unknown,
+                good.unknown_present,
+                good.failed
+            ),
+            (3, 2, 1, 1)
+        );
+        assert_eq!(
+            (good.longest_gap, good.gap_from, good.unrecorded),
+            (800, 100, 1)
+        );
+
+        let lost = Verdict::new(&entries, &BTreeSet::from([1, 6]));
+        assert!(!lost.holds());
+        assert_eq!(lost.lost, [4]);
+        let back = Verdict::new(&entries, &BTreeSet::from([1, 3, 4, 6]));
+        assert!(!back.holds());
+        assert_eq!(back.resurrected, [3]);
+    }
+
+    #[test]
+    fn a_ledger_without_an_acknowledgement_shows_nothing() {
+        assert!(!Verdict::new(&[], &BTreeSet::new()).holds());
+        assert!(!Verdict::new(&[entry(1, 10, Outcome::Unknown)], &BTreeSet::from([1])).holds());
+    }
+
+    #[test]
+    fn other_output_and_a_torn_last_line_are_no_entries() {
+        let text = "starting\nLEDGER 1 10 20 acknowledged\nLEDGERS are fine\nLEDGER 2 20 30 failed no route to host\nLEDGER 3 30 4";
+        let entries = parse(text).unwrap();
+        assert_eq!(entries.len(), 2);
+        assert_eq!(entries[1].detail, "no route to host");
+        assert_eq!(parse("LEDGER 1 10"), Ok(Vec::new()));
+        assert!(parse("LEDGER 1 10 20 perhaps\n").is_err());
+        assert!(parse("LEDGER 1 10\n").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(id: u64, sent: u64, done: u64, outcome in 0..3_u8, detail in "[^\\x00-\\x1f]{0,40}") {
+            let outcome = [Outcome::Acknowledged, Outcome::Unknown, Outcome::Failed][usize::from(outcome)];
+            // Unicode has more line ends than a ledger.
+            prop_assume!(!detail.contains(['\u{85}', '\u{2028}', '\u{2029}']));
+            let entry = Entry { id, sent, done, outcome, detail };
+            prop_assert_eq!(parse(&format!("{entry}\n")), Ok(vec![entry]));
+        }
+    }
+}
