@@ -28,7 +28,7 @@ pub const CLUSTER: &[Need] = &[
     need("nft", "nftables"),
     need("nsenter", "util-linux"),
     need("losetup", "mount"),
-    need("mkfs.ext4", "e2fsprogs"),
+    need("mkfs.xfs", "xfsprogs"),
     need("conntrack", "conntrack"),
     need("tar", "tar"),
 ];
