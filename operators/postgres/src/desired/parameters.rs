@@ -76,11 +76,7 @@ fn always() -> Vec<(&'static str, String)> {
         ("checkpoint_timeout", "5min"),
         // A container's memory limit does not include huge pages: using one is a bus error.
         ("huge_pages", "off"),
-        ("log_line_prefix", "%m [%p] %q%u@%d "),
         ("log_lock_waits", "on"),
-        // A cut connection is noticed in seconds and not in a minute.
-        ("wal_receiver_timeout", "10s"),
-        ("wal_sender_timeout", "10s"),
     ]
     .map(|(name, value)| (name, value.to_owned()))
     .to_vec()

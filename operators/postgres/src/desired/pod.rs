@@ -21,12 +21,12 @@ mod volumes;
 
 /// Name of the engine's container.
 pub const CONTAINER: &str = "postgres";
-/// Where the data volume is mounted.
-pub const DATA: &str = "/var/lib/postgresql/data";
 /// User and group of the official images.
 const USER: i64 = 999;
 /// Seconds for an orderly stop: its checkpoint may have to write all of the cache.
-const STOP_SECONDS: i64 = 300;
+const STOP_SECONDS: i64 = 280;
+/// Seconds beyond that for the hard stop, before the kubelet's own.
+const MARGIN_SECONDS: i64 = 20;
 /// Seconds that the first sign of life may take; the agent answers long before the engine runs.
 const START_SECONDS: i32 = 120;
 
@@ -79,7 +79,7 @@ pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             restart_policy: Some("Always".into()),
-            termination_grace_period_seconds: Some(STOP_SECONDS),
+            termination_grace_period_seconds: Some(STOP_SECONDS + MARGIN_SECONDS),
             security_context: Some(pod_security()),
             image_pull_secrets: pull_secrets(v),
             affinity: Some(place.affinity),
@@ -115,7 +115,12 @@ fn engine(v: &Validated) -> Container {
         name: CONTAINER.into(),
         image: Some(v.image.clone()),
         image_pull_policy: Some("IfNotPresent".into()),
-        command: Some(vec![program, "init".into()]),
+        command: Some(vec![program]),
+        args: Some(vec![
+            "init".into(),
+            "--stop".into(),
+            STOP_SECONDS.to_string(),
+        ]),
         env: Some(environment()),
         ports: Some(vec![
             port(PORT_NAME, PORT.into()),

@@ -10,11 +10,11 @@ use mainstay_crds::common::quantity;
 use mainstay_shared::agent::paths;
 use mainstay_shared::names;
 
-use super::DATA;
+use crate::agent::place::{DATA, SOCKETS};
 use crate::validate::Validated;
 
 /// Volumes that live and die with the pod.
-pub const SCRATCH: [&str; 4] = ["bin", "run", "shm", "tmp"];
+pub const SCRATCH: [&str; 5] = ["bin", "run", "shm", "sockets", "tmp"];
 
 /// Readable by the group only: PostgreSQL refuses keys that others may read.
 const SECRET_MODE: i32 = 0o440;
@@ -49,6 +49,7 @@ pub fn volumes(v: &Validated, instance: &str) -> Vec<Volume> {
         scratch("bin", None, None),
         // In memory: the agent's heart-beat must not wait for a disk.
         scratch("run", Some("Memory"), Some(16 << 20)),
+        scratch("sockets", Some("Memory"), Some(1 << 20)),
         // Parallel queries exchange rows through it; it counts as memory of the container.
         scratch("shm", Some("Memory"), Some((v.memory / 4).max(64 << 20))),
         scratch("tmp", None, None),
@@ -66,6 +67,7 @@ pub fn mounts() -> Vec<VolumeMount> {
         // Writable for the agent that is upgraded in place.
         bin(false),
         mount("run", paths::RUN, false),
+        mount("sockets", SOCKETS, false),
         mount("shm", "/dev/shm", false),
         mount("tmp", "/tmp", false),
     ]
