@@ -1,6 +1,7 @@
 //! `cargo xtask cluster`: clusters to work on by hand.
 
 use std::error::Error;
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use mainstay_e2e::cluster::local::helper::{self, Helper};
@@ -34,6 +35,14 @@ enum Command {
     Down(Which),
     /// Shows the nodes of a cluster; fails if it does not run.
     Status(Which),
+    /// Puts image archives into every node.
+    Load {
+        #[command(flatten)]
+        which: Which,
+        /// Archives as `docker save` makes them.
+        #[arg(required = true)]
+        archives: Vec<PathBuf>,
+    },
     /// Prints the path of a cluster's kubeconfig.
     Kubeconfig(Which),
 }
@@ -57,6 +66,12 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
                 .await?),
             Command::Down(which) => Ok(local(which)?.down(&Steps::shown()).await?),
             Command::Status(which) => status(&local(which)?).await,
+            Command::Load { which, archives } => {
+                let steps = Steps::shown();
+                local(which)?.load(archives).await?;
+                steps.done("loaded");
+                Ok(())
+            }
             Command::Kubeconfig(which) => {
                 println!("{}", local(which)?.kubeconfig().display());
                 Ok(())

@@ -35,6 +35,10 @@ pub fn run(helper: &Helper) -> Result<(), LocalError> {
         Helper::Controllers { context } => {
             let text = std::fs::read_to_string(context).map_err(at(context))?;
             let ctx: ControllersContext = serde_json::from_str(&text)?;
+            tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_writer(std::io::stderr)
+                .init();
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()

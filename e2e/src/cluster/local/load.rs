@@ -4,15 +4,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-
 use super::launch::Launch;
 use super::layout::Layout;
 use super::records::Record;
 use super::{LocalError, Programs, at};
 use crate::cluster::context::NodeContext;
 use crate::process;
-use crate::tools::hex;
+use crate::tools;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -36,13 +34,34 @@ pub async fn ready(layout: &Layout, node: &NodeContext) -> Result<(), LocalError
     }
 }
 
+/// An archive and the SHA-256 of its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archive {
+    /// The file.
+    pub path: PathBuf,
+    /// Lowercase hexadecimal.
+    pub hash: String,
+}
+
+/// Reads what archives hold.
+pub async fn archives(paths: &[PathBuf]) -> Result<Vec<Archive>, LocalError> {
+    let mut archives = Vec::new();
+    for path in paths {
+        archives.push(Archive {
+            path: path.clone(),
+            hash: content(path).await?,
+        });
+    }
+    Ok(archives)
+}
+
 /// Waits for a node's containerd, then imports archives.
 pub async fn first(
     layout: &Layout,
     programs: &Programs,
     anchor: Record,
     node: &NodeContext,
-    archives: &[PathBuf],
+    archives: &[Archive],
 ) -> Result<(), LocalError> {
     ready(layout, node).await?;
     into_node(layout, programs, anchor, node, archives).await
@@ -54,7 +73,7 @@ pub async fn into_node(
     programs: &Programs,
     anchor: Record,
     node: &NodeContext,
-    archives: &[PathBuf],
+    archives: &[Archive],
 ) -> Result<(), LocalError> {
     let memory = node.dir.join("images");
     let mut known: BTreeSet<String> = std::fs::read_to_string(&memory)
@@ -63,8 +82,7 @@ pub async fn into_node(
         .map(str::to_owned)
         .collect();
     for archive in archives {
-        let key = content(archive).await?;
-        if known.contains(&key) {
+        if known.contains(&archive.hash) {
             continue;
         }
         let import = Launch::new(layout, "outer", "ctr")
@@ -72,31 +90,44 @@ pub async fn into_node(
             .arg("--address")
             .arg(layout.containerd(&node.name))
             .args(["--namespace", "k8s.io", "images", "import"])
-            .arg(archive);
+            .arg(&archive.path);
         process::run(&mut import.command(&programs.helper)).await?;
-        known.insert(key);
+        known.insert(archive.hash.clone());
         let text: String = known.iter().map(|key| format!("{key}\n")).collect();
         std::fs::write(&memory, text).map_err(at(&memory))?;
     }
     Ok(())
 }
 
-/// The SHA-256 of a file.
+/// The SHA-256 of a file, remembered for as long as the file's size and time stay the same.
 pub async fn content(path: &Path) -> Result<String, LocalError> {
-    let path = path.to_owned();
-    let open = path.clone();
-    let hash = tokio::task::spawn_blocking(move || {
-        let mut hash = Sha256::new();
-        let mut file = std::fs::File::open(open)?;
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match std::io::Read::read(&mut file, &mut buffer)? {
-                0 => return Ok(hex(&hash.finalize())),
-                read => hash.update(&buffer[..read]),
-            }
-        }
-    });
-    hash.await
-        .map_err(|error| at(&path)(std::io::Error::other(error)))?
-        .map_err(at(&path))
+    use std::os::unix::fs::MetadataExt as _;
+    let path = std::fs::canonicalize(path).map_err(at(path))?;
+    let meta = std::fs::metadata(&path).map_err(at(&path))?;
+    let identity = format!(
+        "{} {} {} {}.{}",
+        path.display(),
+        meta.ino(),
+        meta.size(),
+        meta.mtime(),
+        meta.mtime_nsec()
+    );
+    let folder = tools::cache().join("hashes");
+    let memory = folder.join(tools::key([identity.as_bytes()]));
+    if let Ok(known) = std::fs::read_to_string(&memory) {
+        return Ok(known);
+    }
+    // Not our own code: without optimisation it takes twenty times as long.
+    let text = process::run(process::command("sha256sum").arg(&path)).await?;
+    let hash = text
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches('\\')
+        .to_owned();
+    std::fs::create_dir_all(&folder).map_err(at(&folder))?;
+    let draft = memory.with_extension(format!("draft-{}", std::process::id()));
+    std::fs::write(&draft, &hash).map_err(at(&draft))?;
+    std::fs::rename(&draft, &memory).map_err(at(&memory))?;
+    Ok(hash)
 }

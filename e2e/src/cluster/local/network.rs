@@ -2,7 +2,6 @@
 //! and outer network namespace. Nothing here touches the machine's own network.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
 
 use super::layout::{Layout, OUTER, SERVICES};
 use crate::cluster::context::NodeContext;
@@ -94,12 +93,6 @@ pub fn script(layout: &Layout, nodes: &[NodeContext]) -> String {
     s
 }
 
-/// The gateway address of pods on a node: the first of its pod subnet.
-pub fn pod_gateway(node: &NodeContext) -> Option<Ipv4Addr> {
-    let network: Ipv4Addr = node.pod_subnet.split('/').next()?.parse().ok()?;
-    Some(Ipv4Addr::from(u32::from(network) + 1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +109,5 @@ mod tests {
             "{second}"
         );
         assert!(!second.contains("10.244.2.0/24"), "{second}");
-        assert_eq!(pod_gateway(&nodes[1]), Some(Ipv4Addr::new(10, 244, 2, 1)));
     }
 }

@@ -94,6 +94,7 @@ impl LocalCluster {
     async fn load_all(&self, archives: &[PathBuf]) -> Result<(), LocalError> {
         let programs = Programs::get().await?;
         let anchor = self.anchor()?;
+        let archives = &load::archives(archives).await?;
         let each = self
             .nodes
             .iter()

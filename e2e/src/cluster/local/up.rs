@@ -90,7 +90,7 @@ async fn start(
 
     daemons.push(starter.controller_manager()?);
     daemons.push(starter.scheduler()?);
-    let pause = [programs.pause.clone()];
+    let pause = load::archives(std::slice::from_ref(&programs.pause)).await?;
     let fill = |node| load::first(layout, programs, anchor, node, &pause);
     futures::future::try_join_all(nodes.iter().map(fill)).await?;
     for node in nodes {
