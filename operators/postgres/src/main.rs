@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use mainstay_postgres::agent;
 use mainstay_postgres::agent::place::root;
+use mainstay_postgres::serve;
 use mainstay_shared::agent::init::{self, Options, supervisor::Bounds};
 use mainstay_shared::agent::install::install;
 use mainstay_shared::agent::paths;
@@ -32,6 +33,8 @@ enum Command {
     },
     /// The agent in a data pod; started by `init`.
     Agent,
+    /// The operator: looks after every `Postgres` of the cluster.
+    Operator(serve::Options),
     /// Copy this program into a folder, for the engine's image to run.
     Install {
         /// The folder.
@@ -70,6 +73,10 @@ fn run(command: Command) -> Result<(), String> {
                 },
             };
             init::run(&options).map_err(|e| e.to_string())
+        }
+        Command::Operator(options) => {
+            let served = runtime()?.block_on(serve::serve(options));
+            served.map_err(|e| e.to_string())
         }
         Command::Agent => {
             let runtime = runtime()?;

@@ -16,6 +16,7 @@ use kube::runtime::watcher::{Config as Watch, DefaultBackoff, Event};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, ResourceExt};
 use mainstay_crds::postgres::Postgres;
+use mainstay_shared::events::Events;
 use mainstay_shared::watch::{Cache, SetKey, feed};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -51,7 +52,7 @@ pub fn resource() -> ApiResource {
 /// Guarantees: no pass before everything was listed once, so nothing is taken for absent that is
 /// merely not known yet; never two passes for one set at once; an object that cannot be read
 /// disturbs no other.
-pub async fn run(client: Client, settings: Settings) {
+pub async fn run(client: Client, settings: Settings, events: Events) {
     let cache = Arc::new(Cache::default());
     let (wake, woken) = mpsc::unbounded_channel();
     let context = Arc::new(Context::new(
@@ -59,6 +60,7 @@ pub async fn run(client: Client, settings: Settings) {
         settings,
         Arc::clone(&cache),
         Talk::new(wake.clone()),
+        events,
     ));
     let writer = Writer::new(resource());
     let store = writer.as_reader();

@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::runtime::controller::Action;
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use mainstay_crds::common::{CertificateStatus, Deletion, Durability};
 use mainstay_crds::postgres::{Postgres, PostgresStatus};
 use mainstay_shared::access::{entropy, existing_roles};
 use mainstay_shared::apply::io::{self, Created};
 use mainstay_shared::apply::{ApplyError, Object};
 use mainstay_shared::conditions::reasons;
+use mainstay_shared::events::Events;
 use mainstay_shared::instances::{Instance, Membership, Wanted};
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
@@ -60,6 +61,7 @@ pub struct Context {
     /// Addresses of the API servers.
     pub servers: Servers,
     talk: Talk,
+    events: Events,
     identities: Identities,
     memory: Mutex<HashMap<SetKey, Memory>>,
 }
@@ -75,7 +77,13 @@ struct Memory {
 
 impl Context {
     /// A context without any set yet.
-    pub fn new(client: Client, settings: Settings, cache: Arc<Cache>, talk: Talk) -> Self {
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        cache: Arc<Cache>,
+        talk: Talk,
+        events: Events,
+    ) -> Self {
         Self {
             client,
             settings,
@@ -83,6 +91,7 @@ impl Context {
             zones: Zones::default(),
             servers: Servers::default(),
             talk,
+            events,
             identities: Identities::default(),
             memory: Mutex::default(),
         }
@@ -270,6 +279,11 @@ impl<'a> Pass<'a> {
         let mut outcome = report.outcome;
         if status == self.before {
             return (outcome, Some((self.id.uid, status)));
+        }
+        for happening in status::happenings(&self.before, &status) {
+            self.context
+                .events
+                .report(&self.root.object_ref(&()), happening);
         }
         match io::write_status(&self.context.client, &self.root, &status).await {
             Ok(()) => (outcome, Some((self.id.uid, status))),

@@ -9,6 +9,7 @@ use mainstay_crds::common::{
 use mainstay_crds::postgres::PostgresStatus;
 use mainstay_shared::agent::api;
 use mainstay_shared::conditions::{self, Progress, State, reasons};
+use mainstay_shared::events::Happening;
 use mainstay_shared::instances::plan::{Trouble, TroubleKind};
 use mainstay_shared::instances::{Instance, Known};
 use mainstay_shared::names;
@@ -438,4 +439,52 @@ fn reconciling(
         ));
     }
     None
+}
+
+/// What is worth an event: transitions, never a state that lasts.
+pub fn happenings(before: &PostgresStatus, now: &PostgresStatus) -> Vec<Happening> {
+    let mut found = Vec::new();
+    let mut tell = |warning, reason: &'static str, action, note: String| {
+        found.push(Happening {
+            warning,
+            reason,
+            action,
+            note,
+        });
+    };
+    let turned = |kind: &str| {
+        let was = conditions::is_true(&before.conditions, kind);
+        let is = conditions::is_true(&now.conditions, kind);
+        let words = conditions::find(&now.conditions, kind).map(|c| c.message.clone());
+        (was != is).then(|| (is, words.unwrap_or_default()))
+    };
+    match turned(conditions::READY) {
+        Some((true, words)) => tell(false, "Ready", "Probe", words),
+        Some((false, words)) => tell(true, "NotReady", "Probe", words),
+        None => {}
+    }
+    match turned(conditions::STALLED) {
+        Some((true, words)) => tell(true, "Stalled", "Reconcile", words),
+        Some((false, _)) => tell(
+            false,
+            "Resumed",
+            "Reconcile",
+            "It goes on again.".to_owned(),
+        ),
+        None => {}
+    }
+    if let Some((true, words)) = turned(conditions::DEGRADED) {
+        tell(true, "Degraded", "Observe", words);
+    }
+    if let (Some(old), Some(new)) = (&before.primary, &now.primary)
+        && old != new
+    {
+        tell(
+            false,
+            "PrimaryChanged",
+            "Observe",
+            format!("The primary is {new}, it was {old}."),
+        );
+    }
+    found
 }

@@ -1,0 +1,139 @@
+//! The operator as a process (I/O): settings, logs, health, leadership; then [`crate::operator`].
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mainstay_shared::access::entropy;
+use mainstay_shared::events::Events;
+use mainstay_shared::lease::clock::Boottime;
+use mainstay_shared::lease::{self, End, Timing, lead};
+use mainstay_shared::telemetry::metrics::Metrics;
+use mainstay_shared::telemetry::server::{Health, serve as serve_health};
+use mainstay_shared::telemetry::{self, client::counted};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::operator::{self, Settings};
+use crate::validate::Catalogue;
+
+/// Name of the Lease that says which operator pod acts.
+const LEASE: &str = "mainstay-postgres";
+
+/// What the operator is started with.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// File with the image of each version, as the chart mounts it.
+    #[arg(long)]
+    catalogue: PathBuf,
+    /// Namespace of the operator; authorities are kept there.
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: String,
+    /// Name of the operator's pod.
+    #[arg(long, env = "POD_NAME")]
+    pod: String,
+    /// The operator's own image, from which data pods take their agent.
+    #[arg(long, env = "MAINSTAY_IMAGE")]
+    image: String,
+    /// Log filter, for example `info`.
+    #[arg(long, env = telemetry::LOG_FILTER)]
+    log: Option<String>,
+    /// Where health and metrics are served.
+    #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)))]
+    health: SocketAddr,
+}
+
+/// The operator could not start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Logs cannot be set up.
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::TelemetryError),
+    /// The catalogue cannot be read.
+    #[error("the image catalogue {0} cannot be read: {1}")]
+    Catalogue(PathBuf, String),
+    /// There is no way to the API server.
+    #[error("no way to the API server is known: {0}")]
+    Config(#[from] kube::config::InferConfigError),
+    /// The client cannot be made.
+    #[error("no client of the API server can be made: {0}")]
+    Client(#[from] Box<kube::Error>),
+    /// A socket or a signal.
+    #[error("the system refuses: {0}")]
+    System(#[from] std::io::Error),
+    /// No random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Entropy(#[from] getrandom::Error),
+    /// The Lease's times do not fit together.
+    #[error(transparent)]
+    Timing(#[from] lease::TimingError),
+    /// Another one leads by now; a new process is a new candidate.
+    #[error("the leadership was lost: {0:?}")]
+    Lost(lease::LostReason),
+}
+
+/// Run the operator until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, or when the leadership is lost: the process should end then.
+pub async fn serve(options: Options) -> Result<(), ServeError> {
+    telemetry::init(options.log.as_deref())?;
+    // Only one provider is compiled in; that it is set already is no harm.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let settings = settings(&options)?;
+    let metrics = Arc::new(Metrics::default());
+    let health = Arc::new(Health::default());
+    let listener = TcpListener::bind(options.health).await?;
+    let mut config = kube::Config::infer().await?;
+    // Watches end by themselves after minutes; nothing else takes this long.
+    config.read_timeout = Some(std::time::Duration::from_secs(330));
+    let client = counted(config, &metrics).map_err(Box::new)?;
+    let (events, write_events) = Events::new(client.clone(), &options.pod);
+    let nonce: String = entropy::<4>()?
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            use std::fmt::Write as _;
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+    let lease = lease::Config {
+        namespace: options.namespace.clone(),
+        name: LEASE.to_owned(),
+        identity: format!("{}_{nonce}", options.pod),
+        timing: Timing::OPERATOR,
+        // Whatever a pass was at, the next leader finds it.
+        grace: std::time::Duration::ZERO,
+    };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = async move {
+        terminate.recv().await;
+        tracing::info!("asked to stop");
+    };
+    // A candidate is as ready as a leader: it takes over when it is needed.
+    health.set_ready(true);
+    let leadership = metrics.clone();
+    let work = |_| async {
+        leadership.set_leader(true);
+        operator::run(client.clone(), settings, events).await;
+    };
+    let led = tokio::select! {
+        led = lead(&client, &lease, Arc::new(Boottime), stop, work) => led?,
+        () = serve_health(listener, metrics, health) => End::Stopped,
+        () = write_events => End::Stopped,
+    };
+    match led {
+        End::Lost(reason) => Err(ServeError::Lost(reason)),
+        End::Finished(()) | End::Stopped => Ok(()),
+    }
+}
+
+fn settings(options: &Options) -> Result<Settings, ServeError> {
+    let unreadable = |why: String| ServeError::Catalogue(options.catalogue.clone(), why);
+    let text =
+        std::fs::read_to_string(&options.catalogue).map_err(|e| unreadable(e.to_string()))?;
+    Ok(Settings {
+        namespace: options.namespace.clone(),
+        image: options.image.clone(),
+        catalogue: Catalogue::from_json(&text).map_err(|e| unreadable(e.to_string()))?,
+    })
+}
