@@ -6,7 +6,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use mainstay_shared::apply::inventory::Seen;
 use mainstay_shared::apply::io::{self, Deleted};
-use mainstay_shared::apply::{ApplyError, Cause, Key};
+use mainstay_shared::apply::{ApplyError, Cause, Key, Why};
 use mainstay_shared::instances::Step;
 use mainstay_shared::names;
 use mainstay_shared::rollout::{Candidate, Change, Expectations};
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::observe::Observed;
 use crate::observe::identity::Identity;
-use crate::observe::kinds::{CLAIM, POD};
+use crate::observe::kinds::{CLAIM, POD, SECRET};
 use crate::observe::talk::Talk;
 use crate::plan::{Note, Plan};
 
@@ -50,6 +50,11 @@ pub async fn act(
         keep(&mut errors, io::create(hands.client, object).await);
     }
     for (object, why) in &plan.apply {
+        if *why == Why::Absent && object.resource.kind == SECRET {
+            // Its content is random: one that the cache does not show yet must not be replaced.
+            keep(&mut errors, io::create(hands.client, object).await);
+            continue;
+        }
         let applied = io::apply(hands.client, object).await;
         if applied.is_ok() {
             tracing::info!(object = %object.key(), %why, "applied");
