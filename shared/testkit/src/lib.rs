@@ -1,3 +1,29 @@
-//! For tests only: a fake API server with faults, fake agents, tables of cases.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // for tests only: it says what it expects
+//! For tests only: an API server that keeps state and fails on demand, a cluster that runs pods
+//! made in it, and agents that answer.
+//!
+//! [`api::FakeApi`] does what the real API server does as far as an operator can tell:
+//! * create (with `generateName`), get, list, replace, merge, JSON and strategic patch, delete,
+//!   delete of a collection; `status` as its own subresource; optimistic concurrency by
+//!   resource version and uid, in updates, patches and deletes;
+//! * server-side apply: fields left out are removed unless another manager applied them, conflicts
+//!   unless forced, keyed lists merged, apply without effect changes nothing;
+//! * generation, finalizers and deletion timestamps, graceful end of pods on a node, owner
+//!   references ([`api::FakeApi::collect_garbage`], when told);
+//! * watches with selectors, bookmarks, 410 after [`api::FakeApi::compact`], metadata only;
+//! * defaults of Services, network policies, pods, claims and Secrets.
+//!
+//! It does *not* do: validation against schemas (a custom resource may hold anything), admission,
+//! RBAC, quota (a [`api::Rule`] can refuse), paging (a list is always whole), other subresources,
+//! discovery, API versions (an object is as it was written), managed fields in the object, ownership
+//! by updates (only appliers own), strategic directives such as `$patch`, `sendInitialEvents`,
+//! consistency of a list with the lag of watches, namespaces that must exist.
+//!
+//! What it takes for granted is checked against the real API server in the end-to-end tests; here
+//! its own tests state the semantics that it imitates.
 
+
+pub mod api;
+
+pub mod fixtures;
 pub mod postgres_cases;
