@@ -22,7 +22,6 @@
 //! What it takes for granted is checked against the real API server in the end-to-end tests; here
 //! its own tests state the semantics that it imitates.
 
-
 pub mod api;
 
 pub mod fixtures;

@@ -15,10 +15,10 @@ pub type Applied = BTreeMap<String, Value>;
 fn keys(parent: &str, name: &str, list: &[Value]) -> Option<&'static [&'static str]> {
     Some(match (parent, name) {
         (_, "ownerReferences") => &["uid"],
-        (_, "containers" | "initContainers" | "volumes" | "env" | "imagePullSecrets") => &["name"],
+        (_, "containers" | "initContainers" | "volumes" | "env" | "imagePullSecrets")
+        | ("status", "instances" | "certificates") => &["name"],
         (_, "volumeMounts") => &["mountPath"],
         (_, "conditions") => &["type"],
-        ("status", "instances" | "certificates") => &["name"],
         (_, "ports") if list.iter().any(|e| e.get("containerPort").is_some()) => {
             &["containerPort", "protocol"]
         }
@@ -29,8 +29,14 @@ fn keys(parent: &str, name: &str, list: &[Value]) -> Option<&'static [&'static s
 }
 
 /// Maps that are one value.
-const ATOMIC: &[&str] =
-    &["selector", "podSelector", "namespaceSelector", "labelSelector", "nodeSelector", "roleRef"];
+const ATOMIC: &[&str] = &[
+    "selector",
+    "podSelector",
+    "namespaceSelector",
+    "labelSelector",
+    "nodeSelector",
+    "roleRef",
+];
 
 /// Merge what is applied into the object, and remove what the manager applied before and leaves out.
 pub fn apply(live: &mut Value, before: Option<&Value>, now: &Value, others: &[&Value]) {
@@ -93,7 +99,9 @@ fn retract(name: &str, live: &mut Value, before: &Value, now: &Value, others: &[
                         retract_at(name, key, slot, was, &empty, &theirs);
                         let gone = match slot {
                             Value::Object(map) => map.is_empty() || ATOMIC.contains(&key.as_str()),
-                            Value::Array(list) => list.is_empty() || keys(name, key, list).is_none(),
+                            Value::Array(list) => {
+                                list.is_empty() || keys(name, key, list).is_none()
+                            }
                             _ => true,
                         };
                         if gone && theirs.is_empty() {
@@ -108,16 +116,34 @@ fn retract(name: &str, live: &mut Value, before: &Value, now: &Value, others: &[
     }
 }
 
-fn retract_at(parent: &str, name: &str, live: &mut Value, was: &Value, now: &Value, others: &[&Value]) {
+fn retract_at(
+    parent: &str,
+    name: &str,
+    live: &mut Value,
+    was: &Value,
+    now: &Value,
+    others: &[&Value],
+) {
     let (Value::Array(list), Value::Array(was)) = (&mut *live, was) else {
         return retract(name, live, was, now, others);
     };
     let none = vec![];
     let now = now.as_array().unwrap_or(&none);
-    let owned_by_others =
-        |element: &Value, keys: &[&str]| others.iter().filter_map(|o| o.as_array()).flatten().any(|o| same(keys, o, element));
+    let owned_by_others = |element: &Value, keys: &[&str]| {
+        others
+            .iter()
+            .filter_map(|o| o.as_array())
+            .flatten()
+            .any(|o| same(keys, o, element))
+    };
     if name == "finalizers" {
-        list.retain(|e| !was.contains(e) || now.contains(e) || others.iter().any(|o| o.as_array().is_some_and(|o| o.contains(e))));
+        list.retain(|e| {
+            !was.contains(e)
+                || now.contains(e)
+                || others
+                    .iter()
+                    .any(|o| o.as_array().is_some_and(|o| o.contains(e)))
+        });
     } else if let Some(keys) = keys(parent, name, was) {
         list.retain(|e| {
             let mine = was.iter().any(|w| same(keys, w, e));
@@ -145,7 +171,12 @@ fn differs(theirs: &Value, ours: &Value) -> bool {
     match (theirs, ours) {
         (Value::Object(theirs), Value::Object(ours)) => theirs
             .iter()
-            .filter(|(key, _)| !matches!(key.as_str(), "apiVersion" | "kind" | "name" | "namespace" | "uid"))
+            .filter(|(key, _)| {
+                !matches!(
+                    key.as_str(),
+                    "apiVersion" | "kind" | "name" | "namespace" | "uid"
+                )
+            })
             .any(|(key, value)| ours.get(key).is_some_and(|ours| differs(value, ours))),
         (Value::Array(_), Value::Array(_)) => false,
         (theirs, ours) => theirs != ours,
@@ -161,15 +192,28 @@ mod tests {
     fn what_is_left_out_now_is_removed_and_what_others_set_stays() {
         let mut live = json!({"metadata": {"labels": {"a": "1", "b": "2", "theirs": "x"}}, "data": {"k": "v"}});
         let before = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "data": {"k": "v"}});
-        apply(&mut live, Some(&before), &json!({"metadata": {"labels": {"a": "9"}}}), &[]);
-        assert_eq!(live, json!({"metadata": {"labels": {"a": "9", "theirs": "x"}}}));
+        apply(
+            &mut live,
+            Some(&before),
+            &json!({"metadata": {"labels": {"a": "9"}}}),
+            &[],
+        );
+        assert_eq!(
+            live,
+            json!({"metadata": {"labels": {"a": "9", "theirs": "x"}}})
+        );
     }
 
     #[test]
     fn a_field_that_another_manager_applied_too_stays() {
         let mut live = json!({"data": {"k": "v", "l": "w"}});
         let before = json!({"data": {"k": "v", "l": "w"}});
-        apply(&mut live, Some(&before), &json!({}), &[&json!({"data": {"k": "v"}})]);
+        apply(
+            &mut live,
+            Some(&before),
+            &json!({}),
+            &[&json!({"data": {"k": "v"}})],
+        );
         assert_eq!(live, json!({"data": {"k": "v"}}));
     }
 
@@ -184,13 +228,21 @@ mod tests {
         );
         let less = json!({"spec": {"containers": [{"name": "x"}]}});
         apply(&mut live, Some(&now), &less, &[]);
-        assert_eq!(live, json!({"spec": {"containers": [{"name": "x", "tty": true}]}}));
+        assert_eq!(
+            live,
+            json!({"spec": {"containers": [{"name": "x", "tty": true}]}})
+        );
     }
 
     #[test]
     fn a_selector_is_one_value() {
         let mut live = json!({"spec": {"selector": {"a": "b", "added": "x"}}});
-        apply(&mut live, None, &json!({"spec": {"selector": {"a": "b"}}}), &[]);
+        apply(
+            &mut live,
+            None,
+            &json!({"spec": {"selector": {"a": "b"}}}),
+            &[],
+        );
         assert_eq!(live, json!({"spec": {"selector": {"a": "b"}}}));
     }
 }

@@ -15,9 +15,10 @@ pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub fn json(code: u16, value: &Value) -> Response<Body> {
     let mut response = Response::new(Full::from(value.to_string()).boxed_unsync());
     *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/json"),
+    );
     response
 }
 

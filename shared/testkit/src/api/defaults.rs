@@ -9,8 +9,14 @@ pub fn fill(object: &mut Value, serial: u64) {
         "Service" => service(object, serial),
         "NetworkPolicy" => {
             for direction in ["ingress", "egress"] {
-                let rules = object["spec"].get_mut(direction).and_then(Value::as_array_mut);
-                for port in rules.into_iter().flatten().filter_map(|r| r.get_mut("ports")) {
+                let rules = object["spec"]
+                    .get_mut(direction)
+                    .and_then(Value::as_array_mut);
+                for port in rules
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|r| r.get_mut("ports"))
+                {
                     protocols(port);
                 }
             }
@@ -44,7 +50,11 @@ fn service(object: &mut Value, serial: u64) {
     absent(spec, "type", "ClusterIP".into());
     absent(spec, "sessionAffinity", "None".into());
     absent(spec, "internalTrafficPolicy", "Cluster".into());
-    absent(spec, "clusterIP", format!("10.96.{}.{}", serial / 250 % 250, serial % 250 + 1).into());
+    absent(
+        spec,
+        "clusterIP",
+        format!("10.96.{}.{}", serial / 250 % 250, serial % 250 + 1).into(),
+    );
     let address = spec["clusterIP"].clone();
     absent(spec, "clusterIPs", json!([address]));
     if let Some(ports) = spec.get_mut("ports") {
@@ -72,7 +82,9 @@ fn absent(map: &mut Value, key: &str, value: Value) {
 /// (`podSelector: {}`) and stay, but for those of the metadata.
 fn drop_empty(object: &mut Value) {
     let custom = object["apiVersion"].as_str().is_some_and(|version| {
-        version.split_once('/').is_some_and(|(group, _)| group.contains('.') && !group.ends_with(".k8s.io"))
+        version
+            .split_once('/')
+            .is_some_and(|(group, _)| group.contains('.') && !group.ends_with(".k8s.io"))
     });
     drop_nulls(object, !custom);
     if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -84,7 +96,9 @@ fn drop_nulls(value: &mut Value, lists: bool) {
     match value {
         Value::Object(map) => {
             map.values_mut().for_each(|value| drop_nulls(value, lists));
-            map.retain(|_, v| !v.is_null() && !(lists && v.as_array().is_some_and(Vec::is_empty)));
+            let kept =
+                |v: &Value| !v.is_null() && (!lists || v.as_array().is_none_or(|l| !l.is_empty()));
+            map.retain(|_, value| kept(value));
         }
         Value::Array(list) => list.iter_mut().for_each(|value| drop_nulls(value, lists)),
         _ => {}

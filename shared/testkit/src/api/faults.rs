@@ -33,7 +33,15 @@ pub struct Rule {
 impl Rule {
     /// Every request suffers this, until narrowed.
     pub fn new(fault: Fault) -> Self {
-        Self { fault, client: None, verb: None, resource: None, name: None, skip: 0, left: None }
+        Self {
+            fault,
+            client: None,
+            verb: None,
+            resource: None,
+            name: None,
+            skip: 0,
+            left: None,
+        }
     }
 
     /// Only those of this client.
@@ -82,8 +90,14 @@ impl Rule {
         let target = &parsed.target;
         self.client.as_deref().is_none_or(|c| c == client)
             && self.verb.is_none_or(|verb| verb == parsed.verb())
-            && self.resource.as_ref().is_none_or(|resource| *resource == target.resource)
-            && self.name.as_ref().is_none_or(|name| Some(name) == target.name.as_ref())
+            && self
+                .resource
+                .as_ref()
+                .is_none_or(|resource| *resource == target.resource)
+            && self
+                .name
+                .as_ref()
+                .is_none_or(|name| Some(name) == target.name.as_ref())
     }
 
     /// Count this request; whether it suffers.
@@ -109,7 +123,10 @@ pub struct Chaos {
 
 impl Chaos {
     pub fn new(seed: u64, odds: u64) -> Self {
-        Self { state: seed | 1, odds: odds.max(1) }
+        Self {
+            state: seed | 1,
+            odds: odds.max(1),
+        }
     }
 
     fn draw(&mut self, bound: u64) -> u64 {
@@ -165,7 +182,10 @@ impl Faults {
             }
             self.crash_in = Some(left - 1);
         }
-        let ruled = self.rules.iter_mut().find_map(|rule| rule.strikes(client, parsed).then_some(rule.fault));
+        let ruled = self
+            .rules
+            .iter_mut()
+            .find_map(|rule| rule.strikes(client, parsed).then_some(rule.fault));
         let fault = ruled.or_else(|| self.chaos.as_mut()?.fault(parsed.verb()));
         match fault {
             None => Verdict::Serve,
@@ -191,5 +211,9 @@ fn refusal(code: u16) -> Refusal {
         504 => "Timeout",
         _ => "InternalError",
     };
-    Refusal::new(code, reason, format!("refused with {code} by a rule of the test"))
+    Refusal::new(
+        code,
+        reason,
+        format!("refused with {code} by a rule of the test"),
+    )
 }

@@ -6,6 +6,7 @@ mod defaults;
 mod faults;
 mod patch;
 mod request;
+mod rules;
 mod selector;
 mod serve;
 mod status;
@@ -85,8 +86,15 @@ struct Visible {
 
 impl Default for FakeApi {
     fn default() -> Self {
-        let inner = Inner { store: Store::default(), faults: Faults::default(), record: vec![] };
-        Self { inner: Arc::new(Mutex::new(inner)), visible: Arc::new(signal::Sender::default()) }
+        let inner = Inner {
+            store: Store::default(),
+            faults: Faults::default(),
+            record: vec![],
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            visible: Arc::new(signal::Sender::default()),
+        }
     }
 }
 
@@ -103,7 +111,13 @@ impl FakeApi {
 
     /// A client with a name, by which the record tells whose request it was.
     pub fn client_as(&self, name: &str) -> Client {
-        Client::new(Service { api: self.clone(), client: name.into() }, "default")
+        Client::new(
+            Service {
+                api: self.clone(),
+                client: name.into(),
+            },
+            "default",
+        )
     }
 
     /// Put an object there as it is, status and all, as if by someone else. Uid, resource version,
@@ -125,7 +139,7 @@ impl FakeApi {
             namespace: meta.namespace.clone(),
             name: meta.name.clone().expect("the object has no name"),
         };
-        self.change(|inner| inner.store.put_raw(id, value))
+        self.change(|inner| inner.store.put_raw(&id, value))
     }
 
     /// Read an object as it stands.
@@ -153,7 +167,9 @@ impl FakeApi {
         let inner = self.lock();
         let of_kind = inner.store.of_resource(&group, &resource);
         let read = |value: &Value| serde_json::from_value(value.clone());
-        of_kind.map(|(_, v)| read(v).expect("the stored object is of the kind")).collect()
+        of_kind
+            .map(|(_, v)| read(v).expect("the stored object is of the kind"))
+            .collect()
     }
 
     /// Change an object in place as someone else would, status and all; not recorded.
@@ -167,7 +183,9 @@ impl FakeApi {
     {
         let id = id_of::<K>(namespace, name);
         self.change(|inner| {
-            let Some(value) = inner.store.get(&id).cloned() else { return false };
+            let Some(value) = inner.store.get(&id).cloned() else {
+                return false;
+            };
             let mut object: K =
                 serde_json::from_value(value).expect("the stored object is of the kind");
             change(&mut object);
@@ -178,7 +196,11 @@ impl FakeApi {
     }
 
     /// Remove an object at once, finalizers or not, as a lost etcd would. Returns whether it was there.
-    pub fn destroy<K: kube::Resource<DynamicType = ()>>(&self, namespace: Option<&str>, name: &str) -> bool {
+    pub fn destroy<K: kube::Resource<DynamicType = ()>>(
+        &self,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> bool {
         let id = id_of::<K>(namespace, name);
         self.change(|inner| inner.store.remove(&id).is_some())
     }
@@ -200,7 +222,12 @@ impl FakeApi {
 
     /// Every request so far that could change something.
     pub fn writes(&self) -> Vec<Recorded> {
-        self.lock().record.iter().filter(|r| r.is_write()).cloned().collect()
+        self.lock()
+            .record
+            .iter()
+            .filter(|r| r.is_write())
+            .cloned()
+            .collect()
     }
 
     /// Forget the requests so far.
@@ -270,13 +297,18 @@ impl FakeApi {
         let events = inner.store.event_count().saturating_sub(inner.faults.lag);
         drop(inner);
         self.visible.send_if_modified(|visible| {
-            let before = std::mem::replace(&mut visible.events, visible.events.max(events));
-            before != visible.events
+            let more = events > visible.events;
+            visible.events = visible.events.max(events);
+            more
         });
         result
     }
 
-    async fn answer(&self, client: &str, request: Request<Vec<u8>>) -> Result<Response<Body>, Gone> {
+    async fn answer(
+        &self,
+        client: &str,
+        request: Request<Vec<u8>>,
+    ) -> Result<Response<Body>, Gone> {
         let parsed = match request::parse(&request) {
             Ok(parsed) => parsed,
             Err(status) => return Ok(status.response()),
@@ -373,7 +405,9 @@ impl tower::Service<Request<KubeBody>> for Service {
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let bytes = body.collect_bytes().await?;
-            api.answer(&client, Request::from_parts(head, bytes.to_vec())).await.map_err(Into::into)
+            api.answer(&client, Request::from_parts(head, bytes.to_vec()))
+                .await
+                .map_err(Into::into)
         })
     }
 }

@@ -13,7 +13,9 @@ pub fn merge(target: &mut Value, patch: &Value) {
     if !target.is_object() {
         *target = Value::Object(serde_json::Map::new());
     }
-    let Some(map) = target.as_object_mut() else { return };
+    let Some(map) = target.as_object_mut() else {
+        return;
+    };
     for (key, value) in patch {
         if value.is_null() {
             map.remove(key);
@@ -28,7 +30,11 @@ pub fn json(target: &mut Value, operations: &Value) -> Result<(), Refusal> {
     for operation in operations.as_array().into_iter().flatten() {
         let text = |field: &str| operation[field].as_str().unwrap_or_default();
         let (path, value) = (text("path"), &operation["value"]);
-        let failed = || Refusal::invalid(format!("the server rejected our request due to an error in our request: {operation}"));
+        let failed = || {
+            Refusal::invalid(format!(
+                "the server rejected our request due to an error in our request: {operation}"
+            ))
+        };
         let (parent, key) = path.rsplit_once('/').ok_or_else(failed)?;
         let key = key.replace("~1", "/").replace("~0", "~");
         match text("op") {
@@ -38,8 +44,13 @@ pub fn json(target: &mut Value, operations: &Value) -> Result<(), Refusal> {
                 }
             }
             op @ ("add" | "replace" | "remove") => {
-                change(target.pointer_mut(parent).ok_or_else(failed)?, op, &key, value)
-                    .ok_or_else(failed)?;
+                change(
+                    target.pointer_mut(parent).ok_or_else(failed)?,
+                    op,
+                    &key,
+                    value,
+                )
+                .ok_or_else(failed)?;
             }
             _ => return Err(failed()),
         }
@@ -55,7 +66,11 @@ fn change(parent: &mut Value, op: &str, key: &str, value: &Value) -> Option<()> 
             _ => drop(map.remove(key)?),
         },
         Value::Array(list) => {
-            let index = if key == "-" { list.len() } else { key.parse().ok()? };
+            let index = if key == "-" {
+                list.len()
+            } else {
+                key.parse().ok()?
+            };
             match op {
                 "add" if index <= list.len() => list.insert(index, value.clone()),
                 "replace" => *list.get_mut(index)? = value.clone(),
@@ -88,7 +103,11 @@ mod tests {
         json(&mut object, &good).unwrap();
         assert_eq!(object, j!({"metadata": {"finalizers": ["b"]}}));
         assert_eq!(json(&mut object, &good).unwrap_err().code, 422);
-        json(&mut object, &j!([{"op": "add", "path": "/metadata/finalizers/-", "value": "c"}])).unwrap();
+        json(
+            &mut object,
+            &j!([{"op": "add", "path": "/metadata/finalizers/-", "value": "c"}]),
+        )
+        .unwrap();
         assert_eq!(object, j!({"metadata": {"finalizers": ["b", "c"]}}));
     }
 }

@@ -108,8 +108,13 @@ impl Parsed {
 
 /// Understand a request.
 pub fn parse(request: &Request<Vec<u8>>) -> Result<Parsed, Refusal> {
-    let target = target(request.uri().path())
-        .ok_or_else(|| Refusal::new(404, "NotFound", format!("no such path {}", request.uri().path())))?;
+    let target = target(request.uri().path()).ok_or_else(|| {
+        Refusal::new(
+            404,
+            "NotFound",
+            format!("no such path {}", request.uri().path()),
+        )
+    })?;
     let parameters = parameters(request.uri().query().unwrap_or_default());
     let body = || {
         if request.body().is_empty() {
@@ -136,16 +141,26 @@ pub fn parse(request: &Request<Vec<u8>>) -> Result<Parsed, Refusal> {
             return Err(Refusal::new(405, "MethodNotAllowed", message));
         }
     };
-    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let accept = request
+        .headers()
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
     let metadata_only = accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadata"));
-    Ok(Parsed { target, asked, metadata_only })
+    Ok(Parsed {
+        target,
+        asked,
+        metadata_only,
+    })
 }
 
 fn patch_kind(
     request: &Request<Vec<u8>>,
     parameters: &BTreeMap<String, String>,
 ) -> Result<PatchKind, Refusal> {
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     Ok(match kind.unwrap_or_default() {
         "application/merge-patch+json" => PatchKind::Merge,
         "application/strategic-merge-patch+json" => PatchKind::Strategic,
@@ -194,7 +209,9 @@ fn query(parameters: &BTreeMap<String, String>) -> Result<Query, Refusal> {
         labels: selector("labelSelector")?,
         fields: selector("fieldSelector")?,
         resource_version: number("resourceVersion"),
-        bookmarks: parameters.get("allowWatchBookmarks").is_some_and(|v| v == "true"),
+        bookmarks: parameters
+            .get("allowWatchBookmarks")
+            .is_some_and(|v| v == "true"),
         timeout_seconds: number("timeoutSeconds"),
     })
 }
@@ -234,10 +251,16 @@ mod tests {
     fn paths_are_understood() {
         let of = |path| target(path).unwrap();
         let pod = of("/api/v1/namespaces/shop/pods/db-1/status");
-        assert_eq!((pod.namespace.as_deref(), pod.name.as_deref()), (Some("shop"), Some("db-1")));
+        assert_eq!(
+            (pod.namespace.as_deref(), pod.name.as_deref()),
+            (Some("shop"), Some("db-1"))
+        );
         assert_eq!(pod.subresource.as_deref(), Some("status"));
         let namespace = of("/api/v1/namespaces/shop");
-        assert_eq!((namespace.resource.as_str(), namespace.name.as_deref()), ("namespaces", Some("shop")));
+        assert_eq!(
+            (namespace.resource.as_str(), namespace.name.as_deref()),
+            ("namespaces", Some("shop"))
+        );
         let all = of("/apis/mainstay.dev/v1alpha1/postgreses");
         assert_eq!((all.group.as_str(), all.name), ("mainstay.dev", None));
     }

@@ -76,7 +76,10 @@ fn split_outside_parentheses(text: &str) -> Vec<&str> {
 fn requirement(part: &str) -> Result<Requirement, Refusal> {
     let many = |list: &str| -> Vec<String> {
         let inner = list.trim().trim_start_matches('(').trim_end_matches(')');
-        inner.split(',').map(|value| value.trim().to_owned()).collect()
+        inner
+            .split(',')
+            .map(|value| value.trim().to_owned())
+            .collect()
     };
     let one = |(key, value): (&str, &str)| (key.trim().to_owned(), vec![value.trim().to_owned()]);
     if let Some((key, list)) = part.split_once(" notin ") {
@@ -122,7 +125,11 @@ mod tests {
             ("!other", true),
             ("", true),
         ] {
-            assert_eq!(Selector::parse(text).unwrap().matches_labels(&object), expected, "{text}");
+            assert_eq!(
+                Selector::parse(text).unwrap().matches_labels(&object),
+                expected,
+                "{text}"
+            );
         }
     }
 

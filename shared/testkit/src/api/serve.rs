@@ -20,7 +20,9 @@ impl FakeApi {
             tokio::spawn(async move {
                 let service = service_fn(move |request| over_http(api.clone(), request));
                 // A client that goes away is no matter.
-                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let _ = http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
             });
         }
     }
@@ -33,5 +35,6 @@ async fn over_http(api: FakeApi, request: Request<Incoming>) -> Result<Response<
         *response.status_mut() = StatusCode::BAD_REQUEST;
         return Ok(response);
     };
-    api.answer("http", Request::from_parts(head, body.to_bytes().to_vec())).await
+    api.answer("http", Request::from_parts(head, body.to_bytes().to_vec()))
+        .await
 }

@@ -20,23 +20,37 @@ pub struct Refusal {
 impl Refusal {
     /// Any refusal.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into() }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+        }
     }
 
     /// It does not exist.
     pub fn not_found(id: &Id) -> Self {
-        Self::new(404, "NotFound", format!("{} {:?} not found", id.resource, id.name))
+        Self::new(
+            404,
+            "NotFound",
+            format!("{} {:?} not found", id.resource, id.name),
+        )
     }
 
     /// It exists already.
     pub fn exists(id: &Id) -> Self {
-        Self::new(409, "AlreadyExists", format!("{} {:?} already exists", id.resource, id.name))
+        Self::new(
+            409,
+            "AlreadyExists",
+            format!("{} {:?} already exists", id.resource, id.name),
+        )
     }
 
     /// It is not what the request was made on.
     pub fn conflict(id: &Id, why: &str) -> Self {
-        let message =
-            format!("Operation cannot be fulfilled on {} {:?}: {why}", id.resource, id.name);
+        let message = format!(
+            "Operation cannot be fulfilled on {} {:?}: {why}",
+            id.resource, id.name
+        );
         Self::new(409, "Conflict", message)
     }
 

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::apply::{self, Applied};
 use super::request::{Asked, Parsed, PatchKind, Query, Target};
+use super::rules::{
+    check_immutable, check_place, check_preconditions, differs_beyond_metadata, encode_text,
+    finalizers, has_generation, nulls,
+};
 use super::status::Refusal;
 use super::{defaults, patch};
 
@@ -54,8 +58,14 @@ impl Store {
         self.objects.get(id)
     }
 
-    pub fn of_resource<'a>(&'a self, group: &'a str, resource: &'a str) -> impl Iterator<Item = (&'a Id, &'a Value)> {
-        self.objects.iter().filter(move |(id, _)| id.group == group && id.resource == resource)
+    pub fn of_resource<'a>(
+        &'a self,
+        group: &'a str,
+        resource: &'a str,
+    ) -> impl Iterator<Item = (&'a Id, &'a Value)> {
+        self.objects
+            .iter()
+            .filter(move |(id, _)| id.group == group && id.resource == resource)
     }
 
     pub fn event_count(&self) -> usize {
@@ -79,11 +89,17 @@ impl Store {
     }
 
     /// Objects of a collection, in the order of namespace and name.
-    pub fn select<'a>(&'a self, target: &'a Target, query: &'a Query) -> impl Iterator<Item = &'a Value> {
+    pub fn select<'a>(
+        &'a self,
+        target: &'a Target,
+        query: &'a Query,
+    ) -> impl Iterator<Item = &'a Value> {
         self.of_resource(&target.group, &target.resource)
             .filter(|(id, _)| target.namespace.is_none() || id.namespace == target.namespace)
             .map(|(_, value)| value)
-            .filter(|value| query.labels.matches_labels(value) && query.fields.matches_fields(value))
+            .filter(|value| {
+                query.labels.matches_labels(value) && query.fields.matches_fields(value)
+            })
     }
 
     pub fn perform(&mut self, parsed: Parsed) -> Result<Answer, Refusal> {
@@ -98,13 +114,20 @@ impl Store {
             None => false,
             Some("status") => true,
             Some(other) => {
-                return Err(Refusal::new(404, "NotFound", format!("subresource {other} is not there")));
+                return Err(Refusal::new(
+                    404,
+                    "NotFound",
+                    format!("subresource {other} is not there"),
+                ));
             }
         };
         match parsed.asked {
             Asked::Get => Ok(Answer {
                 code: 200,
-                value: self.get(&id).cloned().ok_or_else(|| Refusal::not_found(&id))?,
+                value: self
+                    .get(&id)
+                    .cloned()
+                    .ok_or_else(|| Refusal::not_found(&id))?,
             }),
             Asked::List(query) => {
                 let items: Vec<Value> = self.select(&target, &query).cloned().collect();
@@ -146,8 +169,14 @@ impl Store {
 
     fn create(&mut self, mut id: Id, mut object: Value) -> Result<Answer, Refusal> {
         check_place(&id, &object)?;
-        if !object["metadata"]["resourceVersion"].as_str().unwrap_or_default().is_empty() {
-            return Err(Refusal::bad("resourceVersion should not be set on objects to be created"));
+        if !object["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or_default()
+            .is_empty()
+        {
+            return Err(Refusal::bad(
+                "resourceVersion should not be set on objects to be created",
+            ));
         }
         let meta = &mut object["metadata"];
         if meta["name"].as_str().unwrap_or_default().is_empty() {
@@ -157,11 +186,16 @@ impl Store {
             }
             meta["name"] = format!("{prefix}{:05x}", self.serial + 0xa_0000).into();
         }
-        id.name = meta["name"].as_str().unwrap_or_default().to_owned();
+        id.name = text(&meta["name"]);
         if self.objects.contains_key(&id) {
             return Err(Refusal::exists(&id));
         }
-        for field in ["uid", "creationTimestamp", "deletionTimestamp", "generation"] {
+        for field in [
+            "uid",
+            "creationTimestamp",
+            "deletionTimestamp",
+            "generation",
+        ] {
             if let Some(map) = meta.as_object_mut() {
                 map.remove(field);
             }
@@ -170,7 +204,10 @@ impl Store {
             map.remove("status");
         }
         encode_text(&mut object);
-        Ok(Answer { code: 201, value: self.insert(id, object) })
+        Ok(Answer {
+            code: 201,
+            value: self.insert(&id, object),
+        })
     }
 
     fn update(&mut self, id: &Id, object: Value, status: bool) -> Result<Answer, Refusal> {
@@ -187,8 +224,18 @@ impl Store {
         self.store(id, &live, object, status)
     }
 
-    fn patch(&mut self, id: &Id, kind: &PatchKind, change: &Value, status: bool) -> Result<Answer, Refusal> {
-        let live = self.objects.get(id).cloned().ok_or_else(|| Refusal::not_found(id))?;
+    fn patch(
+        &mut self,
+        id: &Id,
+        kind: &PatchKind,
+        change: &Value,
+        status: bool,
+    ) -> Result<Answer, Refusal> {
+        let live = self
+            .objects
+            .get(id)
+            .cloned()
+            .ok_or_else(|| Refusal::not_found(id))?;
         if let Some(meta) = change.get("metadata") {
             check_preconditions(id, Some(&live), meta)?;
         }
@@ -204,10 +251,20 @@ impl Store {
         self.store(id, &live, object, status)
     }
 
-    fn apply(&mut self, id: Id, mut now: Value, status: bool, manager: &str, force: bool) -> Result<Answer, Refusal> {
+    fn apply(
+        &mut self,
+        id: Id,
+        mut now: Value,
+        status: bool,
+        manager: &str,
+        force: bool,
+    ) -> Result<Answer, Refusal> {
         check_place(&id, &now)?;
         let meta = now["metadata"].clone();
-        if meta.get("managedFields").is_some_and(|fields| !fields.is_null()) {
+        if meta
+            .get("managedFields")
+            .is_some_and(|fields| !fields.is_null())
+        {
             return Err(Refusal::bad("metadata.managedFields must be nil"));
         }
         check_preconditions(&id, self.objects.get(&id), &meta)?;
@@ -233,8 +290,11 @@ impl Store {
             return Err(Refusal::new(409, "Conflict", message));
         }
         let mut object = live.clone();
-        let others: Vec<&Value> =
-            applied.iter().filter(|(name, _)| **name != manager).map(|(_, value)| value).collect();
+        let others: Vec<&Value> = applied
+            .iter()
+            .filter(|(name, _)| **name != manager)
+            .map(|(_, value)| value)
+            .collect();
         apply::apply(&mut object, applied.get(&manager), &now, &others);
         let answer = self.store(&id, &live, object, status)?;
         self.applied.entry(id).or_default().insert(manager, now);
@@ -242,7 +302,13 @@ impl Store {
     }
 
     /// Store a changed object: one part of it only, and only if it is a change.
-    fn store(&mut self, id: &Id, live: &Value, mut object: Value, status: bool) -> Result<Answer, Refusal> {
+    fn store(
+        &mut self,
+        id: &Id,
+        live: &Value,
+        mut object: Value,
+        status: bool,
+    ) -> Result<Answer, Refusal> {
         let mut next = live.clone();
         if status {
             next["status"] = object["status"].take();
@@ -251,8 +317,14 @@ impl Store {
             encode_text(&mut object);
             next = object;
             let fixed = [
-                "uid", "name", "namespace", "creationTimestamp", "deletionTimestamp",
-                "deletionGracePeriodSeconds", "generation", "resourceVersion",
+                "uid",
+                "name",
+                "namespace",
+                "creationTimestamp",
+                "deletionTimestamp",
+                "deletionGracePeriodSeconds",
+                "generation",
+                "resourceVersion",
             ];
             for field in fixed {
                 next["metadata"][field] = live["metadata"][field].clone();
@@ -270,7 +342,10 @@ impl Store {
         }
         defaults::fill(&mut next, self.serial);
         if next == *live {
-            return Ok(Answer { code: 200, value: next });
+            return Ok(Answer {
+                code: 200,
+                value: next,
+            });
         }
         if !status && has_generation(id) && differs_beyond_metadata(live, &next) {
             next["metadata"]["generation"] =
@@ -281,13 +356,23 @@ impl Store {
             self.version += 1;
             next["metadata"]["resourceVersion"] = self.version.to_string().into();
             self.remove(id);
-            return Ok(Answer { code: 200, value: next });
+            return Ok(Answer {
+                code: 200,
+                value: next,
+            });
         }
-        Ok(Answer { code: 200, value: self.write(id, next) })
+        Ok(Answer {
+            code: 200,
+            value: self.write(id, next),
+        })
     }
 
     fn delete(&mut self, id: &Id, options: &Value) -> Result<Answer, Refusal> {
-        let live = self.objects.get(id).cloned().ok_or_else(|| Refusal::not_found(id))?;
+        let live = self
+            .objects
+            .get(id)
+            .cloned()
+            .ok_or_else(|| Refusal::not_found(id))?;
         if let Some(preconditions) = options.get("preconditions") {
             check_preconditions(id, Some(&live), preconditions)?;
         }
@@ -299,23 +384,33 @@ impl Store {
             return Ok(success());
         }
         if !live["metadata"]["deletionTimestamp"].is_null() {
-            return Ok(Answer { code: 200, value: live });
+            return Ok(Answer {
+                code: 200,
+                value: live,
+            });
         }
         let mut next = live;
         next["metadata"]["deletionTimestamp"] = now();
-        let grace = if graceful { next["spec"]["terminationGracePeriodSeconds"].clone() } else { 0.into() };
+        let grace = if graceful {
+            next["spec"]["terminationGracePeriodSeconds"].clone()
+        } else {
+            0.into()
+        };
         next["metadata"]["deletionGracePeriodSeconds"] = grace;
         if has_generation(id) {
             next["metadata"]["generation"] =
                 (next["metadata"]["generation"].as_i64().unwrap_or(1) + 1).into();
         }
-        Ok(Answer { code: 200, value: self.write(id, next) })
+        Ok(Answer {
+            code: 200,
+            value: self.write(id, next),
+        })
     }
 
     /// Put an object there as it is.
-    pub fn put_raw(&mut self, id: Id, object: Value) -> Value {
-        if self.objects.contains_key(&id) {
-            return self.replace_raw(&id, object);
+    pub fn put_raw(&mut self, id: &Id, object: Value) -> Value {
+        if self.objects.contains_key(id) {
+            return self.replace_raw(id, object);
         }
         self.insert(id, object)
     }
@@ -331,7 +426,11 @@ impl Store {
             object["metadata"]["generation"] =
                 (live["metadata"]["generation"].as_i64().unwrap_or(1) + 1).into();
         }
-        if object == live { live } else { self.write(id, object) }
+        if object == live {
+            live
+        } else {
+            self.write(id, object)
+        }
     }
 
     pub fn remove(&mut self, id: &Id) -> Option<Value> {
@@ -350,17 +449,26 @@ impl Store {
     pub fn collect_garbage(&mut self) -> usize {
         let mut count = 0;
         loop {
-            let uids: BTreeSet<String> =
-                self.objects.values().filter_map(|v| v["metadata"]["uid"].as_str().map(str::to_owned)).collect();
+            let uids: BTreeSet<String> = self
+                .objects
+                .values()
+                .filter_map(|v| v["metadata"]["uid"].as_str().map(str::to_owned))
+                .collect();
             let orphaned = |value: &Value| {
                 let owners = value["metadata"]["ownerReferences"].as_array();
                 owners.is_some_and(|owners| {
                     !owners.is_empty()
-                        && owners.iter().all(|o| o["uid"].as_str().is_none_or(|uid| !uids.contains(uid)))
+                        && owners
+                            .iter()
+                            .all(|o| o["uid"].as_str().is_none_or(|uid| !uids.contains(uid)))
                 }) && value["metadata"]["deletionTimestamp"].is_null()
             };
-            let found: Vec<Id> =
-                self.objects.iter().filter(|(_, v)| orphaned(v)).map(|(id, _)| id.clone()).collect();
+            let found: Vec<Id> = self
+                .objects
+                .iter()
+                .filter(|(_, v)| orphaned(v))
+                .map(|(id, _)| id.clone())
+                .collect();
             if found.is_empty() {
                 return count;
             }
@@ -375,7 +483,9 @@ impl Store {
     pub fn end_deleted_pods(&mut self) -> Vec<String> {
         let ended: Vec<Id> = self
             .of_resource("", "pods")
-            .filter(|(_, v)| !v["metadata"]["deletionTimestamp"].is_null() && finalizers(v).is_empty())
+            .filter(|(_, v)| {
+                !v["metadata"]["deletionTimestamp"].is_null() && finalizers(v).is_empty()
+            })
             .map(|(id, _)| id.clone())
             .collect();
         for id in &ended {
@@ -384,7 +494,7 @@ impl Store {
         ended.into_iter().map(|id| id.name).collect()
     }
 
-    fn insert(&mut self, id: Id, mut object: Value) -> Value {
+    fn insert(&mut self, id: &Id, mut object: Value) -> Value {
         self.serial += 1;
         let serial = self.serial;
         let meta = &mut object["metadata"];
@@ -394,14 +504,14 @@ impl Store {
         if meta["creationTimestamp"].is_null() {
             meta["creationTimestamp"] = now();
         }
-        if has_generation(&id) && meta["generation"].is_null() {
+        if has_generation(id) && meta["generation"].is_null() {
             meta["generation"] = 1.into();
         }
         if let Some(namespace) = &id.namespace {
             meta["namespace"] = namespace.as_str().into();
         }
         defaults::fill(&mut object, serial);
-        self.write(&id, object)
+        self.write(id, object)
     }
 
     fn write(&mut self, id: &Id, mut object: Value) -> Value {
@@ -418,6 +528,10 @@ impl Store {
     }
 }
 
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
 fn success() -> Answer {
     Answer {
         code: 200,
@@ -427,112 +541,8 @@ fn success() -> Answer {
 
 fn now() -> Value {
     let now = jiff::Timestamp::now();
-    jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string().into()
-}
-
-/// Kinds without a generation.
-fn has_generation(id: &Id) -> bool {
-    !matches!(
-        id.resource.as_str(),
-        "configmaps" | "secrets" | "services" | "serviceaccounts" | "leases" | "events" | "persistentvolumeclaims"
-            | "roles" | "rolebindings" | "namespaces" | "nodes"
-    )
-}
-
-fn differs_beyond_metadata(a: &Value, b: &Value) -> bool {
-    let rest = |value: &Value| {
-        let mut map = value.as_object().cloned().unwrap_or_else(Map::new);
-        map.remove("metadata");
-        map.remove("status");
-        map
-    };
-    rest(a) != rest(b)
-}
-
-fn finalizers(object: &Value) -> Vec<String> {
-    let list = object["metadata"]["finalizers"].as_array();
-    list.into_iter().flatten().filter_map(|f| f.as_str().map(str::to_owned)).collect()
-}
-
-/// Kind and version must be there, name and namespace those of the path.
-fn check_place(id: &Id, object: &Value) -> Result<(), Refusal> {
-    if object["kind"].as_str().is_none_or(str::is_empty) || object["apiVersion"].as_str().is_none_or(str::is_empty) {
-        return Err(Refusal::bad("Object 'Kind' and 'apiVersion' must be set"));
-    }
-    let meta = &object["metadata"];
-    if let (Some(body), Some(path)) = (meta["namespace"].as_str(), &id.namespace) {
-        if body != path {
-            let message = format!(
-                "the namespace of the provided object does not match the namespace sent on the request ({body}, {path})"
-            );
-            return Err(Refusal::bad(message));
-        }
-    }
-    if let (Some(body), false) = (meta["name"].as_str(), id.name.is_empty()) {
-        if body != id.name {
-            return Err(Refusal::bad("the name of the object does not match the name on the URL"));
-        }
-    }
-    Ok(())
-}
-
-/// A uid or resource version in the request must be that of what stands.
-fn check_preconditions(id: &Id, live: Option<&Value>, wanted: &Value) -> Result<(), Refusal> {
-    for field in ["uid", "resourceVersion"] {
-        let Some(wanted) = wanted[field].as_str().filter(|text| !text.is_empty()) else { continue };
-        let stands = live.and_then(|live| live["metadata"][field].as_str()).unwrap_or_default();
-        if stands != wanted {
-            let why = match field {
-                "uid" => format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {stands}"),
-                _ => "the object has been modified; please apply your changes to the latest version and try again".into(),
-            };
-            return Err(Refusal::conflict(id, &why));
-        }
-    }
-    Ok(())
-}
-
-/// What cannot be changed, of what operators meet.
-fn check_immutable(id: &Id, live: &Value, next: &Value) -> Result<(), Refusal> {
-    let paths: &[&str] = match id.resource.as_str() {
-        "services" => &["/spec/clusterIP"],
-        "rolebindings" => &["/roleRef"],
-        "persistentvolumeclaims" => &["/spec/storageClassName", "/spec/accessModes", "/spec/volumeMode"],
-        "pods" => &["/spec/volumes", "/spec/securityContext", "/spec/affinity", "/spec/hostname", "/spec/subdomain"],
-        "endpointslices" => &["/addressType"],
-        _ => &[],
-    };
-    for path in paths {
-        let (old, new) = (live.pointer(path), next.pointer(path));
-        let cleared = new.is_none_or(Value::is_null) && *path == "/spec/clusterIP";
-        if old.is_some() && old != new && !cleared {
-            let message = format!("{} {:?} is invalid: {path}: field is immutable", id.resource, id.name);
-            return Err(Refusal::invalid(message));
-        }
-    }
-    Ok(())
-}
-
-/// `stringData` of a Secret is written as data.
-fn encode_text(object: &mut Value) {
-    use base64::Engine as _;
-    if object["kind"] != "Secret" {
-        return;
-    }
-    let Some(text) = object.as_object_mut().and_then(|map| map.remove("stringData")) else { return };
-    for (key, value) in text.as_object().into_iter().flatten() {
-        let plain = value.as_str().unwrap_or_default();
-        object["data"][key] = base64::engine::general_purpose::STANDARD.encode(plain).into();
-    }
-}
-
-/// Only the parts of a patch that are null, so that they are removed.
-fn nulls(patch: &Value) -> Value {
-    match patch {
-        Value::Object(map) => {
-            let kept = map.iter().filter(|(_, v)| v.is_null() || v.is_object());
-            Value::Object(kept.map(|(key, value)| (key.clone(), nulls(value))).collect())
-        }
-        other => other.clone(),
-    }
+    jiff::Timestamp::from_second(now.as_second())
+        .unwrap_or(now)
+        .to_string()
+        .into()
 }

@@ -60,9 +60,10 @@ pub fn stream(api: FakeApi, target: &Target, query: &Query, metadata_only: bool)
         Some((Ok::<_, Infallible>(frame), watch))
     });
     let mut response = Response::new(StreamBody::new(lines).boxed_unsync());
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/json"),
+    );
     response
 }
 
@@ -70,15 +71,24 @@ impl Watch {
     fn begin(&mut self) {
         let inner = self.api.lock();
         let store = &inner.store;
-        let visible = self.api.visible.borrow().events;
         match self.query.resource_version {
             None | Some(0) => {
                 let all: Vec<Value> = store.select(&self.target, &self.query).cloned().collect();
-                self.lines = all.into_iter().map(|object| json!({"type": "ADDED", "object": object})).collect();
+                self.lines = all
+                    .into_iter()
+                    .map(|object| json!({"type": "ADDED", "object": object}))
+                    .collect();
                 (self.next, self.version) = (store.event_count(), store.version());
             }
             Some(version) if version < store.compacted() => {
-                let gone = Refusal::new(410, "Expired", format!("too old resource version: {version} ({})", store.compacted()));
+                let gone = Refusal::new(
+                    410,
+                    "Expired",
+                    format!(
+                        "too old resource version: {version} ({})",
+                        store.compacted()
+                    ),
+                );
                 self.lines = vec![json!({"type": "ERROR", "object": gone.value()})];
                 self.over = true;
             }
@@ -88,7 +98,6 @@ impl Watch {
                 self.version = version;
             }
         }
-        let _ = visible;
         self.lines.reverse();
     }
 
@@ -110,7 +119,11 @@ impl Watch {
             if !self.lines.is_empty() {
                 continue;
             }
-            let bookmark = if self.query.bookmarks { BOOKMARK } else { LONGEST };
+            let bookmark = if self.query.bookmarks {
+                BOOKMARK
+            } else {
+                LONGEST
+            };
             tokio::select! {
                 changed = visible.changed() => changed.ok()?,
                 () = tokio::time::sleep_until(self.ends) => return None,
@@ -124,7 +137,10 @@ impl Watch {
             let inner = self.api.lock();
             let events = inner.store.events(self.next, visible.max(self.next));
             self.version = events.last().map_or(self.version, |change| change.version);
-            events.iter().filter_map(|change| self.told(change)).collect()
+            events
+                .iter()
+                .filter_map(|change| self.told(change))
+                .collect()
         };
         self.next = self.next.max(visible);
         self.lines = lines;
