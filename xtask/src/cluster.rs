@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use mainstay_e2e::cluster::local::helper::{self, Helper};
 use mainstay_e2e::cluster::{self, Cluster as _, LocalCluster, Steps};
+use mainstay_e2e::scenarios::cluster::ALL;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -35,6 +36,11 @@ enum Command {
     Down(Which),
     /// Shows the nodes of a cluster; fails if it does not run.
     Status(Which),
+    /// Tries the local cluster itself: that it comes, breaks as told, and goes without a trace.
+    Check {
+        /// Only scenarios whose name holds one of these words.
+        only: Vec<String>,
+    },
     /// Puts image archives into every node.
     Load {
         #[command(flatten)]
@@ -66,6 +72,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
                 .await?),
             Command::Down(which) => Ok(local(which)?.down(&Steps::shown()).await?),
             Command::Status(which) => status(&local(which)?).await,
+            Command::Check { only } => check(only).await,
             Command::Load { which, archives } => {
                 let steps = Steps::shown();
                 local(which)?.load(archives).await?;
@@ -87,6 +94,27 @@ pub fn run_helper(args: &HelperArgs) -> Result<(), Box<dyn Error>> {
 
 fn local(which: &Which) -> Result<LocalCluster, Box<dyn Error>> {
     Ok(LocalCluster::new(&which.name, 3)?)
+}
+
+async fn check(only: &[String]) -> Result<(), Box<dyn Error>> {
+    let steps = Steps::shown();
+    let mut failed = 0;
+    let chosen =
+        |name: &str| only.is_empty() || only.iter().any(|word| name.contains(word.as_str()));
+    for scenario in ALL.iter().filter(|scenario| chosen(scenario.name)) {
+        match (scenario.run)().await {
+            Ok(()) => steps.done(&format!("passed  {}: {}", scenario.name, scenario.shows)),
+            Err(error) => {
+                failed += 1;
+                steps.done(&format!("FAILED  {}: {error:#}", scenario.name));
+            }
+        }
+    }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(format!("{failed} failed").into())
+    }
 }
 
 async fn status(local: &LocalCluster) -> Result<(), Box<dyn Error>> {

@@ -4,6 +4,7 @@
 //! installed operators, and in any order. A scenario fails with what it saw; nothing is retried.
 
 pub mod changes;
+pub mod cluster;
 pub mod deletion;
 pub mod failures;
 pub mod kit;

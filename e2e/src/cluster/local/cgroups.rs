@@ -12,31 +12,47 @@ use super::{LocalError, at};
 /// How long killed processes may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 
-/// The mount points of all hierarchies: each of version 1, and that of version 2 where it is alone.
-///
-/// # Errors
-/// The mount table cannot be read.
-pub fn hierarchies() -> Result<Vec<PathBuf>, LocalError> {
-    let path = Path::new("/proc/mounts");
-    Ok(parse(&std::fs::read_to_string(path).map_err(at(path))?))
+/// The mount points of cgroup hierarchies.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Hierarchies {
+    first: Vec<PathBuf>,
+    second: Vec<PathBuf>,
 }
 
-fn parse(mounts: &str) -> Vec<PathBuf> {
-    let of = |kind: &str| -> Vec<PathBuf> {
-        mounts
-            .lines()
-            .filter_map(|line| {
-                let mut fields = line.split(' ').skip(1);
-                let path = fields.next()?;
-                (fields.next()? == kind).then(|| PathBuf::from(path))
-            })
-            .collect()
-    };
-    let first = of("cgroup");
-    if first.is_empty() {
-        of("cgroup2")
-    } else {
-        first
+impl Hierarchies {
+    fn read() -> Result<Self, LocalError> {
+        let path = Path::new("/proc/mounts");
+        Ok(Self::parse(
+            &std::fs::read_to_string(path).map_err(at(path))?,
+        ))
+    }
+
+    fn parse(mounts: &str) -> Self {
+        let mut found = Self::default();
+        for line in mounts.lines() {
+            let mut fields = line.split(' ').skip(1);
+            match (fields.next(), fields.next()) {
+                (Some(path), Some("cgroup")) => found.first.push(path.into()),
+                (Some(path), Some("cgroup2")) => found.second.push(path.into()),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Those with controllers: each of version 1, or that of version 2 where it is alone.
+    fn used(self) -> Vec<PathBuf> {
+        if self.first.is_empty() {
+            self.second
+        } else {
+            self.first
+        }
+    }
+
+    /// Also one of version 2 beside those of version 1, where the container runtime adds its own.
+    fn all(mut self) -> Vec<PathBuf> {
+        self.first.append(&mut self.second);
+        self.first
     }
 }
 
@@ -45,7 +61,7 @@ fn parse(mounts: &str) -> Vec<PathBuf> {
 /// In version 1 a new cpuset is empty and nothing can run in it: it gets what its parent has. In
 /// version 2 the controllers are handed down.
 pub fn create(cgroup: &str) -> Result<(), LocalError> {
-    for root in hierarchies()? {
+    for root in Hierarchies::read()?.used() {
         let mut path = root.clone();
         for part in cgroup.split('/') {
             let parent = path.clone();
@@ -90,7 +106,7 @@ fn delegate(parent: &Path) {
 
 /// Moves this process, with all of its threads, into a cgroup that exists.
 pub fn join(cgroup: &str) -> Result<(), LocalError> {
-    for root in hierarchies()? {
+    for root in Hierarchies::read()?.used() {
         let procs = root.join(cgroup).join("cgroup.procs");
         std::fs::write(&procs, "0").map_err(at(&procs))?;
     }
@@ -100,7 +116,7 @@ pub fn join(cgroup: &str) -> Result<(), LocalError> {
 /// Every process in a cgroup and below it.
 pub fn processes(cgroup: &str) -> Result<BTreeSet<i32>, LocalError> {
     let mut pids = BTreeSet::new();
-    for root in hierarchies()? {
+    for root in Hierarchies::read()?.all() {
         visit(&root.join(cgroup), &mut |folder| {
             let text = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
             pids.extend(
@@ -111,6 +127,16 @@ pub fn processes(cgroup: &str) -> Result<BTreeSet<i32>, LocalError> {
         });
     }
     Ok(pids)
+}
+
+/// The cgroup's folders that exist, one per hierarchy.
+pub fn folders(cgroup: &str) -> Result<Vec<PathBuf>, LocalError> {
+    let roots = Hierarchies::read()?.all();
+    Ok(roots
+        .into_iter()
+        .map(|root| root.join(cgroup))
+        .filter(|path| path.exists())
+        .collect())
 }
 
 /// Calls `see` for a folder's subfolders, then for itself.
@@ -166,7 +192,7 @@ pub async fn kill(cgroup: &str) -> Result<(), LocalError> {
 /// Removes a cgroup with all below it from every hierarchy. Its processes must be gone.
 pub async fn remove(cgroup: &str) -> Result<(), LocalError> {
     let start = Instant::now();
-    for root in hierarchies()? {
+    for root in Hierarchies::read()?.all() {
         let top = root.join(cgroup);
         while top.exists() {
             visit(&top, &mut |folder| {
@@ -194,8 +220,15 @@ mod tests {
     #[test]
     fn version_one_wins_where_both_are() {
         let hybrid = "cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        assert_eq!(parse(hybrid), [PathBuf::from("/sys/fs/cgroup/cpu")]);
+        assert_eq!(
+            Hierarchies::parse(hybrid).used(),
+            [PathBuf::from("/sys/fs/cgroup/cpu")]
+        );
+        assert_eq!(Hierarchies::parse(hybrid).all().len(), 2);
         let unified = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n";
-        assert_eq!(parse(unified), [PathBuf::from("/sys/fs/cgroup")]);
+        assert_eq!(
+            Hierarchies::parse(unified).used(),
+            [PathBuf::from("/sys/fs/cgroup")]
+        );
     }
 }

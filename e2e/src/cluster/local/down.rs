@@ -75,6 +75,47 @@ async fn detach_loops(folder: &Path) -> Result<(), LocalError> {
     Ok(())
 }
 
+/// What is still there of a cluster, in words; nothing after [`down`].
+pub fn leftovers(layout: &Layout) -> Result<Vec<String>, LocalError> {
+    let mut found: Vec<String> = cgroups::processes(&layout.cgroup())?
+        .into_iter()
+        .map(|pid| format!("process {pid}"))
+        .collect();
+    let folders = cgroups::folders(&layout.cgroup())?;
+    let paths = [layout.state(), layout.run(), layout.lock()]
+        .into_iter()
+        .filter(|path| path.exists());
+    let devices = loops(&layout.state());
+    found.extend(
+        folders
+            .into_iter()
+            .chain(paths)
+            .chain(devices)
+            .map(|path| path.display().to_string()),
+    );
+    // Every mount table of the machine: a namespace without a process has none that anyone sees.
+    let below = [layout.state(), layout.run()];
+    for process in std::fs::read_dir("/proc")
+        .map_err(at(Path::new("/proc")))?
+        .flatten()
+    {
+        let mounts = std::fs::read_to_string(process.path().join("mounts")).unwrap_or_default();
+        let ours = |line: &&str| {
+            let target = line.split(' ').nth(1).unwrap_or_default();
+            below
+                .iter()
+                .any(|folder| Path::new(target).starts_with(folder))
+        };
+        found.extend(
+            mounts
+                .lines()
+                .find(ours)
+                .map(|line| format!("mount {line} of {}", process.path().display())),
+        );
+    }
+    Ok(found)
+}
+
 /// The loop devices whose file is below a folder.
 pub(super) fn loops(folder: &Path) -> Vec<PathBuf> {
     let Ok(devices) = std::fs::read_dir("/sys/block") else {

@@ -67,6 +67,15 @@ pub enum LocalError {
     /// Only root may make namespaces and mounts.
     #[error("a local cluster needs root: run as root, or give a cluster with --kubeconfig")]
     NotRoot,
+    /// The kernel's limit on watched files is reached.
+    #[error(
+        "a cluster needs {needed} inotify instances and the kernel gives no more: remove another cluster, \
+         or run `sysctl fs.inotify.max_user_instances=1024`"
+    )]
+    Watches {
+        /// How many it needs.
+        needed: usize,
+    },
     /// A process ended that must not.
     #[error("{process} ended ({how}); the end of {log}:\n{output}", log = log.display())]
     Ended {

@@ -56,6 +56,7 @@ async fn start(
     programs: &Programs,
     steps: &Steps,
 ) -> Result<(), LocalError> {
+    watches(nodes.len())?;
     write_files(layout, nodes)?;
     cgroups::create(&format!("{}/outer", layout.cgroup()))?;
     for node in nodes {
@@ -129,6 +130,17 @@ async fn start(
         layout.kubeconfig().display()
     ));
     Ok(())
+}
+
+/// Says at once what a kubelet would say a minute later and less clearly. The kernel allows a user
+/// 128 instances by default, which is four clusters.
+fn watches(nodes: usize) -> Result<(), LocalError> {
+    let needed = 5 + 7 * nodes;
+    let flags = rustix::fs::inotify::CreateFlags::CLOEXEC;
+    let tried: Result<Vec<_>, _> = (0..needed)
+        .map(|_| rustix::fs::inotify::init(flags))
+        .collect();
+    tried.map(drop).map_err(|_| LocalError::Watches { needed })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), LocalError> {
