@@ -1,5 +1,6 @@
 //! Clusters, images, faults, workloads and scenarios: the project run against real Kubernetes.
 
+pub mod apiserver;
 pub mod cluster;
 pub mod figures;
 pub mod images;

@@ -67,6 +67,9 @@ pub const APPLICATION_CHANGES: &str = "application cannot be changed: database a
 /// Of a name that is no parameter; `{version}` stands before it.
 pub const UNKNOWN: &str = "has no such parameter: write a name that SHOW ALL lists there, in lower case, or an \
      extension's with a dot";
+/// Of a name that is too long or has line breaks.
+pub const PARAMETER_NAME: &str =
+    "a parameter's name is one line of at most 128 characters: write names that SHOW ALL lists";
 /// Of a value with line breaks.
 pub const ONE_LINE: &str =
     "a value is one line of text: remove line breaks and other control characters";
@@ -99,12 +102,27 @@ fn text(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
+/// Longest name of a parameter that a sentence repeats.
+pub const MAX_PARAMETER_NAME: usize = 128;
+
 /// No key `k` of the map `keys` for which `bad` holds; the sentence begins with one such key (all
 /// of them would cost more than the API server allows for a message).
+///
+/// A key that would spoil the sentence (the API server then shows the rule instead) is left to
+/// [`parameter_names`].
 fn no_key(keys: &str, bad: &str, sentence: &str) -> Rule {
+    let bad = format!("{PLAIN_NAME} && {bad}");
     Rule::new(format!("{keys}.all(k, !({bad}))")).message(Message::Expression(format!(
         "{keys}.filter(k, {bad})[0] + {sentence}"
     )))
+}
+
+/// `k` can stand in a sentence.
+const PLAIN_NAME: &str = r"k.size() <= 128 && !k.matches('[\\x00-\\x1f\\x7f]')";
+
+/// Names of parameters can stand in a sentence.
+fn parameter_names() -> Rule {
+    Rule::new(format!("self.all(k, {PLAIN_NAME})")).message(PARAMETER_NAME)
 }
 
 /// Of `version`.
@@ -188,6 +206,7 @@ pub fn refused(group: &Refused) -> Rule {
 /// Every rule of `parameters` that needs nothing else of the resource.
 pub fn of_parameters() -> Vec<Rule> {
     let mut rules: Vec<Rule> = REFUSED.iter().map(refused).collect();
+    rules.push(parameter_names());
     rules.push(no_key(
         "self",
         &format!("k in {}", list(parameters::internal())),

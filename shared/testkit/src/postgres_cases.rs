@@ -510,6 +510,15 @@ fn of_parameters() -> Vec<Case> {
             json!({ "version": version, "parameters": { name: "1" } }),
         )
     };
+    let name = |what, name: &str| {
+        spec(
+            what,
+            Both,
+            "spec.parameters",
+            rules::PARAMETER_NAME,
+            json!({ "parameters": { name: "1" } }),
+        )
+    };
     let connections = |what, n: &str| {
         spec(
             what,
@@ -538,7 +547,8 @@ fn of_parameters() -> Vec<Case> {
         ),
         unknown("a parameter in capitals", "WORK_MEM", "17"),
         unknown("a dot in a wrong place", ".work_mem", "17"),
-        unknown("a name with a line break", "work_mem\nfsync", "17"),
+        name("a name with a line break", "work_mem\nfsync"),
+        name("a name without end", &"a.b".repeat(100)),
         parameter("a fixed parameter", Both, "block_size", "8192", INTERNAL),
         parameter(
             "a value of two lines",

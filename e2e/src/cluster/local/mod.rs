@@ -16,7 +16,7 @@ pub mod layout;
 mod load;
 mod lock;
 mod network;
-mod pki;
+pub(crate) mod pki;
 mod provider;
 pub mod records;
 mod resolve;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use mainstay_crds::common::Durability;
 use mainstay_crds::postgres::parameters as facts;
-use mainstay_crds::postgres::rules::{CONNECTIONS, MIN_STREAMS, WAITING_COMMITS};
+use mainstay_crds::postgres::rules::{
+    CONNECTIONS, MAX_PARAMETER_NAME, MIN_STREAMS, WAITING_COMMITS,
+};
 
 use super::Problem;
 use crate::parameters::value;
@@ -51,8 +53,10 @@ fn one(subject: &Subject<'_>, name: &str, value: &str) -> Option<Problem> {
             sentence,
         });
     }
-    // C0 controls and DEL, as the rule of the definition has them.
-    if value.bytes().any(|b| b < 0x20 || b == 0x7f) {
+    if name.chars().count() > MAX_PARAMETER_NAME || has_controls(name) {
+        return Some(Problem::ParameterName);
+    }
+    if has_controls(value) {
         return Some(Problem::ParameterLines(name.to_owned()));
     }
     let fact = facts::find(subject.major?, name).filter(|fact| facts::is_spelled(fact, name));
@@ -89,6 +93,11 @@ fn one(subject: &Subject<'_>, name: &str, value: &str) -> Option<Problem> {
             name: name.to_owned(),
             expected,
         })
+}
+
+/// C0 controls and DEL, as the rules of the definition have them.
+fn has_controls(text: &str) -> bool {
+    text.bytes().any(|b| b < 0x20 || b == 0x7f)
 }
 
 /// PostgreSQL does not start when every connection is reserved.

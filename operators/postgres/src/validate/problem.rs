@@ -77,6 +77,9 @@ pub enum Problem {
         /// The version.
         version: String,
     },
+    /// A name that is too long or of more than one line.
+    #[error("spec.parameters: {}", rules::PARAMETER_NAME)]
+    ParameterName,
     /// A parameter under two spellings.
     #[error("spec.parameters: {0} is there twice under two spellings: write it once")]
     ParameterTwice(String),
@@ -166,6 +169,7 @@ impl Problem {
             Self::Quorum => "QuorumNeedsThree",
             Self::ParameterRefused { .. } => "ParameterManaged",
             Self::ParameterUnknown { .. } => "ParameterUnknown",
+            Self::ParameterName => "InvalidParameterName",
             Self::ParameterTwice(_) => "ParameterTwice",
             Self::ParameterLines(_) | Self::ParameterValue { .. } => "InvalidParameterValue",
             Self::MaxConnections | Self::ReservedConnections { .. } => "InvalidConnections",

@@ -141,6 +141,7 @@ const EVERY_REASON: &[&str] = &[
     "QuorumNeedsThree",
     "ParameterManaged",
     "ParameterUnknown",
+    "InvalidParameterName",
     "ParameterTwice",
     "InvalidParameterValue",
     "InvalidConnections",
