@@ -44,7 +44,8 @@ impl LocalCluster {
     /// The name or the number cannot be.
     pub fn below(base: &Path, name: &str, nodes: usize) -> Result<Self, LocalError> {
         let layout = Layout::new(name, base)?;
-        let count = Description::read(&layout).map_or(nodes, |found| found.nodes);
+        let found = Description::read(&layout).filter(|found| found.complete);
+        let count = found.map_or(nodes, |found| found.nodes);
         let nodes = layout::numbers(count)?
             .map(|index| layout.node(index))
             .collect();

@@ -135,7 +135,7 @@ async fn start(
 /// Says at once what a kubelet would say a minute later and less clearly. The kernel allows a user
 /// 128 instances by default, which is four clusters.
 fn watches(nodes: usize) -> Result<(), LocalError> {
-    let needed = 5 + 7 * nodes;
+    let needed = 4 + 7 * nodes;
     let flags = rustix::fs::inotify::CreateFlags::CLOEXEC;
     let tried: Result<Vec<_>, _> = (0..needed)
         .map(|_| rustix::fs::inotify::init(flags))
