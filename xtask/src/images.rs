@@ -1,9 +1,9 @@
 //! `cargo xtask images`: builds them, and loads them onto a cluster.
 
 use std::error::Error;
-use std::time::Instant;
 
 use clap::Subcommand;
+use mainstay_e2e::cluster::{Cluster as _, LocalCluster, Steps};
 use mainstay_e2e::images::{self, Built, Image};
 
 #[derive(clap::Args)]
@@ -16,28 +16,41 @@ pub struct Args {
 enum Command {
     /// Builds what the cache lacks, and lists names, sizes and archives.
     Build,
+    /// Builds what the cache lacks and puts all of them into every node of a local cluster.
+    Load {
+        /// The cluster's name.
+        #[arg(long, default_value = "mainstay")]
+        name: String,
+    },
 }
+
+/// Every image that the demo and the tests use.
+pub const ALL: [Image; 4] = [
+    Image::PostgresOperator { revision: 1 },
+    Image::PostgresOperator { revision: 2 },
+    Image::Postgres { revision: 1 },
+    Image::Postgres { revision: 2 },
+];
 
 /// Runs one of the commands.
 pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    match args.command {
-        Command::Build => {
-            let wanted = [
-                Image::PostgresOperator { revision: 1 },
-                Image::Postgres { revision: 1 },
-                Image::Postgres { revision: 2 },
-            ];
-            print(&build(&wanted)?);
+    crate::runtime()?.block_on(async {
+        let steps = Steps::shown();
+        let built = images::build(&ALL, &steps).await?;
+        if let Command::Load { name } = &args.command {
+            let cluster = LocalCluster::new(name, 3)?;
+            if !cluster.runs().await {
+                return Err(format!(
+                    "cluster {name} does not run: cargo xtask cluster up --name {name}"
+                )
+                .into());
+            }
+            let archives: Vec<_> = built.iter().map(|b| b.archive.clone()).collect();
+            cluster.load(&archives).await?;
+            steps.done(&format!("every node of cluster {name} holds the images"));
         }
-    }
-    Ok(())
-}
-
-/// Builds images and says on standard error what takes time.
-pub fn build(wanted: &[Image]) -> Result<Vec<Built>, images::Error> {
-    let start = Instant::now();
-    images::build(wanted, &|step| {
-        eprintln!("{:>5.1} s  {step}", start.elapsed().as_secs_f32());
+        print(&built);
+        Ok(())
     })
 }
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod crds;
 mod images;
+mod install;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,15 @@ enum Command {
     Crds(crds::Args),
     /// Images for clusters without a registry.
     Images(images::Args),
+    /// Installs the charts on a cluster, with images built here.
+    Install(install::Args),
+}
+
+/// The runtime of commands that wait for clusters.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
 }
 
 fn main() -> ExitCode {
@@ -39,6 +49,7 @@ fn main() -> ExitCode {
         Command::ClusterHelper(args) => cluster::run_helper(&args),
         Command::Crds(args) => crds::run(&args),
         Command::Images(args) => images::run(&args),
+        Command::Install(args) => install::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

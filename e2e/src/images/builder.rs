@@ -30,19 +30,18 @@ pub struct Base {
 
 impl Builder {
     /// Picks a builder: the one that needs no registry when it is installed, else a Docker engine.
-    ///
-    /// # Errors
-    /// [`Error::NoBuilder`] when neither answers.
-    pub fn find(cache: &Path) -> Result<Self, Error> {
+    pub fn find(cache: &Path) -> Option<Self> {
         if answers("buildah", &["--version"]) && answers("mmdebstrap", &["--version"]) {
-            return Ok(Self::Buildah {
-                storage: cache.join("buildah"),
-            });
+            return Some(Self::buildah(cache));
         }
-        if answers("docker", &["info"]) {
-            return Ok(Self::Docker);
+        answers("docker", &["info"]).then_some(Self::Docker)
+    }
+
+    /// `buildah` with its storage in `cache`.
+    pub fn buildah(cache: &Path) -> Self {
+        Self::Buildah {
+            storage: cache.join("buildah"),
         }
-        Err(Error::NoBuilder)
     }
 
     /// Its name, which is part of what an image is made of.

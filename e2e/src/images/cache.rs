@@ -1,6 +1,5 @@
-//! The cache's places and its small index files. I/O.
+//! The cache's small index files, and the checkout. I/O.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,22 +7,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Error, at};
-
-/// The cache: `MAINSTAY_CACHE`, else `mainstay` in the user's cache folder.
-///
-/// # Errors
-/// When the environment names neither.
-pub fn folder() -> Result<PathBuf, Error> {
-    if let Some(path) = env::var_os("MAINSTAY_CACHE").filter(|p| !p.is_empty()) {
-        return Ok(PathBuf::from(path));
-    }
-    if let Some(path) = env::var_os("XDG_CACHE_HOME").filter(|p| !p.is_empty()) {
-        return Ok(PathBuf::from(path).join("mainstay"));
-    }
-    let home = env::var_os("HOME").filter(|p| !p.is_empty());
-    home.map(|h| PathBuf::from(h).join(".cache/mainstay"))
-        .ok_or(Error::NoCache)
-}
 
 /// The checkout that this program was compiled from.
 pub fn repository() -> PathBuf {

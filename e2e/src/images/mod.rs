@@ -18,10 +18,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use self::recipe::Version;
+use crate::cluster::Steps;
+use crate::tools::{self, ToolError};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 pub use self::builder::Builder;
-pub use self::cache::folder as cache_folder;
 pub use self::command::Error as CommandError;
 pub use self::recipe::Image;
 
@@ -43,12 +45,9 @@ pub struct Built {
 /// Why an image could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Neither builder is there.
-    #[error(
-        "images are built with buildah and mmdebstrap, or with a Docker engine, and neither is \
-         here: on Debian run `apt-get install buildah mmdebstrap` as root"
-    )]
-    NoBuilder,
+    /// Neither builder is there, and none could be installed.
+    #[error("images are built with buildah and mmdebstrap, or by a Docker engine: {0}")]
+    NoBuilder(#[from] ToolError),
     /// A step's program failed.
     #[error(transparent)]
     Command(#[from] command::Error),
@@ -60,9 +59,9 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// The environment gives no place for the cache.
-    #[error("set MAINSTAY_CACHE to a folder for built images: HOME is not set either")]
-    NoCache,
+    /// The task that builds ended early.
+    #[error("building images was interrupted: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
     /// PostgreSQL's answer could not be understood.
     #[error("the built PostgreSQL image says its version is {0:?}, which is not `MAJOR.MINOR`")]
     Version(String),
@@ -74,27 +73,54 @@ struct Entry {
     name: String,
 }
 
-/// Builds what is not in the cache, tells `progress` what it does, and answers in order.
+/// Builds what is not in the cache, tells what it does, and answers in order.
 ///
 /// Guarantee: an archive that is listed in the cache is complete, also after an interruption.
 /// Two runs at the same time wait for each other.
 ///
 /// # Errors
 /// When a program that is needed is missing or fails; the error carries its last lines.
-pub fn build(images: &[Image], progress: &dyn Fn(&str)) -> Result<Vec<Built>, Error> {
-    let cache = cache::folder()?;
+pub async fn build(images: &[Image], steps: &Steps) -> Result<Vec<Built>, Error> {
+    let cache = tools::cache();
+    let builder = match Builder::find(&cache) {
+        Some(builder) => builder,
+        None => {
+            tools::require(tools::IMAGES).await?;
+            Builder::buildah(&cache)
+        }
+    };
+    let images = images.to_vec();
+    let (tell, mut told) = mpsc::unbounded_channel::<String>();
+    let work = tokio::task::spawn_blocking(move || {
+        // Nobody listens any more only when the build is no longer wanted.
+        all(&images, &builder, &cache, &|step| {
+            drop(tell.send(step.to_owned()))
+        })
+    });
+    while let Some(step) = told.recv().await {
+        steps.done(&step);
+    }
+    work.await?
+}
+
+fn all(
+    images: &[Image],
+    builder: &Builder,
+    cache: &Path,
+    progress: &dyn Fn(&str),
+) -> Result<Vec<Built>, Error> {
     let archives = cache.join("images");
-    create(&archives)?;
+    fs::create_dir_all(&archives).map_err(at(&archives))?;
     let lock_path = archives.join(".lock");
     let lock = File::create(&lock_path).map_err(at(&lock_path))?;
-    lock.lock().map_err(at(&lock_path))?;
-
-    let builder = Builder::find(&cache)?;
-    let mut built = Vec::new();
-    for image in images {
-        built.push(one(image, &builder, &cache, &archives, progress)?);
+    if lock.try_lock().is_err() {
+        progress("waiting for another run that builds images");
+        lock.lock().map_err(at(&lock_path))?;
     }
-    Ok(built)
+    images
+        .iter()
+        .map(|image| one(image, builder, cache, &archives, progress))
+        .collect()
 }
 
 fn one(
@@ -162,10 +188,6 @@ fn one(
         size,
         fresh: true,
     })
-}
-
-fn create(folder: &Path) -> Result<(), Error> {
-    fs::create_dir_all(folder).map_err(at(folder))
 }
 
 fn at(path: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
