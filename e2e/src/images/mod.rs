@@ -82,19 +82,18 @@ struct Entry {
 /// When a program that is needed is missing or fails; the error carries its last lines.
 pub async fn build(images: &[Image], steps: &Steps) -> Result<Vec<Built>, Error> {
     let cache = tools::cache();
-    let builder = match Builder::find(&cache) {
-        Some(builder) => builder,
-        None => {
-            tools::require(tools::IMAGES).await?;
-            Builder::buildah(&cache)
-        }
+    let builder = if let Some(builder) = Builder::find(&cache) {
+        builder
+    } else {
+        tools::require(tools::IMAGES).await?;
+        Builder::buildah(&cache)
     };
     let images = images.to_vec();
     let (tell, mut told) = mpsc::unbounded_channel::<String>();
     let work = tokio::task::spawn_blocking(move || {
         // Nobody listens any more only when the build is no longer wanted.
         all(&images, &builder, &cache, &|step| {
-            drop(tell.send(step.to_owned()))
+            drop(tell.send(step.to_owned()));
         })
     });
     while let Some(step) = told.recv().await {
