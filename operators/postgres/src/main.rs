@@ -11,6 +11,7 @@ use mainstay_postgres::serve;
 use mainstay_shared::agent::init::{self, Options, supervisor::Bounds};
 use mainstay_shared::agent::install::install;
 use mainstay_shared::agent::paths;
+use mainstay_shared::telemetry;
 
 /// Mainstay for PostgreSQL.
 #[derive(Debug, Parser)]
@@ -79,6 +80,8 @@ fn run(command: Command) -> Result<(), String> {
             served.map_err(|e| e.to_string())
         }
         Command::Agent => {
+            let filter = std::env::var(telemetry::LOG_FILTER).ok();
+            telemetry::init(filter.as_deref()).map_err(|e| e.to_string())?;
             let runtime = runtime()?;
             let ended = runtime.block_on(agent::run()).map_err(|e| e.to_string());
             // A thread that waits for a hung volume must not hold the end up.

@@ -81,6 +81,7 @@ where
         waits: tell_waits,
         durable,
         slice: None,
+        pointed: Pointing::default(),
     };
     tokio::spawn(task.run());
     Keeper { claim, held, waits }
@@ -96,6 +97,14 @@ struct Task<F> {
     waits: watch::Sender<Option<String>>,
     durable: F,
     slice: Option<watch::Receiver<Option<Seen<EndpointSlice>>>>,
+    pointed: Pointing,
+}
+
+/// How the last write of the endpoints went.
+#[derive(Default)]
+struct Pointing {
+    failed_at: Option<Instant>,
+    why: String,
 }
 
 impl<F> Task<F>
@@ -216,7 +225,7 @@ where
         timeout(WRITE, self.leases.replace(name, &params, lease))
             .await
             .map_err(|_| "the API server does not answer".to_owned())?
-            .map_err(|e| e.to_string())
+            .map_err(|e| said(&e))
     }
 
     /// Released only when the claim is withdrawn, which says that the engine has stopped in order.
@@ -234,7 +243,14 @@ where
         self.held.send_replace(None);
     }
 
-    async fn point(&self, epoch: u64) {
+    async fn point(&mut self, epoch: u64) {
+        if self
+            .pointed
+            .failed_at
+            .is_some_and(|at| at.elapsed() < RENEW)
+        {
+            return;
+        }
         let Ok(address) = self.subject.me.address.parse() else {
             return;
         };
@@ -245,21 +261,39 @@ where
             port: self.subject.port,
             epoch,
         };
-        let seen = self
-            .slice
-            .as_ref()
-            .and_then(|s| s.borrow().clone())
-            .and_then(|s| s.object);
-        let Some(new) = seen.and_then(|slice| pointed(&slice, &target)) else {
+        let seen = self.slice.as_ref().and_then(|s| s.borrow().clone());
+        let Some(new) = seen.and_then(|s| pointed(&s.object?, &target)) else {
             return;
         };
         let name = new.name_any();
         let params = PostParams::default();
         match timeout(WRITE, self.slices.replace(&name, &params, &new)).await {
-            Ok(Ok(_)) => tracing::info!(%name, %address, epoch, "the endpoints are written"),
-            Ok(Err(error)) => tracing::warn!(%name, %error, "the endpoints could not be written"),
-            Err(_) => tracing::warn!(%name, "the endpoints could not be written: no answer"),
+            Ok(Ok(_)) => {
+                tracing::info!(%name, %address, epoch, "the endpoints are written");
+                self.pointed = Pointing::default();
+            }
+            Ok(Err(error)) => self.not_pointed(said(&error)),
+            Err(_) => self.not_pointed("the API server does not answer".to_owned()),
         }
+    }
+
+    /// Said once, not at every try.
+    fn not_pointed(&mut self, why: String) {
+        if self.pointed.why != why {
+            tracing::warn!(%why, "the endpoints could not be written");
+        }
+        self.pointed = Pointing {
+            failed_at: Some(Instant::now()),
+            why,
+        };
+    }
+}
+
+/// What the API server said, without the object it said it with.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
     }
 }
 

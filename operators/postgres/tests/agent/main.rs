@@ -1,0 +1,315 @@
+//! Agents with real PostgreSQL and a real API server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests say what they expect by unwrapping it"
+)]
+
+mod api;
+mod pod;
+
+use mainstay_crds::common::{Durability, InstanceRole};
+use mainstay_shared::agent::api::Phase;
+use mainstay_shared::agent::client::ClientError;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pod::{Set, anonymous_kib};
+
+#[tokio::test]
+#[ignore = "needs an API server and PostgreSQL; `cargo xtask test` provides them"]
+async fn one_instance_lives() {
+    let mut set = Set::new(1, Durability::Async).await;
+    let mut one = set.pod(1);
+    set.start(&mut one, "uid-1", true);
+    let status = set.until(&one, "ready", |s| s.ready).await;
+    assert_eq!(
+        (status.phase, status.role),
+        (Phase::Running, InstanceRole::Primary)
+    );
+    let hash = set.config.render().unwrap().1;
+    assert_eq!(status.config_hash.as_deref(), Some(hash.as_str()));
+
+    // Who may talk to it.
+    match set
+        .stranger(&one)
+        .status(None, std::time::Duration::ZERO)
+        .await
+    {
+        Err(ClientError::Refused(code, _)) => assert_eq!(code, 403),
+        other => panic!("{other:?}"),
+    }
+    let client = set.connect(&one).await.unwrap();
+    client
+        .batch_execute("create table t (n int); insert into t values (1)")
+        .await
+        .unwrap();
+    let probe = set.probe(&one).await.unwrap();
+    assert!(
+        !probe
+            .query_one("select pg_is_in_recovery()", &[])
+            .await
+            .unwrap()
+            .get::<_, bool>(0)
+    );
+    for role in ["mainstay_probe", "mainstay_replication", "postgres"] {
+        assert!(set.impostor(&one, role).await.is_err(), "{role}");
+    }
+
+    // The Lease is held under epoch 1, and the endpoints lead here.
+    wait_for("the endpoints", async || {
+        set.slice()
+            .await
+            .endpoints
+            .first()
+            .is_some_and(|e| e.addresses[0] == one.address)
+    })
+    .await;
+    let record = set.record().await;
+    assert_eq!(record.epoch, 1);
+    assert_eq!(record.system_identifier, status.system_identifier);
+
+    // The agent's death is nothing to the engine.
+    let (agent, engine) = (one.agent_pid(), one.engine_pid());
+    println!(
+        "RssAnon: init {} KiB, agent {} KiB",
+        anonymous_kib(one.init()),
+        anonymous_kib(agent)
+    );
+    kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
+    set.until(&one, "ready again", |s| s.ready && s.nonce != status.nonce)
+        .await;
+    assert_eq!(one.engine_pid(), engine);
+    client.query_one("select n from t", &[]).await.unwrap();
+
+    // Parameters: one that is live, one that needs a restart.
+    set.config
+        .engine
+        .parameters
+        .insert("work_mem".into(), "7MB".into());
+    let hash = set.mount(&one);
+    let status = set.agent(&one).reload(&hash).await.unwrap();
+    assert_eq!(status.config_hash.as_deref(), Some(hash.as_str()));
+    assert!(status.pending_restart.is_empty());
+    assert_eq!(show(&client, "work_mem").await, "7MB");
+    set.config
+        .engine
+        .parameters
+        .insert("max_connections".into(), "50".into());
+    let hash = set.mount(&one);
+    set.agent(&one).reload(&hash).await.unwrap();
+    let status = set
+        .until(&one, "pending", |s| {
+            s.pending_restart == ["max_connections"]
+        })
+        .await;
+    let wrong = set.agent(&one).restart("another", "test").await;
+    assert!(
+        matches!(wrong, Err(ClientError::Refused(code, _)) if code == 409),
+        "{wrong:?}"
+    );
+    let restarted = set
+        .agent(&one)
+        .restart(&status.nonce, "max_connections")
+        .await
+        .unwrap();
+    assert_ne!(restarted.nonce, status.nonce);
+    let again = set.agent(&one).restart(&status.nonce, "twice").await;
+    assert!(
+        matches!(again, Err(ClientError::Refused(code, _)) if code == 409),
+        "{again:?}"
+    );
+    let status = set
+        .until(&one, "ready without pending", |s| {
+            s.ready && s.pending_restart.is_empty()
+        })
+        .await;
+    let client = set.connect(&one).await.unwrap();
+    assert_eq!(show(&client, "max_connections").await, "50");
+
+    // A new password, a new certificate.
+    set.set_password("second");
+    set.mount(&one);
+    wait_for("the new password", async || set.connect(&one).await.is_ok()).await;
+    set.renew(&one);
+    set.until(&one, "serving another certificate", |s| {
+        s.ready
+            && s.certificate_serial.is_some()
+            && s.certificate_serial != status.certificate_serial
+    })
+    .await;
+
+    // The engine's death is mended in place.
+    let engine = one.engine_pid();
+    kill(Pid::from_raw(engine), Signal::SIGKILL).unwrap();
+    set.until(&one, "ready with another engine", |s| {
+        s.ready && s.nonce != status.nonce
+    })
+    .await;
+    assert_ne!(one.engine_pid(), engine);
+
+    // An orderly stop lets go of the Lease, and a pod of the same name goes on with the data,
+    // also without an API server.
+    assert!(one.terminate(), "{}", one.log());
+    assert_eq!(set.lease().await.spec.unwrap().holder_identity, None);
+    set.start(&mut one, "uid-2", false);
+    set.until(&one, "ready without an API server", |s| s.ready)
+        .await;
+    one.cut();
+    set.start(&mut one, "uid-3", true);
+    set.until(&one, "ready after a power cut", |s| s.ready)
+        .await;
+    wait_for("the next epoch", async || set.record().await.epoch > 1).await;
+    let n: i32 = set
+        .connect(&one)
+        .await
+        .unwrap()
+        .query_one("select n from t", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(n, 1);
+    assert!(
+        !one.log().contains("SCRAM-SHA-256$"),
+        "no verifier in the log"
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs an API server and PostgreSQL; `cargo xtask test` provides them"]
+async fn a_frozen_agent_costs_the_engine() {
+    let set = Set::new(1, Durability::Async).await;
+    let mut one = set.pod(1);
+    set.start(&mut one, "uid-1", true);
+    let before = set.until(&one, "ready", |s| s.ready).await;
+    let (agent, engine) = (one.agent_pid(), one.engine_pid());
+    kill(Pid::from_raw(agent), Signal::SIGSTOP).unwrap();
+    wait_for("another agent", async || {
+        one.child("\0agent").is_some_and(|pid| pid != agent)
+    })
+    .await;
+    let after = set.until(&one, "ready again", |s| s.ready).await;
+    assert_ne!(one.engine_pid(), engine);
+    assert_ne!(after.nonce, before.nonce);
+}
+
+#[tokio::test]
+#[ignore = "needs an API server and PostgreSQL; `cargo xtask test` provides them"]
+async fn replicas_copy_stream_and_are_waited_for() {
+    let mut set = Set::new(3, Durability::Quorum).await;
+    let (mut one, mut two, mut three) = (set.pod(1), set.pod(2), set.pod(3));
+    for (pod, uid) in [
+        (&mut one, "uid-1"),
+        (&mut two, "uid-2"),
+        (&mut three, "uid-3"),
+    ] {
+        set.start(pod, uid, true);
+    }
+    for pod in [&two, &three] {
+        let status = set.until(pod, "streaming", |s| s.ready).await;
+        assert_eq!(status.role, InstanceRole::Replica);
+    }
+    let status = set
+        .until(&one, "waiting for replicas", |s| {
+            s.synchronous == Some(true) && s.streaming.len() == 2
+        })
+        .await;
+    assert_eq!(status.streaming, ["db-2", "db-3"]);
+    let client = set.connect(&one).await.unwrap();
+    client
+        .batch_execute("create table t (n int); insert into t values (1)")
+        .await
+        .unwrap();
+
+    // An API server that does not answer, for longer than the Lease lasts, changes nothing.
+    let epoch = set.record().await.epoch;
+    set.api.freeze(true);
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < std::time::Duration::from_secs(8) {
+        client
+            .batch_execute("insert into t values (0); delete from t where n = 0")
+            .await
+            .unwrap();
+    }
+    set.api.freeze(false);
+    let renewed = async || set.lease().await.spec.unwrap().renew_time;
+    let before = renewed().await;
+    wait_for("the renewal", async || renewed().await != before).await;
+    assert_eq!(set.record().await.epoch, epoch);
+
+    // One replica may be away; with none, commits wait, and go on when one is back.
+    three.cut();
+    client
+        .batch_execute("insert into t values (2)")
+        .await
+        .unwrap();
+    two.cut();
+    let insert = client.batch_execute("insert into t values (3)");
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(3), insert).await;
+    assert!(
+        waited.is_err(),
+        "a commit was acknowledged that no replica has"
+    );
+    set.start(&mut two, "uid-2b", true);
+    set.until(&two, "streaming again", |s| s.ready).await;
+    let client = set.connect(&one).await.unwrap();
+    client
+        .batch_execute("insert into t values (4)")
+        .await
+        .unwrap();
+    wait_for("the rows on the replica", async || {
+        let Ok(replica) = set.connect(&two).await else {
+            return false;
+        };
+        let rows = replica
+            .query_one("select count(*) from t", &[])
+            .await
+            .unwrap();
+        rows.get::<_, i64>(0) == 4
+    })
+    .await;
+
+    // A new address of the primary is followed.
+    assert!(one.terminate(), "{}", one.log());
+    one.address = "10.99.0.101".into();
+    set.start(&mut one, "uid-1b", true);
+    set.until(&one, "ready at another address", |s| {
+        s.ready && s.streaming.contains(&"db-2".to_owned())
+    })
+    .await;
+    set.until(&two, "streaming from there", |s| s.ready).await;
+
+    // A member that is gone loses its slot, so that its log is not kept.
+    set.config.members.retain(|m| m != "db-3");
+    for pod in [&one, &two] {
+        set.mount(pod);
+    }
+    wait_for("the slot dropped", async || {
+        let Ok(client) = set.connect(&one).await else {
+            return false;
+        };
+        let row = client
+            .query_one("select count(*) from pg_replication_slots", &[])
+            .await
+            .unwrap();
+        row.get::<_, i64>(0) == 1
+    })
+    .await;
+}
+
+async fn show(client: &tokio_postgres::Client, name: &str) -> String {
+    client
+        .query_one(&format!("show {name}"), &[])
+        .await
+        .unwrap()
+        .get(0)
+}
+
+async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !condition().await {
+        assert!(begun.elapsed() < pod::LONG, "{what}: not in time");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}

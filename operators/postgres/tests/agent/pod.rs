@@ -1,0 +1,496 @@
+//! Data pods without a container: `init` and its children as processes in a folder, against a real
+//! API server.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use mainstay_crds::common::Durability;
+use mainstay_postgres::settings::{PostgresConfig, PostgresSettings};
+use mainstay_shared::agent::api::Status;
+use mainstay_shared::agent::client::{AgentClient, ClientError};
+use mainstay_shared::agent::config::Role;
+use mainstay_shared::agent::init::processes::kill_all;
+use mainstay_shared::agent::paths;
+use mainstay_shared::election::record::Record;
+use mainstay_shared::names;
+use mainstay_shared::pki::{LeafSpec, Pair, Usage, client_config, issue_authority, issue_leaf};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Pid, Uid, User};
+
+use crate::api::{ApiServer, own_network};
+
+/// Longest wait for anything.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// A set: its authority, its objects in the API server, its configuration.
+pub struct Set {
+    pub client: Client,
+    pub api: ApiServer,
+    pub namespace: String,
+    pub config: PostgresConfig,
+    authority: Pair,
+    operator: Pair,
+    probe: Pair,
+    password: String,
+    folder: tempfile::TempDir,
+}
+
+/// User and group that PostgreSQL runs as: it refuses root.
+fn owner() -> Option<(Uid, Gid)> {
+    let user = User::from_name("postgres")
+        .unwrap()
+        .expect("a user called postgres");
+    Uid::current().is_root().then_some((user.uid, user.gid))
+}
+
+impl Set {
+    /// A new set with an API server of its own. The thread gets a network of its own.
+    pub async fn new(instances: u32, durability: Durability) -> Self {
+        own_network();
+        let api = ApiServer::start().await;
+        let client = api.client().await;
+        let namespace = "shop".to_owned();
+        let meta = |name: &str| ObjectMeta {
+            name: Some(name.into()),
+            ..ObjectMeta::default()
+        };
+        let post = PostParams::default();
+        let space = Namespace {
+            metadata: meta(&namespace),
+            ..Namespace::default()
+        };
+        Api::all(client.clone())
+            .create(&post, &space)
+            .await
+            .unwrap();
+
+        let record = Record {
+            seat: "db-1".into(),
+            ..Record::default()
+        };
+        let mut lease = Lease {
+            metadata: meta("db"),
+            spec: None,
+        };
+        lease.metadata.annotations = Some(record.to_annotations());
+        Api::namespaced(client.clone(), &namespace)
+            .create(&post, &lease)
+            .await
+            .unwrap();
+        let slice = EndpointSlice {
+            metadata: meta("db-rw"),
+            address_type: "IPv4".into(),
+            ..EndpointSlice::default()
+        };
+        Api::namespaced(client.clone(), &namespace)
+            .create(&post, &slice)
+            .await
+            .unwrap();
+
+        let now = Timestamp::now();
+        let authority = issue_authority(&namespace, "db", now).unwrap();
+        let leaf = |name: &str| {
+            let spec = LeafSpec {
+                common_name: name.into(),
+                dns_names: vec![],
+                addresses: vec![],
+                usage: Usage::Client,
+                hours: 1,
+            };
+            issue_leaf(&authority, &spec, now).unwrap()
+        };
+        let (operator, probe) = (
+            leaf(names::OPERATOR_COMMON_NAME),
+            leaf(names::PROBE_COMMON_NAME),
+        );
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Self {
+            client,
+            api,
+            config: PostgresConfig {
+                set: "db".into(),
+                namespace: namespace.clone(),
+                members: (1..=instances).map(|n| names::instance("db", n)).collect(),
+                durability,
+                engine: PostgresSettings {
+                    // What this machine has; the images of users hold 17.
+                    major: 15,
+                    parameters: [("shared_buffers", "32MB"), ("max_connections", "40")]
+                        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                        .into(),
+                    database: "app".into(),
+                    owner: "app".into(),
+                    max_slot_wal_keep_mib: 256,
+                    host_rules: vec![],
+                },
+            },
+            namespace,
+            authority,
+            operator,
+            probe,
+            password: "first".into(),
+            folder,
+        }
+    }
+
+    pub fn set_password(&mut self, password: &str) {
+        self.password = password.into();
+    }
+
+    fn role(&self) -> Role {
+        Role {
+            name: "app".into(),
+            verifier: postgres_protocol::password::scram_sha_256(self.password.as_bytes()),
+            attributes: [("database".to_owned(), "app".to_owned())].into(),
+        }
+    }
+
+    pub async fn lease(&self) -> Lease {
+        Api::namespaced(self.client.clone(), &self.namespace)
+            .get("db")
+            .await
+            .unwrap()
+    }
+
+    pub async fn record(&self) -> Record {
+        Record::from_annotations(&self.lease().await.metadata.annotations.unwrap()).unwrap()
+    }
+
+    pub async fn slice(&self) -> EndpointSlice {
+        Api::namespaced(self.client.clone(), &self.namespace)
+            .get("db-rw")
+            .await
+            .unwrap()
+    }
+
+    /// Make the folders of an instance, and mount what the operator would.
+    pub fn pod(&self, ordinal: u32) -> Pod {
+        let name = names::instance("db", ordinal);
+        let root = self.folder.path().join(&name);
+        let pod = Pod {
+            name: name.clone(),
+            address: format!("10.99.0.{ordinal}"),
+            root,
+            init: None,
+            owner: owner(),
+        };
+        for folder in [
+            "/var/lib/postgresql/data",
+            "/var/run/postgresql",
+            paths::RUN,
+            paths::CONFIG,
+            paths::TLS,
+            paths::ACCESS,
+        ] {
+            fs::create_dir_all(pod.path(folder)).unwrap();
+        }
+        self.mount(&pod);
+        let spec = LeafSpec {
+            common_name: name.clone(),
+            dns_names: vec![
+                names::instance_host(&name, "db", &self.namespace),
+                "localhost".into(),
+            ],
+            addresses: vec![],
+            usage: Usage::ServerAndClient,
+            hours: 24,
+        };
+        self.mount_certificate(&pod, &spec);
+        pod
+    }
+
+    pub fn renew(&self, pod: &Pod) {
+        let spec = LeafSpec {
+            common_name: pod.name.clone(),
+            dns_names: vec![
+                names::instance_host(&pod.name, "db", &self.namespace),
+                "localhost".into(),
+            ],
+            addresses: vec![],
+            usage: Usage::ServerAndClient,
+            hours: 24,
+        };
+        self.mount_certificate(pod, &spec);
+    }
+
+    fn mount_certificate(&self, pod: &Pod, spec: &LeafSpec) {
+        let pair = issue_leaf(&self.authority, spec, Timestamp::now()).unwrap();
+        let tls = pod.path(paths::TLS);
+        replace(&tls.join("tls.crt"), &pair.certificate);
+        replace(&tls.join("tls.key"), pair.key.expose());
+        replace(&tls.join("ca.crt"), &pair.ca);
+        pod.give();
+    }
+
+    /// Mount configuration and roles as they are now; returns the configuration's hash.
+    pub fn mount(&self, pod: &Pod) -> String {
+        let (text, hash) = self.config.render().unwrap();
+        replace(&pod.path(paths::CONFIG).join(paths::CONFIG_FILE), &text);
+        let role = serde_json::to_string(&self.role()).unwrap();
+        replace(&pod.path(paths::ACCESS).join("app"), &role);
+        pod.give();
+        hash
+    }
+
+    /// Start the pod's processes. Without the API server its address leads nowhere.
+    pub fn start(&self, pod: &mut Pod, uid: &str, with_api: bool) {
+        let kubeconfig = pod.root.join("kubeconfig");
+        let mut text = fs::read_to_string(self.api.kubeconfig()).unwrap();
+        if !with_api {
+            let at = text.find("https://").unwrap();
+            let end = at + text[at..].find(['"', ',', '\n', '}']).unwrap();
+            text.replace_range(at..end, "https://127.0.0.1:1");
+        }
+        fs::write(&kubeconfig, text).unwrap();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(pod.root.join("log"))
+            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay-postgres"));
+        command
+            .arg("init")
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env(paths::ROOT, &pod.root)
+            .env("KUBECONFIG", &kubeconfig)
+            .env("MAINSTAY_LISTEN", &pod.address)
+            .env("MAINSTAY_WATCHDOG_SECONDS", "4")
+            .env("POD_NAME", &pod.name)
+            .env("POD_UID", uid)
+            .env("POD_IP", &pod.address)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        if let Some((uid, gid)) = pod.owner {
+            command.uid(uid.as_raw()).gid(gid.as_raw());
+        }
+        pod.init = Some(command.spawn().unwrap());
+    }
+
+    /// The operator's client of a pod's agent.
+    pub fn agent(&self, pod: &Pod) -> AgentClient {
+        let tls = client_config(&self.authority.ca, Some(&self.operator)).unwrap();
+        self.agent_with(pod, tls)
+    }
+
+    /// A client without any certificate.
+    pub fn stranger(&self, pod: &Pod) -> AgentClient {
+        self.agent_with(pod, client_config(&self.authority.ca, None).unwrap())
+    }
+
+    fn agent_with(&self, pod: &Pod, tls: rustls::ClientConfig) -> AgentClient {
+        let host = names::instance_host(&pod.name, "db", &self.namespace);
+        let address = format!("{}:{}", pod.address, names::AGENT_PORT)
+            .parse()
+            .unwrap();
+        AgentClient::new(address, &host, Arc::new(tls)).unwrap()
+    }
+
+    /// Poll the agent's status until it is as wanted.
+    pub async fn until(&self, pod: &Pod, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+        let begun = Instant::now();
+        let mut agent = self.agent(pod);
+        let mut last = None;
+        while begun.elapsed() < LONG {
+            let after = last
+                .as_ref()
+                .and_then(|r: &Result<Status, ClientError>| Some(r.as_ref().ok()?.sequence));
+            let answer = agent.status(after, Duration::from_millis(500)).await;
+            match answer {
+                Ok(status) if wanted(&status) => return status,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Ok(_) => {}
+            }
+            last = Some(answer);
+        }
+        panic!("{}: not {what}: {last:#?}\n{}", pod.name, pod.log());
+    }
+
+    /// A client's connection as the application, over verified TLS.
+    pub async fn connect(
+        &self,
+        pod: &Pod,
+    ) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+        let tls = client_config(&self.authority.ca, None).unwrap();
+        self.connect_as(pod, "app", Some(&self.password), tls).await
+    }
+
+    /// The operator's probe.
+    pub async fn probe(&self, pod: &Pod) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+        let tls = client_config(&self.authority.ca, Some(&self.probe)).unwrap();
+        self.connect_as(pod, "mainstay_probe", None, tls).await
+    }
+
+    /// Somebody else's certificate, asking for a role of ours.
+    pub async fn impostor(
+        &self,
+        pod: &Pod,
+        role: &str,
+    ) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+        let tls = client_config(&self.authority.ca, Some(&self.operator)).unwrap();
+        self.connect_as(pod, role, Some("guess"), tls).await
+    }
+
+    async fn connect_as(
+        &self,
+        pod: &Pod,
+        user: &str,
+        password: Option<&str>,
+        tls: rustls::ClientConfig,
+    ) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host(names::instance_host(&pod.name, "db", &self.namespace))
+            .hostaddr(pod.address.parse().unwrap())
+            .user(user)
+            .dbname("app")
+            .ssl_mode(tokio_postgres::config::SslMode::Require)
+            .connect_timeout(Duration::from_secs(5));
+        if let Some(password) = password {
+            config.password(password);
+        }
+        let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls);
+        let (client, connection) = config.connect(tls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+}
+
+/// A data pod.
+pub struct Pod {
+    pub name: String,
+    pub address: String,
+    pub root: PathBuf,
+    init: Option<Child>,
+    owner: Option<(Uid, Gid)>,
+}
+
+impl Pod {
+    pub fn path(&self, absolute: &str) -> PathBuf {
+        paths::under(&self.root, absolute)
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.root.join("log")).unwrap_or_default()
+    }
+
+    fn give(&self) {
+        let Some((uid, gid)) = self.owner else { return };
+        let mut folders = vec![self.root.clone()];
+        while let Some(path) = folders.pop() {
+            chown(&path, Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
+            if path.is_dir() && path.file_name() != Some("data".as_ref()) {
+                folders.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+            } else if path.is_dir() {
+                chown(&path, Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
+            }
+        }
+    }
+
+    pub fn init(&self) -> i32 {
+        self.init.as_ref().unwrap().id().cast_signed()
+    }
+
+    /// Child processes of PID 1 with this text in their command line.
+    pub fn child(&self, text: &str) -> Option<i32> {
+        children(self.init()).into_iter().find(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(text)
+        })
+    }
+
+    pub fn agent_pid(&self) -> i32 {
+        self.child("\0agent").expect("an agent")
+    }
+
+    pub fn engine_pid(&self) -> i32 {
+        self.child("config_file=").expect("an engine")
+    }
+
+    /// As the kubelet does; returns whether it ended by itself in time.
+    pub fn terminate(&mut self) -> bool {
+        let Some(mut init) = self.init.take() else {
+            return true;
+        };
+        kill(Pid::from_raw(init.id().cast_signed()), Signal::SIGTERM).unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(30) {
+            if init.try_wait().unwrap().is_some() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.init = Some(init);
+        self.cut();
+        false
+    }
+
+    /// As when the node loses power.
+    pub fn cut(&mut self) {
+        let Some(mut init) = self.init.take() else {
+            return;
+        };
+        let pid = init.id().cast_signed();
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+        while kill_all(pid, &[]) > 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        init.kill().unwrap();
+        init.wait().unwrap();
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("log of {}:\n{}", self.name, self.log());
+        }
+        self.cut();
+    }
+}
+
+fn children(parent: i32) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{parent}/task")).unwrap();
+    tasks
+        .flatten()
+        .flat_map(|t| {
+            let text = fs::read_to_string(t.path().join("children")).unwrap_or_default();
+            text.split_whitespace()
+                .map(|p| p.parse().unwrap())
+                .collect::<Vec<i32>>()
+        })
+        .collect()
+}
+
+/// As the kubelet does: the new file is another one.
+fn replace(path: &Path, content: &str) {
+    let new = path.with_file_name(format!(
+        "..new-{}",
+        path.file_name().unwrap().to_string_lossy()
+    ));
+    fs::write(&new, content).unwrap();
+    fs::rename(&new, path).unwrap();
+}
+
+/// Private memory of a process that is not backed by a file, in KiB.
+pub fn anonymous_kib(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix("RssAnon:"))
+        .unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
