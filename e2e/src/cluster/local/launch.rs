@@ -87,6 +87,7 @@ impl Launch {
     /// The command that does this when it is run to its end, as any other.
     pub fn command(&self, helper: &Path) -> Command {
         let mut command = process::command(helper);
+        command.env(super::LAUNCHED, "1");
         command.args(["cluster-helper", "launch", "--cgroup", &self.cgroup]);
         if let Some(path) = &self.record {
             command.arg("--record").arg(path);
@@ -181,7 +182,10 @@ pub fn run(launch: &Launch) -> Result<(), LocalError> {
         return Err(LocalError::Record);
     };
     let mut command = std::process::Command::new(program);
-    command.args(args).env("PATH", process::search_path());
+    command
+        .args(args)
+        .env_remove(super::LAUNCHED)
+        .env("PATH", process::search_path());
     if !launch.restart {
         return Err(at(Path::new(program))(command.exec()));
     }

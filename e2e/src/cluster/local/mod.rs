@@ -108,6 +108,11 @@ pub enum LocalError {
         /// The folder.
         path: PathBuf,
     },
+    /// A program without our hidden commands was taken for one with them.
+    #[error(
+        "this program does not know `cluster-helper`; set MAINSTAY_XTASK to the path of a built xtask"
+    )]
+    NotHelper,
     /// The controllers ended.
     #[error("the cluster's controllers ended: {0}")]
     Controllers(String),
@@ -180,8 +185,18 @@ impl Programs {
     }
 }
 
+/// Set for a helper that is to become another program, so that a program that does not know our
+/// hidden commands, and would do its usual work instead, cannot start helpers without end.
+const LAUNCHED: &str = "MAINSTAY_LAUNCHED";
+
 /// The program with the hidden commands: `$MAINSTAY_XTASK`, else the one that runs.
+///
+/// # Errors
+/// [`LocalError::NotHelper`]: the program that runs was started as a helper and did not see it.
 pub fn helper() -> Result<PathBuf, LocalError> {
+    if std::env::var_os(LAUNCHED).is_some() {
+        return Err(LocalError::NotHelper);
+    }
     let own = || std::env::current_exe().map_err(at(Path::new("/proc/self/exe")));
     std::env::var_os("MAINSTAY_XTASK").map_or_else(own, |path| Ok(PathBuf::from(path)))
 }
