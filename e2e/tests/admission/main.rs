@@ -1,9 +1,10 @@
 //! What the API server itself decides, tried on a real kube-apiserver and etcd with the charts as
-//! they are installed: definitions, the table of bad resources, deletion protection.
+//! they are installed: definitions, the table of bad resources, deletion protection, rights.
 //!
 //! One server serves every test; each has its own name in the list (`cargo test --test admission`).
 
 mod definition;
+mod objects;
 mod protection;
 mod table;
 
@@ -61,6 +62,7 @@ fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
     let mut trials = Vec::new();
     trials.extend(table::trials(api));
     trials.extend(definition::trials(api));
+    trials.extend(objects::trials(api));
     trials.extend(protection::trials(api));
     trials
 }
