@@ -111,7 +111,8 @@ pub fn first_difference(kind: &str, desired: &Value, live: &Value) -> Option<Str
 }
 
 /// The one part of a pod's specification that can be changed in place and that we decide.
-/// Everything else in it is immutable, or filled in at admission.
+/// Everything else in it is immutable, or filled in at admission. Containers that are not in
+/// `live` were left out by whoever read it: a pod never loses one.
 fn pod_images(desired: &Value, live: &Value) -> Option<String> {
     ["containers", "initContainers"]
         .into_iter()
@@ -120,13 +121,10 @@ fn pod_images(desired: &Value, live: &Value) -> Option<String> {
                 let name = want.get("name");
                 let have = elements(live.get(list))
                     .iter()
-                    .find(|have| have.get("name") == name);
-                (have.and_then(|have| have.get("image")) != want.get("image")).then(|| {
-                    format!(
-                        "spec.{list}[{}].image",
-                        name.and_then(Value::as_str).unwrap_or_default()
-                    )
-                })
+                    .find(|have| have.get("name") == name)?;
+                let name = name.and_then(Value::as_str).unwrap_or_default();
+                (have.get("image") != want.get("image"))
+                    .then(|| format!("spec.{list}[{name}].image"))
             })
         })
 }

@@ -22,7 +22,8 @@
 //! What it takes for granted is checked against the real API server in the end-to-end tests; here
 //! its own tests state the semantics that it imitates.
 
+pub mod agent;
 pub mod api;
-
+pub mod cluster;
 pub mod fixtures;
 pub mod postgres_cases;
