@@ -2,6 +2,7 @@
 
 mod cluster;
 mod crds;
+mod demo;
 mod images;
 mod install;
 
@@ -30,6 +31,8 @@ enum Command {
     ClusterHelper(cluster::HelperArgs),
     /// Writes the definitions of the resources into their chart.
     Crds(crds::Args),
+    /// A cluster, the operators, a PostgreSQL and an application that uses it: from nothing.
+    Demo(demo::Args),
     /// Images for clusters without a registry.
     Images(images::Args),
     /// Installs the charts on a cluster, with images built here.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Cluster(args) => cluster::run(&args),
         Command::ClusterHelper(args) => cluster::run_helper(&args),
         Command::Crds(args) => crds::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Images(args) => images::run(&args),
         Command::Install(args) => install::run(&args),
     };

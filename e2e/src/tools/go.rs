@@ -134,6 +134,19 @@ async fn toolchain() -> Result<PathBuf, ToolError> {
     })
 }
 
+/// `kubectl` of the local clusters' version: that program under another name.
+///
+/// # Errors
+/// Go is not to be had, the build fails, or the link cannot be made.
+pub async fn kubectl() -> Result<PathBuf, ToolError> {
+    let kube = kube().await?;
+    let link = kube.with_file_name("kubectl");
+    match std::os::unix::fs::symlink(&kube, &link) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(at(&link)(error)),
+        _ => Ok(link),
+    }
+}
+
 async fn new_enough(go: &Path) -> bool {
     let version: Result<String, ProcessError> = process::run(
         process::command(go)
