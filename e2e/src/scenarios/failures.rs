@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use mainstay_crds::postgres::Postgres;
 use serde_json::json;
+
+use crate::cluster::Faults;
 
 use super::kit::{Look, READY, Sandbox, condition, condition_message};
 
@@ -220,4 +222,69 @@ pub async fn primary_volume_lost(s: &Sandbox<'_>) -> Result<()> {
     .await?;
     // The replica still has everything.
     complete(s, &["db-2"]).await
+}
+
+/// Node of an instance, as its pod says.
+async fn node_of(s: &Sandbox<'_>, instance: &str) -> Result<String> {
+    let pod = s.api::<Pod>().get(instance).await?;
+    pod.spec.and_then(|p| p.node_name).context("the pod is on no node")
+}
+
+/// The faults that the cluster knows; without them a scenario cannot be run, which is no success.
+fn faults<'a>(s: &'a Sandbox<'_>) -> Result<&'a dyn Faults> {
+    s.ctx.cluster.faults().context("this cluster has no faults: run this scenario on a local cluster")
+}
+
+/// The nodes of a replica and of the primary lose power and come back: so do their instances, on
+/// their volumes.
+pub async fn node_rebooted(s: &Sandbox<'_>) -> Result<()> {
+    s.postgres("db", &json!({"instances": 3})).await?;
+    s.settled("db", READY).await?;
+    filled(s).await?;
+    for instance in ["db-2", "db-1"] {
+        let node = node_of(s, instance).await?;
+        let before = s.api::<Pod>().get(instance).await?;
+        let begun = before.status.and_then(|st| st.start_time).map(|t| t.0);
+        faults(s)?.crash(&node).await?;
+        faults(s)?.boot(&node).await?;
+        s.until(&format!("{instance} to have been started again"), READY, || async {
+            let pod = s.api::<Pod>().get(instance).await?;
+            let again = pod.status.clone().is_some_and(|st| {
+                let restarted = st.container_statuses.iter().flatten().any(|c| c.restart_count > 0);
+                restarted || st.start_time.map(|t| t.0) != begun
+            });
+            Ok(if again { Look::Done(()) } else { Look::seen(&pod.status.and_then(|st| st.phase)) })
+        })
+        .await?;
+        s.settled("db", READY).await?;
+        complete(s, &["db-1", "db-2", "db-3"]).await?;
+    }
+    Ok(())
+}
+
+/// A replica's node is cut off: writes go on with the other replica's acknowledgement, the status
+/// says what is missing, and the replica streams again once the link is back.
+pub async fn replica_cut_off(s: &Sandbox<'_>) -> Result<()> {
+    s.postgres("db", &json!({"instances": 3})).await?;
+    s.settled("db", READY).await?;
+    let node = node_of(s, "db-3").await?;
+    faults(s)?.cut(&node).await?;
+    let outcome = while_cut_off(s).await;
+    faults(s)?.heal(&node).await?;
+    outcome?;
+    s.settled("db", READY).await?;
+    complete(s, &["db-1", "db-2", "db-3"]).await
+}
+
+async fn while_cut_off(s: &Sandbox<'_>) -> Result<()> {
+    let api = s.api::<Postgres>();
+    s.until("the status to miss one instance", READY, || async {
+        let pg = api.get("db").await?;
+        let status = pg.status.unwrap_or_default();
+        let missed = status.instances.iter().any(|i| i.name == "db-3" && !i.ready);
+        Ok(if missed { Look::Done(()) } else { Look::seen(&status.instances) })
+    })
+    .await?;
+    s.admin_sql("db-1", "set statement_timeout = '20s'; create table t as select generate_series(1, 500) id").await?;
+    Ok(())
 }

@@ -12,14 +12,18 @@ pub mod operators;
 pub mod service;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
 use futures::future::BoxFuture;
 
+use crate::cluster::Cluster;
 use kit::Sandbox;
 
 /// The cluster that scenarios run on, and what is installed there.
 pub struct Context {
+    /// The cluster.
+    pub cluster: Arc<dyn Cluster>,
     /// A client of the API server as an administrator.
     pub client: kube::Client,
     /// File of that administrator.

@@ -2,9 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use mainstay_e2e::cluster::Steps;
+use mainstay_e2e::scenarios;
 
 use super::Args;
 use super::report::{Counts, Report, Row};
+use crate::stage;
 
 /// Unit and property tests of every package.
 pub fn unit() -> Counts {
@@ -40,4 +45,57 @@ fn cargo_test(args: &[&str]) -> Counts {
     }
     let succeeded = child.wait().is_ok_and(|status| status.success());
     Counts::of_cargo_test(&output, succeeded)
+}
+
+/// The scenarios: a cluster of our own (or the given one), images, charts, then one by one.
+pub fn scenarios(args: &Args, report: &mut Report) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("no runtime: {e}");
+            return add(report, "scenarios", Instant::now(), false);
+        }
+    };
+    runtime.block_on(run_scenarios(args, report));
+}
+
+async fn run_scenarios(args: &Args, report: &mut Report) {
+    println!("── cluster and installation");
+    let begun = Instant::now();
+    let prepared = stage::prepare("test", args.kubeconfig.as_deref()).await;
+    add(report, "cluster and installation", begun, prepared.is_ok());
+    let ctx = match prepared {
+        Ok(ctx) => ctx,
+        Err(e) => return eprintln!("{e:#}"),
+    };
+    let chosen = |name: &str| args.only.is_empty() || args.only.iter().any(|word| name.contains(word.as_str()));
+    let rounds = if args.full { 3 } else { 1 };
+    for scenario in scenarios::ALL.iter().filter(|s| chosen(s.name) && (args.full || !s.long)) {
+        for _ in 0..rounds {
+            println!("── {}: {}", scenario.name, scenario.shows);
+            let begun = Instant::now();
+            let outcome = scenarios::run(&ctx, scenario).await;
+            if let Err(e) = &outcome {
+                eprintln!("{e:?}");
+            }
+            add(report, scenario.name, begun, outcome.is_ok());
+        }
+    }
+    if !args.keep && args.kubeconfig.is_none() {
+        println!("── cluster down");
+        let begun = Instant::now();
+        let down = ctx.cluster.down(&Steps::shown()).await;
+        if let Err(e) = &down {
+            eprintln!("{e}");
+        }
+        add(report, "cluster down", begun, down.is_ok());
+    }
+}
+
+fn add(report: &mut Report, name: &str, begun: Instant, held: bool) {
+    report.add(Row {
+        name: name.to_owned(),
+        took: begun.elapsed(),
+        counts: Counts::one(held),
+    });
 }

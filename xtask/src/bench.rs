@@ -1,0 +1,115 @@
+//! `cargo xtask bench`: the figures of docs/benchmarks.md.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Subcommand};
+use mainstay_e2e::figures::{self, Spread, memory, requests};
+use mainstay_e2e::scenarios::kit::{READY, Sandbox};
+use serde_json::json;
+
+use crate::stage;
+
+#[derive(ClapArgs)]
+pub struct Args {
+    #[command(subcommand)]
+    figure: Figure,
+    /// Name of the local cluster to measure on; it is left running.
+    #[arg(long, default_value = "bench", global = true)]
+    name: String,
+}
+
+#[derive(Subcommand)]
+enum Figure {
+    /// Seconds from applying a `Postgres` with three instances to `Ready`.
+    Creation {
+        /// How often.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
+    /// Memory and processor time of operator, agents and inits with one settled set of three.
+    Memory {
+        /// Length of the idle window in seconds.
+        #[arg(long, default_value_t = 120)]
+        window: u64,
+    },
+    /// API requests per minute that one settled set of three adds to an idle installation.
+    Requests {
+        /// Length of each window in seconds.
+        #[arg(long, default_value_t = 120)]
+        window: u64,
+    },
+}
+
+/// Measure and print.
+pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(measure(args))?)
+}
+
+async fn measure(args: &Args) -> anyhow::Result<()> {
+    let ctx = stage::prepare(&args.name, None).await?;
+    match args.figure {
+        Figure::Creation { runs } => {
+            let times: Vec<f64> = figures::creation(&ctx, runs).await?.iter().map(Duration::as_secs_f64).collect();
+            if let Some(spread) = Spread::of(&times) {
+                println!("creation to Ready, three instances, seconds (min / median / max): {spread}");
+            }
+        }
+        Figure::Memory { window } => {
+            let sandbox = Sandbox::new(&ctx, "figure-memory").await?;
+            sandbox.postgres("db", &json!({"instances": 3})).await?;
+            sandbox.settled("db", READY).await?;
+            let before = ticks(&memory::processes()?);
+            tokio::time::sleep(Duration::from_secs(window)).await;
+            let processes = memory::processes()?;
+            for (role, used) in ticks(&processes) {
+                let of_role: Vec<_> = processes.iter().filter(|p| p.role == role).collect();
+                let anon: Vec<f64> = of_role.iter().map(|p| mib(p.rss_anon_kib)).collect();
+                let all: Vec<f64> = of_role.iter().map(|p| mib(p.rss_kib)).collect();
+                let grown = used.saturating_sub(before.get(&role).copied().unwrap_or(0));
+                // A clock tick is 10 ms on every kernel we support.
+                let millicores = per(grown * 10, window) / per(u64::try_from(of_role.len())?, 1);
+                if let (Some(anon), Some(all)) = (Spread::of(&anon), Spread::of(&all)) {
+                    println!("{role}: RssAnon MiB {anon}, VmRSS MiB {all}, processor {millicores:.1} mcore each");
+                }
+            }
+            sandbox.remove().await?;
+        }
+        Figure::Requests { window } => {
+            let window = Duration::from_secs(window);
+            let idle = requests::per_minute(&ctx.client, window).await?;
+            let sandbox = Sandbox::new(&ctx, "figure-requests").await?;
+            sandbox.postgres("db", &json!({"instances": 3})).await?;
+            sandbox.settled("db", READY).await?;
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let settled = requests::per_minute(&ctx.client, window).await?;
+            println!("requests per minute more than without it (the pods' own watches by kubelets included):");
+            for (what, more) in requests::difference(&settled, &idle, 1.0) {
+                println!("  {more:>7.1} {what}");
+            }
+            sandbox.remove().await?;
+        }
+    }
+    Ok(())
+}
+
+/// Clock ticks by role.
+fn ticks(processes: &[memory::Process]) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for process in processes {
+        *sums.entry(process.role.clone()).or_insert(0) += process.ticks;
+    }
+    sums
+}
+
+#[allow(clippy::cast_precision_loss)] // Far below 2^52.
+fn mib(kib: u64) -> f64 {
+    kib as f64 / 1024.0
+}
+
+#[allow(clippy::cast_precision_loss)] // Far below 2^52.
+fn per(amount: u64, of: u64) -> f64 {
+    amount as f64 / of as f64
+}
