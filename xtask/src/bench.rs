@@ -5,11 +5,12 @@ use std::error::Error;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
+use mainstay_e2e::cluster::Steps;
 use mainstay_e2e::figures::{self, Spread, memory, requests};
 use mainstay_e2e::scenarios::kit::{READY, Sandbox};
+use mainstay_e2e::stage;
 use serde_json::json;
 
-use crate::stage;
 
 #[derive(ClapArgs)]
 pub struct Args {
@@ -49,7 +50,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 }
 
 async fn measure(args: &Args) -> anyhow::Result<()> {
-    let ctx = stage::prepare(&args.name, None).await?;
+    let ctx = stage::local(&args.name, &Steps::shown()).await?;
     match args.figure {
         Figure::Creation { runs } => {
             let times: Vec<f64> = figures::creation(&ctx, runs).await?.iter().map(Duration::as_secs_f64).collect();

@@ -239,8 +239,8 @@ impl<'a> Sandbox<'a> {
     /// # Errors
     /// When it exits with another code than 0, with what it printed on standard error.
     pub async fn exec(&self, pod: &str, container: &str, command: &[&str]) -> Result<String> {
-        let output = Command::new(&self.ctx.kubectl)
-            .args(["--kubeconfig"])
+        let output = Command::new(&self.ctx.kube)
+            .args(["kubectl", "--kubeconfig"])
             .arg(&self.ctx.kubeconfig)
             .args(["-n", &self.namespace, "exec", pod, "-c", container, "--"])
             .args(command)

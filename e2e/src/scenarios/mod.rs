@@ -28,8 +28,8 @@ pub struct Context {
     pub client: kube::Client,
     /// File of that administrator.
     pub kubeconfig: PathBuf,
-    /// A `kubectl` of the cluster's version.
-    pub kubectl: PathBuf,
+    /// Every Kubernetes program, `kubectl` among them, in one: the first argument says which.
+    pub kube: PathBuf,
     /// Names of the images that the nodes hold.
     pub images: ImageNames,
 }

@@ -25,9 +25,9 @@ pub struct Args {
     /// Leave the cluster of the scenarios running afterwards.
     #[arg(long)]
     keep: bool,
-    /// Run the scenarios on the cluster of this kubeconfig instead of one of our own.
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<std::path::PathBuf>,
+    /// Name of the local cluster that the scenarios run on.
+    #[arg(long, default_value = "test")]
+    name: String,
 }
 
 /// Run it all, print a table of steps and one last line `N passed, N failed`.

@@ -5,11 +5,10 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use mainstay_e2e::cluster::Steps;
-use mainstay_e2e::scenarios;
+use mainstay_e2e::{scenarios, stage};
 
 use super::Args;
 use super::report::{Counts, Report, Row};
-use crate::stage;
 
 /// Unit and property tests of every package.
 pub fn unit() -> Counts {
@@ -62,7 +61,7 @@ pub fn scenarios(args: &Args, report: &mut Report) {
 async fn run_scenarios(args: &Args, report: &mut Report) {
     println!("── cluster and installation");
     let begun = Instant::now();
-    let prepared = stage::prepare("test", args.kubeconfig.as_deref()).await;
+    let prepared = stage::local(&args.name, &Steps::shown()).await;
     add(report, "cluster and installation", begun, prepared.is_ok());
     let ctx = match prepared {
         Ok(ctx) => ctx,
@@ -81,7 +80,7 @@ async fn run_scenarios(args: &Args, report: &mut Report) {
             add(report, scenario.name, begun, outcome.is_ok());
         }
     }
-    if !args.keep && args.kubeconfig.is_none() {
+    if !args.keep {
         println!("── cluster down");
         let begun = Instant::now();
         let down = ctx.cluster.down(&Steps::shown()).await;

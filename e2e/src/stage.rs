@@ -1,0 +1,72 @@
+//! A cluster made ready for scenarios and figures: up, images on every node, charts installed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::charts::{Charts, Installed};
+use crate::cluster::{self, Cluster, LocalCluster, Steps};
+use crate::images::{self, Image};
+use crate::scenarios::{Context, ImageNames};
+use crate::tools;
+
+/// How long the operator may take to become available.
+const AVAILABLE: Duration = Duration::from_mins(3);
+
+/// Make the local cluster called `name` ready; what is there already is left as it is.
+///
+/// # Errors
+/// What did not succeed, with the step's own words.
+pub async fn local(name: &str, steps: &Steps) -> Result<Context> {
+    let images = images::build(
+        &[
+            Image::PostgresOperator { revision: 1 },
+            Image::PostgresOperator { revision: 2 },
+            Image::Postgres { revision: 1 },
+            Image::Postgres { revision: 2 },
+            Image::Workload,
+        ],
+        steps,
+    )
+    .await?;
+    let cluster = LocalCluster::new(name, 3)?;
+    cluster.up(steps).await?;
+    let archives: Vec<_> = images.iter().map(|i| i.archive.clone()).collect();
+    cluster.load(&archives).await?;
+    steps.done("every node holds the images");
+    let mut names = images.into_iter().map(|i| i.name);
+    let mut next = || names.next().context("an image was not built");
+    let images = ImageNames {
+        operator: next()?,
+        operator_next: next()?,
+        postgres: next()?,
+        postgres_next: next()?,
+        workload: next()?,
+    };
+    let kubeconfig = cluster.kubeconfig();
+    let client = cluster::client(&cluster).await?;
+    install(&kubeconfig, &client, &images, steps).await?;
+    Ok(Context {
+        cluster: Arc::new(cluster),
+        client,
+        kubeconfig,
+        kube: tools::kube().await?,
+        images,
+    })
+}
+
+/// Install or upgrade the charts and wait for the operator.
+async fn install(kubeconfig: &Path, client: &kube::Client, images: &ImageNames, steps: &Steps) -> Result<()> {
+    let charts = Charts::new(kubeconfig, client.clone()).await?;
+    charts.definitions().await?;
+    let names = Installed {
+        operator: images.operator.clone(),
+        postgres: images.postgres.clone(),
+    };
+    charts.operators(&names).await?;
+    charts.available(AVAILABLE).await?;
+    steps.done("the operator is available");
+    Ok(())
+}
