@@ -7,5 +7,6 @@ pub mod figures;
 pub mod images;
 pub mod process;
 pub mod scenarios;
+pub mod stage;
 pub mod tools;
 pub mod workload;

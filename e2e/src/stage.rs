@@ -58,7 +58,12 @@ pub async fn local(name: &str, steps: &Steps) -> Result<Context> {
 }
 
 /// Install or upgrade the charts and wait for the operator.
-async fn install(kubeconfig: &Path, client: &kube::Client, images: &ImageNames, steps: &Steps) -> Result<()> {
+async fn install(
+    kubeconfig: &Path,
+    client: &kube::Client,
+    images: &ImageNames,
+    steps: &Steps,
+) -> Result<()> {
     let charts = Charts::new(kubeconfig, client.clone()).await?;
     charts.definitions().await?;
     let names = Installed {

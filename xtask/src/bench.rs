@@ -11,7 +11,6 @@ use mainstay_e2e::scenarios::kit::{READY, Sandbox};
 use mainstay_e2e::stage;
 use serde_json::json;
 
-
 #[derive(ClapArgs)]
 pub struct Args {
     #[command(subcommand)]
@@ -45,17 +44,22 @@ enum Figure {
 
 /// Measure and print.
 pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(measure(args))?)
+    Ok(crate::runtime()?.block_on(measure(args))?)
 }
 
 async fn measure(args: &Args) -> anyhow::Result<()> {
     let ctx = stage::local(&args.name, &Steps::shown()).await?;
     match args.figure {
         Figure::Creation { runs } => {
-            let times: Vec<f64> = figures::creation(&ctx, runs).await?.iter().map(Duration::as_secs_f64).collect();
+            let times: Vec<f64> = figures::creation(&ctx, runs)
+                .await?
+                .iter()
+                .map(Duration::as_secs_f64)
+                .collect();
             if let Some(spread) = Spread::of(&times) {
-                println!("creation to Ready, three instances, seconds (min / median / max): {spread}");
+                println!(
+                    "creation to Ready, three instances, seconds (min / median / max): {spread}"
+                );
             }
         }
         Figure::Memory { window } => {
@@ -73,7 +77,9 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
                 // A clock tick is 10 ms on every kernel we support.
                 let millicores = per(grown * 10, window) / per(u64::try_from(of_role.len())?, 1);
                 if let (Some(anon), Some(all)) = (Spread::of(&anon), Spread::of(&all)) {
-                    println!("{role}: RssAnon MiB {anon}, VmRSS MiB {all}, processor {millicores:.1} mcore each");
+                    println!(
+                        "{role}: RssAnon MiB {anon}, VmRSS MiB {all}, processor {millicores:.1} mcore each"
+                    );
                 }
             }
             sandbox.remove().await?;
@@ -86,7 +92,9 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
             sandbox.settled("db", READY).await?;
             tokio::time::sleep(Duration::from_secs(10)).await;
             let settled = requests::per_minute(&ctx.client, window).await?;
-            println!("requests per minute more than without it (the pods' own watches by kubelets included):");
+            println!(
+                "requests per minute more than without it (the pods' own watches by kubelets included):"
+            );
             for (what, more) in requests::difference(&settled, &idle, 1.0) {
                 println!("  {more:>7.1} {what}");
             }

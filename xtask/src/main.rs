@@ -1,10 +1,12 @@
 //! The project's commands. `cargo xtask help` lists them.
 
+mod bench;
 mod cluster;
 mod crds;
 mod demo;
 mod images;
 mod install;
+mod test;
 
 use std::process::ExitCode;
 
@@ -25,6 +27,8 @@ struct Args {
 /// One variant per file of this folder, in alphabetical order.
 #[derive(Subcommand)]
 enum Command {
+    /// The figures of docs/benchmarks.md.
+    Bench(bench::Args),
     /// Clusters to work on by hand.
     Cluster(cluster::Args),
     #[command(hide = true)]
@@ -37,6 +41,8 @@ enum Command {
     Images(images::Args),
     /// Installs the charts on a cluster, with images built here.
     Install(install::Args),
+    /// Runs everything that must hold.
+    Test(test::Args),
 }
 
 /// The runtime of commands that wait for clusters.
@@ -48,12 +54,14 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
+        Command::Bench(args) => bench::run(&args),
         Command::Cluster(args) => cluster::run(&args),
         Command::ClusterHelper(args) => cluster::run_helper(&args),
         Command::Crds(args) => crds::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Images(args) => images::run(&args),
         Command::Install(args) => install::run(&args),
+        Command::Test(args) => test::run(&args).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

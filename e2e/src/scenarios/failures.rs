@@ -227,12 +227,17 @@ pub async fn primary_volume_lost(s: &Sandbox<'_>) -> Result<()> {
 /// Node of an instance, as its pod says.
 async fn node_of(s: &Sandbox<'_>, instance: &str) -> Result<String> {
     let pod = s.api::<Pod>().get(instance).await?;
-    pod.spec.and_then(|p| p.node_name).context("the pod is on no node")
+    pod.spec
+        .and_then(|p| p.node_name)
+        .context("the pod is on no node")
 }
 
 /// The faults that the cluster knows; without them a scenario cannot be run, which is no success.
 fn faults<'a>(s: &'a Sandbox<'_>) -> Result<&'a dyn Faults> {
-    s.ctx.cluster.faults().context("this cluster has no faults: run this scenario on a local cluster")
+    s.ctx
+        .cluster
+        .faults()
+        .context("this cluster has no faults: run this scenario on a local cluster")
 }
 
 /// The nodes of a replica and of the primary lose power and come back: so do their instances, on
@@ -247,14 +252,26 @@ pub async fn node_rebooted(s: &Sandbox<'_>) -> Result<()> {
         let begun = before.status.and_then(|st| st.start_time).map(|t| t.0);
         faults(s)?.crash(&node).await?;
         faults(s)?.boot(&node).await?;
-        s.until(&format!("{instance} to have been started again"), READY, || async {
-            let pod = s.api::<Pod>().get(instance).await?;
-            let again = pod.status.clone().is_some_and(|st| {
-                let restarted = st.container_statuses.iter().flatten().any(|c| c.restart_count > 0);
-                restarted || st.start_time.map(|t| t.0) != begun
-            });
-            Ok(if again { Look::Done(()) } else { Look::seen(&pod.status.and_then(|st| st.phase)) })
-        })
+        s.until(
+            &format!("{instance} to have been started again"),
+            READY,
+            || async {
+                let pod = s.api::<Pod>().get(instance).await?;
+                let again = pod.status.clone().is_some_and(|st| {
+                    let restarted = st
+                        .container_statuses
+                        .iter()
+                        .flatten()
+                        .any(|c| c.restart_count > 0);
+                    restarted || st.start_time.map(|t| t.0) != begun
+                });
+                Ok(if again {
+                    Look::Done(())
+                } else {
+                    Look::seen(&pod.status.and_then(|st| st.phase))
+                })
+            },
+        )
         .await?;
         s.settled("db", READY).await?;
         complete(s, &["db-1", "db-2", "db-3"]).await?;
@@ -281,10 +298,21 @@ async fn while_cut_off(s: &Sandbox<'_>) -> Result<()> {
     s.until("the status to miss one instance", READY, || async {
         let pg = api.get("db").await?;
         let status = pg.status.unwrap_or_default();
-        let missed = status.instances.iter().any(|i| i.name == "db-3" && !i.ready);
-        Ok(if missed { Look::Done(()) } else { Look::seen(&status.instances) })
+        let missed = status
+            .instances
+            .iter()
+            .any(|i| i.name == "db-3" && !i.ready);
+        Ok(if missed {
+            Look::Done(())
+        } else {
+            Look::seen(&status.instances)
+        })
     })
     .await?;
-    s.admin_sql("db-1", "set statement_timeout = '20s'; create table t as select generate_series(1, 500) id").await?;
+    s.admin_sql(
+        "db-1",
+        "set statement_timeout = '20s'; create table t as select generate_series(1, 500) id",
+    )
+    .await?;
     Ok(())
 }

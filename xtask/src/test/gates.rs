@@ -14,12 +14,30 @@ pub struct Gate {
 
 /// Every gate, cheapest first.
 pub const ALL: &[Gate] = &[
-    Gate { name: "formatting", command: formatting },
-    Gate { name: "spelling (typos)", command: spelling },
-    Gate { name: "scripts (shellcheck)", command: scripts },
-    Gate { name: "licences, sources, bans (cargo-deny)", command: deny },
-    Gate { name: "charts (helm lint)", command: charts },
-    Gate { name: "lints (clippy)", command: lints },
+    Gate {
+        name: "formatting",
+        command: formatting,
+    },
+    Gate {
+        name: "spelling (typos)",
+        command: spelling,
+    },
+    Gate {
+        name: "scripts (shellcheck)",
+        command: scripts,
+    },
+    Gate {
+        name: "licences, sources, bans (cargo-deny)",
+        command: deny,
+    },
+    Gate {
+        name: "charts (helm lint)",
+        command: charts,
+    },
+    Gate {
+        name: "lints (clippy)",
+        command: lints,
+    },
 ];
 
 impl Gate {
@@ -54,7 +72,15 @@ fn formatting() -> Result<Command, String> {
 
 #[allow(clippy::unnecessary_wraps)] // All gates have one type.
 fn lints() -> Result<Command, String> {
-    Ok(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    Ok(cargo(&[
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }
 
 /// Version of typos; its wheel on PyPI holds the binary.
@@ -65,7 +91,11 @@ fn spelling() -> Result<Command, String> {
     let program = home.join("bin/typos");
     if !program.exists() {
         quietly(Command::new("python3").args(["-m", "venv"]).arg(&home))?;
-        quietly(Command::new(home.join("bin/pip")).args(["install", "-q", &format!("typos=={TYPOS}")]))?;
+        quietly(Command::new(home.join("bin/pip")).args([
+            "install",
+            "-q",
+            &format!("typos=={TYPOS}"),
+        ]))?;
     }
     let mut command = Command::new(program);
     command.args(["--config", "typos.toml"]);
@@ -79,17 +109,37 @@ fn deny() -> Result<Command, String> {
     let home = tool_folder(&format!("cargo-deny-{DENY}"));
     let program = home.join("bin/cargo-deny");
     if !program.exists() {
-        quietly(cargo(&["install", "--quiet", "--locked", "cargo-deny", "--version", DENY, "--root"]).arg(&home))?;
+        quietly(
+            cargo(&[
+                "install",
+                "--quiet",
+                "--locked",
+                "cargo-deny",
+                "--version",
+                DENY,
+                "--root",
+            ])
+            .arg(&home),
+        )?;
     }
     let mut command = Command::new(program);
     // The advisory database is a repository of its own and is checked where that can be reached.
-    command.args(["--log-level", "error", "check", "licenses", "bans", "sources"]);
+    command.args([
+        "--log-level",
+        "error",
+        "check",
+        "licenses",
+        "bans",
+        "sources",
+    ]);
     Ok(command)
 }
 
 fn scripts() -> Result<Command, String> {
     let mut command = Command::new("shellcheck");
-    command.arg(".ci/run").args(files_ending(Path::new("."), ".sh"));
+    command
+        .arg(".ci/run")
+        .args(files_ending(Path::new("."), ".sh"));
     if command_exists("shellcheck") {
         Ok(command)
     } else {
@@ -99,9 +149,18 @@ fn scripts() -> Result<Command, String> {
 }
 
 fn charts() -> Result<Command, String> {
-    let helm = mainstay_e2e::tools::helm().map_err(|e| e.to_string())?;
+    let runtime = crate::runtime().map_err(|e| e.to_string())?;
+    let helm = runtime
+        .block_on(mainstay_e2e::tools::helm())
+        .map_err(|e| e.to_string())?;
     let mut command = Command::new(helm);
-    command.args(["lint", "--quiet", "--strict", "helm/mainstay-crds", "helm/mainstay"]);
+    command.args([
+        "lint",
+        "--quiet",
+        "--strict",
+        "helm/mainstay-crds",
+        "helm/mainstay",
+    ]);
     Ok(command)
 }
 

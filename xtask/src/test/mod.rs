@@ -41,7 +41,11 @@ pub fn run(args: &Args) -> Result<(), Failed> {
             step(&mut report, gate.name, || gate.run());
         }
         step(&mut report, "unit and property tests", suites::unit);
-        step(&mut report, "integration tests (API server)", suites::integration);
+        step(
+            &mut report,
+            "integration tests (API server)",
+            suites::integration,
+        );
     }
     if !args.fast {
         suites::scenarios(args, &mut report);
@@ -49,7 +53,11 @@ pub fn run(args: &Args) -> Result<(), Failed> {
     print!("{report}");
     let (passed, failed) = report.totals();
     println!("{passed} passed, {failed} failed");
-    if failed == 0 && passed > 0 { Ok(()) } else { Err(Failed { failed }) }
+    if failed == 0 && passed > 0 {
+        Ok(())
+    } else {
+        Err(Failed { failed })
+    }
 }
 
 /// Something failed.

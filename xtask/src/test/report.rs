@@ -83,7 +83,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n{:<48} {:>8} {:>7} {:>7}", "step", "seconds", "passed", "failed")?;
+        writeln!(
+            f,
+            "\n{:<48} {:>8} {:>7} {:>7}",
+            "step", "seconds", "passed", "failed"
+        )?;
         for row in &self.rows {
             let mark = if row.counts.failed > 0 { "✗" } else { "" };
             writeln!(
@@ -107,7 +111,13 @@ mod tests {
     fn result_lines_are_summed() {
         let output = "x\ntest result: ok. 3 passed; 0 failed; 0 ignored;\n\
                       test result: FAILED. 4 passed; 2 failed; 0 ignored;";
-        assert_eq!(Counts::of_cargo_test(output, false), Counts { passed: 7, failed: 2 });
+        assert_eq!(
+            Counts::of_cargo_test(output, false),
+            Counts {
+                passed: 7,
+                failed: 2
+            }
+        );
     }
 
     #[test]

@@ -48,7 +48,7 @@ fn cargo_test(args: &[&str]) -> Counts {
 
 /// The scenarios: a cluster of our own (or the given one), images, charts, then one by one.
 pub fn scenarios(args: &Args, report: &mut Report) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match crate::runtime() {
         Ok(runtime) => runtime,
         Err(e) => {
             eprintln!("no runtime: {e}");
@@ -67,9 +67,14 @@ async fn run_scenarios(args: &Args, report: &mut Report) {
         Ok(ctx) => ctx,
         Err(e) => return eprintln!("{e:#}"),
     };
-    let chosen = |name: &str| args.only.is_empty() || args.only.iter().any(|word| name.contains(word.as_str()));
+    let chosen = |name: &str| {
+        args.only.is_empty() || args.only.iter().any(|word| name.contains(word.as_str()))
+    };
     let rounds = if args.full { 3 } else { 1 };
-    for scenario in scenarios::ALL.iter().filter(|s| chosen(s.name) && (args.full || !s.long)) {
+    for scenario in scenarios::ALL
+        .iter()
+        .filter(|s| chosen(s.name) && (args.full || !s.long))
+    {
         for _ in 0..rounds {
             println!("── {}: {}", scenario.name, scenario.shows);
             let begun = Instant::now();
