@@ -3,6 +3,7 @@
 pub mod apiserver;
 pub mod charts;
 pub mod cluster;
+pub mod faults;
 pub mod figures;
 pub mod images;
 pub mod process;

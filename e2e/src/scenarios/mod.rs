@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod deletion;
 pub mod failures;
 pub mod kit;
+pub mod network;
 pub mod operators;
 pub mod service;
 
@@ -90,6 +91,10 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         service::two_in_one_namespace,
         "two databases in one namespace do not meet"
+    ),
+    scenario!(
+        network::network_policy,
+        "network policies let pass and drop as the API says, within a node and across nodes"
     ),
     scenario!(changes::scale, "1 to 3 to 2 instances"),
     scenario!(
