@@ -25,14 +25,18 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 /// Longest time for the processes to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Runs the arguments as a child, kills it when standard input ends, and says when it is gone.
-/// A test that is killed leaves no process behind: its end of the pipe closes with it.
+/// Runs the arguments after the first as a child, kills it when standard input ends, and removes
+/// the folder that the first names, if it names one. A test that is killed leaves nothing behind:
+/// its end of the pipe closes with it.
 const KEEPER: &str = r#"trap '' INT
+folder=$1
+shift
 "$@" </dev/null &
 child=$!
 cat >/dev/null
 kill -KILL "$child"
 wait "$child"
+[ -z "$folder" ] || rm -rf "$folder"
 exit 0"#;
 
 /// Why there is no API server.
@@ -71,8 +75,8 @@ pub enum ApiServerError {
 
 /// A running API server.
 ///
-/// Guarantee: its processes end with [`ApiServer::stop`], when it is dropped, and when this process
-/// is killed. The folder is removed in the first two cases.
+/// Guarantee: its processes end and its folder is removed with [`ApiServer::stop`], soon after it is
+/// dropped, and soon after this process is killed.
 pub struct ApiServer {
     program: PathBuf,
     folder: TempDir,
@@ -101,8 +105,9 @@ impl ApiServer {
             keepers: Vec::new(),
         };
         this.write_kubeconfig(api)?;
-        let store = this.keep("etcd", &etcd_arguments(&this.file("etcd"), etcd, peer))?;
-        let server = this.keep("kube-apiserver", &this.api_arguments(api, etcd))?;
+        let store = etcd_arguments(&this.file("etcd"), etcd, peer);
+        let store = this.keep("etcd", &store, Some(this.folder.path()))?;
+        let server = this.keep("kube-apiserver", &this.api_arguments(api, etcd), None)?;
         this.keepers = vec![server, store];
         this.wait_until_ready().await?;
         Ok(this)
@@ -168,7 +173,7 @@ impl ApiServer {
     /// Stops the processes, waits until they are gone and removes the folder.
     ///
     /// # Errors
-    /// A process did not end, or the folder cannot be removed.
+    /// A process did not end.
     pub async fn stop(mut self) -> Result<(), ApiServerError> {
         for keeper in &mut self.keepers {
             drop(keeper.stdin.take());
@@ -177,7 +182,7 @@ impl ApiServer {
                 .map_err(|_| ApiServerError::NotGone)?
                 .map_err(io("wait for a process"))?;
         }
-        self.folder.close().map_err(io("remove the folder"))
+        Ok(())
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -185,12 +190,18 @@ impl ApiServer {
     }
 
     /// Starts one of the processes; its log is beside its data.
-    fn keep(&self, name: &str, arguments: &[String]) -> Result<Child, ApiServerError> {
+    fn keep(
+        &self,
+        name: &str,
+        arguments: &[String],
+        folder: Option<&Path>,
+    ) -> Result<Child, ApiServerError> {
         let log = std::fs::File::create(self.file(&format!("{name}.log")))
             .map_err(io("make a log file"))?;
         let errors = log.try_clone().map_err(io("make a log file"))?;
         Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
+            .arg(folder.unwrap_or(Path::new("")))
             .arg(&self.program)
             .arg(name)
             .args(arguments)

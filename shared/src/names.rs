@@ -56,7 +56,7 @@ pub const AGENT_PORT: i32 = 8443;
 
 /// Longest name a custom resource may have: the longest derived name (`<name>-NN-data`, and the
 /// label values made of it) stays within 63 characters.
-pub const MAX_SET_NAME: usize = 50;
+pub const MAX_SET_NAME: usize = mainstay_crds::common::rules::MAX_NAME;
 
 /// Name of instance `ordinal` (from 1).
 pub fn instance(set: &str, ordinal: u32) -> String {

@@ -107,6 +107,13 @@ fn is_image_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use kube::core::Rule;
+    use kube_cel::Validator;
+    use mainstay_crds::common::rules;
+    use mainstay_crds::postgres::rules as postgres;
+    use proptest::prelude::*;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -143,5 +150,30 @@ mod tests {
         assert!(!is_label_key("/x") && !is_label_key("a/b/c") && !is_label_key("a b"));
         assert!(is_label_value("") && is_label_value("a.b_c-D"));
         assert!(!is_label_value("-a") && !is_label_value(&"a".repeat(64)));
+    }
+
+    /// Whether a rule on a text lets `text` pass.
+    fn passes(rule: &Rule, text: &str) -> bool {
+        let schema = json!({ "type": "string", "x-kubernetes-validations": [rule] });
+        Validator::new()
+            .validate(&schema, &text.into(), None)
+            .is_ok()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// The rules of the definition and these functions draw the same line.
+        #[test]
+        fn rules_and_functions_agree(text in "[aZ0_.:/@-]{0,8}|[a-z][a-z0-9-]{45,55}|[aB1._-]{60,66}") {
+            prop_assert_eq!(passes(&rules::storage_class(), &text), is_subdomain(&text));
+            prop_assert_eq!(passes(&rules::dedicated_key(), &text), is_label_key(&text));
+            prop_assert_eq!(passes(&rules::dedicated_value(), &text), is_label_value(&text));
+            prop_assert_eq!(passes(&rules::image(), &text), is_fixed_image(&text));
+            prop_assert_eq!(
+                passes(&postgres::owner(), &text),
+                is_identifier(&text, postgres::RESERVED_OWNERS)
+            );
+        }
     }
 }
