@@ -416,6 +416,7 @@ impl<'a> Pass<'a> {
             seat: seat.ordinal,
             initialised: seat.system_identifier.is_some(),
             revision: wishes.revision.hash.clone(),
+            template: wishes.revision.inputs.clone(),
             config_hash: wishes.config_hash.clone(),
             storage: validated.storage,
         };

@@ -9,6 +9,7 @@ pub mod plan;
 pub mod read;
 #[cfg(test)]
 mod simulation;
+pub mod template;
 
 pub use membership::Membership;
 pub use observed::{ClaimSeen, Instance, Known, Phase, PodSeen, Waiting};

@@ -75,6 +75,8 @@ pub struct PodSeen {
     pub image: Option<String>,
     /// Revision of the template it was made from.
     pub revision: Option<String>,
+    /// Inputs of that template, to tell differences in words.
+    pub template: Option<String>,
     /// Hash of the configuration that its mounts were last told to hold.
     pub config_hash: Option<String>,
     /// Why it does not start, if the scheduler or the kubelet says so.

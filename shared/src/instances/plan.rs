@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::membership::Membership;
 use super::observed::{ClaimSeen, Instance, Phase, PodSeen};
+use super::template::first_difference;
 use crate::agent::api;
 use crate::names;
 use crate::rollout::{Candidate, Change};
@@ -27,6 +28,8 @@ pub struct Wanted {
     pub initialised: bool,
     /// Revision of the pod template.
     pub revision: String,
+    /// Inputs of that template, to tell differences in words.
+    pub template: String,
     /// Hash of the configuration.
     pub config_hash: String,
     /// Bytes of each volume.
@@ -328,11 +331,12 @@ fn running(wanted: &Wanted, instance: &Instance, pod: &PodSeen, is_seat: bool, p
     let safe_to_replace = !(is_seat && wanted.initialised && claim_leaves);
     let outdated = pod.revision.as_ref() != Some(&wanted.revision);
     if outdated && safe_to_replace && !is_proposed(plan, name) {
-        plan.candidates.push(replace(
-            instance,
-            pod,
-            format!("{name} runs an older pod template"),
-        ));
+        let difference = pod
+            .template
+            .as_deref()
+            .and_then(|made_from| first_difference(made_from, &wanted.template));
+        let why = difference.unwrap_or_else(|| format!("{name} runs an older pod template"));
+        plan.candidates.push(replace(instance, pod, why));
     }
     // One that is going to be replaced still takes over configuration: the list of members in it
     // is what others wait for.

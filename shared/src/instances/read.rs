@@ -50,6 +50,7 @@ pub fn pod(pod: &Pod, engine: &str, zone: impl Fn(&str) -> Option<String>) -> Po
             .and_then(|s| s.containers.iter().find(|c| c.name == engine))
             .and_then(|c| c.image.clone()),
         revision: annotation(names::REVISION),
+        template: annotation(names::TEMPLATE),
         config_hash: annotation(names::CONFIG_HASH),
         waiting: unschedulable(pod).or_else(|| held_back(pod)),
     }

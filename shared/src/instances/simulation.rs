@@ -65,6 +65,7 @@ impl World {
                 seat: 1,
                 initialised: false,
                 revision: "r0".into(),
+                template: "{}".into(),
                 config_hash: "c0".into(),
                 storage: 10,
             },

@@ -3,7 +3,7 @@
 //! The operator's own image, and how it shapes a pod, are not in it: upgrading the operator
 //! restarts no data pod.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use mainstay_crds::common::quantity;
 use mainstay_shared::agent::config::hash;
@@ -56,23 +56,6 @@ fn image(v: &Validated) -> String {
     }
 }
 
-/// The first difference between the inputs of two revisions in words, for example
-/// `memory: 512Mi → 1Gi`. `None` when there is none, or one of them cannot be read.
-pub fn first_difference(old: &str, new: &str) -> Option<String> {
-    let read = |text| serde_json::from_str::<BTreeMap<String, String>>(text).ok();
-    let (old, new) = (read(old)?, read(new)?);
-    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    keys.into_iter().find_map(|key| {
-        let word = |all: &BTreeMap<String, String>| {
-            all.get(key)
-                .cloned()
-                .unwrap_or_else(|| "not set".to_owned())
-        };
-        let (from, to) = (word(&old), word(&new));
-        (from != to).then(|| format!("{key}: {from} → {to}"))
-    })
-}
-
 fn flatten(path: &str, value: &Value, all: &mut BTreeMap<String, String>) {
     match value {
         Value::Object(map) => {
@@ -93,6 +76,7 @@ fn flatten(path: &str, value: &Value, all: &mut BTreeMap<String, String>) {
 mod tests {
     use super::*;
     use crate::desired::tests::db;
+    use mainstay_shared::instances::template::first_difference;
 
     #[test]
     fn a_revision_never_changes_for_the_same_resource() {
@@ -143,7 +127,5 @@ mod tests {
             first_difference(&old, &revision(&v).inputs).as_deref(),
             Some("placement.priorityClass: not set → high")
         );
-        assert_eq!(first_difference(&old, &old), None);
-        assert_eq!(first_difference("torn", &old), None);
     }
 }
