@@ -1,5 +1,7 @@
 //! The configuration files of a node and of the cluster's own DNS, rendered.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::layout::{DNS, Layout, OUTER};
@@ -7,14 +9,20 @@ use crate::cluster::context::NodeContext;
 use crate::tools::PAUSE_IMAGE;
 
 /// A node's containerd.
+pub fn containerd(layout: &Layout, node: &NodeContext) -> String {
+    runtime(
+        &node.dir.join("containerd"),
+        &layout.run().join(format!("{}.containerd", node.name)),
+        &layout.containerd(&node.name),
+        &node.dir.join("cni"),
+    )
+}
+
+/// A containerd with these folders and this socket.
 ///
 /// `restrict_oom_score_adj`: where the capability to lower it is missing, as in some virtual
 /// machines, no sandbox starts otherwise.
-pub fn containerd(layout: &Layout, node: &NodeContext) -> String {
-    let root = node.dir.join("containerd");
-    let state = layout.run().join(format!("{}.containerd", node.name));
-    let socket = layout.containerd(&node.name);
-    let cni = node.dir.join("cni");
+pub fn runtime(root: &Path, state: &Path, socket: &Path, cni: &Path) -> String {
     format!(
         r#"version = 2
 root = "{}"

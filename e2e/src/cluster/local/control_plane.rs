@@ -197,6 +197,15 @@ impl Starter<'_> {
             ])
     }
 
+    /// A container runtime of no node, to fill a folder with images.
+    pub fn spare_containerd(&self, config: &Path) -> Result<Daemon, LocalError> {
+        Launch::new(self.layout, "outer", "containerd")
+            .inside(self.layout, self.anchor, "outer")
+            .arg("--config")
+            .arg(config)
+            .start(self.layout, self.helper(), "containerd-spare")
+    }
+
     /// A node's container runtime.
     pub fn containerd(&self, node: &NodeContext) -> Result<Daemon, LocalError> {
         Launch::new(self.layout, &format!("{}-system", node.name), "containerd")

@@ -144,6 +144,20 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Ends the process and waits until it is gone.
+    pub async fn end(&mut self, signal: rustix::process::Signal) -> Result<(), LocalError> {
+        if let Some(pid) = self
+            .child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(rustix::process::Pid::from_raw)
+        {
+            // It is our child and not yet reaped: the number is its own.
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+        self.child.wait().await.map(drop).map_err(at(&self.log))
+    }
+
     /// # Errors
     /// The process has ended; the error holds the end of its log.
     pub fn check(&mut self) -> Result<(), LocalError> {

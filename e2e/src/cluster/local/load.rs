@@ -14,24 +14,27 @@ use crate::tools;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until a node's containerd answers.
-pub async fn ready(layout: &Layout, node: &NodeContext) -> Result<(), LocalError> {
-    let socket = layout.containerd(&node.name);
+/// Waits until a containerd answers.
+pub async fn answers(socket: &Path) -> Result<(), LocalError> {
     let start = Instant::now();
     loop {
-        let asked = process::run(
-            process::command("ctr")
-                .arg("--address")
-                .arg(&socket)
-                .arg("version"),
-        )
-        .await;
-        match asked {
+        match ctr(socket, &["version"]).await {
             Ok(_) => return Ok(()),
-            Err(error) if start.elapsed() > PATIENCE => return Err(error.into()),
+            Err(error) if start.elapsed() > PATIENCE => return Err(error),
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
+}
+
+/// Asks a containerd something short.
+pub async fn ctr(socket: &Path, args: &[&str]) -> Result<String, LocalError> {
+    let mut command = process::command("ctr");
+    command
+        .arg("--address")
+        .arg(socket)
+        .args(["--namespace", "k8s.io"])
+        .args(args);
+    Ok(process::run(&mut command).await?)
 }
 
 /// An archive and the SHA-256 of its content.
@@ -41,6 +44,8 @@ pub struct Archive {
     pub path: PathBuf,
     /// Lowercase hexadecimal.
     pub hash: String,
+    /// Bytes.
+    pub size: u64,
 }
 
 /// Reads what archives hold.
@@ -50,6 +55,7 @@ pub async fn archives(paths: &[PathBuf]) -> Result<Vec<Archive>, LocalError> {
         archives.push(Archive {
             path: path.clone(),
             hash: content(path).await?,
+            size: std::fs::metadata(path).map_err(at(path))?.len(),
         });
     }
     Ok(archives)
@@ -63,7 +69,7 @@ pub async fn first(
     node: &NodeContext,
     archives: &[Archive],
 ) -> Result<(), LocalError> {
-    ready(layout, node).await?;
+    answers(&layout.containerd(&node.name)).await?;
     into_node(layout, programs, anchor, node, archives).await
 }
 
@@ -75,28 +81,55 @@ pub async fn into_node(
     node: &NodeContext,
     archives: &[Archive],
 ) -> Result<(), LocalError> {
-    let memory = node.dir.join("images");
-    let mut known: BTreeSet<String> = std::fs::read_to_string(&memory)
-        .unwrap_or_default()
-        .lines()
-        .map(str::to_owned)
-        .collect();
+    let mut known = known(node);
     for archive in archives {
-        if known.contains(&archive.hash) {
-            continue;
+        if !known.contains(&archive.hash) {
+            import(
+                layout,
+                programs,
+                anchor,
+                &layout.containerd(&node.name),
+                archive,
+            )
+            .await?;
+            known.insert(archive.hash.clone());
+            remember(node, &known)?;
         }
-        let import = Launch::new(layout, "outer", "ctr")
-            .inside(layout, anchor, "outer")
-            .arg("--address")
-            .arg(layout.containerd(&node.name))
-            .args(["--namespace", "k8s.io", "images", "import"])
-            .arg(&archive.path);
-        process::run(&mut import.command(&programs.helper)).await?;
-        known.insert(archive.hash.clone());
-        let text: String = known.iter().map(|key| format!("{key}\n")).collect();
-        std::fs::write(&memory, text).map_err(at(&memory))?;
     }
     Ok(())
+}
+
+/// Imports an archive into the containerd of a socket.
+pub async fn import(
+    layout: &Layout,
+    programs: &Programs,
+    anchor: Record,
+    socket: &Path,
+    archive: &Archive,
+) -> Result<(), LocalError> {
+    let import = Launch::new(layout, "outer", "ctr")
+        .inside(layout, anchor, "outer")
+        .arg("--address")
+        .arg(socket)
+        .args(["--namespace", "k8s.io", "images", "import"])
+        .arg(&archive.path);
+    process::run(&mut import.command(&programs.helper)).await?;
+    Ok(())
+}
+
+/// The contents that a node has.
+pub fn known(node: &NodeContext) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(node.dir.join("images")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Writes down the contents that a node has.
+pub fn remember(node: &NodeContext, known: &BTreeSet<String>) -> Result<(), LocalError> {
+    let path = node.dir.join("images");
+    let draft = path.with_extension("draft");
+    let text: String = known.iter().map(|hash| format!("{hash}\n")).collect();
+    std::fs::write(&draft, text).map_err(at(&draft))?;
+    std::fs::rename(&draft, &path).map_err(at(&path))
 }
 
 /// The SHA-256 of a file, remembered for as long as the file's size and time stay the same.

@@ -20,6 +20,7 @@ pub(crate) mod pki;
 mod provider;
 pub mod records;
 mod resolve;
+mod template;
 mod up;
 
 use std::path::{Path, PathBuf};

@@ -1,20 +1,28 @@
 //! The local cluster behind the providers' common face.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
+use rustix::process::Signal;
 use tokio::process::Command;
 
 use super::control_plane::Starter;
 use super::launch::Launch;
 use super::layout::{self, Layout};
+use super::load::Archive;
+use super::lock::Lock;
 use super::records::Record;
+use super::template::{self, Template};
 use super::{Description, LocalError, Programs, cgroups, down, load, network, up};
 use crate::cluster::context::NodeContext;
 use crate::cluster::steps::Steps;
 use crate::cluster::{Cluster, ClusterError, Faults, NodeProcess};
 use crate::process;
 use crate::tools;
+
+/// How long a containerd that runs nothing may take to end by itself.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// A cluster of processes on this machine.
 #[derive(Debug, Clone)]
@@ -92,16 +100,80 @@ impl LocalCluster {
         Ok(())
     }
 
-    async fn load_all(&self, archives: &[PathBuf]) -> Result<(), LocalError> {
+    async fn load_all(&self, paths: &[PathBuf]) -> Result<(), LocalError> {
         let programs = Programs::get().await?;
         let anchor = self.anchor()?;
-        let archives = &load::archives(archives).await?;
+        let _lock = Lock::take(&self.layout).await?;
+        let archives = &load::archives(paths).await?;
+        let starter = Starter {
+            layout: &self.layout,
+            programs: &programs,
+            anchor,
+        };
+        self.use_template(&starter, archives).await?;
         let each = self
             .nodes
             .iter()
             .map(|node| load::into_node(&self.layout, &programs, anchor, node, archives));
         futures::future::try_join_all(each).await?;
         Ok(())
+    }
+
+    /// Gives nodes that lack a large image, and run nothing yet, a containerd root that has it.
+    async fn use_template(
+        &self,
+        starter: &Starter<'_>,
+        archives: &[Archive],
+    ) -> Result<(), LocalError> {
+        let mut large = template::large(archives);
+        let lacks = |node: &&NodeContext| {
+            let known = load::known(node);
+            large.iter().any(|archive| !known.contains(&archive.hash))
+        };
+        let mut idle = Vec::new();
+        for node in self.nodes.iter().filter(lacks) {
+            let containers = load::ctr(
+                &self.layout.containerd(&node.name),
+                &["containers", "ls", "-q"],
+            )
+            .await?;
+            if containers.trim().is_empty() {
+                idle.push(node);
+            }
+        }
+        if idle.is_empty() {
+            return Ok(());
+        }
+        large.extend(load::archives(std::slice::from_ref(&starter.programs.pause)).await?);
+        let template = Template::with(starter, &large).await?;
+        let idle = idle
+            .into_iter()
+            .filter(|node| template.replaces(&load::known(node), archives));
+        futures::future::try_join_all(idle.map(|node| self.replace_root(starter, &template, node)))
+            .await?;
+        Ok(())
+    }
+
+    async fn replace_root(
+        &self,
+        starter: &Starter<'_>,
+        template: &Template,
+        node: &NodeContext,
+    ) -> Result<(), LocalError> {
+        let record = Record::read(&self.layout.record(&format!("containerd-{}", node.name)));
+        if let Some(record) = record {
+            record.signal(Signal::TERM);
+            let start = Instant::now();
+            while record.alive() {
+                if start.elapsed() > STOP_LIMIT {
+                    record.signal(Signal::KILL);
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        template.copy_to(node).await?;
+        starter.containerd(node)?;
+        load::answers(&self.layout.containerd(&node.name)).await
     }
 
     async fn crash(&self, node: &str) -> Result<(), LocalError> {
@@ -122,7 +194,7 @@ impl LocalCluster {
             anchor: self.anchor()?,
         };
         starter.containerd(node)?;
-        load::ready(&self.layout, node).await?;
+        load::answers(&self.layout.containerd(&node.name)).await?;
         starter.kubelet(node)?;
         starter.node_proxy(node)?;
         Ok(())

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use rustix::process::{Pid, PidfdFlags, Signal};
+
 use super::{LocalError, at};
 
 /// A process that cannot be confused with a later one of the same number.
@@ -27,6 +29,20 @@ impl Record {
     /// Whether the process still lives. One that has ended and was not reaped does not.
     pub fn alive(self) -> bool {
         start_time(self.pid) == Some(self.start)
+    }
+
+    /// Sends a signal, to this process and to none that has its number later.
+    pub fn signal(self, signal: Signal) {
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return;
+        };
+        let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else {
+            return;
+        };
+        // The handle pins the process: only now it is sure which one it is.
+        if self.alive() {
+            let _ = rustix::process::pidfd_send_signal(handle, signal);
+        }
     }
 
     /// Writes the record at once or not at all.

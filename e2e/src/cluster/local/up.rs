@@ -10,6 +10,7 @@ use super::launch::{Daemon, Launch};
 use super::layout::{Layout, OUTER};
 use super::lock::Lock;
 use super::records::Record;
+use super::template::Template;
 use super::{Description, LocalError, Programs, at, cgroups, config, down, load, network, pki};
 use crate::cluster;
 use crate::cluster::context::{ControllersContext, NodeContext};
@@ -73,6 +74,9 @@ async fn start(
         anchor,
     };
     let mut daemons = vec![starter.etcd()?, starter.apiserver()?, starter.forward()?];
+    if let Some(template) = Template::latest() {
+        futures::future::try_join_all(nodes.iter().map(|node| template.copy_to(node))).await?;
+    }
     for node in nodes {
         daemons.push(starter.containerd(node)?);
     }
