@@ -2,6 +2,8 @@
 
 pub mod context;
 pub mod controllers;
+mod given;
+mod kind;
 pub mod local;
 pub mod steps;
 
@@ -13,6 +15,8 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use tokio::process::Command;
 
+pub use given::GivenCluster;
+pub use kind::KindCluster;
 pub use local::LocalCluster;
 pub use steps::Steps;
 
@@ -24,6 +28,18 @@ pub enum ClusterError {
     /// Of the local provider.
     #[error(transparent)]
     Local(#[from] local::LocalError),
+    /// A program is not to be had.
+    #[error(transparent)]
+    Tool(#[from] crate::tools::ToolError),
+    /// A cluster that is not ours takes images from registries only.
+    #[error(
+        "images cannot be put into the given cluster {cluster}: push them to a registry that it reaches, \
+         and name them in the charts' values"
+    )]
+    NoLoading {
+        /// The cluster.
+        cluster: String,
+    },
     /// A program failed.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -120,6 +136,24 @@ pub trait Faults: Send + Sync {
     /// The cluster does not run, or has no such node.
     fn process(&self, node: &str, process: NodeProcess) -> Result<i32, ClusterError>;
 }
+
+/// The cluster to work on: that of a kubeconfig if one is given; else of kind if a Docker engine
+/// answers; else a local one. The last two have three nodes in three zones.
+pub async fn choose(
+    name: &str,
+    kubeconfig: Option<PathBuf>,
+) -> Result<Box<dyn Cluster>, ClusterError> {
+    if let Some(path) = kubeconfig {
+        return Ok(Box::new(GivenCluster::new(path)?));
+    }
+    if kind::engine_answers().await {
+        return Ok(Box::new(KindCluster::new(name, NODES)));
+    }
+    Ok(Box::new(LocalCluster::new(name, NODES)?))
+}
+
+/// Nodes, each in a zone of its own, of a cluster that we make.
+pub const NODES: usize = 3;
 
 /// A client of a cluster's API server.
 pub async fn client(cluster: &dyn Cluster) -> Result<Client, ClusterError> {

@@ -272,7 +272,7 @@ async fn run_pod(cluster: &LocalCluster) -> Result<()> {
     }
     let running = kube::runtime::conditions::is_pod_running();
     let wait = kube::runtime::wait::await_condition(pods, "try", running);
-    tokio::time::timeout(Duration::from_secs(60), wait)
+    tokio::time::timeout(Duration::from_mins(1), wait)
         .await
         .context("the pod does not run")??;
     Ok(())

@@ -8,6 +8,7 @@ use crate::process::{self, ProcessError};
 /// The Kubernetes release of the local cluster; `kubernetes/go.mod` names it too.
 const KUBERNETES: &str = "v1.34.4";
 const HELM: &str = "helm.sh/helm/v3/cmd/helm@v3.22.0";
+const KIND: &str = "sigs.k8s.io/kind@v0.33.0";
 const VERSITYGW: &str = "github.com/versity/versitygw/cmd/versitygw@v1.8.0";
 /// The oldest toolchain that builds every module here.
 const GO: (u32, u32) = (1, 26);
@@ -26,6 +27,11 @@ pub async fn coredns() -> Result<PathBuf, ToolError> {
 /// Helm.
 pub async fn helm() -> Result<PathBuf, ToolError> {
     install("helm", HELM).await
+}
+
+/// kind, for machines with a Docker engine.
+pub async fn kind() -> Result<PathBuf, ToolError> {
+    install("kind", KIND).await
 }
 
 /// An S3 server on a folder.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::process::ProcessError;
 
 pub use debian::{CLUSTER, IMAGES, Need, require};
-pub use go::{coredns, helm, kube, kubectl, versitygw};
+pub use go::{coredns, helm, kind, kube, kubectl, versitygw};
 pub use pause::{PAUSE_IMAGE, pause};
 
 /// Why a program is not to be had.

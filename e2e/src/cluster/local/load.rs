@@ -12,7 +12,7 @@ use crate::cluster::context::NodeContext;
 use crate::process;
 use crate::tools;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until a containerd answers.
 pub async fn answers(socket: &Path) -> Result<(), LocalError> {
@@ -127,7 +127,9 @@ pub fn known(node: &NodeContext) -> BTreeSet<String> {
 pub fn remember(node: &NodeContext, known: &BTreeSet<String>) -> Result<(), LocalError> {
     let path = node.dir.join("images");
     let draft = path.with_extension("draft");
-    let text: String = known.iter().map(|hash| format!("{hash}\n")).collect();
+    let text = known
+        .iter()
+        .fold(String::new(), |text, hash| text + hash + "\n");
     std::fs::write(&draft, text).map_err(at(&draft))?;
     std::fs::rename(&draft, &path).map_err(at(&path))
 }

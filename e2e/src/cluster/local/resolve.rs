@@ -54,7 +54,7 @@ fn question(name: &str) -> Vec<u8> {
 fn has_answer(packet: &[u8]) -> bool {
     packet.len() > 12
         && packet[..2] == [0x4d, 0x53]
-        && packet[3] & 0x0f == 0
+        && packet[3].trailing_zeros() >= 4
         && packet[6..8] != [0, 0]
 }
 

@@ -197,10 +197,9 @@ async fn fill(
         load::import(layout, starter.programs, starter.anchor, &socket, archive).await?;
     }
     daemon.end(Signal::TERM).await?;
-    let list: String = archives
+    let list = archives
         .iter()
-        .map(|archive| format!("{}\n", archive.hash))
-        .collect();
+        .fold(String::new(), |list, archive| list + &archive.hash + "\n");
     let images = folder.join("images");
     std::fs::write(&images, list).map_err(at(&images))
 }

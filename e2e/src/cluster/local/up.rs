@@ -18,7 +18,7 @@ use crate::cluster::steps::Steps;
 use crate::process;
 
 /// How long each thing that is waited for may take, on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Starts the cluster, or does nothing if it runs. What is left of an interrupted start is removed
@@ -30,15 +30,15 @@ pub async fn up(
     steps: &Steps,
 ) -> Result<(), LocalError> {
     let _lock = Lock::take(layout).await?;
-    if let Some(found) = Description::read(layout).filter(|found| found.complete) {
-        if Record::read(&layout.record("anchor")).is_some_and(Record::alive) {
-            steps.done(&format!(
-                "cluster {} runs already, with {} nodes",
-                layout.name(),
-                found.nodes
-            ));
-            return Ok(());
-        }
+    if let Some(found) = Description::read(layout).filter(|found| found.complete)
+        && Record::read(&layout.record("anchor")).is_some_and(Record::alive)
+    {
+        steps.done(&format!(
+            "cluster {} runs already, with {} nodes",
+            layout.name(),
+            found.nodes
+        ));
+        return Ok(());
     }
     down::clear(layout, &programs.helper).await?;
     match start(layout, nodes, programs, steps).await {
