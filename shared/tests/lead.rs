@@ -256,6 +256,15 @@ async fn work_that_ends_lets_the_lease_go_for_the_next_at_once() {
     assert!(began.elapsed() < Duration::from_secs(1));
 }
 
+/// Says that it was dropped.
+struct Flag(Arc<AtomicBool>);
+
+impl Drop for Flag {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_candidate_and_a_leader_stop_when_asked() {
     let api = FakeApi::new();
@@ -264,12 +273,6 @@ async fn a_candidate_and_a_leader_stop_when_asked() {
     let stop = || sleep(Duration::from_secs(30));
     // The work has its grace to end by itself, and is dropped after it.
     let dropped = Arc::new(AtomicBool::new(false));
-    struct Flag(Arc<AtomicBool>);
-    impl Drop for Flag {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::SeqCst);
-        }
-    }
     let flag = Flag(dropped.clone());
     let work = |_| async move {
         let _flag = flag;

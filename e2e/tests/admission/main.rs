@@ -4,6 +4,7 @@
 //! One server serves every test; each has its own name in the list (`cargo test --test admission`).
 
 mod definition;
+mod fake;
 mod objects;
 mod protection;
 mod table;
@@ -62,6 +63,7 @@ fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
     let mut trials = Vec::new();
     trials.extend(table::trials(api));
     trials.extend(definition::trials(api));
+    trials.extend(fake::trials(api));
     trials.extend(objects::trials(api));
     trials.extend(protection::trials(api));
     trials

@@ -83,6 +83,19 @@ async fn taken(server: Server) -> Result<()> {
 
 /// All of them as one list, in the namespace of this test.
 fn objects() -> Result<Value> {
+    let mut items = snapshots()?;
+    for object in &mut items {
+        object["metadata"]["namespace"] = "objects".into();
+        let subjects = object.get_mut("subjects").and_then(Value::as_array_mut);
+        for subject in subjects.into_iter().flatten() {
+            subject["namespace"] = "objects".into();
+        }
+    }
+    Ok(serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": items }))
+}
+
+/// Every object of a set, as the operator's snapshot tests keep them.
+pub fn snapshots() -> Result<Vec<Value>> {
     let mut items = Vec::new();
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(workspace()?.join(SNAPSHOTS))? {
@@ -94,16 +107,10 @@ fn objects() -> Result<Value> {
         let text = std::fs::read_to_string(&path)?;
         let object = text.splitn(3, "---\n").nth(2);
         let object = object.with_context(|| format!("{} is no snapshot", path.display()))?;
-        let mut object: Value = serde_json::from_str(object)?;
-        object["metadata"]["namespace"] = "objects".into();
-        let subjects = object.get_mut("subjects").and_then(Value::as_array_mut);
-        for subject in subjects.into_iter().flatten() {
-            subject["namespace"] = "objects".into();
-        }
-        items.push(object);
+        items.push(serde_json::from_str(object)?);
     }
     ensure!(items.len() >= 10, "only {} snapshots", items.len());
-    Ok(serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": items }))
+    Ok(items)
 }
 
 /// Resource versions by kind and name.

@@ -101,6 +101,8 @@ impl Cause {
             },
             404 => Self::NotFound(text),
             409 => Self::Conflict(text),
+            // The uid in the request kept it off another object of the same name.
+            422 if text.contains("metadata.uid") => Self::Conflict(text),
             400 | 413 | 422 => Self::Invalid(text),
             _ => Self::Unavailable(Box::new(kube::Error::Api(status))),
         }
@@ -188,6 +190,12 @@ mod tests {
     #[case(401, "Unauthorized", "unauthorized", "credentials")]
     #[case(404, r#"namespaces "shop" not found"#, "not_found", "shop")]
     #[case(409, "the object has been modified", "conflict", "changed meanwhile")]
+    #[case(
+        422,
+        r#"postgreses "db" is invalid: metadata.uid: Invalid value: "1": field is immutable"#,
+        "conflict",
+        "changed meanwhile"
+    )]
     #[case(500, "etcd is slow", "unavailable", "etcd is slow")]
     fn the_api_servers_words_become_advice(
         #[case] code: u16,

@@ -25,5 +25,6 @@
 pub mod agent;
 pub mod api;
 pub mod cluster;
+pub mod conformity;
 pub mod fixtures;
 pub mod postgres_cases;

@@ -167,6 +167,22 @@ pub fn conflicts(applied: &Applied, manager: &str, now: &Value) -> Vec<String> {
         .collect()
 }
 
+/// By force: what another manager applied and is applied differently now is not theirs any more.
+pub fn disown(theirs: &mut Value, now: &Value) {
+    let (Value::Object(theirs), Value::Object(now)) = (theirs, now) else {
+        return;
+    };
+    theirs.retain(|key, value| match (value, now.get(key)) {
+        (Value::Object(_) | Value::Array(_), _) | (_, None) => true,
+        (value, Some(now)) => value == now,
+    });
+    for (key, value) in theirs {
+        if let Some(now) = now.get(key) {
+            disown(value, now);
+        }
+    }
+}
+
 fn differs(theirs: &Value, ours: &Value) -> bool {
     match (theirs, ours) {
         (Value::Object(theirs), Value::Object(ours)) => theirs

@@ -91,6 +91,22 @@ pub fn check_preconditions(id: &Id, live: Option<&Value>, wanted: &Value) -> Res
     Ok(())
 }
 
+/// The same for a patch, where another uid is an attempt to change it.
+pub fn check_patched(id: &Id, live: Option<&Value>, wanted: &Value) -> Result<(), Refusal> {
+    let uid = |meta: &Value| meta["uid"].as_str().map(str::to_owned);
+    let stands = live.and_then(|live| uid(&live["metadata"]));
+    if let (Some(wanted), Some(stands)) = (uid(wanted), stands)
+        && wanted != stands
+    {
+        let name = &id.name;
+        let message = format!(
+            "{name:?} is invalid: metadata.uid: Invalid value: {wanted:?}: field is immutable"
+        );
+        return Err(Refusal::invalid(message));
+    }
+    check_preconditions(id, live, wanted)
+}
+
 /// What cannot be changed, of what operators meet.
 pub fn check_immutable(id: &Id, live: &Value, next: &Value) -> Result<(), Refusal> {
     let paths: &[&str] = match id.resource.as_str() {

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::apply::{self, Applied};
 use super::request::{Asked, Parsed, PatchKind, Query, Target};
 use super::rules::{
-    check_immutable, check_place, check_preconditions, differs_beyond_metadata, encode_text,
-    finalizers, has_generation, nulls,
+    check_immutable, check_patched, check_place, check_preconditions, differs_beyond_metadata,
+    encode_text, finalizers, has_generation, nulls,
 };
 use super::status::Refusal;
 use super::{defaults, patch};
@@ -174,9 +174,8 @@ impl Store {
             .unwrap_or_default()
             .is_empty()
         {
-            return Err(Refusal::bad(
-                "resourceVersion should not be set on objects to be created",
-            ));
+            let message = "resourceVersion should not be set on objects to be created";
+            return Err(Refusal::new(500, "", message));
         }
         let meta = &mut object["metadata"];
         if meta["name"].as_str().unwrap_or_default().is_empty() {
@@ -237,7 +236,7 @@ impl Store {
             .cloned()
             .ok_or_else(|| Refusal::not_found(id))?;
         if let Some(meta) = change.get("metadata") {
-            check_preconditions(id, Some(&live), meta)?;
+            check_patched(id, Some(&live), meta)?;
         }
         let mut object = live.clone();
         match kind {
@@ -267,7 +266,7 @@ impl Store {
         {
             return Err(Refusal::bad("metadata.managedFields must be nil"));
         }
-        check_preconditions(&id, self.objects.get(&id), &meta)?;
+        check_patched(&id, self.objects.get(&id), &meta)?;
         if let Some(meta) = now["metadata"].as_object_mut() {
             meta.remove("uid");
             meta.remove("resourceVersion");
@@ -288,6 +287,9 @@ impl Store {
         if let (false, Some(other)) = (force, clashing.first()) {
             let message = format!("Apply failed with 1 conflict: conflict with {other:?}");
             return Err(Refusal::new(409, "Conflict", message));
+        }
+        for (_, theirs) in applied.iter_mut().filter(|(name, _)| **name != manager) {
+            apply::disown(theirs, &now);
         }
         let mut object = live.clone();
         let others: Vec<&Value> = applied
