@@ -19,8 +19,8 @@
 //! by updates (only appliers own), strategic directives such as `$patch`, `sendInitialEvents`,
 //! consistency of a list with the lag of watches, namespaces that must exist.
 //!
-//! What it takes for granted is checked against the real API server in the end-to-end tests; here
-//! its own tests state the semantics that it imitates.
+//! Its own tests state the semantics that it imitates, and [`conformity::script`] runs on it and on a
+//! real API server, whose answers must be the same (`cargo test -p mainstay-e2e --test admission`).
 
 pub mod agent;
 pub mod api;
