@@ -171,7 +171,7 @@ impl LocalCluster {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
-        template.copy_to(node).await?;
+        template.copy_to(starter, node).await?;
         starter.containerd(node)?;
         load::answers(&self.layout.containerd(&node.name)).await
     }

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use rustix::process::Signal;
 
 use super::control_plane::Starter;
+use super::launch::Launch;
 use super::load::{self, Archive};
 use super::{LocalError, at, config};
 use crate::cluster::context::NodeContext;
@@ -72,20 +73,24 @@ impl Template {
     }
 
     /// Makes a node's containerd root of it. Its containerd must not run.
-    pub async fn copy_to(&self, node: &NodeContext) -> Result<(), LocalError> {
+    pub async fn copy_to(
+        &self,
+        starter: &Starter<'_>,
+        node: &NodeContext,
+    ) -> Result<(), LocalError> {
         let target = node.dir.join("containerd");
         if target.exists() {
             std::fs::remove_dir_all(&target).map_err(at(&target))?;
         }
         let root = self.folder.join("root");
-        let copy = async |how: &str| {
-            process::run(
-                process::command("cp")
-                    .args(["--archive", how])
-                    .arg(&root)
-                    .arg(&target),
-            )
-            .await
+        // In the cluster's cgroup: a copy that outlived its cluster would bring the folder back.
+        let copy = |how: &str| {
+            let copy = Launch::new(starter.layout, "outer", "cp")
+                .args(["--archive", how])
+                .arg(&root)
+                .arg(&target);
+            let mut command = copy.command(&starter.programs.helper);
+            async move { process::run(&mut command).await }
         };
         if copy("--link").await.is_err() {
             // Another file system.

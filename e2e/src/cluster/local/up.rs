@@ -75,7 +75,8 @@ async fn start(
     };
     let mut daemons = vec![starter.etcd()?, starter.apiserver()?, starter.forward()?];
     if let Some(template) = Template::latest() {
-        futures::future::try_join_all(nodes.iter().map(|node| template.copy_to(node))).await?;
+        futures::future::try_join_all(nodes.iter().map(|node| template.copy_to(&starter, node)))
+            .await?;
     }
     for node in nodes {
         daemons.push(starter.containerd(node)?);
