@@ -49,10 +49,24 @@ pub async fn scale(s: &Sandbox<'_>) -> Result<()> {
         }))
     })
     .await?;
-    let slots = s
-        .admin_sql("db-1", "select count(*) from pg_replication_slots")
-        .await?;
-    ensure!(slots == "1", "{slots} slots are left on the primary");
+    s.until(
+        "the slot of the third to be dropped",
+        Duration::from_secs(30),
+        || async {
+            let slots = s
+                .admin_sql(
+                    "db-1",
+                    "select string_agg(slot_name, ' ') from pg_replication_slots",
+                )
+                .await?;
+            Ok(if slots.contains(' ') {
+                Look::NotYet(slots)
+            } else {
+                Look::Done(())
+            })
+        },
+    )
+    .await?;
     // An acknowledged write must not wait for a replica that is gone.
     s.admin_sql(
         "db-1",

@@ -80,7 +80,7 @@ async fn run_scenarios(args: &Args, report: &mut Report) {
             let begun = Instant::now();
             let outcome = scenarios::run(&ctx, scenario).await;
             if let Err(e) = &outcome {
-                eprintln!("{e:?}");
+                eprintln!("{e:#}");
             }
             add(report, scenario.name, begun, outcome.is_ok());
         }

@@ -112,13 +112,15 @@ async fn once(
     count: u32,
     settings: &mut (Vec<String>, Option<String>),
 ) -> Result<Sight, SqlError> {
+    // A new connection may be to a new start, of which nothing seen earlier holds.
+    let new = client.as_ref().is_none_or(Client::is_closed);
     let client = match client {
-        Some(client) if !client.is_closed() => client,
+        Some(client) if !new => client,
         _ => client.insert(sql::connect(place, "postgres").await?),
     };
     let at = boottime();
     let vitals = sql::vitals(client, count.is_multiple_of(2)).await?;
-    if count.is_multiple_of(SETTINGS) {
+    if new || count.is_multiple_of(SETTINGS) {
         *settings = sql::settings(client).await?;
     }
     Ok(Sight::Up {
