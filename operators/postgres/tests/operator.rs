@@ -1,0 +1,546 @@
+//! The operator against an API server that keeps state and fails on demand, with agents that answer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt;
+use mainstay_crds::common::{Deletion, KeptVolumes};
+use mainstay_crds::postgres::{Postgres, PostgresStatus};
+use mainstay_postgres::operator::{self, Settings};
+use mainstay_postgres::validate::Catalogue;
+use mainstay_shared::conditions;
+use mainstay_shared::events::Events;
+use mainstay_shared::names;
+use mainstay_testkit::api::FakeApi;
+use mainstay_testkit::cluster::FakeCluster;
+use mainstay_testkit::fixtures;
+use serde_json::json;
+use tokio::task::AbortHandle;
+
+const SHOP: Option<&str> = Some("shop");
+/// Nothing in these tests takes long by itself; a machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct World {
+    api: FakeApi,
+    cluster: FakeCluster,
+    operator: Option<AbortHandle>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let api = FakeApi::new();
+        let cluster = FakeCluster::new(&api, &["a", "b", "c"]);
+        api.put::<EndpointSlice>(
+            &serde_json::from_value(json!({
+                "metadata": {"name": "kubernetes", "namespace": "default",
+                    "labels": {"kubernetes.io/service-name": "kubernetes"}},
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": ["10.0.0.1"]}],
+                "ports": [{"port": 6443}],
+            }))
+            .unwrap(),
+        );
+        Self {
+            api,
+            cluster,
+            operator: None,
+        }
+    }
+
+    /// Start an operator, as after a crash: nothing is remembered.
+    fn start(&mut self) {
+        self.kill();
+        let client = self.api.client_as("operator");
+        let settings = Settings {
+            namespace: "mainstay-system".into(),
+            image: "mainstay/postgres-operator:0.1.0".into(),
+            catalogue: Catalogue::from_iter([(17, "postgres:17.12".to_owned())]),
+        };
+        let (events, _) = Events::new(client.clone(), "test");
+        self.operator = Some(tokio::spawn(operator::run(client, settings, events)).abort_handle());
+    }
+
+    fn kill(&mut self) {
+        if let Some(operator) = self.operator.take() {
+            operator.abort();
+        }
+    }
+
+    fn create(&self, instances: i32) {
+        let mut pg = fixtures::postgres("shop", "db", instances);
+        pg.metadata.generation = Some(1);
+        self.api.put(&pg);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Postgres)) {
+        let changed = self.api.edit::<Postgres>(SHOP, "db", |pg| {
+            change(pg);
+            pg.metadata.generation = pg.metadata.generation.map(|g| g + 1);
+        });
+        assert!(changed);
+    }
+
+    fn status(&self) -> PostgresStatus {
+        let pg = self.api.get::<Postgres>(SHOP, "db");
+        pg.and_then(|pg| pg.status).unwrap_or_default()
+    }
+
+    /// Whether everything that is asked for runs. Nobody serves SQL here, so the condition `Ready`
+    /// is not part of it.
+    fn is_settled(&self) -> bool {
+        let Some(pg) = self.api.get::<Postgres>(SHOP, "db") else {
+            return false;
+        };
+        let status = pg.status.clone().unwrap_or_default();
+        let wanted = usize::try_from(pg.spec.instances()).unwrap();
+        status.observed_generation == pg.metadata.generation
+            && status.instances.len() == wanted
+            && status.instances.iter().all(|i| i.ready)
+            && status.pending_changes.is_empty()
+            && self.claims().len() == wanted
+    }
+
+    fn claims(&self) -> Vec<String> {
+        self.api
+            .list::<PersistentVolumeClaim>()
+            .iter()
+            .map(ResourceExt::name_any)
+            .collect()
+    }
+
+    fn pod_uids(&self) -> Vec<String> {
+        self.api
+            .list::<Pod>()
+            .iter()
+            .filter_map(ResourceExt::uid)
+            .collect()
+    }
+
+    async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let begin = Instant::now();
+        while !done(self) {
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "waiting for {what}: {:#?}\n{:#?}",
+                self.status(),
+                self.api.writes().iter().rev().take(10).collect::<Vec<_>>()
+            );
+            self.cluster.turn().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn settled(&mut self) {
+        self.until("the set to settle", Self::is_settled).await;
+        self.quiet().await;
+    }
+
+    /// Until no request was made for a while.
+    async fn quiet(&mut self) {
+        let begin = Instant::now();
+        let mut last = (self.api.requests().len(), Instant::now());
+        while last.1.elapsed() < Duration::from_millis(400) {
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "it never rests: {:#?}",
+                self.api.requests().iter().rev().take(8).collect::<Vec<_>>()
+            );
+            self.cluster.turn().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let now = self.api.requests().len();
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn three_instances_come_up_and_a_settled_set_is_left_alone() {
+    let mut world = World::new();
+    world.start();
+    world.create(3);
+    world.settled().await;
+    let status = world.status();
+    assert_eq!(status.ready.as_deref(), Some("3/3"));
+    assert_eq!(status.primary.as_deref(), Some("db-1"));
+    assert_eq!(status.image.as_deref(), Some("postgres:17.12"));
+    let survives = status.survives.unwrap();
+    assert!(
+        !survives.node,
+        "without fail-over the primary's node cannot be lost"
+    );
+    let before = world.api.requests().len();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        &world.api.requests()[before..],
+        [],
+        "a settled set causes no request"
+    );
+}
+
+#[tokio::test]
+async fn a_crash_at_any_write_does_no_harm() {
+    let mut writes = 0;
+    for n in 1.. {
+        let mut world = World::new();
+        world.api.crash_at_write(n);
+        world.start();
+        world.create(2);
+        let begin = Instant::now();
+        while !world.api.has_crashed() && !world.is_settled() {
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "neither crashed nor settled at write {n}"
+            );
+            world.cluster.turn().await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let crashed = world.api.has_crashed();
+        world.kill();
+        world.api.restart();
+        world.api.calm();
+        world.start();
+        world.settled().await;
+        assert_eq!(
+            world.api.list::<Pod>().len(),
+            2,
+            "after a crash at write {n}"
+        );
+        let authorities = world
+            .api
+            .list::<Secret>()
+            .into_iter()
+            .filter(|s| s.name_any().ends_with(".ca"));
+        assert_eq!(authorities.count(), 1);
+        if !crashed {
+            break;
+        }
+        writes = n;
+    }
+    assert!(writes > 20, "only {writes} writes were tried");
+}
+
+#[tokio::test]
+async fn faults_of_the_api_server_do_no_harm() {
+    for seed in 1..=4 {
+        let mut world = World::new();
+        world.api.chaos(seed, 5);
+        world.start();
+        world.create(3);
+        world.until("the set to settle", World::is_settled).await;
+        world.api.calm();
+        world.change(|pg| pg.spec.instances = Some(2));
+        world.settled().await;
+    }
+}
+
+#[tokio::test]
+async fn scaling_down_removes_the_highest_with_its_claim_and_certificate() {
+    let mut world = World::new();
+    world.start();
+    world.create(3);
+    world.settled().await;
+    world.change(|pg| pg.spec.instances = Some(2));
+    world.settled().await;
+    assert_eq!(world.claims(), ["db-1-data", "db-2-data"]);
+    assert!(world.api.get::<Secret>(SHOP, "db-3-tls").is_none());
+    let config: ConfigMap = world.api.get(SHOP, "db-config").unwrap();
+    assert!(!config.data.unwrap()["set.json"].contains("db-3"));
+}
+
+#[tokio::test]
+async fn resources_replace_pods_one_at_a_time_and_the_primary_last() {
+    let mut world = World::new();
+    world.start();
+    world.create(3);
+    world.settled().await;
+    let before = world.pod_uids();
+    world.api.forget_requests();
+    world.change(|pg| {
+        pg.spec.resources = Some(serde_json::from_value(json!({"memory": "1Gi"})).unwrap());
+    });
+    world.settled().await;
+    assert!(world.pod_uids().iter().all(|uid| !before.contains(uid)));
+    let writes = world.api.writes();
+    let order: Vec<(&str, &str)> = writes
+        .iter()
+        .filter(|w| w.resource == "pods" && w.client == "operator" && w.code < Some(300))
+        .filter_map(|w| match format!("{:?}", w.verb).as_str() {
+            "Delete" => Some(("delete", w.name.as_deref()?)),
+            "Create" => Some(("create", "")),
+            _ => None,
+        })
+        .collect();
+    let deleted: Vec<&str> = order
+        .iter()
+        .filter(|o| o.0 == "delete")
+        .map(|o| o.1)
+        .collect();
+    assert_eq!(deleted, ["db-3", "db-2", "db-1"]);
+    let alternate = order
+        .chunks(2)
+        .all(|pair| pair[0].0 == "delete" && pair[1].0 == "create");
+    assert!(alternate, "{order:?}");
+}
+
+#[tokio::test]
+async fn a_restart_parameter_restarts_engines_and_keeps_pods() {
+    let mut world = World::new();
+    world.start();
+    world.create(3);
+    world.settled().await;
+    let pods = world.pod_uids();
+    world.change(|pg| {
+        pg.spec
+            .parameters
+            .insert("max_connections".into(), "150".into());
+    });
+    world
+        .until("the configuration to be in force", |w| {
+            let hash = |name: &str| {
+                w.cluster
+                    .agent("shop", name)
+                    .map(|a| a.status().config_hash)
+            };
+            let first = hash("db-1");
+            w.is_settled() && ["db-2", "db-3"].iter().all(|n| hash(n) == first)
+        })
+        .await;
+    for name in ["db-1", "db-2", "db-3"] {
+        let agent = world.cluster.agent("shop", name).unwrap();
+        agent.set(|status| status.pending_restart = vec!["max_connections".into()]);
+    }
+    world
+        .until("every engine to be restarted", |w| {
+            ["db-1", "db-2", "db-3"].iter().all(|n| {
+                w.cluster
+                    .agent("shop", n)
+                    .is_some_and(|a| a.restarts() == 1)
+            })
+        })
+        .await;
+    world.settled().await;
+    assert_eq!(world.pod_uids(), pods);
+}
+
+#[tokio::test]
+async fn another_image_in_the_catalogue_or_a_restarted_operator_rolls_nothing() {
+    let mut world = World::new();
+    world.start();
+    world.create(2);
+    world.settled().await;
+    let pods = world.pod_uids();
+    world.kill();
+    let client = world.api.client_as("operator");
+    let settings = Settings {
+        namespace: "mainstay-system".into(),
+        image: "mainstay/postgres-operator:0.2.0".into(),
+        catalogue: Catalogue::from_iter([(17, "postgres:17.13".to_owned())]),
+    };
+    let (events, _) = Events::new(client.clone(), "test");
+    world.operator = Some(tokio::spawn(operator::run(client, settings, events)).abort_handle());
+    world.quiet().await;
+    assert_eq!(world.pod_uids(), pods);
+    world.change(|pg| pg.spec.instances = Some(3));
+    world.settled().await;
+    let images: Vec<_> = world
+        .api
+        .list::<Pod>()
+        .into_iter()
+        .filter_map(|p| p.spec?.containers.first()?.image.clone())
+        .collect();
+    assert!(images.iter().all(|i| i == "postgres:17.12"), "{images:?}");
+}
+
+#[tokio::test]
+async fn what_others_delete_or_change_is_put_right() {
+    let mut world = World::new();
+    world.start();
+    world.create(1);
+    world.settled().await;
+    assert!(world.api.destroy::<Service>(SHOP, "db-peers"));
+    world.api.edit::<ConfigMap>(SHOP, "db-config", |map| {
+        map.data = Some([("set.json".to_owned(), "{}".to_owned())].into());
+    });
+    world
+        .until("both to be put right", |w| {
+            let config = w
+                .api
+                .get::<ConfigMap>(SHOP, "db-config")
+                .and_then(|m| m.data);
+            w.api.get::<Service>(SHOP, "db-peers").is_some()
+                && config.is_some_and(|d| d["set.json"].contains("db-1"))
+        })
+        .await;
+    world.settled().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_loses_its_volume_is_made_anew() {
+    let mut world = World::new();
+    world.start();
+    world.create(3);
+    world.settled().await;
+    let lost: PersistentVolumeClaim = world.api.get(SHOP, "db-2-data").unwrap();
+    world
+        .api
+        .destroy::<PersistentVolumeClaim>(SHOP, "db-2-data");
+    world.api.destroy::<Pod>(SHOP, "db-2");
+    world
+        .until("a new claim", |w| {
+            w.api
+                .get::<PersistentVolumeClaim>(SHOP, "db-2-data")
+                .is_some_and(|c| c.uid() != lost.uid())
+        })
+        .await;
+    world.settled().await;
+}
+
+#[tokio::test]
+async fn a_primary_that_loses_its_volume_is_not_initialised_again() {
+    let mut world = World::new();
+    world.start();
+    world.create(2);
+    world.settled().await;
+    world
+        .api
+        .destroy::<PersistentVolumeClaim>(SHOP, "db-1-data");
+    world.api.destroy::<Pod>(SHOP, "db-1");
+    world
+        .until("the set to stall", |w| {
+            let status = w.status();
+            let stalled = conditions::find(&status.conditions, conditions::STALLED);
+            stalled.is_some_and(|c| c.status == "True" && c.message.contains("volume"))
+        })
+        .await;
+    world.quiet().await;
+    assert!(
+        world
+            .api
+            .get::<PersistentVolumeClaim>(SHOP, "db-1-data")
+            .is_none()
+    );
+    assert!(world.api.get::<Pod>(SHOP, "db-1").is_none());
+}
+
+#[tokio::test]
+async fn the_end_keeps_what_was_asked_for_and_a_new_set_adopts_it() {
+    let mut world = World::new();
+    world.start();
+    world.create(2);
+    world.settled().await;
+    let password = |w: &World| {
+        w.api
+            .get::<Secret>(SHOP, "db-app")
+            .and_then(|s| s.data)
+            .unwrap()["password"]
+            .clone()
+    };
+    let before = password(&world);
+    let identifier = world.status().system_identifier;
+    delete(&world).await;
+    world
+        .until("the resource to be gone", |w| {
+            w.api.get::<Postgres>(SHOP, "db").is_none()
+        })
+        .await;
+    world
+        .until("the rest to be gone", |w| {
+            w.api.list::<Service>().is_empty()
+        })
+        .await;
+    assert_eq!(world.claims().len(), 2);
+    assert!(world.api.list::<Pod>().is_empty());
+
+    world.create(2);
+    world.change(|pg| {
+        pg.spec.deletion = Some(Deletion {
+            volumes: Some(KeptVolumes::Delete),
+            ..Deletion::default()
+        });
+    });
+    world.settled().await;
+    assert_eq!(password(&world), before);
+    assert_eq!(world.status().system_identifier, identifier);
+    delete(&world).await;
+    world
+        .until("the resource to be gone", |w| {
+            w.api.get::<Postgres>(SHOP, "db").is_none()
+        })
+        .await;
+    assert!(world.claims().is_empty(), "{:?}", world.claims());
+    let secrets: Vec<_> = world
+        .api
+        .list::<Secret>()
+        .iter()
+        .map(ResourceExt::name_any)
+        .collect();
+    assert!(secrets.is_empty(), "{secrets:?}");
+}
+
+async fn delete(world: &World) {
+    let api: kube::Api<Postgres> = kube::Api::namespaced(world.api.client(), "shop");
+    api.delete("db", &kube::api::DeleteParams::default())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn paused_means_that_nothing_is_changed() {
+    let mut world = World::new();
+    world.start();
+    world.create(1);
+    world.settled().await;
+    world.change(|pg| {
+        pg.annotations_mut()
+            .insert(names::RECONCILE.into(), "paused".into());
+        pg.spec.instances = Some(2);
+    });
+    world.quiet().await;
+    assert_eq!(world.api.list::<Pod>().len(), 1);
+    world.change(|pg| {
+        pg.annotations_mut().remove(names::RECONCILE);
+    });
+    world.settled().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_lost_is_issued_anew() {
+    let mut world = World::new();
+    world.start();
+    world.create(1);
+    world.settled().await;
+    let old: Secret = world.api.get(SHOP, "db-1-tls").unwrap();
+    world.api.destroy::<Secret>(SHOP, "db-1-tls");
+    world
+        .until("a new certificate", |w| {
+            let now = w.api.get::<Secret>(SHOP, "db-1-tls");
+            now.is_some_and(|s| s.data != old.data)
+        })
+        .await;
+    let agent = world.cluster.agent("shop", "db-1").unwrap();
+    let pair = mainstay_shared::pki::from_secret(
+        &world
+            .api
+            .get::<Secret>(SHOP, "db-1-tls")
+            .unwrap()
+            .data
+            .unwrap(),
+    )
+    .unwrap();
+    let tls =
+        mainstay_shared::pki::server_config(&pair, mainstay_shared::pki::ClientAuth::Optional)
+            .unwrap();
+    agent.serve_certificate(Arc::new(tls));
+    world.settled().await;
+}
