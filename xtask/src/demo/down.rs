@@ -16,7 +16,7 @@ use mainstay_e2e::cluster::{Cluster, Steps};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::record::Record;
+use super::record::{Record, Thing};
 use super::{NAMESPACE, Place, SET, record};
 
 /// Labels of what a set leaves behind.
@@ -56,8 +56,8 @@ async fn clean(place: &Place, steps: &Steps) -> Result<(), Box<dyn Error>> {
     steps.done("the application is gone");
     set(&client, steps).await?;
     kept(&client, steps).await?;
-    charts(place, &client, made, steps).await?;
-    if made.namespace {
+    charts(place, &client, &made, steps).await?;
+    if made.made(Thing::Namespace) {
         gone_namespace(&client, NAMESPACE).await?;
         steps.done(&format!("namespace {NAMESPACE} is gone"));
     } else {
@@ -103,33 +103,33 @@ async fn kept(client: &Client, steps: &Steps) -> Result<(), Box<dyn Error>> {
 async fn charts(
     place: &Place,
     client: &Client,
-    made: Record,
+    made: &Record,
     steps: &Steps,
 ) -> Result<(), Box<dyn Error>> {
     let charts = Charts::new(&place.kubeconfig, client.clone()).await?;
     let others = others(client).await?;
-    if made.operators && others == 0 {
+    if made.made(Thing::Operators) && others == 0 {
         charts.uninstall(charts::OPERATORS).await?;
         steps.done(&format!("chart {} is uninstalled", charts::OPERATORS));
-    } else if made.operators {
+    } else if made.made(Thing::Operators) {
         steps.done(&format!(
             "chart {} stays: {others} resources use it",
             charts::OPERATORS
         ));
     }
-    if made.definitions && others == 0 {
+    if made.made(Thing::Definitions) && others == 0 {
         charts.uninstall(charts::CRDS).await?;
         definitions(client).await?;
         steps.done(&format!(
             "chart {} is uninstalled, the definitions are gone",
             charts::CRDS
         ));
-    } else if made.definitions {
+    } else if made.made(Thing::Definitions) {
         steps.done(&format!(
             "the definitions stay: {others} resources use them"
         ));
     }
-    if made.system && others == 0 {
+    if made.made(Thing::System) && others == 0 {
         gone_namespace(client, charts::NAMESPACE).await?;
         steps.done(&format!("namespace {} is gone", charts::NAMESPACE));
     }

@@ -15,17 +15,47 @@ const NAME: &str = "mainstay-demo";
 /// Value of what the demo made.
 const MADE: &str = "made";
 
-/// What the demo made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Record {
+/// Something that the demo makes unless it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thing {
     /// The definitions' chart.
-    pub definitions: bool,
+    Definitions,
     /// The operators' chart.
-    pub operators: bool,
+    Operators,
     /// The namespace of the operators.
-    pub system: bool,
+    System,
     /// The demo's namespace.
-    pub namespace: bool,
+    Namespace,
+}
+
+impl Thing {
+    const ALL: [Self; 4] = [
+        Self::Definitions,
+        Self::Operators,
+        Self::System,
+        Self::Namespace,
+    ];
+
+    /// Its key in the record.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Definitions => "definitions",
+            Self::Operators => "operators",
+            Self::System => "system",
+            Self::Namespace => "namespace",
+        }
+    }
+}
+
+/// What the demo made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record(Vec<Thing>);
+
+impl Record {
+    /// Whether the demo made it.
+    pub fn made(&self, thing: Thing) -> bool {
+        self.0.contains(&thing)
+    }
 }
 
 /// Writes down what is there before the demo makes anything. The first record stays.
@@ -42,17 +72,23 @@ pub async fn remember(client: &Client, place: &Place) -> Result<(), Box<dyn Erro
         .into());
     }
     let charts = Charts::new(&place.kubeconfig, client.clone()).await?;
-    let word = |found: bool| if found { "found" } else { MADE };
-    let system = namespaces.get_opt(charts::NAMESPACE).await?.is_some();
-    let record = json!({
-        "metadata": {"name": NAME},
-        "data": {
-            "definitions": word(charts.exists(charts::CRDS).await?),
-            "operators": word(charts.exists(charts::OPERATORS).await?),
-            "system": word(system),
-            "namespace": word(before.is_some()),
-        },
-    });
+    let system = namespaces.get_opt(charts::NAMESPACE).await?;
+    let found = [
+        (Thing::Definitions, charts.exists(charts::CRDS).await?),
+        (Thing::Operators, charts.exists(charts::OPERATORS).await?),
+        (Thing::System, system.is_some()),
+        (Thing::Namespace, before.is_some()),
+    ];
+    let data: serde_json::Map<String, serde_json::Value> = found
+        .into_iter()
+        .map(|(thing, found)| {
+            (
+                thing.key().to_owned(),
+                json!(if found { "found" } else { MADE }),
+            )
+        })
+        .collect();
+    let record = json!({"metadata": {"name": NAME}, "data": data});
     given::namespace(client).await?;
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
     let record: ConfigMap = serde_json::from_value(record)?;
@@ -67,13 +103,8 @@ pub async fn recall(client: &Client) -> Result<Option<Record>, kube::Error> {
         return Ok(None);
     };
     let data = found.data.unwrap_or_default();
-    let made = |key: &str| data.get(key).is_some_and(|v| v == MADE);
-    Ok(Some(Record {
-        definitions: made("definitions"),
-        operators: made("operators"),
-        system: made("system"),
-        namespace: made("namespace"),
-    }))
+    let made = |thing: &Thing| data.get(thing.key()).is_some_and(|v| v == MADE);
+    Ok(Some(Record(Thing::ALL.into_iter().filter(made).collect())))
 }
 
 /// Forgets; the last step of `--down` where the namespace stays.
