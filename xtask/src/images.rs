@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use clap::Subcommand;
-use mainstay_e2e::cluster::{Cluster as _, LocalCluster, Steps};
+use mainstay_e2e::cluster::{self, Steps};
 use mainstay_e2e::images::{self, Built, Image};
 
 #[derive(clap::Args)]
@@ -16,7 +16,7 @@ pub struct Args {
 enum Command {
     /// Builds what the cache lacks, and lists names, sizes and archives.
     Build,
-    /// Builds what the cache lacks and puts all of them into every node of a local cluster.
+    /// Builds what the cache lacks and puts all of them into every node of the project's own cluster.
     Load {
         /// The cluster's name.
         #[arg(long, default_value = "mainstay")]
@@ -38,12 +38,9 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         let steps = Steps::shown();
         let built = images::build(&ALL, &steps).await?;
         if let Command::Load { name } = &args.command {
-            let cluster = LocalCluster::new(name, 3)?;
+            let cluster = cluster::choose(name, None).await?;
             if !cluster.runs().await {
-                return Err(format!(
-                    "cluster {name} does not run: cargo xtask cluster up --name {name}"
-                )
-                .into());
+                return Err(crate::install::no_cluster(cluster.as_ref(), false).into());
             }
             let archives: Vec<_> = built.iter().map(|b| b.archive.clone()).collect();
             cluster.load(&archives).await?;

@@ -99,7 +99,7 @@ pub async fn kubectl() -> Result<PathBuf, tools::ToolError> {
 async fn psql(place: &Place, service: &str, sql: &str) -> Result<String, Box<dyn Error>> {
     let mut exec = command(kubectl().await?);
     exec.arg("--kubeconfig")
-        .arg(&place.kubeconfig)
+        .arg(place.kubeconfig())
         .args([
             "--namespace",
             NAMESPACE,

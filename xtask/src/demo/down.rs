@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy}
 use kube::{Api, Client, Resource, ResourceExt};
 use mainstay_crds::postgres::Postgres;
 use mainstay_e2e::charts::{self, Charts};
-use mainstay_e2e::cluster::{Cluster, Steps};
+use mainstay_e2e::cluster::Steps;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -30,19 +30,19 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Removes the demo.
 pub async fn down(place: &Place) -> Result<(), Box<dyn Error>> {
     let steps = Steps::shown();
-    if let Some(cluster) = &place.local {
-        if cluster.runs().await
-            && let Err(error) = clean(place, &steps).await
-        {
-            // The cluster goes anyway, with everything in it.
-            steps.done(&format!(
-                "not everything could be removed by itself: {error}"
-            ));
-        }
-        cluster.down(&steps).await?;
-        return Ok(());
+    if place.given {
+        return clean(place, &steps).await;
     }
-    clean(place, &steps).await
+    if place.cluster.runs().await
+        && let Err(error) = clean(place, &steps).await
+    {
+        // The cluster goes anyway, with everything in it.
+        steps.done(&format!(
+            "not everything could be removed by itself: {error}"
+        ));
+    }
+    place.cluster.down(&steps).await?;
+    Ok(())
 }
 
 async fn clean(place: &Place, steps: &Steps) -> Result<(), Box<dyn Error>> {
@@ -106,7 +106,7 @@ async fn charts(
     made: &Record,
     steps: &Steps,
 ) -> Result<(), Box<dyn Error>> {
-    let charts = Charts::new(&place.kubeconfig, client.clone()).await?;
+    let charts = Charts::new(&place.kubeconfig(), client.clone()).await?;
     let others = others(client).await?;
     if made.made(Thing::Operators) && others == 0 {
         charts.uninstall(charts::OPERATORS).await?;

@@ -10,9 +10,9 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use kube::Client;
-use mainstay_e2e::cluster::{Cluster, LocalCluster, Steps};
+use mainstay_e2e::cluster::{self, Cluster, Steps};
 
-use crate::install::{self, Target};
+use crate::install;
 
 /// Namespace of what the demo makes.
 const NAMESPACE: &str = "demo";
@@ -21,14 +21,14 @@ const SET: &str = "db";
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// A cluster of yours instead of a local one. Its nodes must hold the images, or be able to
+    /// A cluster of yours instead of one of its own. Its nodes must hold the images, or be able to
     /// pull them.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// Name of the local cluster.
+    /// Name of the demo's own cluster.
     #[arg(long, default_value = "demo", conflicts_with = "kubeconfig")]
     name: String,
-    /// Removes everything that the demo made, its data and its local cluster included.
+    /// Removes everything that the demo made, its data and its own cluster included.
     #[arg(long)]
     down: bool,
     /// Does not ask before it changes a cluster of yours.
@@ -39,18 +39,9 @@ pub struct Args {
 /// Runs the demo, or removes it.
 pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     crate::runtime()?.block_on(async {
-        let local = match args.kubeconfig {
-            Some(_) => None,
-            None => Some(LocalCluster::new(&args.name, 3)?),
-        };
-        let kubeconfig = match (&args.kubeconfig, &local) {
-            (Some(file), _) => file.clone(),
-            (None, Some(cluster)) => cluster.kubeconfig(),
-            (None, None) => return Err("no cluster".into()),
-        };
         let place = Place {
-            local,
-            kubeconfig,
+            cluster: cluster::choose(&args.name, args.kubeconfig.clone()).await?,
+            given: args.kubeconfig.is_some(),
             asked: args.yes,
         };
         if args.down {
@@ -63,28 +54,29 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
 /// Where the demo runs.
 struct Place {
-    /// The demo's own cluster, if it is not the user's.
-    local: Option<LocalCluster>,
-    /// How the cluster is reached.
-    kubeconfig: PathBuf,
+    /// The demo's own cluster, or the user's.
+    cluster: Box<dyn Cluster>,
+    /// Whether it is the user's.
+    given: bool,
     /// Whether the user has agreed already.
     asked: bool,
 }
 
 impl Place {
+    fn kubeconfig(&self) -> PathBuf {
+        self.cluster.kubeconfig()
+    }
+
     async fn client(&self) -> Result<Client, Box<dyn Error>> {
-        Ok(install::client(&self.kubeconfig).await?)
+        Ok(cluster::client(self.cluster.as_ref()).await?)
     }
 
     /// Asks before a cluster that is not ours is changed.
     fn agree(&self, question: &str) -> Result<(), Box<dyn Error>> {
-        if self.local.is_some() || self.asked {
+        if !self.given || self.asked {
             return Ok(());
         }
-        eprint!(
-            "{question} on the cluster of {}? [y/N] ",
-            self.kubeconfig.display()
-        );
+        eprint!("{question} on cluster {}? [y/N] ", self.cluster.name());
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer)?;
         if answer.trim().eq_ignore_ascii_case("y") {
@@ -97,20 +89,14 @@ impl Place {
 async fn up(place: &Place) -> Result<(), Box<dyn Error>> {
     place.agree("Install Mainstay and the demo")?;
     let steps = Steps::shown();
-    if let Some(cluster) = &place.local {
-        cluster.up(&steps).await?;
-    }
+    place.cluster.up(&steps).await?;
     let built = install::images(&steps).await?;
     let [_, postgres] = built.as_slice() else {
         return Err("PostgreSQL's image is missing".into());
     };
     let client = place.client().await?;
     record::remember(&client, place).await?;
-    let target = Target {
-        cluster: place.local.as_ref(),
-        kubeconfig: place.kubeconfig.clone(),
-    };
-    install::install(&target, &built, &steps).await?;
+    install::install(place.cluster.as_ref(), !place.given, &built, &steps).await?;
 
     let applied = given::postgres(&client).await?;
     steps.done(&format!(
@@ -126,13 +112,10 @@ async fn up(place: &Place) -> Result<(), Box<dyn Error>> {
 /// Says what runs and what to try.
 async fn farewell(place: &Place, ready: &progress::Ready) -> Result<(), Box<dyn Error>> {
     let kubectl = application::kubectl().await?;
-    let down = match &place.local {
-        Some(cluster) if cluster.name() == "demo" => "cargo xtask demo --down".to_owned(),
-        Some(cluster) => format!("cargo xtask demo --down --name {}", cluster.name()),
-        None => format!(
-            "cargo xtask demo --down --kubeconfig {}",
-            place.kubeconfig.display()
-        ),
+    let own = match (place.given, place.cluster.name()) {
+        (true, _) => format!(" --kubeconfig {}", place.kubeconfig().display()),
+        (false, "demo") => String::new(),
+        (false, name) => format!(" --name {name}"),
     };
     println!(
         "
@@ -149,11 +132,11 @@ Try:
   kubectl -n {NAMESPACE} delete postgres {SET}                 # refused, with the reason
   kubectl -n {NAMESPACE} patch postgres {SET} --type merge -p '{{\"spec\":{{\"parameters\":{{\"work_mem\":\"8MB\"}}}}}}'
 
-Remove it all: {down}",
+Remove it all: cargo xtask demo --down{own}",
         version = ready.version,
         instances = ready.instances,
         primary = ready.primary,
-        kubeconfig = place.kubeconfig.display(),
+        kubeconfig = place.kubeconfig().display(),
         kubectl = kubectl.display(),
     );
     Ok(())

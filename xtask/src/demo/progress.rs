@@ -81,18 +81,27 @@ fn is_settled(status: &PostgresStatus) -> bool {
 /// In a line what the status says.
 fn summary(status: &PostgresStatus) -> String {
     let mut parts = vec![format!(
-        "{} instances ready",
-        status.ready.as_deref().unwrap_or("no")
+        "{} ready",
+        status.ready.as_deref().unwrap_or("none")
     )];
     if let Some((true, message)) = condition(status, "Stalled") {
         parts.push(format!("stalled: {message}"));
     }
     for instance in status.instances.iter().filter(|i| !i.ready) {
         let state = instance.state.as_deref().unwrap_or("not ready yet");
-        parts.push(format!("{}: {state}", instance.name));
+        // Most states name their instance themselves.
+        let named = state.split([' ', ':']).any(|word| word == instance.name);
+        parts.push(if named {
+            state.to_owned()
+        } else {
+            format!("{}: {state}", instance.name)
+        });
     }
     for wait in &status.waiting_for {
-        parts.push(format!("{} waits: {}", wait.step, wait.reason));
+        // An instance that starts has said so above, in the same words.
+        if !parts.iter().any(|part| part.ends_with(&wait.reason)) {
+            parts.push(format!("{} waits: {}", wait.step, wait.reason));
+        }
     }
     if let Some((false, message)) = condition(status, "Ready")
         && parts.len() == 1
@@ -103,11 +112,13 @@ fn summary(status: &PostgresStatus) -> String {
     if let Some(survives) = &status.survives
         && is_settled(status)
     {
-        let may = |can: bool| if can { "can" } else { "cannot" };
+        let may = |can: bool| if can { "can" } else { "cannot yet" };
+        let why = survives.reason.as_ref().map(|r| format!(" ({r})"));
         parts.push(format!(
-            "a node {} be lost, a zone {}",
+            "a node {} be lost, a zone {}{}",
             may(survives.node),
-            may(survives.zone)
+            may(survives.zone),
+            why.unwrap_or_default()
         ));
     }
     parts.join("; ")
@@ -151,7 +162,7 @@ mod tests {
         })));
         assert_eq!(
             said,
-            "1/3 instances ready; stalled: why; db-2: copies the data of db-1; restart db-1 waits: replicas go first"
+            "1/3 ready; stalled: why; db-2: copies the data of db-1; restart db-1 waits: replicas go first"
         );
     }
 }

@@ -71,7 +71,7 @@ pub async fn remember(client: &Client, place: &Place) -> Result<(), Box<dyn Erro
         )
         .into());
     }
-    let charts = Charts::new(&place.kubeconfig, client.clone()).await?;
+    let charts = Charts::new(&place.kubeconfig(), client.clone()).await?;
     let system = namespaces.get_opt(charts::NAMESPACE).await?;
     let found = [
         (Thing::Definitions, charts.exists(charts::CRDS).await?),
