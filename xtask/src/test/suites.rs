@@ -59,6 +59,14 @@ pub fn scenarios(args: &Args, report: &mut Report) {
 }
 
 async fn run_scenarios(args: &Args, report: &mut Report) {
+    for scenario in scenarios::cluster::ALL {
+        if chosen(args, scenario.name, scenario.long) {
+            println!("── {}: {}", scenario.name, scenario.shows);
+            let begun = Instant::now();
+            let outcome = (scenario.run)().await;
+            finish(report, scenario.name, begun, &outcome);
+        }
+    }
     println!("── cluster and installation");
     let begun = Instant::now();
     let prepared = stage::local(&args.name, &Steps::shown()).await;
@@ -67,22 +75,16 @@ async fn run_scenarios(args: &Args, report: &mut Report) {
         Ok(ctx) => ctx,
         Err(e) => return eprintln!("{e:#}"),
     };
-    let chosen = |name: &str| {
-        args.only.is_empty() || args.only.iter().any(|word| name.contains(word.as_str()))
-    };
     let rounds = if args.full { 3 } else { 1 };
     for scenario in scenarios::ALL
         .iter()
-        .filter(|s| chosen(s.name) && (args.full || !s.long))
+        .filter(|s| chosen(args, s.name, s.long))
     {
         for _ in 0..rounds {
             println!("── {}: {}", scenario.name, scenario.shows);
             let begun = Instant::now();
             let outcome = scenarios::run(&ctx, scenario).await;
-            if let Err(e) = &outcome {
-                eprintln!("{e:#}");
-            }
-            add(report, scenario.name, begun, outcome.is_ok());
+            finish(report, scenario.name, begun, &outcome);
         }
     }
     if !args.keep {
@@ -94,6 +96,20 @@ async fn run_scenarios(args: &Args, report: &mut Report) {
         }
         add(report, "cluster down", begun, down.is_ok());
     }
+}
+
+/// Whether a scenario is asked for.
+fn chosen(args: &Args, name: &str, long: bool) -> bool {
+    let named = args.only.is_empty() || args.only.iter().any(|word| name.contains(word.as_str()));
+    named && (args.full || !long)
+}
+
+/// A scenario has ended: what it saw if it failed, and its row.
+fn finish(report: &mut Report, name: &str, begun: Instant, outcome: &anyhow::Result<()>) {
+    if let Err(e) = outcome {
+        eprintln!("{e:#}");
+    }
+    add(report, name, begun, outcome.is_ok());
 }
 
 fn add(report: &mut Report, name: &str, begun: Instant, held: bool) {
