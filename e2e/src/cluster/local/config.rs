@@ -80,8 +80,8 @@ pub fn kubelet(layout: &Layout, node: &NodeContext) -> Value {
         "failSwapOn": false,
         // The images of a test cluster are loaded once: none may be thrown away for space.
         "imageGCHighThresholdPercent": 100,
+        // Not by free disk: it is the machine's, and nothing here could make more of it.
         "evictionHard": {"memory.available": "100Mi"},
-        "localStorageCapacityIsolation": false,
         "nodeStatusUpdateFrequency": "4s",
         "serializeImagePulls": false,
         // A newer kubelet refuses version 1 of cgroups unless told not to.
