@@ -193,7 +193,9 @@ impl Machine {
         if self.mounts.refresh(&self.place) {
             self.remount().await?;
         }
-        if !self.data_known && self.work.is_none() {
+        // A hard stop kills the program that looks as well: look once it is over.
+        let sweeping = self.asked_clean.is_some() || self.init.heard().borrow().state.hard_stopping;
+        if !self.data_known && self.work.is_none() && !sweeping {
             self.data = data::inspect(&self.place).await;
             self.data_known = true;
         }
