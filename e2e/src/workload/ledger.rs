@@ -132,7 +132,8 @@ pub struct Verdict {
     pub lost: Vec<u64>,
     /// Failed, and there nevertheless.
     pub resurrected: Vec<u64>,
-    /// There without an entry: what was under way when the client was killed.
+    /// There without an entry: what was under way when the client was killed, or was written since
+    /// the ledger was read.
     pub unrecorded: usize,
     /// Longest time between two acknowledgements, in microseconds.
     pub longest_gap: u64,
