@@ -27,7 +27,7 @@ done
 #[derive(Clone)]
 pub struct Volume {
     client: Client,
-    volume: PersistentVolume,
+    object: PersistentVolume,
     claim: PersistentVolumeClaim,
     mount: String,
 }
@@ -59,7 +59,7 @@ impl Volume {
             .ok_or_else(|| FaultError::Nothing(format!("volume {name} is not a local one")))?;
         Ok(Self {
             client: client.clone(),
-            volume,
+            object: volume,
             claim,
             mount,
         })
@@ -105,12 +105,12 @@ impl Volume {
     /// Claim or volume has changed since it was looked up, or is gone.
     pub async fn lose(self) -> Result<(), FaultError> {
         let patch = Patch::Merge(json!({
-            "metadata": {"resourceVersion": self.volume.resource_version()},
+            "metadata": {"resourceVersion": self.object.resource_version()},
             "spec": {"persistentVolumeReclaimPolicy": "Delete"},
         }));
         let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
         volumes
-            .patch(&self.volume.name_any(), &PatchParams::default(), &patch)
+            .patch(&self.object.name_any(), &PatchParams::default(), &patch)
             .await?;
         let exactly = Preconditions {
             uid: self.claim.uid(),

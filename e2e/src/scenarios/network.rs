@@ -43,7 +43,66 @@ pub async fn network_policy(s: &Sandbox<'_>) -> Result<()> {
     done
 }
 
+/// The pods' addresses, and the namespaces they are in.
+struct Stage<'a> {
+    s: &'a Sandbox<'a>,
+    other: &'a Sandbox<'a>,
+    /// The server's named port.
+    main: String,
+    /// Its other port.
+    side: String,
+    /// The Service in front of the named port.
+    service: String,
+}
+
+/// A client's namespace and name, the address it tries, and what it must see.
+type Flow<'a> = (&'a Sandbox<'a>, &'a str, String, Seen);
+
 async fn flows(s: &Sandbox<'_>, other: &Sandbox<'_>) -> Result<()> {
+    let stage = stage(s, other).await?;
+    expect("no policy", stage.open()).await?;
+    ingress(&stage).await?;
+    union(&stage).await?;
+    labels(&stage).await?;
+    egress(&stage).await?;
+
+    // The kubelet's probes came through all the time.
+    let pod = s.api::<Pod>().get("server").await?;
+    ensure!(
+        ready(&pod),
+        "the server's readiness probe was dropped: {:?}",
+        pod.status
+    );
+
+    for policy in ["server", "more", "leave"] {
+        s.api::<NetworkPolicy>()
+            .delete(policy, &kube::api::DeleteParams::default())
+            .await?;
+    }
+    in_force(s, "far-foe", &stage.main, Seen::Reached).await?;
+    expect("policies deleted", stage.open()).await
+}
+
+impl<'a> Stage<'a> {
+    /// Everybody reaches everything.
+    fn open(&self) -> Vec<Flow<'a>> {
+        let everybody = [
+            (self.s, "near-friend"),
+            (self.s, "near-foe"),
+            (self.s, "far-friend"),
+            (self.s, "far-foe"),
+            (self.other, "stranger"),
+        ];
+        [&self.main, &self.side, &self.service]
+            .into_iter()
+            .flat_map(|address| {
+                everybody.map(|(from, pod)| (from, pod, address.clone(), Seen::Reached))
+            })
+            .collect()
+    }
+}
+
+async fn stage<'a>(s: &'a Sandbox<'a>, other: &'a Sandbox<'a>) -> Result<Stage<'a>> {
     let nodes: Api<Node> = Api::all(s.ctx.client.clone());
     let mut nodes: Vec<String> = nodes
         .list(&ListParams::default())
@@ -55,16 +114,16 @@ async fn flows(s: &Sandbox<'_>, other: &Sandbox<'_>) -> Result<()> {
     let [one, two, ..] = nodes.as_slice() else {
         bail!("needs two nodes, has {nodes:?}");
     };
-    for (sandbox, name, node) in [
+    let pods = [
         (s, "server", one),
         (s, "near-friend", one),
         (s, "near-foe", one),
         (s, "far-friend", two),
         (s, "far-foe", two),
         (other, "stranger", two),
-    ] {
-        pod(sandbox, name, node).await?;
-    }
+    ];
+    futures::future::try_join_all(pods.map(|(sandbox, name, node)| pod(sandbox, name, node)))
+        .await?;
     let service: Service = serde_json::from_value(json!({
         "metadata": {"name": "server"},
         "spec": {"selector": {"name": "server"}, "ports": [{"port": 80, "targetPort": "main"}]},
@@ -76,27 +135,25 @@ async fn flows(s: &Sandbox<'_>, other: &Sandbox<'_>) -> Result<()> {
         .context("the Service has no address")?;
     let service = format!("{service}:80");
     let server = address(s, "server").await?;
-    let (main, side) = (format!("{server}:8080"), format!("{server}:9090"));
 
-    let everybody = [
-        (s, "near-friend"),
-        (s, "near-foe"),
-        (s, "far-friend"),
-        (s, "far-foe"),
-        (other, "stranger"),
-    ];
-    let open = |address: &str| {
-        everybody
-            .map(|(from, pod)| (from, pod, address.to_owned(), Seen::Reached))
-            .to_vec()
-    };
-    expect(
-        "no policy",
-        [open(&main), open(&side), open(&service)].concat(),
-    )
-    .await?;
+    Ok(Stage {
+        s,
+        other,
+        main: format!("{server}:8080"),
+        side: format!("{server}:9090"),
+        service,
+    })
+}
 
-    // Ingress by label and by the name of a port.
+/// Ingress by label and by the name of a port.
+async fn ingress(stage: &Stage<'_>) -> Result<()> {
+    let &Stage {
+        s,
+        other,
+        ref main,
+        ref side,
+        ref service,
+    } = stage;
     allow(s, "server", &json!({
         "podSelector": {"matchLabels": {"name": "server"}},
         "ingress": [{
@@ -104,7 +161,7 @@ async fn flows(s: &Sandbox<'_>, other: &Sandbox<'_>) -> Result<()> {
             "ports": [{"port": "main"}],
         }],
     })).await?;
-    in_force(s, "near-foe", &main, Seen::Silent).await?;
+    in_force(s, "near-foe", main, Seen::Silent).await?;
     let friends = |address: &str, seen: Seen| {
         vec![
             (s, "near-friend", address.to_owned(), seen),
@@ -125,18 +182,28 @@ async fn flows(s: &Sandbox<'_>, other: &Sandbox<'_>) -> Result<()> {
     expect(
         "ingress from friends to one port",
         [
-            friends(&main, Seen::Reached),
-            friends(&service, Seen::Reached),
-            friends(&side, Seen::Silent),
-            foes(&main),
-            foes(&service),
+            friends(main, Seen::Reached),
+            friends(service, Seen::Reached),
+            friends(side, Seen::Silent),
+            foes(main),
+            foes(service),
             itself,
         ]
         .concat(),
     )
     .await?;
+    Ok(())
+}
 
-    // Union: a second policy adds a namespace and a block with an exception.
+/// Union: a second policy adds a namespace and a block with an exception.
+async fn union(stage: &Stage<'_>) -> Result<()> {
+    let &Stage {
+        s,
+        other,
+        ref main,
+        ref side,
+        ..
+    } = stage;
     let foe = address(s, "far-foe").await?;
     let near = address(s, "near-foe").await?;
     allow(s, "more", &json!({
@@ -147,7 +214,7 @@ async fn flows(s: &Sandbox<'_>, other: &Sandbox<'_>) -> Result<()> {
             {"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": [format!("{foe}/32")]}}], "ports": [{"port": 9090, "protocol": "TCP"}]},
         ],
     })).await?;
-    in_force(other, "stranger", &side, Seen::Reached).await?;
+    in_force(other, "stranger", side, Seen::Reached).await?;
     expect(
         "a second policy adds",
         vec![
@@ -161,15 +228,29 @@ async fn flows(s: &Sandbox<'_>, other: &Sandbox<'_>) -> Result<()> {
         ],
     )
     .await?;
+    Ok(())
+}
 
-    // A label that changes is a change of the policy's meaning.
-    let namespaces: Api<Namespace> = Api::all(s.ctx.client.clone());
+/// A label that changes is a change of the policy's meaning.
+async fn labels(stage: &Stage<'_>) -> Result<()> {
+    let &Stage { s, ref main, .. } = stage;
     relabel(&s.api::<Pod>(), "near-foe", &json!({"name": "near-friend"})).await?;
-    in_force(s, "near-foe", &main, Seen::Reached).await?;
+    in_force(s, "near-foe", main, Seen::Reached).await?;
     relabel(&s.api::<Pod>(), "near-foe", &json!({"name": "near-foe"})).await?;
-    in_force(s, "near-foe", &main, Seen::Silent).await?;
+    in_force(s, "near-foe", main, Seen::Silent).await?;
+    Ok(())
+}
 
-    // Egress: to one port of one pod, by labels of its namespace.
+/// Egress: to one port of one pod, by labels of its namespace.
+async fn egress(stage: &Stage<'_>) -> Result<()> {
+    let &Stage {
+        s,
+        other,
+        ref main,
+        ref side,
+        ref service,
+    } = stage;
+    let namespaces: Api<Namespace> = Api::all(s.ctx.client.clone());
     relabel(&namespaces, &other.namespace, &json!({"trusted": "yes"})).await?;
     allow(s, "leave", &json!({
         "podSelector": {"matchLabels": {"name": "near-friend"}},
@@ -193,22 +274,7 @@ async fn flows(s: &Sandbox<'_>, other: &Sandbox<'_>) -> Result<()> {
         ],
     )
     .await?;
-
-    // The kubelet's probes came through all the time.
-    let pod = s.api::<Pod>().get("server").await?;
-    ensure!(
-        ready(&pod),
-        "the server's readiness probe was dropped: {:?}",
-        pod.status
-    );
-
-    for policy in ["server", "more", "leave"] {
-        s.api::<NetworkPolicy>()
-            .delete(policy, &kube::api::DeleteParams::default())
-            .await?;
-    }
-    in_force(s, "far-foe", &main, Seen::Reached).await?;
-    expect("policies deleted", [open(&main), open(&service)].concat()).await
+    Ok(())
 }
 
 /// A pod that listens on 8080 (named `main`) and 9090, and can try others.
@@ -310,14 +376,11 @@ async fn in_force(s: &Sandbox<'_>, pod: &str, address: &str, seen: Seen) -> Resu
         },
     )
     .await?;
-    println!(
-        "  {pod} to {address} {seen} after at most {:?}",
-        begun.elapsed()
-    );
+    tracing::info!(pod, address, %seen, after = ?begun.elapsed(), "a change of policies is in force");
     Ok(())
 }
 
-async fn expect(state: &str, flows: Vec<(&Sandbox<'_>, &str, String, Seen)>) -> Result<()> {
+async fn expect(state: &str, flows: Vec<Flow<'_>>) -> Result<()> {
     let tried = flows
         .iter()
         .map(|(from, pod, address, _)| look(from, pod, address));
