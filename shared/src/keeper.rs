@@ -139,11 +139,13 @@ impl<K: Clone + Eq + Hash, T: Clone> Keeper<K, T> {
         lock(&self.0).kept.get(key)?.last.clone()
     }
 
-    /// Whether the task under `key` with this token still runs.
-    pub fn runs(&self, key: &K, token: &str) -> bool {
+    /// Whether there is a task under `key` that has not ended.
+    pub fn runs(&self, key: &K) -> bool {
         let inner = lock(&self.0);
-        let kept = inner.kept.get(key).filter(|kept| kept.token == token);
-        kept.is_some_and(|kept| !kept.task.is_finished())
+        inner
+            .kept
+            .get(key)
+            .is_some_and(|kept| !kept.task.is_finished())
     }
 }
 

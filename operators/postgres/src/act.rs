@@ -61,6 +61,13 @@ pub async fn act(
         }
         keep(&mut errors, applied);
     }
+    if errors
+        .iter()
+        .any(|e| matches!(e.cause, Cause::NamespaceGoing))
+    {
+        // Nothing can be made any more, and what is there goes by itself.
+        return errors;
+    }
     let complete = errors.is_empty();
     for note in &plan.notes {
         keep(&mut errors, hands.note(note).await);
@@ -168,9 +175,6 @@ impl Hands<'_> {
                 let Some((identity, instance)) = self.identity.zip(observed.instance(name)) else {
                     return Ok(());
                 };
-                if let Some(status) = instance.agent() {
-                    expectations.restarted(name, status.sequence, self.now);
-                }
                 self.talk.restart(self.set, identity, instance, why);
             }
             Change::Replace { uid, .. } | Change::Remove { uid, .. } => {

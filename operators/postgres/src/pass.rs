@@ -1,6 +1,6 @@
 //! One pass over one set (I/O at both ends): observe → validate → desired → plan → act → status.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use mainstay_crds::common::{CertificateStatus, Deletion, Durability};
 use mainstay_crds::postgres::{Postgres, PostgresStatus};
 use mainstay_shared::access::{entropy, existing_roles};
 use mainstay_shared::apply::io::{self, Created};
-use mainstay_shared::apply::{ApplyError, Object};
+use mainstay_shared::apply::{ApplyError, Cause, Object};
 use mainstay_shared::conditions::reasons;
 use mainstay_shared::events::Events;
 use mainstay_shared::instances::{Instance, Membership, Wanted};
@@ -220,8 +220,12 @@ impl Report {
 
     fn failed(&mut self, errors: Vec<ApplyError>) {
         for error in errors {
-            tracing::warn!(%error, "a step of the pass failed");
             self.outcome.failed = true;
+            if matches!(error.cause, Cause::NamespaceGoing) {
+                tracing::info!(%error, "nothing is made any more");
+            } else {
+                tracing::warn!(%error, "a step of the pass failed");
+            }
             let stalled = error.cause.stalled();
             let reason = stalled.unwrap_or(reasons::FAILED);
             self.obstacle(reason, error.to_string(), stalled.is_some());
@@ -600,13 +604,12 @@ impl<'a> Pass<'a> {
                     .map(|p| (i.name.as_str(), p.uid.as_str(), p.deleting))
             })
             .collect();
-        let sequences: BTreeMap<String, u64> = observed
-            .instances
-            .iter()
-            .filter_map(|i| Some((i.name.clone(), i.agent()?.sequence)))
-            .collect();
-        expectations.settle(&pods, &sequences, self.now);
-        expectations.unmet()
+        expectations.settle(&pods, self.now);
+        let restarting = |i: &&Instance| self.context.talk.is_restarting(&self.set, i);
+        expectations.unmet().or_else(|| {
+            let instance = observed.instances.iter().find(restarting)?;
+            Some(format!("the restart of {} is not finished", instance.name))
+        })
     }
 
     /// While a volume is not there, find out whether its class is.

@@ -20,8 +20,6 @@ pub struct Expectations {
     created: BTreeMap<String, (String, Timestamp)>,
     /// Pods that were deleted: uid to name.
     deleted: BTreeMap<String, (String, Timestamp)>,
-    /// Engines that were told to restart: instance to the number of its status before.
-    restarted: BTreeMap<String, (u64, Timestamp)>,
 }
 
 impl Expectations {
@@ -35,19 +33,8 @@ impl Expectations {
         self.deleted.insert(uid.to_owned(), (name.to_owned(), now));
     }
 
-    /// The engine of `instance` was told to restart, on the ground of status number `sequence`.
-    pub fn restarted(&mut self, instance: &str, sequence: u64, now: Timestamp) {
-        self.restarted.insert(instance.to_owned(), (sequence, now));
-    }
-
-    /// Drop what the caches show by now. `pods` are (name, uid, deleting) as cached, `sequences`
-    /// the agents' status numbers; an agent that is gone or began anew counts as restarted.
-    pub fn settle(
-        &mut self,
-        pods: &[(&str, &str, bool)],
-        sequences: &BTreeMap<String, u64>,
-        now: Timestamp,
-    ) {
+    /// Drop what the caches show by now. `pods` are (name, uid, deleting) as cached.
+    pub fn settle(&mut self, pods: &[(&str, &str, bool)], now: Timestamp) {
         let young = |at: Timestamp| now.duration_since(at) < PATIENCE;
         self.created.retain(|name, (uid, at)| {
             young(*at) && !pods.iter().any(|(n, u, _)| n == name && u == uid)
@@ -55,8 +42,6 @@ impl Expectations {
         self.deleted.retain(|uid, (_, at)| {
             young(*at) && pods.iter().any(|(_, u, deleting)| u == uid && !deleting)
         });
-        self.restarted
-            .retain(|instance, (before, at)| young(*at) && sequences.get(instance) == Some(before));
     }
 
     /// What is not seen yet, in words; none when the caches have caught up.
@@ -64,11 +49,8 @@ impl Expectations {
         if let Some(name) = self.created.keys().next() {
             return Some(format!("the new pod of {name} is not seen yet"));
         }
-        if let Some((name, _)) = self.deleted.values().next() {
-            return Some(format!("the end of the pod of {name} is not seen yet"));
-        }
-        let name = self.restarted.keys().next()?;
-        Some(format!("the restart of {name} is not seen yet"))
+        let (name, _) = self.deleted.values().next()?;
+        Some(format!("the end of the pod of {name} is not seen yet"))
     }
 }
 
@@ -82,9 +64,9 @@ mod tests {
     fn a_deleted_pod_is_expected_to_be_seen_leaving() {
         let mut e = Expectations::default();
         e.deleted("db-2", "u2", NOW);
-        e.settle(&[("db-2", "u2", false)], &BTreeMap::new(), NOW);
+        e.settle(&[("db-2", "u2", false)], NOW);
         assert!(e.unmet().is_some());
-        e.settle(&[("db-2", "u2", true)], &BTreeMap::new(), NOW);
+        e.settle(&[("db-2", "u2", true)], NOW);
         assert_eq!(e.unmet(), None);
     }
 
@@ -92,20 +74,9 @@ mod tests {
     fn a_created_pod_is_expected_to_be_seen() {
         let mut e = Expectations::default();
         e.created("db-2", "u3", NOW);
-        e.settle(&[("db-2", "u2", false)], &BTreeMap::new(), NOW);
+        e.settle(&[("db-2", "u2", false)], NOW);
         assert!(e.unmet().is_some());
-        e.settle(&[("db-2", "u3", false)], &BTreeMap::new(), NOW);
-        assert_eq!(e.unmet(), None);
-    }
-
-    #[test]
-    fn a_restart_is_expected_to_raise_the_status_number() {
-        let mut e = Expectations::default();
-        e.restarted("db-2", 4, NOW);
-        let at = |n| BTreeMap::from([("db-2".to_owned(), n)]);
-        e.settle(&[], &at(4), NOW);
-        assert!(e.unmet().is_some());
-        e.settle(&[], &at(5), NOW);
+        e.settle(&[("db-2", "u3", false)], NOW);
         assert_eq!(e.unmet(), None);
     }
 
@@ -113,7 +84,7 @@ mod tests {
     fn what_never_shows_is_not_waited_for_without_end() {
         let mut e = Expectations::default();
         e.created("db-2", "u4", NOW);
-        e.settle(&[], &BTreeMap::new(), NOW + SignedDuration::from_mins(1));
+        e.settle(&[], NOW + SignedDuration::from_mins(1));
         assert_eq!(e.unmet(), None);
     }
 }

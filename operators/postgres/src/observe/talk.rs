@@ -31,6 +31,8 @@ const PROBE_EVERY: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_hours(1);
 /// First and longest pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// By then an agent has looked at its engine again: it does so every second.
+const LOOKED_AGAIN: Duration = Duration::from_millis(2500);
 /// Bound of one look at a served certificate.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -41,7 +43,8 @@ pub struct Talk {
     probes: Keeper<SetKey, Known<Answer>>,
     served: Keeper<PodKey, Known<Served>>,
     reloads: Keeper<PodKey, ()>,
-    restarts: Keeper<PodKey, ()>,
+    /// What the last restart ended with: the agent's nonce and the number of its status then.
+    restarts: Keeper<PodKey, Option<(String, u64)>>,
     wake: UnboundedSender<SetKey>,
 }
 
@@ -160,7 +163,8 @@ impl Talk {
             return;
         };
         let (hash, name) = (config_hash.to_owned(), instance.name.clone());
-        if !self.reloads.runs(&key, config_hash) {
+        if !self.reloads.runs(&key) {
+            // It ended, and the agent still reports another one: once more.
             self.reloads.forget(&key);
         }
         self.reloads.want(&key, config_hash, |_| async move {
@@ -174,7 +178,24 @@ impl Talk {
         });
     }
 
-    /// Have an engine restarted. Tried once per status; a failure is seen in the next status.
+    /// Whether a restart goes on, or has ended and the status that shows so has not come yet.
+    pub fn is_restarting(&self, set: &SetKey, instance: &Instance) -> bool {
+        let Some(pod) = &instance.pod else {
+            return false;
+        };
+        let key = (set.clone(), pod.uid.clone());
+        if self.restarts.runs(&key) {
+            return true;
+        }
+        let ended = self.restarts.last(&key).flatten();
+        ended.is_some_and(|(nonce, sequence)| match instance.agent() {
+            Some(status) => status.nonce == nonce && status.sequence < sequence,
+            None => false,
+        })
+    }
+
+    /// Have an engine restarted, once; a failure is seen in the next status. The caller has asked
+    /// [`Self::is_restarting`] before.
     pub fn restart(&self, set: &SetKey, identity: &Identity, instance: &Instance, why: &str) {
         let Some((key, client)) = client(set, identity, instance) else {
             return;
@@ -184,25 +205,31 @@ impl Talk {
         };
         let (nonce, why, name) = (status.nonce.clone(), why.to_owned(), instance.name.clone());
         let waker = self.waker(set);
-        self.restarts
-            .want(&key, &restart_token(status), |_| async move {
-                let mut client = client;
-                match client.restart(&nonce, &why).await {
-                    Ok(_) => tracing::info!(instance = name, "the engine was restarted"),
-                    Err(error) => {
-                        tracing::warn!(instance = name, %error, "the engine was not restarted")
-                    }
+        self.restarts.forget(&key);
+        self.restarts.want(&key, "", |to| async move {
+            let mut client = client;
+            match client.restart(&nonce, &why).await {
+                Ok(status) => {
+                    tracing::info!(instance = name, "the engine was restarted");
+                    to.report(Some((status.nonce, status.sequence)));
+                    // What the agent says of settings may still be from before the restart.
+                    tokio::time::sleep(LOOKED_AGAIN).await;
                 }
-                waker();
-            });
+                Err(error) => {
+                    tracing::warn!(instance = name, %error, "the engine was not restarted");
+                    // Not again at once: the pass that follows would decide the same.
+                    tokio::time::sleep(PAUSE.1).await;
+                }
+            }
+            waker();
+        });
     }
 
     /// End every conversation with sets that are gone.
     pub fn retain(&self, keep: impl Fn(&SetKey) -> bool) {
         self.probes.retain(&keep);
-        for keeper in [&self.reloads, &self.restarts] {
-            keeper.retain(|key| keep(&key.0));
-        }
+        self.reloads.retain(|key| keep(&key.0));
+        self.restarts.retain(|key| keep(&key.0));
         self.agents.retain(|key| keep(&key.0));
         self.served.retain(|key| keep(&key.0));
     }
@@ -214,11 +241,6 @@ fn client(set: &SetKey, identity: &Identity, instance: &Instance) -> Option<(Pod
     let host = names::instance_host(&instance.name, &set.name, &set.namespace);
     let client = AgentClient::new(address, &host, Arc::clone(&identity.agents)).ok()?;
     Some(((set.clone(), pod.uid.clone()), client))
-}
-
-/// One restart is asked for per status: a later status is a new ground.
-fn restart_token(status: &Status) -> String {
-    format!("{} {}", status.nonce, status.sequence)
 }
 
 fn address(ip: Option<&str>, port: i32) -> Option<SocketAddr> {
