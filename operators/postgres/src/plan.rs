@@ -127,11 +127,11 @@ pub fn notes(set: &SetId, record: Option<&Record>, found: &[Instance]) -> Vec<No
 ///
 /// # Errors
 /// When it cannot be written as JSON, which it always can.
-pub fn new_lease(set: &SetId, seat: &Seat) -> Result<Object, serde_json::Error> {
+pub fn new_lease(set: &SetId, holder: &Seat) -> Result<Object, serde_json::Error> {
     let record = Record {
-        seat: names::instance(&set.name, seat.ordinal),
-        epoch: seat.epoch,
-        system_identifier: seat.system_identifier.clone(),
+        seat: names::instance(&set.name, holder.ordinal),
+        epoch: holder.epoch,
+        system_identifier: holder.system_identifier.clone(),
         address: None,
     };
     let mut metadata = set.kept(&set.name, "lease");
@@ -308,9 +308,8 @@ pub fn ending(observed: &Observed, kept: KeptVolumes) -> Ending {
     for object in observed.volumes_and_pods.iter().chain(&observed.live) {
         let part = object.label(names::PART);
         let goes = match (object.resource.kind.as_str(), part) {
-            (LEASE, _) => true,
+            (LEASE, _) | (SECRET, Some("certificate")) => true,
             (CLAIM, _) => kept == KeptVolumes::Delete,
-            (SECRET, Some("certificate")) => true,
             (SECRET, _) => {
                 kept == KeptVolumes::Delete
                     || object.meta("name").is_some_and(|n| n.ends_with("-access"))

@@ -83,7 +83,7 @@ fn lints() -> Result<Command, String> {
     ]))
 }
 
-/// Version of typos; its wheel on PyPI holds the binary.
+/// Version of typos; its wheel on `PyPI` holds the binary.
 const TYPOS: &str = "1.52.0";
 
 fn spelling() -> Result<Command, String> {

@@ -11,20 +11,14 @@ const IS_DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
 /// then the volume itself says so later.
 pub async fn missing(client: &Client, class: Option<&str>) -> Option<String> {
     let api: Api<StorageClass> = Api::all(client.clone());
-    match class {
-        Some(name) => match api.get_opt(name).await {
-            Ok(None) => Some(format!(
-                "There is no StorageClass {name}: create it, or delete this resource and name another in storage.class."
-            )),
-            _ => None,
-        },
-        None => {
-            let all = api.list(&ListParams::default()).await.ok()?;
-            let default =
-                |c: &StorageClass| c.annotations().get(IS_DEFAULT).is_some_and(|v| v == "true");
-            (!all.iter().any(default)).then(|| {
-                "The cluster has no default StorageClass: mark one as default, or delete this resource and name one in storage.class.".to_owned()
-            })
-        }
+    if let Some(name) = class {
+        return matches!(api.get_opt(name).await, Ok(None)).then(|| format!(
+            "There is no StorageClass {name}: create it, or delete this resource and name another in storage.class."
+        ));
     }
+    let all = api.list(&ListParams::default()).await.ok()?;
+    let default = |c: &StorageClass| c.annotations().get(IS_DEFAULT).is_some_and(|v| v == "true");
+    (!all.iter().any(default)).then(|| {
+        "The cluster has no default StorageClass: mark one as default, or delete this resource and name one in storage.class.".to_owned()
+    })
 }

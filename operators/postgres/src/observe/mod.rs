@@ -76,7 +76,7 @@ pub fn observe(set: &SetKey, cache: &Cache, zones: &Zones) -> Observed {
         lease: cache
             .typed::<Lease>(set, LEASE)
             .into_iter()
-            .find_map(|l| lease(set, l)),
+            .find_map(|l| lease(set, &l)),
         ..Observed::default()
     };
     for kind in kinds::all() {
@@ -137,7 +137,7 @@ fn instances(set: &SetKey, cache: &Cache, zones: &Zones) -> Vec<Instance> {
     found.into_values().collect()
 }
 
-fn lease(set: &SetKey, lease: Lease) -> Option<LeaseSeen> {
+fn lease(set: &SetKey, lease: &Lease) -> Option<LeaseSeen> {
     if lease.metadata.name.as_ref() != Some(&set.name) {
         return None;
     }
@@ -145,6 +145,6 @@ fn lease(set: &SetKey, lease: Lease) -> Option<LeaseSeen> {
     Some(LeaseSeen {
         record: Record::from_annotations(&annotations),
         holder: lease.spec.as_ref().and_then(|s| s.holder_identity.clone()),
-        seen: Object::of(&lease).ok().as_ref().and_then(Seen::of),
+        seen: Object::of(lease).ok().as_ref().and_then(Seen::of),
     })
 }
