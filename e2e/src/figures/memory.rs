@@ -35,7 +35,8 @@ pub fn processes() -> Result<Vec<Process>> {
         let [program, role, ..] = words.as_slice() else {
             continue;
         };
-        if !program.ends_with("/mainstay-postgres") {
+        // As its image has it, and as the init container installs it.
+        if !program.ends_with("/mainstay-postgres") && !program.starts_with("/mainstay/bin/") {
             continue;
         }
         let (Ok(status), Ok(stat)) = (

@@ -132,7 +132,7 @@ pub async fn agent_killed(s: &Sandbox<'_>) -> Result<()> {
     let started = s
         .admin_sql("db-1", "select pg_postmaster_start_time()")
         .await?;
-    signal(s, "db-1", "KILL", "mainstay-postgres agent").await?;
+    signal(s, "db-1", "KILL", "/mainstay/bin/[a-z-]* agent").await?;
     // Whether the engine lived is seen at once; whether the agent is back, by readiness after a change.
     let now = s
         .admin_sql("db-1", "select pg_postmaster_start_time()")
@@ -152,7 +152,7 @@ pub async fn agent_killed(s: &Sandbox<'_>) -> Result<()> {
         "the new agent restarted the engine"
     );
 
-    signal(s, "db-1", "STOP", "mainstay-postgres agent").await?;
+    signal(s, "db-1", "STOP", "/mainstay/bin/[a-z-]* agent").await?;
     s.until("the watchdog to restart the engine", READY, || async {
         let now = s
             .admin_sql("db-1", "select pg_postmaster_start_time()")

@@ -358,6 +358,16 @@ impl<'a> Pass<'a> {
         is_paused(&self.root)
     }
 
+    /// Make sure that the resource ends only in our order.
+    async fn hold(&self) -> Result<(), ApplyError> {
+        let held = self.root.finalizers().iter().any(|f| f == names::FINALIZER);
+        if held {
+            Ok(())
+        } else {
+            self.finalizer(true).await
+        }
+    }
+
     async fn look_after(&self, report: &mut Report, expectations: &mut Expectations) {
         let mut validated = match validate(&self.root, &self.context.settings.catalogue) {
             Ok(validated) => validated,
@@ -368,12 +378,9 @@ impl<'a> Pass<'a> {
             }
         };
         let paused = self.is_paused();
-        let has_finalizer = self.root.finalizers().iter().any(|f| f == names::FINALIZER);
-        if !has_finalizer && !paused {
-            if let Err(error) = self.finalizer(true).await {
-                report.failed(vec![error]);
-                return;
-            }
+        if !paused && let Err(error) = self.hold().await {
+            report.failed(vec![error]);
+            return;
         }
         if !self.lease_is_usable(report).await {
             return;

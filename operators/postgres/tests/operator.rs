@@ -1,5 +1,12 @@
 //! The operator against an API server that keeps state and fails on demand, with agents that answer.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests say what they expect by unwrapping it"
+)]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +28,7 @@ use tokio::task::AbortHandle;
 
 const SHOP: Option<&str> = Some("shop");
 /// Nothing in these tests takes long by itself; a machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct World {
     api: FakeApi,
@@ -220,7 +227,7 @@ async fn a_crash_at_any_write_does_no_harm() {
             .api
             .list::<Secret>()
             .into_iter()
-            .filter(|s| s.name_any().ends_with(".ca"));
+            .filter(|s| s.name_any().rsplit('.').next() == Some("ca"));
         assert_eq!(authorities.count(), 1);
         if !crashed {
             break;
