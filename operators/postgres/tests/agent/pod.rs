@@ -31,7 +31,7 @@ use nix::unistd::{Gid, Pid, Uid, User};
 use crate::api::{ApiServer, own_network};
 
 /// Longest wait for anything.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_mins(1);
 
 /// A set: its authority, its objects in the API server, its configuration.
 pub struct Set {
@@ -44,6 +44,13 @@ pub struct Set {
     probe: Pair,
     password: String,
     folder: tempfile::TempDir,
+}
+
+/// The newest PostgreSQL that this machine has.
+fn major() -> u32 {
+    let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL as Debian packages it");
+    let numbers = versions.filter_map(|v| v.unwrap().file_name().to_str()?.parse().ok());
+    numbers.max().expect("a version of PostgreSQL")
 }
 
 /// User and group that PostgreSQL runs as: it refuses root.
@@ -125,8 +132,7 @@ impl Set {
                 members: (1..=instances).map(|n| names::instance("db", n)).collect(),
                 durability,
                 engine: PostgresSettings {
-                    // What this machine has; the images of users hold 17.
-                    major: 15,
+                    major: major(),
                     parameters: [("shared_buffers", "32MB"), ("max_connections", "40")]
                         .map(|(k, v)| (k.to_owned(), v.to_owned()))
                         .into(),
