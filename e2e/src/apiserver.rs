@@ -129,6 +129,29 @@ impl ApiServer {
         self.file("kubeconfig")
     }
 
+    /// From now on it answers nobody, and keeps connections open; or it goes on.
+    ///
+    /// # Errors
+    /// A process is gone.
+    pub fn freeze(&self, frozen: bool) -> Result<(), ApiServerError> {
+        let signal = if frozen {
+            nix::sys::signal::Signal::SIGSTOP
+        } else {
+            nix::sys::signal::Signal::SIGCONT
+        };
+        for keeper in self.keepers.iter().filter_map(Child::id) {
+            let children =
+                std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"))
+                    .map_err(io("find a process"))?;
+            for pid in children.split_whitespace().filter_map(|p| p.parse().ok()) {
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal)
+                    .map_err(std::io::Error::from)
+                    .map_err(io("signal a process"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Runs `kubectl` as an administrator and returns what it prints.
     ///
     /// # Errors

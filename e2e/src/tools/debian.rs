@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::ToolError;
+use super::{ToolError, at};
 use crate::process;
 
 /// A program and the Debian package that holds it.
@@ -35,6 +35,30 @@ pub const CLUSTER: &[Need] = &[
 
 /// What the engine test images need.
 pub const IMAGES: &[Need] = &[need("buildah", "buildah"), need("mmdebstrap", "mmdebstrap")];
+
+/// What tests of agents outside a container need.
+pub const POSTGRES: &[Need] = &[
+    need("/usr/lib/postgresql", "postgresql"),
+    need("ip", "iproute2"),
+];
+
+/// Where Debian's packages of PostgreSQL are told not to make and start a database of their own.
+const NO_DATABASE: &str = "/etc/postgresql-common/createcluster.conf";
+
+/// PostgreSQL's programs, without a database that nobody asked for.
+///
+/// # Errors
+/// As [`require`].
+pub async fn postgres() -> Result<(), ToolError> {
+    let file = Path::new(NO_DATABASE);
+    let absent = !found(POSTGRES[0].program, "") && !file.exists();
+    if absent && rustix::process::geteuid().is_root() {
+        let folder = file.parent().unwrap_or(file);
+        std::fs::create_dir_all(folder).map_err(at(folder))?;
+        std::fs::write(file, "create_main_cluster = false\n").map_err(at(file))?;
+    }
+    require(POSTGRES).await
+}
 
 /// Makes sure that every program is there; as root on Debian, missing ones are installed.
 ///

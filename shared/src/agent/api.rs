@@ -29,7 +29,7 @@ pub struct Status {
     pub sequence: u64,
     /// Version of the agent's program.
     pub agent_version: String,
-    /// Start nonce of the agent process; with the pod's uid it names a holder.
+    /// It changes with every start of the agent and of the engine.
     pub nonce: String,
     /// Uid of the pod.
     pub pod_uid: String,

@@ -1,5 +1,6 @@
 //! The data directory: looked at, made, copied. I/O.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -35,30 +36,58 @@ pub enum DataError {
     },
 }
 
-/// Look at the volume.
-pub async fn inspect(place: &Place) -> Data {
+/// Look at the volume: what is there, and for a replica's data the least values of settings with
+/// which it can be opened (see [`super::render::Facts::floors`]).
+pub async fn inspect(place: &Place) -> (Data, BTreeMap<String, u64>) {
     let folder = place.data();
     if !folder.exists() {
-        return Data::None;
+        return (Data::None, BTreeMap::new());
     }
-    match identifier(place, &folder).await {
-        Ok(identifier) => {
-            let standby = folder.join("standby.signal").exists();
-            let role = if standby {
-                Role::Replica
-            } else {
-                Role::Primary
-            };
-            Data::Present { identifier, role }
-        }
-        Err(why) => Data::Unusable(format!(
+    let unusable = |why: &str| {
+        Data::Unusable(format!(
             "the data directory of {} cannot be used ({why}). If it is a replica's, delete its volume claim to have it copied anew",
             place.me.instance
-        )),
+        ))
+    };
+    let control = match control(place, &folder).await {
+        Ok(control) => control,
+        Err(why) => return (unusable(&why), BTreeMap::new()),
+    };
+    let Some(identifier) = control.get(IDENTIFIER).cloned() else {
+        return (unusable("it has no identifier"), BTreeMap::new());
+    };
+    if !folder.join("standby.signal").exists() {
+        let role = Role::Primary;
+        return (Data::Present { identifier, role }, BTreeMap::new());
     }
+    let floors = FLOORS.iter().filter_map(|(key, name)| {
+        let value = control.get(*key)?.parse().ok()?;
+        Some(((*name).to_owned(), value))
+    });
+    let role = Role::Replica;
+    (Data::Present { identifier, role }, floors.collect())
 }
 
+const IDENTIFIER: &str = "Database system identifier";
+
+/// Settings of which a replica needs at least the primary's value, as `pg_controldata` names them.
+const FLOORS: [(&str, &str); 5] = [
+    ("max_connections setting", "max_connections"),
+    ("max_worker_processes setting", "max_worker_processes"),
+    ("max_wal_senders setting", "max_wal_senders"),
+    ("max_prepared_xacts setting", "max_prepared_transactions"),
+    ("max_locks_per_xact setting", "max_locks_per_transaction"),
+];
+
 async fn identifier(place: &Place, folder: &Path) -> Result<String, String> {
+    let mut control = control(place, folder).await?;
+    control
+        .remove(IDENTIFIER)
+        .ok_or_else(|| "it has no identifier".to_owned())
+}
+
+/// What `pg_controldata` says, by its words.
+async fn control(place: &Place, folder: &Path) -> Result<BTreeMap<String, String>, String> {
     let output = Command::new(place.program("pg_controldata"))
         .arg("-D")
         .arg(folder)
@@ -68,12 +97,46 @@ async fn identifier(place: &Place, folder: &Path) -> Result<String, String> {
         .await
         .map_err(|e| format!("pg_controldata cannot be run: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    text.lines()
-        .filter_map(|line| line.strip_prefix("Database system identifier:"))
-        .map(|value| value.trim().to_owned())
-        .next()
-        .filter(|_| output.status.success())
-        .ok_or_else(|| last_line(&output.stderr))
+    if !output.status.success() {
+        return Err(last_line(&output.stderr));
+    }
+    let pairs = text.lines().filter_map(|line| line.split_once(':'));
+    Ok(pairs
+        .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
+        .collect())
+}
+
+/// Have PostgreSQL read a configuration file without starting: none when it takes it, else why not.
+///
+/// # Errors
+/// When that cannot be told now.
+pub async fn check(place: &Place, file: &Path) -> Result<Option<String>, String> {
+    let output = Command::new(place.program("postgres"))
+        .arg("-D")
+        .arg(place.data())
+        .arg("-c")
+        .arg(format!("config_file={}", file.display()))
+        .args(["-C", "port"])
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .map_err(|e| format!("postgres cannot be run: {e}"))?;
+    if output.status.success() {
+        return Ok(None);
+    }
+    if output.status.code().is_none() {
+        return Err("postgres was killed while it checked the configuration".to_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    // The cause comes first; the last line only says that there was one.
+    let line = said.lines().find(|l| !l.trim().is_empty());
+    let line = line.unwrap_or("it said nothing");
+    let cause = line.split_once("LOG:").map_or(line, |(_, cause)| cause);
+    Ok(Some(format!(
+        "PostgreSQL refuses its configuration: {}",
+        cause.trim()
+    )))
 }
 
 /// Make the set's first data directory; returns its identifier.

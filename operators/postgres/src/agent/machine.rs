@@ -18,18 +18,19 @@ use mainstay_shared::agent::lease::rule::Claim;
 use mainstay_shared::agent::server::{Order, Refusal};
 use mainstay_shared::agent::state::Store;
 use mainstay_shared::election::record::Record;
-use mainstay_shared::pki::{ClientAuth, facts, server_config};
+use mainstay_shared::pki::{ClientAuth, server_config};
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::AgentError;
+use super::configuration::{Configuration, settings_file};
 use super::data::{self, DataError};
 use super::decide::{Data, Next, Observed, Role, next};
 use super::monitor::{Monitor, Sight, monitor};
-use super::mounts::{Mounts, place_file, place_identity};
+use super::mounts::{Mounts, place_identity};
 use super::place::{Place, nonce};
-use super::render::{self, Facts, conninfo, render, slot, synchronous};
+use super::render::{Facts, conninfo, slot, synchronous};
 use super::report::{self, differs};
 use super::sql;
 use crate::settings::{PORT, PORT_NAME};
@@ -72,6 +73,7 @@ pub struct Machine {
     cluster: Option<Cluster>,
     data: Data,
     data_known: bool,
+    floors: BTreeMap<String, u64>,
     work: Option<Work>,
     tending: Option<Task<Result<(), String>>>,
     tended: Option<Tended>,
@@ -86,11 +88,7 @@ pub struct Machine {
     failures: u32,
     pause_until: Duration,
     started_ok_since: Option<Duration>,
-    rendered: Option<render::Files>,
-    /// Configuration written and not confirmed: its hash and the load before.
-    loading: Option<(String, f64)>,
-    in_force: Option<String>,
-    serial: Option<String>,
+    configuration: Configuration,
     last_error: Option<String>,
     volume: Option<Volume>,
     volume_at: Duration,
@@ -130,6 +128,7 @@ impl Machine {
             cluster: None,
             data: Data::None,
             data_known: false,
+            floors: BTreeMap::new(),
             work: None,
             tending: None,
             tended: None,
@@ -141,10 +140,7 @@ impl Machine {
             failures: 0,
             pause_until: Duration::ZERO,
             started_ok_since: None,
-            rendered: None,
-            loading: None,
-            in_force: None,
-            serial: None,
+            configuration: Configuration::default(),
             last_error: None,
             volume: None,
             volume_at: Duration::ZERO,
@@ -165,7 +161,7 @@ impl Machine {
                 self.release().await;
                 return Ok(());
             }
-            self.act(&next, &state.engine).await;
+            self.act(&next).await;
             self.claim(&state.engine);
             self.tell(&next, &state.engine);
             let lease_changed = async {
@@ -191,12 +187,13 @@ impl Machine {
     /// Observe what is not told by itself: mounts, volume, the set's record.
     async fn look(&mut self) -> Result<(), AgentError> {
         if self.mounts.refresh(&self.place) {
-            self.remount().await?;
+            self.remount()?;
         }
+        self.join().await;
         // A hard stop kills the program that looks as well: look once it is over.
         let sweeping = self.asked_clean.is_some() || self.init.heard().borrow().state.hard_stopping;
         if !self.data_known && self.work.is_none() && !sweeping {
-            self.data = data::inspect(&self.place).await;
+            (self.data, self.floors) = data::inspect(&self.place).await;
             self.data_known = true;
         }
         let now = boottime();
@@ -226,7 +223,7 @@ impl Machine {
         Ok(())
     }
 
-    async fn remount(&mut self) -> Result<(), AgentError> {
+    fn remount(&mut self) -> Result<(), AgentError> {
         if let Some(pair) = &self.mounts.identity {
             place_identity(&self.place.tls(), pair).map_err(AgentError::Run)?;
             match server_config(pair, ClientAuth::Optional) {
@@ -236,10 +233,22 @@ impl Machine {
                 Err(error) => self.last_error = Some(format!("the mounted certificate: {error}")),
             }
         }
+        Ok(())
+    }
+
+    /// Begin to watch the set's Lease, as soon as the set and the API server's address are known.
+    async fn join(&mut self) {
         if self.cluster.is_none()
             && let Some((config, _)) = &self.mounts.config
         {
-            let client = client().await?;
+            let client = match client().await {
+                Ok(client) => client,
+                Err(error) => {
+                    // What is on disk runs without.
+                    self.last_error = Some(error.to_string());
+                    return;
+                }
+            };
             let lease = watch_lease(client.clone(), &config.namespace, &config.set);
             let subject = Subject {
                 namespace: config.namespace.clone(),
@@ -253,7 +262,6 @@ impl Machine {
             let keeper = keep(client, subject, lease.clone(), durable);
             self.cluster = Some(Cluster { lease, keeper });
         }
-        Ok(())
     }
 
     fn record(&self) -> Option<Record> {
@@ -307,7 +315,7 @@ impl Machine {
             clean: self.clean_for == Some(state.starts),
             ending: state.stop_within.is_some(),
             restart: self.restart_wanted,
-            busy: self.work.is_some() || (starting && !running),
+            busy: self.work.is_some() || (starting && !running) || !self.data_known,
             pausing: now < self.pause_until,
         })
     }
@@ -316,7 +324,7 @@ impl Machine {
     fn ended(&mut self, how: &str, wanted: bool, now: Duration) {
         self.data_known = false;
         self.tended = None;
-        self.in_force = None;
+        self.configuration.ended();
         let settled = self
             .started_ok_since
             .take()
@@ -344,7 +352,7 @@ impl Machine {
         self.failures = self.failures.saturating_add(1);
     }
 
-    async fn act(&mut self, next: &Next, engine: &Engine) {
+    async fn act(&mut self, next: &Next) {
         match next {
             Next::Wait(_) | Next::Fail(_) | Next::End => {}
             Next::Initialise => self.initialise(),
@@ -361,7 +369,7 @@ impl Machine {
                     self.fail(&why);
                 }
             }
-            Next::Tend(role) => self.tend(*role, engine).await,
+            Next::Tend(role) => self.tend(*role).await,
             Next::Stop => self.stop(),
         }
     }
@@ -465,17 +473,25 @@ impl Machine {
                 self.last_error = None;
             }
             Ok(()) => {}
-            Err(why) => self.fail(&why),
+            Err(why) => {
+                if phase == Some(Phase::Stopping) {
+                    self.restart_wanted = false;
+                    if let Some((_, answer)) = self.restart.take() {
+                        let _ = answer.send(Err(Refusal::Impossible(why.clone())));
+                    }
+                }
+                self.fail(&why);
+            }
         }
     }
 
     async fn start(&mut self, role: Role) -> Result<(), String> {
-        let Some((_, hash)) = self.mounts.config.clone() else {
-            return Ok(());
-        };
         data::unlock(&self.place).map_err(|e| format!("the lock file: {e}"))?;
-        self.write()
-            .map_err(|e| format!("the configuration files: {e}"))?;
+        if let Err(why) = self.configure().await
+            && !Configuration::exists(&self.place)
+        {
+            return Err(why);
+        }
         let place = &self.place;
         let text = |path: std::path::PathBuf| path.display().to_string();
         let start = Start {
@@ -484,7 +500,7 @@ impl Machine {
                 "-D".to_owned(),
                 text(place.data()),
                 "-c".to_owned(),
-                format!("config_file={}", text(place.run().join("postgresql.conf"))),
+                format!("config_file={}", settings_file(&place.run())),
             ],
             env: BTreeMap::from([
                 ("LANG".to_owned(), "C.UTF-8".to_owned()),
@@ -503,8 +519,7 @@ impl Machine {
             .await
             .map_err(|e| e.to_string())?;
         self.asked_start = Some((starts, boottime()));
-        self.in_force = Some(hash);
-        self.loading = None;
+        self.configuration.started();
         Ok(())
     }
 
@@ -523,37 +538,24 @@ impl Machine {
             sockets: self.place.sockets(),
             primary,
             synchronous: self.store.get().synchronous,
+            floors: self.floors.clone(),
         }
     }
 
-    /// Write the configuration files; true when they changed.
-    fn write(&mut self) -> std::io::Result<bool> {
-        let Some((config, _)) = &self.mounts.config else {
+    /// Put the newest configuration in place; true when something changed.
+    async fn configure(&mut self) -> Result<bool, String> {
+        let Some(config) = self.mounts.config.clone() else {
             return Ok(false);
         };
-        let files = render(config, &self.facts());
-        let serial = self
-            .mounts
-            .identity
-            .as_ref()
-            .and_then(|pair| facts(&pair.certificate).ok())
-            .map(|f| f.serial);
-        let same = self.rendered.as_ref() == Some(&files) && self.serial == serial;
-        if same {
-            return Ok(false);
-        }
-        let run = self.place.run();
-        std::fs::create_dir_all(self.place.sockets())?;
-        place_file(&run.join("pg_hba.conf"), &files.access, 0o600)?;
-        place_file(&run.join("pg_ident.conf"), &files.identities, 0o600)?;
-        place_file(&run.join("postgresql.conf"), &files.settings, 0o600)?;
-        self.rendered = Some(files);
-        self.serial = serial;
-        Ok(true)
+        let facts = self.facts();
+        let identity = self.mounts.identity.as_ref();
+        self.configuration
+            .place(&self.place, &config, &facts, identity)
+            .await
     }
 
     /// Look after the running engine.
-    async fn tend(&mut self, role: Role, _engine: &Engine) {
+    async fn tend(&mut self, role: Role) {
         let sight = self.monitor.sight.borrow().clone();
         let Sight::Up { at, vitals, .. } = sight else {
             return;
@@ -573,7 +575,7 @@ impl Machine {
                 self.restart = Some((before, answer));
             }
         }
-        let Some((config, hash)) = self.mounts.config.clone() else {
+        let Some((config, _)) = self.mounts.config.clone() else {
             return;
         };
         let memory = self.store.get();
@@ -587,38 +589,25 @@ impl Machine {
             }
             tracing::info!(wanted, "whether commits wait for a replica");
         }
-        self.reload(&hash, vitals.loaded_at).await;
+        self.reload(vitals.loaded_at).await;
         if !vitals.in_recovery && role == Role::Primary {
             self.tend_primary(starts, config);
         }
     }
 
-    async fn reload(&mut self, hash: &str, loaded_at: f64) {
-        match self.write() {
-            Ok(true) => {
-                if self
-                    .init
-                    .send(Command::Signal(EngineSignal::Hangup))
-                    .await
-                    .is_ok()
-                {
-                    tracing::info!(hash, "PostgreSQL is told to read its configuration");
-                    self.loading = Some((hash.to_owned(), loaded_at));
-                    self.monitor.look.notify_one();
-                }
+    async fn reload(&mut self, loaded_at: f64) {
+        // A refusal is told by the configuration itself.
+        if let Ok(true) = self.configure().await {
+            let told = Command::Signal(EngineSignal::Hangup);
+            if self.init.send(told).await.is_ok() {
+                tracing::info!("PostgreSQL is told to read its configuration");
+                self.configuration.told(loaded_at);
+                self.monitor.look.notify_one();
             }
-            Ok(false) if self.loading.is_none() => self.in_force = Some(hash.to_owned()),
-            Ok(false) => {}
-            Err(error) => self.last_error = Some(format!("the configuration files: {error}")),
         }
-        if let Some((loading, before)) = &self.loading {
-            if loaded_at > *before {
-                self.in_force = Some(loading.clone());
-                self.loading = None;
-                self.monitor.look.notify_one();
-            } else {
-                self.monitor.look.notify_one();
-            }
+        if self.configuration.seen(loaded_at) {
+            // What waits for a restart is known only now.
+            self.monitor.look.notify_one();
         }
     }
 
@@ -664,7 +653,10 @@ impl Machine {
             return;
         };
         match done {
-            Ok(()) => tended.ok = true,
+            Ok(()) => {
+                tended.ok = true;
+                self.last_error = None;
+            }
             Err(why) => {
                 tracing::warn!(%why, "roles, database and slots");
                 tended.at = boottime();
@@ -679,6 +671,14 @@ impl Machine {
         let running = matches!(engine, Engine::Running { .. });
         let tended = self.tended.as_ref().is_some_and(|t| t.ok);
         let claim = match &*self.monitor.sight.borrow() {
+            // A new set is announced when replicas can be made of it: roles and slots are there.
+            Sight::Up { vitals, .. }
+                if !tended
+                    && !vitals.in_recovery
+                    && self.record().is_none_or(|r| r.system_identifier.is_none()) =>
+            {
+                None
+            }
             Sight::Up { at, vitals, .. } if running && !vitals.in_recovery => Some(Claim {
                 system_identifier: vitals.system_identifier.clone(),
                 healthy_at: *at,
@@ -723,7 +723,9 @@ impl Machine {
                         "something else is being done just now".to_owned(),
                     ))
                 } else {
-                    None
+                    // What runs is not stopped for a configuration that would not take effect.
+                    let refusal = self.configuration.refusal();
+                    refusal.map(|why| Refusal::Impossible(why.clone()))
                 };
                 if let Some(refusal) = refusal {
                     let _ = answer.send(Err(refusal));
@@ -760,12 +762,13 @@ impl Machine {
                 .map(|w| (w.phase, w.progress.borrow().clone())),
             sight: &self.monitor.sight.borrow(),
             tended: self.tended.as_ref().is_some_and(|t| t.ok),
-            config_hash: self.in_force.clone(),
-            certificate_serial: self.serial.clone(),
+            config_hash: self.configuration.in_force().cloned(),
+            certificate_serial: self.configuration.serial().cloned(),
             volume: self.volume,
             last_error: self
                 .last_error
                 .clone()
+                .or_else(|| self.configuration.refusal().cloned())
                 .or_else(|| self.mounts.wrong.clone()),
         });
         self.status.send_if_modified(|old| {

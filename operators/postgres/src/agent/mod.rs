@@ -1,6 +1,7 @@
 //! The process in a data pod that runs PostgreSQL: wiring. [`decide`] says what to do, [`machine`]
 //! does it.
 
+pub mod configuration;
 pub mod data;
 pub mod decide;
 pub mod machine;

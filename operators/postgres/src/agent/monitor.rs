@@ -36,6 +36,8 @@ pub enum Sight {
 const CALM: Duration = Duration::from_secs(1);
 /// Pause between looks at one that is not.
 const EAGER: Duration = Duration::from_millis(100);
+/// Pause after a nudge, for so many looks: something is about to change.
+const HURRY: (Duration, u32) = (Duration::from_millis(200), 10);
 /// Every so many looks the settings are read as well, and a small write is made every second one.
 const SETTINGS: u32 = 15;
 
@@ -71,6 +73,7 @@ async fn run(
 ) {
     let mut client: Option<Client> = None;
     let mut count: u32 = 0;
+    let mut hurry: u32 = 0;
     let mut settings = (Vec::new(), None);
     loop {
         if !*want.borrow_and_update() {
@@ -84,14 +87,18 @@ async fn run(
         }
         let seen = once(&place, &mut client, count, &mut settings).await;
         let pause = match &seen {
+            Ok(_) if hurry > 0 => HURRY.0,
             Ok(_) => CALM,
             Err(_) => EAGER,
         };
         count = count.wrapping_add(1);
+        hurry = hurry.saturating_sub(1);
         tell.send_replace(match seen {
             Ok(sight) => sight,
             Err(error) => {
                 client = None;
+                // Another engine, or the same after a failure: all is read anew.
+                count = 0;
                 match error {
                     SqlError::NotYet => Sight::NotYet,
                     other => Sight::Dark(other.to_string()),
@@ -100,7 +107,7 @@ async fn run(
         });
         tokio::select! {
             () = sleep(pause) => {}
-            () = look.notified() => count = 0,
+            () = look.notified() => (count, hurry) = (0, HURRY.1),
             changed = want.changed() => if changed.is_err() { return },
         }
     }

@@ -28,6 +28,10 @@ pub struct Facts {
     pub primary: Option<(String, String)>,
     /// Whether commits wait for a replica.
     pub synchronous: bool,
+    /// On a replica: the least values of settings with which its data can be opened. They come
+    /// from the primary's log, so that it does not matter who is restarted first when one of
+    /// these settings gets lower.
+    pub floors: BTreeMap<String, u64>,
 }
 
 /// The files, by name.
@@ -129,6 +133,11 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
         if !is_managed(name) {
             all.insert(name.to_ascii_lowercase(), value.clone());
         }
+    }
+    for (name, floor) in &facts.floors {
+        let asked = all.get(name).and_then(|v| v.trim().parse().ok());
+        let value = asked.map_or(*floor, |asked: u64| asked.max(*floor));
+        all.insert(name.clone(), value.to_string());
     }
     let in_run = |name: &str| facts.run.join(name).display().to_string();
     let in_tls = |name: &str| facts.tls.join(name).display().to_string();

@@ -31,7 +31,25 @@ fn facts() -> Facts {
         sockets: "/var/run/postgresql".into(),
         primary: Some(("db-1".into(), "10.0.0.1".into())),
         synchronous: true,
+        floors: BTreeMap::new(),
     }
+}
+
+#[test]
+fn a_replica_keeps_what_its_data_needs() {
+    let floors: BTreeMap<String, u64> = [
+        ("max_connections".to_owned(), 100),
+        ("max_wal_senders".to_owned(), 20),
+    ]
+    .into();
+    let facts = Facts { floors, ..facts() };
+    let text = render(
+        &config(&[("max_connections", "50"), ("max_wal_senders", "30")]),
+        &facts,
+    )
+    .settings;
+    assert_eq!(line(&text, "max_connections"), "max_connections = '100'");
+    assert_eq!(line(&text, "max_wal_senders"), "max_wal_senders = '30'");
 }
 
 fn line<'a>(text: &'a str, name: &str) -> &'a str {

@@ -168,7 +168,7 @@ pub async fn settings(client: &Client) -> Result<(Vec<String>, Option<String>), 
             .query(
                 "select coalesce(f.name, '') as name, f.error from pg_file_settings f
                  left join pg_settings s on s.name = f.name
-                 where f.error is not null and coalesce(s.context, '') <> 'postmaster' order by f.seqno limit 1",
+                 where f.error is not null and not coalesce(s.pending_restart, false) order by f.seqno limit 1",
                 &[],
             )
             .await

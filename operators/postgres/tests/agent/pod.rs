@@ -16,6 +16,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use mainstay_crds::common::Durability;
+use mainstay_e2e::apiserver::ApiServer;
 use mainstay_postgres::settings::{PostgresConfig, PostgresSettings};
 use mainstay_shared::agent::api::Status;
 use mainstay_shared::agent::client::{AgentClient, ClientError};
@@ -28,7 +29,7 @@ use mainstay_shared::pki::{LeafSpec, Pair, Usage, client_config, issue_authority
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, User};
 
-use crate::api::{ApiServer, own_network};
+use crate::api;
 
 /// Longest wait for anything.
 pub const LONG: Duration = Duration::from_mins(1);
@@ -64,9 +65,8 @@ fn owner() -> Option<(Uid, Gid)> {
 impl Set {
     /// A new set with an API server of its own. The thread gets a network of its own.
     pub async fn new(instances: u32, durability: Durability) -> Self {
-        own_network();
-        let api = ApiServer::start().await;
-        let client = api.client().await;
+        let api = api::start().await;
+        let client = api.client().await.unwrap();
         let namespace = "shop".to_owned();
         let meta = |name: &str| ObjectMeta {
             name: Some(name.into()),
@@ -146,7 +146,7 @@ impl Set {
             authority,
             operator,
             probe,
-            password: "first".into(),
+            password: "first-password".into(),
             folder,
         }
     }
@@ -253,12 +253,12 @@ impl Set {
     /// Start the pod's processes. Without the API server its address leads nowhere.
     pub fn start(&self, pod: &mut Pod, uid: &str, with_api: bool) {
         let kubeconfig = pod.root.join("kubeconfig");
-        let mut text = fs::read_to_string(self.api.kubeconfig()).unwrap();
+        let mut config = api::kubeconfig(&self.api);
         if !with_api {
-            let at = text.find("https://").unwrap();
-            let end = at + text[at..].find(['"', ',', '\n', '}']).unwrap();
-            text.replace_range(at..end, "https://127.0.0.1:1");
+            *config.pointer_mut("/clusters/0/cluster/server").unwrap() =
+                "https://127.0.0.1:1".into();
         }
+        let text = config.to_string();
         fs::write(&kubeconfig, text).unwrap();
         let log = fs::File::options()
             .create(true)
@@ -303,6 +303,15 @@ impl Set {
             .parse()
             .unwrap();
         AgentClient::new(address, &host, Arc::new(tls)).unwrap()
+    }
+
+    /// At the end of a test: an orderly stop, and nothing in the log that must not be there.
+    pub async fn finish(self, mut pod: Pod) {
+        assert!(pod.terminate(), "{}", pod.log());
+        let log = pod.log();
+        assert!(!log.contains("SCRAM-SHA-256$"), "a verifier is in the log");
+        assert!(!log.contains(&self.password), "a password is in the log");
+        self.api.stop().await.unwrap();
     }
 
     /// Poll the agent's status until it is as wanted.

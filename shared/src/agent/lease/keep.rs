@@ -103,7 +103,8 @@ struct Task<F> {
 /// How the last write of the endpoints went.
 #[derive(Default)]
 struct Pointing {
-    failed_at: Option<Instant>,
+    /// Not again before then.
+    next: Option<Instant>,
     why: String,
 }
 
@@ -244,11 +245,7 @@ where
     }
 
     async fn point(&mut self, epoch: u64) {
-        if self
-            .pointed
-            .failed_at
-            .is_some_and(|at| at.elapsed() < RENEW)
-        {
+        if self.pointed.next.is_some_and(|next| Instant::now() < next) {
             return;
         }
         let Ok(address) = self.subject.me.address.parse() else {
@@ -270,7 +267,11 @@ where
         match timeout(WRITE, self.slices.replace(&name, &params, &new)).await {
             Ok(Ok(_)) => {
                 tracing::info!(%name, %address, epoch, "the endpoints are written");
-                self.pointed = Pointing::default();
+                // The watch has to show it first.
+                self.pointed = Pointing {
+                    next: Some(Instant::now() + RENEW),
+                    why: String::new(),
+                };
             }
             Ok(Err(error)) => self.not_pointed(said(&error)),
             Err(_) => self.not_pointed("the API server does not answer".to_owned()),
@@ -283,7 +284,7 @@ where
             tracing::warn!(%why, "the endpoints could not be written");
         }
         self.pointed = Pointing {
-            failed_at: Some(Instant::now()),
+            next: Some(Instant::now() + RENEW),
             why,
         };
     }
