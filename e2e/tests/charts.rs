@@ -1,5 +1,12 @@
 //! The charts as helm renders them: what is refused, and what every rendering must hold.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests say what they expect by unwrapping it"
+)]
+
 use std::path::{Path, PathBuf};
 
 use mainstay_e2e::process::{command, run};

@@ -484,12 +484,16 @@ pub fn condition_message<'a>(pg: &'a Postgres, kind: &str) -> Option<&'a str> {
         .map(|c| c.message.as_str())
 }
 
-/// Merge `over` into `base`: objects by key, everything else replaced.
+/// Merge `over` into `base`: objects by key, null takes a key away, everything else replaces.
 fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
             for (key, value) in over {
-                merge(base.entry(key.clone()).or_insert(Value::Null), value);
+                if value.is_null() {
+                    base.remove(key);
+                } else {
+                    merge(base.entry(key.clone()).or_insert(Value::Null), value);
+                }
             }
         }
         (base, over) => *base = over.clone(),
