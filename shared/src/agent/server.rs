@@ -26,6 +26,8 @@ use crate::pki::facts_of_der;
 const CONNECTIONS: usize = 32;
 /// A handshake, and the head of a request, must be there in this time.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The operator's connection may be idle for this long.
+const IDLE: Duration = Duration::from_mins(10);
 /// Longest wait of a long poll.
 const POLL_MAX: Duration = Duration::from_mins(5);
 /// How long a reload waits for the mounts.
@@ -118,13 +120,19 @@ async fn connection(
             Err(_) => Caller::Anyone,
         },
     };
+    // The operator keeps its connection between polls; others ask and go, and must not hold a place.
+    let patience = if caller == Caller::Operator {
+        IDLE
+    } else {
+        PATIENCE
+    };
     let service = service_fn(move |request| {
         let interface = interface.clone();
         async move { Ok::<_, Infallible>(answer(request, caller, interface).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_mins(10))
+        .header_read_timeout(patience)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(tls), service)
         .await;

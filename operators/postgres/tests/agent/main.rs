@@ -237,6 +237,23 @@ async fn a_frozen_agent_costs_the_engine() {
 }
 
 #[tokio::test]
+async fn a_frozen_watchdog_costs_the_engine_too() {
+    let (set, one, _) = one_instance().await;
+    let (agent, engine) = (one.agent_pid(), one.engine_pid());
+    kill(Pid::from_raw(one.init()), Signal::SIGSTOP).unwrap();
+    wait_for("the engine's end", async || {
+        // Nobody reaps it while PID 1 is frozen: what has ended has no command line any more.
+        one.child("config_file=").is_none()
+    })
+    .await;
+    assert_eq!(one.agent_pid(), agent);
+    kill(Pid::from_raw(one.init()), Signal::SIGCONT).unwrap();
+    set.until(&one, "ready again", |s| s.ready).await;
+    assert_ne!(one.engine_pid(), engine);
+    set.finish(one).await;
+}
+
+#[tokio::test]
 async fn replicas_copy_stream_and_are_waited_for() {
     let mut set = Set::new(3, Durability::Quorum).await;
     let (mut one, mut two, mut three) = (set.pod(1), set.pod(2), set.pod(3));
