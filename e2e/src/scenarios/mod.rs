@@ -136,6 +136,14 @@ pub const ALL: &[Scenario] = &[
         "a primary's lost volume is Stalled and never initialised again"
     ),
     scenario!(
+        failures::node_rebooted,
+        "a node loses power and comes back, with a replica on it and with the primary"
+    ),
+    scenario!(
+        failures::replica_cut_off,
+        "with a replica's node cut off writes go on, and it streams again afterwards"
+    ),
+    scenario!(
         operators::operator_restarted,
         "the operator may die in the middle of a change"
     ),
