@@ -135,6 +135,10 @@ async fn stage<'a>(s: &'a Sandbox<'a>, other: &'a Sandbox<'a>) -> Result<Stage<'
         .context("the Service has no address")?;
     let service = format!("{service}:80");
     let server = address(s, "server").await?;
+    // The proxies of both nodes know the Service, so that what fails later is a policy's doing.
+    for pod in ["server", "far-friend"] {
+        in_force(s, pod, &service, Seen::Reached).await?;
+    }
 
     Ok(Stage {
         s,
@@ -367,11 +371,11 @@ async fn in_force(s: &Sandbox<'_>, pod: &str, address: &str, seen: Seen) -> Resu
         &format!("{pod} to {address} to be {seen}"),
         IN_FORCE,
         || async {
-            let now = look(s, pod, address).await?;
-            Ok(if now == seen {
-                Look::Done(())
-            } else {
-                Look::seen(&now)
+            // A Service without endpoints on that node yet refuses: that is neither answer.
+            Ok(match look(s, pod, address).await {
+                Ok(now) if now == seen => Look::Done(()),
+                Ok(now) => Look::seen(&now),
+                Err(e) => Look::NotYet(format!("{e:#}")),
             })
         },
     )
