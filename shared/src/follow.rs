@@ -12,7 +12,7 @@ use crate::instances::Known;
 use crate::keeper::Reporter;
 
 /// How long an agent may hold an answer back when nothing changes.
-const HOLD: Duration = Duration::from_secs(50);
+const HOLD: Duration = Duration::from_secs(10);
 /// First and longest pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
 
