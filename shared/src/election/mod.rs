@@ -1,7 +1,24 @@
-//! Who may be primary. `record` is what the set's Lease says; `seat` is the rule.
+//! Who may be primary.
 //!
-//! In this version the seat is fixed: the instance that made the data is the primary, and a failure
-//! of it is mended by restarting it on its volume. Election replaces [`seat`] and keeps the record.
+//! [`machine`] is the protocol, as a pure state machine: no I/O, no clock, no chance, and no word of
+//! an engine. Agents drive it; the model in `shared/model` runs the same code through crashes, pauses,
+//! lost disks, lost messages and deleted Leases. The argument why it is safe is in
+//! `docs/adr/0009-election.md`.
+//!
+//! The words: a [`member::Member`] is an incarnation; a [`member::Ballot`] is an epoch with who
+//! stands for it; a [`group::Group`] is a primary with the voters it waits for; a
+//! [`charter::Charter`] is what the set has agreed on.
+//!
+//! [`seat`] is the fixed seat that came before, with its [`record`]; it goes when the agents
+//! are driven by the machine.
 
+pub mod charter;
+pub mod group;
+pub mod machine;
+pub mod member;
+pub mod message;
+pub mod policy;
 pub mod record;
+pub mod rules;
 pub mod seat;
+pub mod wait;

@@ -1,0 +1,57 @@
+//! When all is well: everything that is due happens, in turn, until nothing is left to do.
+
+use crate::config::Config;
+use crate::engine::Doing;
+use crate::world::World;
+
+/// One turn of everything, time not included.
+pub fn turn(config: &Config, world: &mut World) {
+    for i in 0..world.nodes.len() {
+        if !world.nodes[i].up {
+            world.start(config, i);
+        }
+        if world.nodes[i].paused {
+            world.node(i).paused = false;
+            world.pass(config, i, std::time::Duration::ZERO);
+            world.see_engine(config, i);
+        }
+        world.save(config, i);
+        world.look(config, i);
+        world.write_lease(config, i, true);
+        while world.engine_step(config, i) {}
+        world.reloaded(config, i);
+        world.tell_peers(config, i);
+    }
+    for letter in world.letters.clone() {
+        for i in 0..world.nodes.len() {
+            if world.nodes[i].up && world.nodes[i].machine.me().member == letter.to {
+                world.deliver(config, &letter, i);
+            }
+        }
+        world.letters.remove(&letter);
+    }
+    for from in 0..world.nodes.len() {
+        let Some(ballot) = world.nodes[from].engine.leading().map(|l| l.ballot.clone()) else {
+            continue;
+        };
+        for to in 0..world.nodes.len() {
+            if world.nodes[to].engine.doing == Doing::Following(ballot.clone()) {
+                world.replicate(config, from, to);
+            }
+        }
+    }
+    for flush in world.flushes.clone() {
+        world.hear_flush(config, &flush);
+    }
+}
+
+/// Turn until nothing changes, time standing still.
+pub fn settle(config: &Config, world: &mut World) {
+    for _ in 0..50 {
+        let before = world.clone();
+        turn(config, world);
+        if before == *world {
+            return;
+        }
+    }
+}

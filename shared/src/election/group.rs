@@ -1,0 +1,136 @@
+//! Who must flush a write before it is acknowledged, and who must be asked before anybody else may
+//! write: two sides of one rule.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::member::Member;
+
+/// A primary with the standbys it waits for.
+///
+/// A write is acknowledged when the primary and `acks` of the `voters` have flushed it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Group {
+    /// Who writes.
+    pub primary: Member,
+    /// Standbys that count; the primary is not among them.
+    pub voters: BTreeSet<Member>,
+    /// W: how many of them a commit waits for. 0: none, the promise is suspended, or `async`.
+    pub acks: usize,
+}
+
+impl Group {
+    /// A primary that waits for nobody.
+    pub fn alone(primary: Member) -> Self {
+        Self {
+            primary,
+            voters: BTreeSet::new(),
+            acks: 0,
+        }
+    }
+
+    /// R = N − W + 1: so many voters leave fewer than W others.
+    pub fn needed(&self) -> usize {
+        (self.voters.len() + 1).saturating_sub(self.acks)
+    }
+
+    /// W when nothing else is asked for: with the primary, more than half of all.
+    pub fn usual_acks(voters: usize) -> usize {
+        voters.div_ceil(2)
+    }
+
+    /// How many voters are in a set.
+    pub fn count(&self, set: &BTreeSet<Member>) -> usize {
+        self.voters.intersection(set).count()
+    }
+
+    /// Whether these members' promises decide for this group: R voters, or the primary itself and W
+    /// voters.
+    ///
+    /// Guarantees, for W ≥ 1 and W ≤ (N + 1) / 2: whoever acknowledged a write is in every such set;
+    /// once such a set has promised, the primary finds no W voters that still serve it, or has
+    /// itself stopped; two such sets share a member, so that one epoch is not acquired twice.
+    pub fn is_decided_by(&self, set: &BTreeSet<Member>) -> bool {
+        let voters = self.count(set);
+        voters >= self.needed() || (set.contains(&self.primary) && voters >= self.acks)
+    }
+
+    /// Whether enough voters are in a set for a write to be acknowledged.
+    pub fn is_acknowledged_by(&self, set: &BTreeSet<Member>) -> bool {
+        self.count(set) >= self.acks
+    }
+
+    /// Everybody in it.
+    pub fn everybody(&self) -> impl Iterator<Item = &Member> {
+        std::iter::once(&self.primary).chain(&self.voters)
+    }
+
+    /// Whether somebody is in it.
+    pub fn has(&self, member: &Member) -> bool {
+        self.primary == *member || self.voters.contains(member)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every subset of the first `n` members, the primary being the last.
+    fn subsets(all: &[Member]) -> Vec<BTreeSet<Member>> {
+        (0..1_usize << all.len())
+            .map(|bits| {
+                let has = |i: usize| bits >> i & 1 == 1;
+                (0..all.len())
+                    .filter(|i| has(*i))
+                    .map(|i| all[i].clone())
+                    .collect()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn deciding_sets_meet_each_other_and_every_acknowledgement() {
+        for n in 1..=5_usize {
+            for acks in 1..=n.div_ceil(2) {
+                let all: Vec<Member> = (0..=n)
+                    .map(|i| Member::new(format!("db-{i}"), "g"))
+                    .collect();
+                let group = Group {
+                    primary: all[n].clone(),
+                    voters: all[..n].iter().cloned().collect(),
+                    acks,
+                };
+                let sets = subsets(&all);
+                let deciding: Vec<_> = sets.iter().filter(|s| group.is_decided_by(s)).collect();
+                assert!(!deciding.is_empty());
+                for one in &deciding {
+                    for other in &deciding {
+                        assert!(!one.is_disjoint(other), "N={n} W={acks}: {one:?} {other:?}");
+                    }
+                    for set in &sets {
+                        if set.contains(&group.primary) && group.is_acknowledged_by(set) {
+                            assert!(!one.is_disjoint(set), "N={n} W={acks}: {one:?} {set:?}");
+                        }
+                        // The primary cannot go on with those that did not promise.
+                        if !one.contains(&group.primary) && one.is_disjoint(set) {
+                            assert!(!group.is_acknowledged_by(set), "N={n} W={acks}: {set:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn suspended_only_the_primary_decides_by_itself() {
+        let (a, b) = (Member::new("a", "1"), Member::new("b", "1"));
+        let group = Group {
+            primary: a.clone(),
+            voters: [b.clone()].into(),
+            acks: 0,
+        };
+        assert!(group.is_decided_by(&[a].into()));
+        assert!(!group.is_decided_by(&[b].into()));
+    }
+}

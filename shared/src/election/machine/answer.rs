@@ -1,0 +1,196 @@
+//! Questions of peers and their answers.
+
+use super::{
+    Answer, Ask, Ballot, Broken, Charter, Effect, Engine, Epoch, Machine, Member, Moment, Refusal,
+    Role,
+};
+
+impl Machine {
+    pub(super) fn asked(&mut self, now: Moment, from: Member, ask: Ask, out: &mut Vec<Effect>) {
+        match ask {
+            Ask::Promise(ballot) => {
+                if ballot.holder.member != from {
+                    return;
+                }
+                if let Some(why) = self.refusal(now, &ballot) {
+                    out.push(self.refuse(from, ballot, why));
+                    return;
+                }
+                self.memory.promise = Some(ballot.clone());
+                self.owed = Some(ballot);
+                self.voted = Some(now);
+                self.role = Role::Follower;
+            }
+            Ask::Adopt(charter) => {
+                if charter.ballot.holder.member != from {
+                    return;
+                }
+                if !self.serves(&charter.ballot) {
+                    out.push(self.refuse(from, charter.ballot, Refusal::Promised));
+                    return;
+                }
+                self.confirms = self.confirms.max(Some(charter.stamp()));
+                self.memory.hear(&charter);
+            }
+            Ask::Hold { ballot, sent } => {
+                let current = self.memory.charter.as_ref().map(|c| &c.ballot);
+                let follows = current == Some(&ballot) && matches!(self.role, Role::Follower);
+                if ballot.holder.member != from || !follows || !self.serves(&ballot) {
+                    out.push(self.refuse(from, ballot, Refusal::Promised));
+                    return;
+                }
+                self.bound = Some(now + self.policy.timing.duration);
+                out.push(Effect::Answer(from, Answer::Holding { ballot, sent }));
+            }
+            Ask::Stand(ballot) => {
+                if self.memory.promise == Some(ballot) {
+                    self.voted = None;
+                    self.not_before = now;
+                }
+            }
+        }
+    }
+
+    pub(super) fn answered(&mut self, now: Moment, from: &Member, answer: Answer) {
+        match answer {
+            Answer::Promised {
+                ballot,
+                position,
+                timeline,
+                charter,
+            } => {
+                self.heard(charter.as_ref());
+                if let Role::Candidate(candidacy) = &mut self.role
+                    && candidacy.ballot == ballot
+                {
+                    candidacy
+                        .promises
+                        .insert(from.clone(), (position, timeline));
+                }
+            }
+            Answer::Refused {
+                ballot,
+                epoch,
+                charter,
+                ..
+            } => {
+                self.heard(charter.as_ref());
+                self.highest = self.highest.max(epoch);
+                match &mut self.role {
+                    Role::Candidate(candidacy)
+                        if candidacy.ballot == ballot && epoch >= ballot.epoch =>
+                    {
+                        // The same epoch again would be refused again.
+                        self.role = Role::Follower;
+                        self.not_before = now + self.policy.timing.stagger;
+                    }
+                    Role::Holder(term) if term.charter.ballot == ballot && epoch > ballot.epoch => {
+                        term.outranked.get_or_insert(now);
+                    }
+                    _ => {}
+                }
+            }
+            Answer::Adopted(ballot, stamp) => {
+                if let Role::Holder(term) = &mut self.role
+                    && term.charter.ballot == ballot
+                    && term.charter.stamp() == stamp
+                {
+                    term.adopted.insert(from.clone());
+                }
+            }
+            Answer::Holding { ballot, sent } => {
+                if let Role::Holder(term) = &mut self.role
+                    && term.charter.ballot == ballot
+                {
+                    let last = term.holds.entry(from.clone()).or_default();
+                    *last = sent.max(*last);
+                }
+            }
+        }
+    }
+
+    /// Give the answers that had to wait for the disk or the engine.
+    pub(super) fn pay(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if let Some(ballot) = self.owed.clone() {
+            if self.memory.promise.as_ref() != Some(&ballot) {
+                self.owed = None;
+            } else if self.durable.promise.as_ref() == Some(&ballot)
+                && let Engine::Detached { position, timeline } = self.engine
+            {
+                self.owed = None;
+                self.voted = Some(now);
+                out.push(Effect::Answer(
+                    ballot.holder.member.clone(),
+                    Answer::Promised {
+                        ballot,
+                        position,
+                        timeline,
+                        charter: self.memory.charter.clone(),
+                    },
+                ));
+            }
+        }
+        if let Some(stamp) = self.confirms
+            && let Some(charter) = self.durable.charter.as_ref()
+            && charter.stamp() >= stamp
+        {
+            let ballot = charter.ballot.clone();
+            self.confirms = None;
+            if ballot.epoch == stamp.0 && self.serves(&ballot) {
+                let to = ballot.holder.member.clone();
+                out.push(Effect::Answer(to, Answer::Adopted(ballot, stamp)));
+            }
+        }
+    }
+
+    /// Why a promise is refused, if it is.
+    fn refusal(&self, now: Moment, ballot: &Ballot) -> Option<Refusal> {
+        let known = self.memory.charter.as_ref().map(|c| c.ballot.epoch);
+        let former = self.is_pod_of_holder(&ballot.holder);
+        if !ballot.admitted_by(self.memory.promise.as_ref()) || known >= Some(ballot.epoch) {
+            Some(Refusal::Promised)
+        } else if matches!(self.role, Role::Holder(_)) {
+            Some(Refusal::Primary)
+        } else if self.memory.promise.as_ref() == Some(ballot) {
+            // Promised before: the answer was lost.
+            None
+        } else if self.is_bound(now) && !former && self.rules.keep(Broken::FailSafeIgnored) {
+            Some(Refusal::Holding)
+        } else if self.has_just_started(now) && !former {
+            Some(Refusal::JustStarted)
+        } else if !self.is_free(now, &ballot.holder) {
+            Some(Refusal::LeaseLives)
+        } else {
+            None
+        }
+    }
+
+    fn refuse(&self, to: Member, ballot: Ballot, why: Refusal) -> Effect {
+        Effect::Answer(
+            to,
+            Answer::Refused {
+                ballot,
+                epoch: self.epoch(),
+                why,
+                charter: self.memory.charter.clone(),
+            },
+        )
+    }
+
+    /// Whether neither a promise nor a later charter stands against serving that ballot.
+    pub(super) fn serves(&self, ballot: &Ballot) -> bool {
+        let known = self.memory.charter.as_ref().map(|c| &c.ballot);
+        ballot.admitted_by(self.memory.promise.as_ref()) && ballot.admitted_by(known)
+    }
+
+    fn heard(&mut self, charter: Option<&Charter>) {
+        if let Some(charter) = charter {
+            self.memory.hear(charter);
+        }
+    }
+
+    /// Highest epoch that this member has promised or heard of.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.memory.epoch().max(self.highest)
+    }
+}

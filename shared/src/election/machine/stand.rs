@@ -1,0 +1,327 @@
+//! A member that does not hold the Lease: whether it stands, and what it takes to win.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Ask, Ballot, Broken, Charter, Effect, Engine, Epoch, Group, Machine, Member, Moment, Position,
+    Role, Seen, Sight, Wait, ask_all, hold,
+};
+use crate::election::policy::Durability;
+
+/// A member that stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Candidacy {
+    pub(super) ballot: Ballot,
+    /// Who promised, with the end of its history and its highest timeline.
+    pub(super) promises: BTreeMap<Member, (Position, u64)>,
+    since: Moment,
+    asked: Moment,
+}
+
+impl Machine {
+    /// One turn of a member that neither holds nor stands.
+    pub(super) fn follow(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        match self.may_stand(now) {
+            Ok(()) => self.stand(now, out),
+            Err(wait) => {
+                if wait == Wait::Lease {
+                    self.look(now, out);
+                }
+                self.wait = Some(wait);
+            }
+        }
+    }
+
+    fn may_stand(&self, now: Moment) -> Result<(), Wait> {
+        let timing = &self.policy.timing;
+        match &self.engine {
+            Engine::Empty => return Err(Wait::NoData),
+            Engine::Unknown | Engine::Primary(_) => return Err(Wait::Engine),
+            Engine::Detached { .. } | Engine::Following(_) => {}
+        }
+        let Some(lease) = &self.lease else {
+            return Err(Wait::Lease);
+        };
+        let Some(charter) = &self.memory.charter else {
+            let unheld = matches!(
+                lease,
+                Sight::Seen(Seen {
+                    holder: None,
+                    charter: None,
+                    ..
+                })
+            );
+            return if self.may_found && unheld {
+                Ok(())
+            } else {
+                Err(Wait::NoCharter)
+            };
+        };
+        if !charter.may_name(&self.me.member) {
+            return Err(Wait::NotNamed);
+        }
+        if self.is_bound(now) && self.rules.keep(Broken::FailSafeIgnored) {
+            return Err(Wait::Bound);
+        }
+        let former = self.is_pod_of_holder(&self.me);
+        if self.has_just_started(now) && !former {
+            return Err(Wait::JustStarted);
+        }
+        if self.owed.is_some() || self.voted.is_some_and(|at| now < at + timing.duration) {
+            return Err(Wait::Voted);
+        }
+        if now < self.not_before {
+            return Err(Wait::Turn);
+        }
+        if !self.is_free(now, &self.me) {
+            return Err(Wait::LeaseLives);
+        }
+        let expired = self.since + timing.duration;
+        if !former && now >= expired && now < expired + timing.stagger * self.rank(charter) {
+            return Err(Wait::Turn);
+        }
+        match self.looked {
+            Some(at) if self.is_free(at, &self.me) => Ok(()),
+            _ => Err(Wait::Lease),
+        }
+    }
+
+    /// The own place among those who may stand.
+    fn rank(&self, charter: &Charter) -> u32 {
+        let before = charter.members.iter().take_while(|m| **m != self.me.member);
+        u32::try_from(before.count()).unwrap_or(u32::MAX)
+    }
+
+    fn stand(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let data = match &self.engine {
+            Engine::Detached { position, .. } => position.epoch,
+            _ => Epoch::default(),
+        };
+        let mut epoch = self.epoch().max(data).next();
+        if !self.rules.keep(Broken::TransitionCount) {
+            let count = match &self.lease {
+                Some(Sight::Seen(seen)) => seen.transitions,
+                _ => 0,
+            };
+            epoch = Epoch(count + 1);
+        }
+        let ballot = Ballot {
+            epoch,
+            holder: self.me.clone(),
+        };
+        self.memory.promise = Some(ballot.clone());
+        self.voted = None;
+        self.role = Role::Candidate(Candidacy {
+            ballot,
+            promises: BTreeMap::new(),
+            since: now,
+            asked: now,
+        });
+        self.ask_promises(out);
+        self.collect(now, out);
+    }
+
+    fn ask_promises(&self, out: &mut Vec<Effect>) {
+        if let (Role::Candidate(candidacy), Some(charter)) = (&self.role, &self.memory.charter) {
+            let missing: Vec<_> = charter
+                .everybody()
+                .into_iter()
+                .filter(|m| !candidacy.promises.contains_key(m))
+                .collect();
+            let ask = Ask::Promise(candidacy.ballot.clone());
+            ask_all(&self.me.member, &missing, &ask, out);
+        }
+    }
+
+    /// One turn of a candidate.
+    pub(super) fn collect(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let Role::Candidate(candidacy) = &mut self.role else {
+            return;
+        };
+        let ballot = candidacy.ballot.clone();
+        let again = now >= candidacy.asked + self.policy.timing.renew / 2;
+        if again {
+            candidacy.asked = now;
+        }
+        let known = self.memory.charter.as_ref().map(|c| c.ballot.epoch);
+        let superseded = known >= Some(ballot.epoch) && self.rules.keep(Broken::TransitionCount);
+        let free = self.looked.is_some_and(|at| self.is_free(at, &self.me));
+        if self.memory.promise.as_ref() != Some(&ballot) || superseded || !free {
+            self.role = Role::Follower;
+            self.wait = Some(Wait::LeaseLives);
+            return;
+        }
+        if again {
+            self.ask_promises(out);
+        }
+        match self.won(now) {
+            Ok(charter) => {
+                self.write(now, charter, false, out);
+                self.wait = Some(Wait::Write);
+            }
+            Err(Wait::Ahead(member)) => {
+                out.push(Effect::Ask(member.clone(), Ask::Stand(ballot)));
+                self.role = Role::Follower;
+                self.not_before = now + self.policy.timing.duration;
+                self.wait = Some(Wait::Ahead(member));
+            }
+            Err(wait) => self.wait = Some(wait),
+        }
+    }
+
+    /// The charter to acquire the Lease with, once enough have promised.
+    fn won(&self, now: Moment) -> Result<Charter, Wait> {
+        let Role::Candidate(candidacy) = &self.role else {
+            return Err(Wait::Turn);
+        };
+        if self.durable.promise.as_ref() != Some(&candidacy.ballot) {
+            return Err(Wait::Write);
+        }
+        let Engine::Detached { position, timeline } = self.engine else {
+            return Err(Wait::Engine);
+        };
+        let before = self.memory.charter.as_ref();
+        if let Some(charter) = before
+            && self.rules.keep(Broken::NoCollect)
+        {
+            self.has_enough(now, candidacy, charter, position)?;
+        }
+        let highest = candidacy.promises.values().map(|(_, t)| *t).max();
+        let claimed = before.map_or(0, |c| c.timeline);
+        let mut groups = before.map_or_else(Vec::new, |c| c.groups.clone());
+        if let Some(group) = self.first_group(before) {
+            groups.retain(|g| *g != group);
+            groups.push(group);
+        }
+        let mut members: BTreeSet<Member> = self.peers.keys().cloned().collect();
+        if members.is_empty() {
+            members = before.map_or_else(BTreeSet::new, |c| c.members.clone());
+        }
+        members.insert(self.me.member.clone());
+        Ok(Charter {
+            ballot: candidacy.ballot.clone(),
+            version: 0,
+            groups,
+            members,
+            timeline: highest.max(Some(timeline)).max(Some(claimed)).unwrap_or(0) + 1,
+            fork: position.lsn,
+            successor: None,
+            identifier: before.and_then(|c| c.identifier.clone()),
+        })
+    }
+
+    /// Whether the promises decide, and nobody who could stand has more.
+    fn has_enough(
+        &self,
+        now: Moment,
+        candidacy: &Candidacy,
+        charter: &Charter,
+        own: Position,
+    ) -> Result<(), Wait> {
+        let mut set: BTreeSet<Member> = candidacy.promises.keys().cloned().collect();
+        set.insert(self.me.member.clone());
+        let overdue = self.is_overdue(now, candidacy, charter, &set, own);
+        if !charter.is_decided_by(&set, overdue.is_ok()) {
+            if charter.is_decided_by(&set, true) {
+                overdue?;
+            }
+            return Err(Wait::Promises {
+                have: set.len(),
+                of: charter.everybody().len(),
+            });
+        }
+        // Only voters' histories count: a longer one of somebody else holds nothing that was
+        // acknowledged and is not also in a voter's.
+        let best = candidacy
+            .promises
+            .iter()
+            .filter(|(member, _)| charter.may_name(member))
+            .max_by_key(|(_, (position, _))| *position);
+        match best {
+            Some((member, (position, _))) if *position > own => Err(Wait::Ahead(member.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The rule where commits do not wait: the Lease has lapsed, everybody had time to answer, and
+    /// what is missing at most is within the bound.
+    fn is_overdue(
+        &self,
+        now: Moment,
+        candidacy: &Candidacy,
+        charter: &Charter,
+        set: &BTreeSet<Member>,
+        own: Position,
+    ) -> Result<(), Wait> {
+        let everybody = charter.members.is_subset(set);
+        match &self.lease {
+            None => Err(Wait::Lease),
+            Some(Sight::Missing) if everybody => Ok(()),
+            Some(Sight::Missing) => Err(Wait::AllMembers),
+            Some(Sight::Seen(seen)) => {
+                if !everybody && now < candidacy.since + self.policy.timing.renew {
+                    return Err(Wait::Promises {
+                        have: set.len(),
+                        of: charter.members.len(),
+                    });
+                }
+                let published = seen.published;
+                let max_lag = self.policy.max_lag;
+                let within = own.epoch == published.epoch
+                    && own.lsn.saturating_add(max_lag) >= published.lsn;
+                if own >= published || within {
+                    Ok(())
+                } else {
+                    Err(Wait::Lag {
+                        published,
+                        own,
+                        max_lag,
+                    })
+                }
+            }
+        }
+    }
+
+    /// The group that a new term aims at. None: nobody can vote, and commits must wait.
+    fn first_group(&self, before: Option<&Charter>) -> Option<Group> {
+        let me = &self.me.member;
+        let Some(before) = before else {
+            return Some(Group::alone(me.clone()));
+        };
+        if self.policy.durability == Durability::Async {
+            return Some(Group::alone(me.clone()));
+        }
+        let named: BTreeSet<Member> = before
+            .groups
+            .iter()
+            .flat_map(Group::everybody)
+            .filter(|m| *m != me && self.may_vote_for(m))
+            .cloned()
+            .collect();
+        if named.is_empty() {
+            let required = self.policy.durability == Durability::Required;
+            return (!required).then(|| Group::alone(me.clone()));
+        }
+        Some(Group {
+            primary: me.clone(),
+            acks: Group::usual_acks(named.len()),
+            voters: named,
+        })
+    }
+
+    /// The Lease is ours.
+    pub(super) fn seat(&mut self, now: Moment, charter: Charter, sent: Moment) {
+        self.owed = None;
+        let until = sent + self.policy.timing.deadline;
+        self.role = Role::Holder(Box::new(hold::Term::new(charter, sent, until, now)));
+    }
+}
+
+#[cfg(feature = "model")]
+impl Candidacy {
+    /// Move its instants.
+    pub(super) fn age(&mut self, back: impl Fn(&mut Moment)) {
+        back(&mut self.since);
+        back(&mut self.asked);
+    }
+}
