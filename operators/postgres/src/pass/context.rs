@@ -1,0 +1,77 @@
+//! What passes share, and what is remembered of a set between them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::Client;
+use mainstay_crds::postgres::PostgresStatus;
+use mainstay_shared::events::Events;
+use mainstay_shared::rollout::Expectations;
+use mainstay_shared::watch::{Cache, SetKey};
+
+use crate::observe::identity::Identities;
+use crate::observe::servers::Servers;
+use crate::observe::talk::Talk;
+use crate::observe::zones::Zones;
+use crate::operator::Settings;
+
+/// What every pass shares.
+pub struct Context {
+    /// Client of the API server.
+    pub client: Client,
+    /// What the operator was told when it started.
+    pub settings: Settings,
+    /// Children by set.
+    pub cache: Arc<Cache>,
+    /// Zones of nodes.
+    pub zones: Zones,
+    /// Addresses of the API servers.
+    pub servers: Servers,
+    pub(super) talk: Talk,
+    pub(super) events: Events,
+    pub(super) identities: Identities,
+    memory: Mutex<HashMap<SetKey, Memory>>,
+}
+
+/// What is remembered of a set between passes. Losing it costs nothing but a few requests.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub(super) expectations: Expectations,
+    pub(super) failures: u32,
+    /// The status as written last: the cached resource may be older.
+    pub(super) written: Option<(String, PostgresStatus)>,
+}
+
+impl Context {
+    /// A context without any set yet.
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        cache: Arc<Cache>,
+        talk: Talk,
+        events: Events,
+    ) -> Self {
+        Self {
+            client,
+            settings,
+            cache,
+            zones: Zones::default(),
+            servers: Servers::default(),
+            talk,
+            events,
+            identities: Identities::default(),
+            memory: Mutex::default(),
+        }
+    }
+
+    /// A set is gone: end conversations with it, forget what was remembered.
+    pub fn forget(&self, set: &SetKey) {
+        self.talk.retain(|other| other != set);
+        self.identities.retain(|other| other != set);
+        self.with_memory(|memory| memory.remove(set));
+    }
+
+    pub(super) fn with_memory<T>(&self, work: impl FnOnce(&mut HashMap<SetKey, Memory>) -> T) -> T {
+        work(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

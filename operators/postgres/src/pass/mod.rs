@@ -1,0 +1,259 @@
+//! One pass over one set (I/O at both ends): observe → validate → desired → plan → act → status.
+//!
+//! One room for each family of steps, in their order: `ending` (the finalizer, and the end of a set),
+//! `seat` (the Lease), `certificates` (the authority, and who the operator is to agents), `objects`
+//! (what is wanted), `instances` (what the caches do not show yet, images, volumes), then
+//! [`crate::plan`] and [`crate::act`], and `say` (the status).
+
+mod certificates;
+mod context;
+mod ending;
+mod instances;
+mod objects;
+mod report;
+mod say;
+mod seat;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::api::DynamicObject;
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use mainstay_crds::common::Durability;
+use mainstay_crds::postgres::{Postgres, PostgresStatus};
+use mainstay_shared::apply::io;
+use mainstay_shared::conditions::reasons;
+use mainstay_shared::instances::{Membership, Wanted};
+use mainstay_shared::metadata::SetId;
+use mainstay_shared::names;
+use mainstay_shared::rollout::Expectations;
+use mainstay_shared::watch::SetKey;
+
+pub use self::context::Context;
+use self::instances::pin_image;
+use self::report::{Outcome, Report};
+use crate::act::{self, Hands};
+use crate::desired;
+use crate::desired::pod::Template;
+use crate::observe::observe;
+use crate::plan::{self, Target};
+use crate::status;
+use crate::validate::{is_paused, validate};
+
+/// First and longest pause after a pass in which something failed.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
+/// When to look again at what no watch tells: a missing class, a write that does not show.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// One pass. It never fails: what fails is said in the status, and tried again later.
+pub async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Infallible> {
+    let set = SetKey {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+    };
+    let value = serde_json::to_value(&*object).unwrap_or_default();
+    let root: Postgres = match serde_json::from_value(value) {
+        Ok(root) => root,
+        Err(error) => {
+            // The schema keeps such objects out; one that slipped through disturbs no other.
+            tracing::error!(%set, %error, "the resource cannot be read");
+            return Ok(Action::await_change());
+        }
+    };
+    let mut memory = context
+        .with_memory(|all| all.remove(&set))
+        .unwrap_or_default();
+    let pass = Pass::new(&context, set.clone(), root, memory.written.take());
+    let (mut outcome, written) = pass.run(&mut memory.expectations).await;
+    memory.written = written;
+    if outcome.failed {
+        let pause = PAUSE
+            .0
+            .saturating_mul(1 << memory.failures.min(8))
+            .min(PAUSE.1);
+        memory.failures = memory.failures.saturating_add(1);
+        outcome.by(pause);
+    } else {
+        memory.failures = 0;
+    }
+    context.with_memory(|all| all.insert(set, memory));
+    Ok(outcome
+        .after
+        .map_or_else(Action::await_change, Action::requeue))
+}
+struct Pass<'a> {
+    context: &'a Context,
+    set: SetKey,
+    id: SetId,
+    root: Postgres,
+    before: PostgresStatus,
+    now: Timestamp,
+}
+impl<'a> Pass<'a> {
+    fn new(
+        context: &'a Context,
+        set: SetKey,
+        root: Postgres,
+        written: Option<(String, PostgresStatus)>,
+    ) -> Self {
+        let uid = root.uid().unwrap_or_default();
+        let cached = root.status.clone().unwrap_or_default();
+        let before = written
+            .filter(|(of, _)| *of == uid)
+            .map_or(cached, |(_, status)| status);
+        let id = SetId {
+            api_version: "mainstay.dev/v1alpha1".to_owned(),
+            kind: "Postgres".to_owned(),
+            namespace: set.namespace.clone(),
+            name: set.name.clone(),
+            uid,
+        };
+        Self {
+            context,
+            set,
+            id,
+            root,
+            before,
+            now: Timestamp::now(),
+        }
+    }
+
+    async fn run(
+        self,
+        expectations: &mut Expectations,
+    ) -> (Outcome, Option<(String, PostgresStatus)>) {
+        let mut report = Report {
+            observed: observe(&self.set, &self.context.cache, &self.context.zones),
+            ..Report::default()
+        };
+        if self.root.metadata.deletion_timestamp.is_some() {
+            if self.end(&mut report).await {
+                return (report.outcome, None);
+            }
+        } else {
+            self.look_after(&mut report, expectations).await;
+        }
+        let status = self.say(&mut report);
+        let mut outcome = report.outcome;
+        if status == self.before {
+            return (outcome, Some((self.id.uid, status)));
+        }
+        for happening in status::happenings(&self.before, &status) {
+            self.context
+                .events
+                .report(&self.root.object_ref(&()), happening);
+        }
+        match io::write_status(&self.context.client, &self.root, &status).await {
+            Ok(()) => (outcome, Some((self.id.uid, status))),
+            Err(error) => {
+                tracing::warn!(%error, "the status was not written");
+                outcome.failed = true;
+                (outcome, None)
+            }
+        }
+    }
+    fn is_paused(&self) -> bool {
+        is_paused(&self.root)
+    }
+    async fn look_after(&self, report: &mut Report, expectations: &mut Expectations) {
+        let mut validated = match validate(&self.root, &self.context.settings.catalogue) {
+            Ok(validated) => validated,
+            Err(problems) => {
+                let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                report.obstacle(reasons::INVALID, words.join(" "), true);
+                return;
+            }
+        };
+        let paused = self.is_paused();
+        if !paused && let Err(error) = self.hold().await {
+            report.failed(vec![error]);
+            return;
+        }
+        if !self.lease_is_usable(report).await {
+            return;
+        }
+        let seat = plan::seat(
+            &self.set.name,
+            report.observed.record(),
+            &report.observed.instances,
+            self.before.system_identifier.as_deref(),
+        );
+        report.seat = Some(seat.clone());
+        let authority = match self.authority(&report.observed, paused).await {
+            Ok(authority) => authority,
+            Err(obstacle) => {
+                report.outcome.failed = true;
+                report.obstacles.extend(obstacle);
+                return;
+            }
+        };
+        self.talk_to_members(report, &authority);
+        pin_image(&mut validated, &report.observed, &self.before);
+        let count = u32::try_from(validated.instances).unwrap_or(1);
+        let membership = Membership::of(count, seat.ordinal, &report.observed.instances);
+        let members = plan::member_names(&self.set.name, &membership.members);
+        let wishes = match self.wishes(&report.observed, &validated, &seat, &authority, &members) {
+            Ok(wishes) => wishes,
+            Err(error) => {
+                report.outcome.failed = true;
+                report.obstacle(reasons::FAILED, error.to_string(), false);
+                return;
+            }
+        };
+        if let Some(due) = wishes.due {
+            report.outcome.at(due, self.now);
+        }
+        let unseen = self.unseen(&report.observed, expectations);
+        if unseen.is_some() {
+            report.outcome.by(LOOK);
+        }
+        let seat_name = names::instance(&self.set.name, seat.ordinal);
+        let wanted = Wanted {
+            set: self.set.name.clone(),
+            count,
+            seat: seat.ordinal,
+            initialised: seat.system_identifier.is_some(),
+            revision: wishes.revision.hash.clone(),
+            template: wishes.revision.inputs.clone(),
+            config_hash: wishes.config_hash.clone(),
+            storage: validated.storage,
+        };
+        let target = Target {
+            set: &self.id,
+            objects: &wishes.apply,
+            once: &wishes.once,
+            wanted: &wanted,
+            confirmations: usize::from(validated.durability == Durability::Quorum),
+            unseen: unseen.as_deref(),
+        };
+        let plan = plan::plan(&report.observed, &target);
+        self.check_class(report, &validated, &members).await;
+        if !paused {
+            let hands = Hands {
+                client: &self.context.client,
+                set: &self.set,
+                talk: &self.context.talk,
+                identity: report.identity.as_ref(),
+                pod: &|instance| {
+                    let template = Template {
+                        operator_image: &self.context.settings.image,
+                        seat: &seat_name,
+                        revision: &wishes.revision,
+                        config_hash: &wishes.config_hash,
+                    };
+                    desired::pod::pod(&validated, instance, &template)
+                },
+                claim: &|instance| desired::claim::claim(&validated, instance),
+                now: self.now,
+            };
+            let errors = act::act(&hands, &plan, &report.observed, expectations).await;
+            report.failed(errors);
+        }
+        report.working = plan.works() || unseen.is_some();
+        report.plan = Some(plan);
+        report.validated = Some(validated);
+    }
+}

@@ -1,0 +1,95 @@
+//! What is wanted of a set, but pods and claims.
+
+use jiff::Timestamp;
+use mainstay_shared::access::{entropy, existing_roles};
+use mainstay_shared::apply::Object;
+use mainstay_shared::names;
+use mainstay_shared::pki::Pair;
+
+use super::Pass;
+use crate::desired::revision::{Revision, revision};
+use crate::desired::scram::SALT_BYTES;
+use crate::desired::{self, DesiredError, Surroundings};
+use crate::material::{self, MaterialError};
+use crate::observe::Observed;
+use crate::plan::{self, Seat};
+use crate::validate::Validated;
+
+/// What is wanted, and when to look again.
+pub(super) struct Wishes {
+    pub(super) apply: Vec<Object>,
+    pub(super) once: Vec<Object>,
+    pub(super) config_hash: String,
+    pub(super) revision: Revision,
+    pub(super) due: Option<Timestamp>,
+}
+
+/// What is wanted cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WishError {
+    #[error(transparent)]
+    Desired(#[from] DesiredError),
+    #[error(transparent)]
+    Material(#[from] MaterialError),
+    #[error("an object cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Pass<'_> {
+    /// Everything that is wanted but pods and claims.
+    pub(super) fn wishes(
+        &self,
+        observed: &Observed,
+        validated: &Validated,
+        seat: &Seat,
+        authority: &Pair,
+        members: &[String],
+    ) -> Result<Wishes, WishError> {
+        let around = Surroundings {
+            operator_namespace: &self.context.settings.namespace,
+            api_servers: &self.context.servers.all(),
+            members,
+        };
+        let mut objects = desired::objects(validated, &around)?;
+        objects.once.push(plan::new_lease(&self.id, seat)?);
+        let specs = members
+            .iter()
+            .map(|name| {
+                (
+                    name.clone(),
+                    desired::certificate::leaf_spec(validated, name),
+                )
+            })
+            .collect();
+        let leaves = material::leaves(&specs, authority, &observed.secrets, self.now)?;
+        for (instance, pair) in &leaves.pairs {
+            let secret = desired::certificate::leaf_secret(validated, instance, pair);
+            objects.apply.push(Object::of(&secret)?);
+        }
+        let stored = |name: String| observed.secrets.get(&name);
+        let application = stored(names::application_secret(&self.set.name));
+        let password = material::password(application)?;
+        let secret =
+            desired::credentials::application_secret(validated, &password, &authority.certificate);
+        objects.apply.push(Object::of(&secret)?);
+        let roles = stored(names::access_secret(&self.set.name))
+            .map(existing_roles)
+            .unwrap_or_default();
+        let salt = entropy::<SALT_BYTES>().map_err(MaterialError::from)?;
+        let secret = desired::credentials::access_secret(validated, &password, &roles, &salt)?;
+        objects.apply.push(Object::of(&secret)?);
+        let secret = desired::certificate::authority_secret(
+            validated,
+            &self.context.settings.namespace,
+            authority,
+        );
+        objects.apply.push(Object::of(&secret)?);
+        Ok(Wishes {
+            apply: objects.apply,
+            once: objects.once,
+            config_hash: objects.config_hash,
+            revision: revision(validated),
+            due: leaves.due,
+        })
+    }
+}

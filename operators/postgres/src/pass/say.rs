@@ -1,0 +1,126 @@
+//! The probe through the Service, and the view that the status is made of.
+
+use mainstay_crds::common::Durability;
+use mainstay_crds::postgres::PostgresStatus;
+use mainstay_shared::instances::{Instance, Known};
+use mainstay_shared::names;
+use mainstay_shared::placement::{self, Failover, Running};
+
+use super::Pass;
+use super::report::Report;
+use crate::engine::Answer;
+use crate::plan::Plan;
+use crate::status::{self, View};
+
+impl Pass<'_> {
+    /// Try the Service and look at certificates, then put everything in words.
+    pub(super) fn say(&self, report: &mut Report) -> PostgresStatus {
+        let observed = &report.observed;
+        let seat_name = report
+            .seat
+            .as_ref()
+            .map(|seat| names::instance(&self.set.name, seat.ordinal))
+            .or_else(|| self.before.primary.clone())
+            .unwrap_or_else(|| names::instance(&self.set.name, 1));
+        let seat = observed.instance(&seat_name);
+        let probe = self.probe(report, seat);
+        let certificates = self.certificates(report);
+        let plan = report.plan.as_ref();
+        let members = plan.map_or_else(
+            || observed.instances.iter().map(|i| i.name.clone()).collect(),
+            |plan| plan.members.clone(),
+        );
+        let troubles = plan.map_or(&[][..], |plan| &plan.instances.troubles);
+        let mut wake = Vec::new();
+        for trouble in troubles {
+            wake.extend(status::stuck_at(trouble).filter(|at| *at > self.now));
+        }
+        let running: Vec<Running> = members
+            .iter()
+            .filter_map(|m| observed.instance(m))
+            .map(running)
+            .collect();
+        let durability = report.validated.as_ref().map(|v| v.durability);
+        let identifier = observed
+            .record()
+            .and_then(|r| r.system_identifier.as_deref())
+            .or_else(|| {
+                report
+                    .seat
+                    .as_ref()
+                    .and_then(|s| s.system_identifier.as_deref())
+            });
+        let view = View {
+            set: &self.set.name,
+            namespace: &self.set.namespace,
+            generation: self.root.metadata.generation.unwrap_or_default(),
+            before: &self.before,
+            now: self.now,
+            deleting: self.root.metadata.deletion_timestamp.is_some(),
+            paused: self.is_paused(),
+            members: &members,
+            instances: &observed.instances,
+            seat: &seat_name,
+            system_identifier: identifier,
+            image: report
+                .validated
+                .as_ref()
+                .map(|v| v.image.as_str())
+                .or(self.before.image.as_deref()),
+            probe: probe.as_ref(),
+            certificates,
+            certificate_hours: report.validated.as_ref().map_or(1, |v| v.certificate_hours),
+            survives: placement::survives(
+                &running,
+                durability.unwrap_or(Durability::Async),
+                Failover::InPlace,
+            ),
+            chosen: plan.and_then(|p| p.choice.step.as_ref()),
+            refused: plan.map_or(&[][..], |p| &p.choice.refused),
+            pending: plan.map(Plan::pending).unwrap_or_default(),
+            working: report.working,
+            troubles,
+            obstacles: &report.obstacles,
+        };
+        let status = status::status(&view);
+        for at in wake {
+            report.outcome.at(at, self.now);
+        }
+        status
+    }
+
+    /// What the last try through the Service came to. It is tried while the primary serves, at
+    /// once when something on the way changed.
+    pub(super) fn probe(&self, report: &Report, seat: Option<&Instance>) -> Option<Known<Answer>> {
+        let talk = &self.context.talk;
+        let serving = seat.filter(|i| i.serves());
+        let (Some(identity), Some(address), Some(status)) = (
+            report.identity.as_ref(),
+            report.observed.service_address,
+            serving.and_then(Instance::agent),
+        ) else {
+            talk.forget_probe(&self.set);
+            return None;
+        };
+        let record = report.observed.record();
+        let occasion = format!(
+            "{} {} {:?} {:?} {:?}",
+            status.pod_uid,
+            record.map_or(0, |r| r.epoch),
+            record.and_then(|r| r.address.as_ref()),
+            status.config_hash,
+            status.certificate_serial,
+        );
+        talk.probe(&self.set, identity, address, &occasion)
+    }
+}
+
+fn running(instance: &Instance) -> Running {
+    Running {
+        name: instance.name.clone(),
+        node: instance.pod.as_ref().and_then(|p| p.node.clone()),
+        zone: instance.pod.as_ref().and_then(|p| p.zone.clone()),
+        role: instance.agent().map(|s| s.role).unwrap_or_default(),
+        ready: instance.serves(),
+    }
+}

@@ -1,0 +1,39 @@
+//! The Lease, which says who may be primary.
+
+use mainstay_shared::apply::io;
+use mainstay_shared::conditions::reasons;
+
+use super::report::Report;
+use super::{LOOK, Pass};
+
+impl Pass<'_> {
+    /// Whether the Lease can be decided on. One that an earlier set of this name left behind, with
+    /// none of its data left, is deleted; the watch then brings the next pass about.
+    pub(super) async fn lease_is_usable(&self, report: &mut Report) -> bool {
+        let Some(lease) = &report.observed.lease else {
+            return true;
+        };
+        let record = match &lease.record {
+            Ok(record) => record,
+            Err(error) => {
+                let message = error.to_string();
+                report.obstacle(reasons::FAILED, message, true);
+                return false;
+            }
+        };
+        let is_left_behind = record.system_identifier.is_some()
+            && self.before.system_identifier.is_none()
+            && report.observed.instances.is_empty();
+        if !is_left_behind || self.is_paused() {
+            return true;
+        }
+        tracing::info!(set = %self.set, "deleting the Lease of an earlier set without data");
+        if let Some(seen) = &lease.seen {
+            let deleted = io::delete(&self.context.client, seen).await;
+            report.failed(deleted.err().into_iter().collect());
+        }
+        report.working = true;
+        report.outcome.by(LOOK);
+        false
+    }
+}
