@@ -130,7 +130,8 @@ async fn toolchain() -> Result<PathBuf, ToolError> {
         Ok(())
     })
     .await?;
-    let go = folder.join("bin/go");
+    // `bin/go` is a Python script that needs the package on its path.
+    let go = folder.join("go/bin/go");
     if new_enough(&go).await {
         return Ok(go);
     }
