@@ -15,11 +15,12 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// One second, doubling up to five minutes.
+    /// Half a second, doubling up to a minute: what no watch tells, a quota that was raised for
+    /// example, is noticed within that minute.
     fn default() -> Self {
         Self {
-            first: Duration::from_secs(1),
-            longest: Duration::from_mins(5),
+            first: Duration::from_millis(500),
+            longest: Duration::from_mins(1),
         }
     }
 }
@@ -37,7 +38,7 @@ impl Policy {
 /// Failures in a row, per object.
 ///
 /// Assumption: objects that are gone are reported with [`Backoffs::succeeded`], so it does not grow.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Backoffs<K> {
     policy: Policy,
     failures: Mutex<HashMap<K, u32>>,
@@ -97,16 +98,19 @@ mod tests {
     #[test]
     fn delays_double_up_to_the_longest() {
         let policy = Policy::default();
-        let seconds: Vec<u64> = (1..=12).map(|n| policy.delay(n, 1.0).as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+        let millis: Vec<u128> = (1..=9).map(|n| policy.delay(n, 1.0).as_millis()).collect();
+        assert_eq!(
+            millis,
+            [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]
+        );
         assert_eq!(policy.delay(u32::MAX, 1.0), policy.longest);
     }
 
     #[test]
     fn chance_spreads_over_half_of_the_delay() {
         let policy = Policy::default();
-        assert_eq!(policy.delay(3, 0.0), Duration::from_secs(2));
-        assert_eq!(policy.delay(3, 0.5), Duration::from_secs(3));
+        assert_eq!(policy.delay(3, 0.0), Duration::from_secs(1));
+        assert_eq!(policy.delay(3, 0.5), Duration::from_millis(1500));
     }
 
     #[test]
@@ -115,7 +119,7 @@ mod tests {
         for _ in 0..5 {
             all.failed("a");
         }
-        assert!(all.failed("a") >= Duration::from_secs(16));
+        assert!(all.failed("a") >= Duration::from_secs(8));
         assert!(all.failed("b") <= Duration::from_secs(1));
         assert_eq!(all.len(), 2);
         all.succeeded(&"a");

@@ -12,8 +12,8 @@ pub struct Wait {
     pub predicate: &'static str,
     /// The rule's reason in a sentence.
     pub reason: String,
-    /// Look again after this time, if no watch brings the pass about earlier.
-    pub after: Duration,
+    /// Look again after this time; none when a watch tells that the wait is over.
+    pub after: Option<Duration>,
 }
 
 /// What a step came to.
@@ -43,17 +43,17 @@ impl Outcome {
 /// steps before it came to, and the earliest wish to look again wins.
 #[derive(Debug)]
 pub struct Outcomes<E> {
-    waits: Vec<Wait>,
-    blocked: bool,
+    unfinished: Vec<Outcome>,
     errors: Vec<E>,
+    look: Option<Duration>,
 }
 
 impl<E> Default for Outcomes<E> {
     fn default() -> Self {
         Self {
-            waits: Vec::new(),
-            blocked: false,
+            unfinished: Vec::new(),
             errors: Vec::new(),
+            look: None,
         }
     }
 }
@@ -63,36 +63,42 @@ impl<E> Outcomes<E> {
     pub fn record(&mut self, step: Result<Outcome, E>) -> bool {
         match step {
             Ok(Outcome::Done) => return true,
-            Ok(Outcome::Progressing(wait)) => self.waits.push(wait),
-            Ok(Outcome::Blocked(wait)) => {
-                self.blocked = true;
-                self.waits.push(wait);
-            }
+            Ok(unfinished) => self.unfinished.push(unfinished),
             Err(error) => self.errors.push(error),
         }
         false
     }
 
+    /// Record a request that is done when it succeeds, whatever it yields.
+    pub fn request<T>(&mut self, step: Result<T, E>) -> bool {
+        self.record(step.map(|_| Outcome::Done))
+    }
+
+    /// Look again after this time although nothing waits: something becomes due then.
+    pub fn look_after(&mut self, time: Duration) {
+        self.look = Some(self.look.map_or(time, |look| look.min(time)));
+    }
+
     /// Add everything that another collection holds, after what is here.
-    pub fn extend(&mut self, other: Self) {
-        self.blocked |= other.blocked;
-        self.waits.extend(other.waits);
-        self.errors.extend(other.errors);
-    }
-
-    /// Whether every step is done.
-    pub fn is_done(&self) -> bool {
-        self.waits.is_empty() && self.errors.is_empty()
-    }
-
-    /// Whether a rule holds a step back.
-    pub fn is_blocked(&self) -> bool {
-        self.blocked
+    pub fn extend<F: Into<E>>(&mut self, other: Outcomes<F>) {
+        self.unfinished.extend(other.unfinished);
+        self.errors.extend(other.errors.into_iter().map(Into::into));
+        if let Some(time) = other.look {
+            self.look_after(time);
+        }
     }
 
     /// Everything that waits, in the order of the steps.
-    pub fn waits(&self) -> &[Wait] {
-        &self.waits
+    pub fn waits(&self) -> impl Iterator<Item = &Wait> {
+        self.unfinished.iter().filter_map(Outcome::wait)
+    }
+
+    /// What a rule holds back, in the order of the steps.
+    pub fn blocked(&self) -> impl Iterator<Item = &Wait> {
+        self.unfinished.iter().filter_map(|step| match step {
+            Outcome::Blocked(wait) => Some(wait),
+            Outcome::Done | Outcome::Progressing(_) => None,
+        })
     }
 
     /// Every failure, in the order of the steps.
@@ -100,25 +106,11 @@ impl<E> Outcomes<E> {
         &self.errors
     }
 
-    /// The earliest time at which a step wants another look; none if no step waits.
-    pub fn after(&self) -> Option<Duration> {
-        self.waits.iter().map(|wait| wait.after).min()
-    }
-
-    /// When to look again, given what the back-off says for failures and how often a settled
-    /// object is looked at anyway. The most urgent wish wins.
-    pub fn requeue(&self, back_off: Duration, settled: Duration) -> Duration {
-        let failed = (!self.errors.is_empty()).then_some(back_off);
-        self.after()
-            .into_iter()
-            .chain(failed)
-            .min()
-            .map_or(settled, |soonest| soonest.min(settled))
-    }
-
-    /// The failures, to hand on.
-    pub fn into_errors(self) -> Vec<E> {
-        self.errors
+    /// When to look again, given what the back-off says if a step failed. The most urgent wish
+    /// wins; none when a watch tells of everything that is waited for.
+    pub fn requeue(&self, back_off: Option<Duration>) -> Option<Duration> {
+        let waits = self.waits().filter_map(|wait| wait.after);
+        waits.chain(self.look).chain(back_off).min()
     }
 }
 
@@ -126,12 +118,12 @@ impl<E> Outcomes<E> {
 mod tests {
     use super::*;
 
-    fn wait(step: &str, seconds: u64) -> Wait {
+    fn wait(step: &str, seconds: Option<u64>) -> Wait {
         Wait {
             step: step.into(),
             predicate: "one_at_a_time",
             reason: "another one restarts".into(),
-            after: Duration::from_secs(seconds),
+            after: seconds.map(Duration::from_secs),
         }
     }
 
@@ -139,42 +131,48 @@ mod tests {
     fn later_steps_are_recorded_after_one_failed() {
         let mut all = Outcomes::default();
         assert!(all.record(Ok(Outcome::Done)));
+        assert!(all.request(Ok(7)));
         assert!(!all.record(Err("no route")));
-        assert!(!all.record(Ok(Outcome::Progressing(wait("start db-1", 5)))));
-        assert!(!all.record(Ok(Outcome::Blocked(wait("restart db-2", 30)))));
-        assert!(!all.is_done());
-        assert!(all.is_blocked());
+        assert!(!all.record(Ok(Outcome::Progressing(wait("start db-1", None)))));
+        assert!(!all.record(Ok(Outcome::Blocked(wait("restart db-2", None)))));
         assert_eq!(all.errors(), ["no route"]);
-        assert_eq!(all.waits().len(), 2);
+        let steps = |waits: Vec<&Wait>| -> Vec<String> {
+            waits.into_iter().map(|wait| wait.step.clone()).collect()
+        };
+        assert_eq!(steps(all.waits().collect()), ["start db-1", "restart db-2"]);
+        assert_eq!(steps(all.blocked().collect()), ["restart db-2"]);
     }
 
     #[test]
     fn the_most_urgent_requeue_wins() {
-        let (second, minute, hour) = (
-            Duration::from_secs(1),
-            Duration::from_mins(1),
-            Duration::from_hours(1),
-        );
+        let seconds = |n| Some(Duration::from_secs(n));
         let mut all = Outcomes::<&str>::default();
-        assert_eq!(all.requeue(second, hour), hour);
-        all.record(Ok(Outcome::Blocked(wait("a", 60))));
-        assert_eq!(all.requeue(second, hour), minute);
-        all.record(Err("x"));
-        assert_eq!(all.requeue(second, hour), second);
-        all.record(Ok(Outcome::Progressing(wait("b", 0))));
-        assert_eq!(all.requeue(second, hour), Duration::ZERO);
+        assert_eq!(all.requeue(None), None);
+        assert_eq!(all.requeue(seconds(1)), seconds(1));
+        all.record(Ok(Outcome::Blocked(wait("a", None))));
+        assert_eq!(all.requeue(None), None);
+        all.record(Ok(Outcome::Blocked(wait("b", Some(60)))));
+        assert_eq!(all.requeue(None), seconds(60));
+        assert_eq!(all.requeue(seconds(1)), seconds(1));
+        all.look_after(Duration::from_secs(90));
+        all.look_after(Duration::from_secs(30));
+        all.look_after(Duration::from_secs(40));
+        assert_eq!(all.requeue(None), seconds(30));
+        all.record(Ok(Outcome::Progressing(wait("c", Some(0)))));
+        assert_eq!(all.requeue(seconds(1)), seconds(0));
     }
 
     #[test]
     fn extending_keeps_everything() {
-        let mut first = Outcomes::<&str>::default();
-        first.record(Ok(Outcome::Progressing(wait("a", 9))));
-        let mut second = Outcomes::default();
-        second.record(Ok(Outcome::Blocked(wait("b", 3))));
+        let mut first = Outcomes::<String>::default();
+        first.record(Ok(Outcome::Progressing(wait("a", Some(9)))));
+        let mut second = Outcomes::<&str>::default();
+        second.record(Ok(Outcome::Blocked(wait("b", None))));
         second.record(Err("x"));
+        second.look_after(Duration::from_secs(3));
         first.extend(second);
-        assert!(first.is_blocked());
-        assert_eq!(first.after(), Some(Duration::from_secs(3)));
-        assert_eq!(first.into_errors(), ["x"]);
+        assert_eq!((first.waits().count(), first.blocked().count()), (2, 1));
+        assert_eq!(first.requeue(None), Some(Duration::from_secs(3)));
+        assert_eq!(first.errors(), ["x"]);
     }
 }

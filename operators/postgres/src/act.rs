@@ -9,6 +9,7 @@ use mainstay_shared::apply::io::{self, Deleted};
 use mainstay_shared::apply::{ApplyError, Cause, Key, Why};
 use mainstay_shared::instances::Step;
 use mainstay_shared::names;
+use mainstay_shared::outcome::Outcomes;
 use mainstay_shared::rollout::{Candidate, Change, Expectations};
 use mainstay_shared::watch::SetKey;
 use serde_json::json;
@@ -37,61 +38,64 @@ pub struct Hands<'a> {
     pub now: Timestamp,
 }
 
-/// Carry out a plan. What failed is returned; what comes after a failure is tried all the same,
-/// but no pod is made when an object that it needs could not be.
+/// Carry out a plan. What comes after a failure is tried all the same, but no pod is made when an
+/// object that it needs could not be.
 pub async fn act(
     hands: &Hands<'_>,
     plan: &Plan,
     observed: &Observed,
     expectations: &mut Expectations,
-) -> Vec<ApplyError> {
-    let mut errors = Vec::new();
+) -> Outcomes<ApplyError> {
+    let mut steps = Outcomes::default();
     for object in &plan.create {
-        keep(&mut errors, io::create(hands.client, object).await);
+        steps.request(io::create(hands.client, object).await);
     }
     for (object, why) in &plan.apply {
         if *why == Why::Absent && object.resource.kind == SECRET {
             // Its content is random: one that the cache does not show yet must not be replaced.
-            keep(&mut errors, io::create(hands.client, object).await);
+            steps.request(io::create(hands.client, object).await);
             continue;
         }
         let applied = io::apply(hands.client, object).await;
         if applied.is_ok() {
             tracing::info!(object = %object.key(), %why, "applied");
         }
-        keep(&mut errors, applied);
+        steps.request(applied);
     }
-    if errors
+    if steps
+        .errors()
         .iter()
         .any(|e| matches!(e.cause, Cause::NamespaceGoing))
     {
         // Nothing can be made any more, and what is there goes by itself.
-        return errors;
+        return steps;
     }
-    let complete = errors.is_empty();
+    let complete = steps.errors().is_empty();
     for note in &plan.notes {
-        keep(&mut errors, hands.note(note).await);
+        steps.request(hands.note(note).await);
     }
+    let mut without_claim: Vec<&str> = Vec::new();
     for step in &plan.instances.steps {
-        if complete || !matches!(step, Step::CreatePod { .. }) {
-            keep(&mut errors, hands.step(step, observed, expectations).await);
+        if let Step::CreatePod { instance } = step
+            && (!complete || without_claim.contains(&instance.as_str()))
+        {
+            continue;
+        }
+        let done = steps.request(hands.step(step, observed, expectations).await);
+        if let Step::CreateClaim { instance } = step
+            && !done
+        {
+            without_claim.push(instance);
         }
     }
     if let Some(candidate) = plan.choice.step.as_ref().filter(|_| complete) {
-        keep(
-            &mut errors,
-            hands.disturb(candidate, observed, expectations).await,
-        );
+        steps.request(hands.disturb(candidate, observed, expectations).await);
     }
     // What nobody wants goes last: by then what takes its place is there.
     for seen in &plan.prune {
-        keep(&mut errors, io::delete(hands.client, seen).await);
+        steps.request(io::delete(hands.client, seen).await);
     }
-    errors
-}
-
-fn keep<T>(errors: &mut Vec<ApplyError>, result: Result<T, ApplyError>) {
-    errors.extend(result.err());
+    steps
 }
 
 impl Hands<'_> {

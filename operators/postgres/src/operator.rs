@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{BoxStream, SelectAll};
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use kube::api::DynamicObject;
 use kube::core::ApiResource;
 use kube::runtime::controller::{Config as Control, ReconcileReason, ReconcileRequest, applier};
@@ -17,6 +18,7 @@ use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, ResourceExt};
 use mainstay_crds::postgres::Postgres;
 use mainstay_shared::events::Events;
+use mainstay_shared::telemetry::metrics::Metrics;
 use mainstay_shared::watch::{Cache, SetKey, feed};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -47,12 +49,19 @@ pub fn resource() -> ApiResource {
     ApiResource::erase::<Postgres>(&())
 }
 
-/// Look after every `Postgres` until the future is dropped, which ends every task of it.
+/// Look after every `Postgres` until `stop` completes and the passes that run by then have ended, or
+/// until the future is dropped, which ends every task of it.
 ///
 /// Guarantees: no pass before everything was listed once, so nothing is taken for absent that is
 /// merely not known yet; never two passes for one set at once; an object that cannot be read
 /// disturbs no other.
-pub async fn run(client: Client, settings: Settings, events: Events) {
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    events: Events,
+    metrics: Arc<Metrics>,
+    stop: impl Future<Output = ()> + Send,
+) {
     let cache = Arc::new(Cache::default());
     let (wake, woken) = mpsc::unbounded_channel();
     let context = Arc::new(Context::new(
@@ -61,6 +70,7 @@ pub async fn run(client: Client, settings: Settings, events: Events) {
         Arc::clone(&cache),
         Talk::new(wake.clone()),
         events,
+        metrics,
     ));
     let writer = Writer::new(resource());
     let store = writer.as_reader();
@@ -74,13 +84,17 @@ pub async fn run(client: Client, settings: Settings, events: Events) {
         wake,
         ready,
     ));
-    if listed.await.is_err() {
-        return;
+    let mut stop = pin!(stop.fuse());
+    tokio::select! {
+        listed = listed => if listed.is_err() { return; },
+        () = &mut stop => return,
     }
     let requests = stream::unfold(woken, |mut woken| async move {
         let set: SetKey = woken.recv().await?;
         Some((Ok::<_, Infallible>(request(&set)), woken))
     });
+    // No new pass begins after the wish to stop; those that run go on.
+    let requests = requests.take_until(stop);
     let control = Control::default()
         .concurrency(CONCURRENCY)
         .debounce(DEBOUNCE);

@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::FutureExt;
 use mainstay_shared::access::entropy;
 use mainstay_shared::events::Events;
 use mainstay_shared::lease::clock::Boottime;
@@ -19,6 +21,11 @@ use crate::validate::Catalogue;
 
 /// Name of the Lease that says which operator pod acts.
 const LEASE: &str = "mainstay-postgres";
+
+/// How long passes that run may go on after the wish to stop. What is left of the pod's grace period
+/// (10 seconds in the chart) is for letting the Lease go; whatever a pass was at, the next leader
+/// finds it.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What the operator is started with.
 #[derive(Clone, Debug, clap::Args)]
@@ -86,7 +93,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let listener = TcpListener::bind(options.health).await?;
     let mut config = kube::Config::infer().await?;
     // Watches end by themselves after minutes; nothing else takes this long.
-    config.read_timeout = Some(std::time::Duration::from_secs(330));
+    config.read_timeout = Some(Duration::from_secs(330));
     let client = counted(config, &metrics).map_err(Box::new)?;
     let (events, write_events) = Events::new(client.clone(), &options.pod);
     let nonce: String = entropy::<4>()?
@@ -101,20 +108,20 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
         name: LEASE.to_owned(),
         identity: format!("{}_{nonce}", options.pod),
         timing: Timing::OPERATOR,
-        // Whatever a pass was at, the next leader finds it.
-        grace: std::time::Duration::ZERO,
+        grace: GRACE,
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = async move {
         terminate.recv().await;
         tracing::info!("asked to stop");
-    };
+    }
+    .shared();
     // A candidate is as ready as a leader: it takes over when it is needed.
     health.set_ready(true);
-    let leadership = metrics.clone();
+    let (led_metrics, led_stop) = (metrics.clone(), stop.clone());
     let work = |_| async {
-        leadership.set_leader(true);
-        operator::run(client.clone(), settings, events).await;
+        led_metrics.set_leader(true);
+        operator::run(client.clone(), settings, events, led_metrics, led_stop).await;
     };
     let led = tokio::select! {
         led = lead(&client, &lease, Arc::new(Boottime), stop, work) => led?,

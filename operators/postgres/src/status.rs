@@ -13,7 +13,8 @@ use mainstay_shared::events::Happening;
 use mainstay_shared::instances::plan::{Trouble, TroubleKind};
 use mainstay_shared::instances::{Instance, Known};
 use mainstay_shared::names;
-use mainstay_shared::rollout::{Candidate, Refusal};
+use mainstay_shared::outcome::Wait;
+use mainstay_shared::rollout::Candidate;
 
 use crate::engine::Answer;
 use crate::settings::PORT;
@@ -72,8 +73,8 @@ pub struct View<'a> {
     pub survives: Survives,
     /// What was chosen to be disturbed in this pass.
     pub chosen: Option<&'a Candidate>,
-    /// What waits.
-    pub refused: &'a [Refusal],
+    /// What waits, in the order of the steps.
+    pub waits: &'a [&'a Wait],
     /// Changes that are asked for and not made yet, in words.
     pub pending: Vec<String>,
     /// Whether this pass changed anything, or what was begun goes on.
@@ -185,42 +186,35 @@ fn instance(view: &View<'_>, i: &Instance) -> Option<InstanceStatus> {
     })
 }
 
-/// What waits: refused steps first, then instances that are not there yet.
-fn waiting_for(view: &View<'_>) -> Vec<WaitingFor> {
-    let refused = view
-        .refused
-        .iter()
-        .map(|r| (r.step.clone(), r.predicate.to_owned(), r.reason.clone()));
-    let starting = view.members.iter().filter_map(|name| {
-        let why = match view.member(name) {
+/// Members that are not there yet, or do not serve yet.
+pub fn starting(members: &[String], instances: &[Instance]) -> Vec<Wait> {
+    let wait = |name: &String| {
+        let reason = match instances.iter().find(|i| i.name == *name) {
             None => format!("{name} is not there yet"),
             Some(instance) => instance.unwell()?,
         };
-        Some((
-            format!("start {name}"),
-            "wait_until_it_serves".to_owned(),
-            why,
-        ))
-    });
-    refused
-        .chain(starting)
-        .take(MOST)
-        .map(|(step, predicate, reason)| {
-            let same = |w: &&WaitingFor| w.step == step && w.predicate == predicate;
-            let since = view
-                .before
-                .waiting_for
-                .iter()
-                .find(same)
-                .map(|w| w.since.clone());
-            WaitingFor {
-                reason: shorten(&reason),
-                since: since.unwrap_or_else(|| Time(whole_second(view.now))),
-                step,
-                predicate,
-            }
+        Some(Wait {
+            step: format!("start {name}"),
+            predicate: "wait_until_it_serves",
+            reason,
+            after: None,
         })
-        .collect()
+    };
+    members.iter().filter_map(wait).collect()
+}
+
+fn waiting_for(view: &View<'_>) -> Vec<WaitingFor> {
+    let entry = |wait: &&Wait| {
+        let same = |w: &&WaitingFor| w.step == wait.step && w.predicate == wait.predicate;
+        let before = view.before.waiting_for.iter().find(same);
+        WaitingFor {
+            step: wait.step.clone(),
+            predicate: wait.predicate.to_owned(),
+            reason: shorten(&wait.reason),
+            since: before.map_or_else(|| Time(whole_second(view.now)), |w| w.since.clone()),
+        }
+    };
+    view.waits.iter().take(MOST).map(entry).collect()
 }
 
 fn whole_second(now: Timestamp) -> Timestamp {

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
@@ -17,14 +18,16 @@ use mainstay_crds::common::{Deletion, KeptVolumes};
 use mainstay_crds::postgres::{Postgres, PostgresStatus};
 use mainstay_postgres::operator::{self, Settings};
 use mainstay_postgres::validate::Catalogue;
-use mainstay_shared::conditions;
+use mainstay_shared::conditions::{self, reasons};
 use mainstay_shared::events::Events;
 use mainstay_shared::names;
-use mainstay_testkit::api::FakeApi;
+use mainstay_shared::telemetry::metrics::Metrics;
+use mainstay_testkit::api::{FakeApi, Fault, Rule, Verb};
 use mainstay_testkit::cluster::FakeCluster;
 use mainstay_testkit::fixtures;
 use serde_json::json;
-use tokio::task::AbortHandle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 const SHOP: Option<&str> = Some("shop");
 /// Nothing in these tests takes long by itself; a machine may be busy.
@@ -33,7 +36,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct World {
     api: FakeApi,
     cluster: FakeCluster,
-    operator: Option<AbortHandle>,
+    operator: Option<(JoinHandle<()>, oneshot::Sender<()>)>,
+    metrics: Arc<Metrics>,
 }
 
 impl Drop for World {
@@ -60,24 +64,44 @@ impl World {
             api,
             cluster,
             operator: None,
+            metrics: Arc::default(),
         }
     }
 
     /// Start an operator, as after a crash: nothing is remembered.
     fn start(&mut self) {
+        self.start_version("0.1.0", "17.12");
+    }
+
+    /// Start an operator of this version, whose catalogue has this version of PostgreSQL.
+    fn start_version(&mut self, operator: &str, postgres: &str) {
         self.kill();
         let client = self.api.client_as("operator");
         let settings = Settings {
             namespace: "mainstay-system".into(),
-            image: "mainstay/postgres-operator:0.1.0".into(),
-            catalogue: Catalogue::from_iter([(17, "postgres:17.12".to_owned())]),
+            image: format!("mainstay/postgres-operator:{operator}"),
+            catalogue: Catalogue::from_iter([(17, format!("postgres:{postgres}"))]),
         };
         let (events, _) = Events::new(client.clone(), "test");
-        self.operator = Some(tokio::spawn(operator::run(client, settings, events)).abort_handle());
+        let metrics = Arc::clone(&self.metrics);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = stopped.map(drop);
+        let run = tokio::spawn(operator::run(client, settings, events, metrics, stopped));
+        self.operator = Some((run, stop));
+    }
+
+    /// Ask the operator to stop, and wait until it has.
+    async fn stop(&mut self) {
+        let (operator, stop) = self.operator.take().unwrap();
+        stop.send(()).unwrap();
+        tokio::time::timeout(PATIENCE, operator)
+            .await
+            .expect("it stops by itself")
+            .unwrap();
     }
 
     fn kill(&mut self) {
-        if let Some(operator) = self.operator.take() {
+        if let Some((operator, _)) = self.operator.take() {
             operator.abort();
         }
     }
@@ -114,6 +138,22 @@ impl World {
             && status.instances.iter().all(|i| i.ready)
             && status.pending_changes.is_empty()
             && self.claims().len() == wanted
+    }
+
+    /// Why no progress is possible without a person: reason and sentence.
+    fn stalled(&self) -> Option<(String, String)> {
+        let status = self.status();
+        let stalled = conditions::find(&status.conditions, conditions::STALLED)?;
+        (stalled.status == "True").then(|| (stalled.reason.clone(), stalled.message.clone()))
+    }
+
+    /// Value of a metric; none before it first moved.
+    fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.metrics.text().unwrap();
+        let line = text
+            .lines()
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix(' '))?;
+        Some(line.parse().unwrap())
     }
 
     fn claims(&self) -> Vec<String> {
@@ -347,15 +387,7 @@ async fn another_image_in_the_catalogue_or_a_restarted_operator_rolls_nothing() 
     world.create(2);
     world.settled().await;
     let pods = world.pod_uids();
-    world.kill();
-    let client = world.api.client_as("operator");
-    let settings = Settings {
-        namespace: "mainstay-system".into(),
-        image: "mainstay/postgres-operator:0.2.0".into(),
-        catalogue: Catalogue::from_iter([(17, "postgres:17.13".to_owned())]),
-    };
-    let (events, _) = Events::new(client.clone(), "test");
-    world.operator = Some(tokio::spawn(operator::run(client, settings, events)).abort_handle());
+    world.start_version("0.2.0", "17.13");
     world.quiet().await;
     assert_eq!(world.pod_uids(), pods);
     world.change(|pg| pg.spec.instances = Some(3));
@@ -425,9 +457,7 @@ async fn a_primary_that_loses_its_volume_is_not_initialised_again() {
     world.api.destroy::<Pod>(SHOP, "db-1");
     world
         .until("the set to stall", |w| {
-            let status = w.status();
-            let stalled = conditions::find(&status.conditions, conditions::STALLED);
-            stalled.is_some_and(|c| c.status == "True" && c.message.contains("volume"))
+            w.stalled().is_some_and(|(_, why)| why.contains("volume"))
         })
         .await;
     world.quiet().await;
@@ -550,4 +580,107 @@ async fn a_certificate_that_is_lost_is_issued_anew() {
             .unwrap();
     agent.serve_certificate(Arc::new(tls));
     world.settled().await;
+}
+
+#[tokio::test]
+async fn a_quota_that_is_used_up_stalls_the_set_until_it_is_raised() {
+    for (resource, refusal) in [
+        (
+            "pods",
+            "pods \"db-1\" is forbidden: exceeded quota: small, requested: pods=1, used: pods=3, limited: pods=3",
+        ),
+        (
+            "persistentvolumeclaims",
+            "persistentvolumeclaims \"db-1-data\" is forbidden: exceeded quota: small, requested: requests.storage=1Gi, used: requests.storage=0, limited: requests.storage=512Mi",
+        ),
+    ] {
+        let mut world = World::new();
+        world.api.add_rule(
+            Rule::new(Fault::Forbid(refusal))
+                .client("operator")
+                .verb(Verb::Create)
+                .resource(resource),
+        );
+        world.start();
+        world.create(2);
+        world
+            .until("the set to stall", |w| w.stalled().is_some())
+            .await;
+        let (reason, sentence) = world.stalled().unwrap();
+        assert_eq!(reason, reasons::QUOTA);
+        assert!(
+            sentence.contains("exceeded quota: small") && sentence.contains("ask for"),
+            "{sentence}"
+        );
+        assert_eq!(
+            world.metric(r#"mainstay_objects_in_backoff{kind="Postgres"}"#),
+            Some(1.0)
+        );
+        let errors = r#"mainstay_reconciles_total{kind="Postgres",outcome="error",reason="quota"}"#;
+        assert!(world.metric(errors) >= Some(1.0));
+        assert!(
+            world.api.list::<Pod>().is_empty(),
+            "a pod without its claim"
+        );
+        world.api.calm();
+        world.settled().await;
+        assert_eq!(world.stalled(), None);
+        assert_eq!(
+            world.metric(r#"mainstay_objects_in_backoff{kind="Postgres"}"#),
+            Some(0.0)
+        );
+    }
+}
+
+#[tokio::test]
+async fn metrics_tell_what_passes_came_to() {
+    let mut world = World::new();
+    world.start();
+    world.create(3);
+    world.settled().await;
+    let blocked = |rule: &str| {
+        format!(r#"mainstay_steps_blocked_total{{kind="Postgres",predicate="{rule}"}}"#)
+    };
+    assert_eq!(world.metric(&blocked("primary_last")), None);
+    world.change(|pg| {
+        pg.spec.resources = Some(serde_json::from_value(json!({"memory": "1Gi"})).unwrap());
+    });
+    world.settled().await;
+    assert!(world.metric(&blocked("one_instance_at_a_time")) > Some(0.0));
+    let passes = world.metric(r#"mainstay_reconcile_duration_seconds_count{kind="Postgres"}"#);
+    let took = world.metric(r#"mainstay_reconcile_duration_seconds_sum{kind="Postgres"}"#);
+    assert!(
+        passes > Some(3.0) && took > Some(0.0),
+        "{passes:?} {took:?}"
+    );
+    let waiting = r#"mainstay_reconciles_total{kind="Postgres",outcome="progressing",reason="wait_until_it_serves"}"#;
+    assert!(world.metric(waiting) > Some(0.0));
+    assert!(
+        world.metric(r#"mainstay_reconciles_total{kind="Postgres",outcome="done",reason=""}"#)
+            > Some(0.0)
+    );
+}
+
+#[tokio::test]
+async fn a_pass_that_runs_ends_when_the_operator_is_asked_to_stop() {
+    let mut world = World::new();
+    let slow = Rule::new(Fault::Late(Duration::from_millis(500)));
+    let slow = slow.client("operator").verb(Verb::Create);
+    world.api.add_rule(slow.resource("secrets").times(1));
+    world.start();
+    world.create(1);
+    world
+        .until("a pass to begin", |w| !w.api.writes().is_empty())
+        .await;
+    assert_eq!(
+        world.status().observed_generation,
+        None,
+        "the pass has begun and not ended"
+    );
+    world.stop().await;
+    assert_eq!(world.status().observed_generation, Some(1));
+    let writes = world.api.writes().len();
+    world.change(|pg| pg.spec.instances = Some(2));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(world.api.writes().len(), writes, "nothing begins any more");
 }

@@ -90,6 +90,10 @@ impl Cause {
         }
         match status.code {
             401 => Self::Unauthorized(text),
+            // A quota that is new has not counted yet: a moment later it has.
+            403 if said.contains("status unknown for quota") => {
+                Self::Unavailable(Box::new(kube::Error::Api(status)))
+            }
             403 if said.contains("exceeded quota") => Self::Quota(said.to_owned()),
             403 => match missing_right(said) {
                 Some((verb, resource)) => Self::Forbidden { verb, resource },
@@ -167,6 +171,12 @@ mod tests {
     #[rstest]
     #[case(403, r#"pods "db-1" is forbidden: User "system:serviceaccount:m:o" cannot patch resource "pods" in API group "" in the namespace "shop""#, "forbidden", "may not patch pods")]
     #[case(403, r#"pods "db-1" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2"#, "quota", "exceeded quota: q")]
+    #[case(
+        403,
+        r#"pods "db-1" is forbidden: status unknown for quota: q, resources: pods"#,
+        "unavailable",
+        "status unknown"
+    )]
     #[case(
         403,
         r#"pods "db-1" is forbidden: violates PodSecurity "restricted:latest": x"#,

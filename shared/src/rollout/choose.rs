@@ -2,6 +2,7 @@
 
 use super::predicates::PREDICATES;
 use crate::instances::Instance;
+use crate::outcome::Wait;
 
 /// A step that disturbs, proposed by a planner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,24 +94,13 @@ impl<'a> Setting<'a> {
     }
 }
 
-/// Why a candidate waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The step that waits, for example `restart db-2`.
-    pub step: String,
-    /// Name of the rule that holds it back.
-    pub predicate: &'static str,
-    /// The rule's reason in a sentence.
-    pub reason: String,
-}
-
 /// What a pass may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     /// The one disruptive step, if every rule agrees.
     pub step: Option<Candidate>,
     /// The others, each with the first rule that holds it back.
-    pub refused: Vec<Refusal>,
+    pub refused: Vec<Wait>,
 }
 
 /// Choose at most one of the candidates.
@@ -129,10 +119,11 @@ pub fn choose(setting: &Setting<'_>) -> Choice {
     let mut choice = Choice::default();
     for candidate in order {
         if let Some(chosen) = &choice.step {
-            choice.refused.push(Refusal {
+            choice.refused.push(Wait {
                 step: candidate.step(),
                 predicate: "one_instance_at_a_time",
                 reason: format!("{} is being changed", chosen.instance),
+                after: None,
             });
             continue;
         }
@@ -141,10 +132,11 @@ pub fn choose(setting: &Setting<'_>) -> Choice {
         });
         match refusal {
             None => choice.step = Some(candidate.clone()),
-            Some((predicate, reason)) => choice.refused.push(Refusal {
+            Some((predicate, reason)) => choice.refused.push(Wait {
                 step: candidate.step(),
                 predicate,
                 reason,
+                after: None,
             }),
         }
     }

@@ -9,5 +9,5 @@ pub mod choose;
 pub mod expectations;
 pub mod predicates;
 
-pub use choose::{Candidate, Change, Choice, Refusal, Setting, choose};
+pub use choose::{Candidate, Change, Choice, Setting, choose};
 pub use expectations::Expectations;

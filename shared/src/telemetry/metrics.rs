@@ -121,11 +121,12 @@ impl Metrics {
         label: impl Fn(&E) -> &'static str,
         failing: usize,
     ) {
-        let (outcome, reason) = match (outcomes.errors(), outcomes.waits()) {
-            ([error, ..], _) => ("error", label(error)),
-            ([], []) => ("done", ""),
-            ([], [first, ..]) if outcomes.is_blocked() => ("blocked", first.predicate),
-            ([], [first, ..]) => ("progressing", first.predicate),
+        let blocked = outcomes.blocked().next();
+        let (outcome, reason) = match (outcomes.errors(), blocked, outcomes.waits().next()) {
+            ([error, ..], _, _) => ("error", label(error)),
+            ([], Some(first), _) => ("blocked", first.predicate),
+            ([], None, Some(first)) => ("progressing", first.predicate),
+            ([], None, None) => ("done", ""),
         };
         self.passes
             .get_or_create(&Pass {
@@ -140,7 +141,7 @@ impl Metrics {
         self.backing_off
             .get_or_create(&Kind { kind })
             .set(i64::try_from(failing).unwrap_or(i64::MAX));
-        for wait in outcomes.waits() {
+        for wait in outcomes.blocked() {
             self.blocked
                 .get_or_create(&Step {
                     kind,
@@ -189,12 +190,15 @@ mod tests {
         let metrics = Metrics::default();
         let mut outcomes = Outcomes::<&'static str>::default();
         metrics.pass("Postgres", Duration::from_millis(3), &outcomes, |e| e, 0);
-        outcomes.record(Ok(Outcome::Blocked(Wait {
+        let wait = |predicate| Wait {
             step: "restart db-2".into(),
-            predicate: "primary_last",
+            predicate,
             reason: "r".into(),
-            after: Duration::ZERO,
-        })));
+            after: None,
+        };
+        outcomes.record(Ok(Outcome::Progressing(wait("wait_until_it_serves"))));
+        metrics.pass("Postgres", Duration::from_millis(3), &outcomes, |e| e, 0);
+        outcomes.record(Ok(Outcome::Blocked(wait("primary_last"))));
         metrics.pass("Postgres", Duration::from_millis(3), &outcomes, |e| e, 0);
         outcomes.record(Err("conflict"));
         metrics.pass("Postgres", Duration::from_millis(3), &outcomes, |e| e, 1);
@@ -202,14 +206,21 @@ mod tests {
         let text = metrics.text().unwrap();
         for line in [
             r#"mainstay_reconciles_total{kind="Postgres",outcome="done",reason=""} 1"#,
+            r#"mainstay_reconciles_total{kind="Postgres",outcome="progressing",reason="wait_until_it_serves"} 1"#,
             r#"mainstay_reconciles_total{kind="Postgres",outcome="blocked",reason="primary_last"} 1"#,
             r#"mainstay_reconciles_total{kind="Postgres",outcome="error",reason="conflict"} 1"#,
             r#"mainstay_objects_in_backoff{kind="Postgres"} 1"#,
             r#"mainstay_steps_blocked_total{kind="Postgres",predicate="primary_last"} 2"#,
             r#"mainstay_api_requests_total{verb="patch",code="409"} 1"#,
-            r#"mainstay_reconcile_duration_seconds_count{kind="Postgres"} 3"#,
+            r#"mainstay_reconcile_duration_seconds_count{kind="Postgres"} 4"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+        let blocked_by =
+            "steps_blocked_total{kind=\"Postgres\",predicate=\"wait_until_it_serves\"}";
+        assert!(
+            !text.contains(blocked_by),
+            "what goes on by itself is not blocked"
+        );
     }
 }

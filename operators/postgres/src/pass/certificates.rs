@@ -4,53 +4,56 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mainstay_crds::common::CertificateStatus;
 use mainstay_shared::apply::Object;
 use mainstay_shared::apply::io::{self, Created};
-use mainstay_shared::conditions::reasons;
 use mainstay_shared::names;
+use mainstay_shared::outcome::{Outcome, Wait};
 use mainstay_shared::pki::{self, Pair};
 
-use super::Pass;
-use super::report::Report;
+use super::report::{PassError, Report};
+use super::{LOOK, Pass};
 use crate::material;
-use crate::observe::Observed;
 use crate::observe::kinds::APP;
-use crate::status::Obstacle;
 
 impl Pass<'_> {
-    /// The set's authority, stored before anything is made of it.
-    pub(super) async fn authority(
-        &self,
-        observed: &Observed,
-        paused: bool,
-    ) -> Result<Pair, Option<Obstacle>> {
-        let failed = |message: String, stalled| {
-            Some(Obstacle {
-                reason: reasons::FAILED,
-                message,
-                stalled,
-            })
+    /// The set's authority, stored before anything is made of it; none when that is not done yet.
+    pub(super) async fn authority(&self, report: &mut Report, paused: bool) -> Option<Pair> {
+        let authority = match material::authority(&self.set, &report.observed.secrets, self.now) {
+            Ok(authority) => authority,
+            Err(error) => {
+                report.failed(PassError::Authority(error));
+                return None;
+            }
         };
-        let authority = material::authority(&self.set, &observed.secrets, self.now)
-            .map_err(|error| failed(error.to_string(), true))?;
         if !authority.is_new {
-            return Ok(authority.pair);
+            return Some(authority.pair);
         }
         if paused {
-            return Err(None);
+            return None;
         }
+        match self.store(&authority.pair).await {
+            Ok(Created::Made) => Some(authority.pair),
+            // The cache is behind: the stored one is used as soon as it is seen.
+            Ok(Created::Exists) => {
+                report.progress(Outcome::Progressing(Wait {
+                    step: "store the set's authority".to_owned(),
+                    predicate: "wait_for_the_cache_to_catch_up",
+                    reason: "the set's authority is stored and not seen yet".to_owned(),
+                    after: Some(LOOK),
+                }));
+                None
+            }
+            Err(error) => {
+                report.failed(error);
+                None
+            }
+        }
+    }
+
+    async fn store(&self, authority: &Pair) -> Result<Created, PassError> {
         let name = names::authority_secret(APP, &self.set.namespace, &self.set.name);
         let mut metadata = self.id.kept(name, "ca");
         metadata.namespace = Some(self.context.settings.namespace.clone());
-        let secret = Object::of(&pki::to_secret(metadata, &authority.pair))
-            .map_err(|error| failed(error.to_string(), false))?;
-        match io::create(&self.context.client, &secret).await {
-            Ok(Created::Made) => Ok(authority.pair),
-            // The cache is behind: the stored one is used as soon as it is seen.
-            Ok(Created::Exists) => Err(failed(
-                "The set's authority is stored and not seen yet.".to_owned(),
-                false,
-            )),
-            Err(error) => Err(failed(error.to_string(), error.cause.stalled().is_some())),
-        }
+        let secret = Object::of(&pki::to_secret(metadata, authority))?;
+        Ok(io::create(&self.context.client, &secret).await?)
     }
 
     pub(super) fn talk_to_members(&self, report: &mut Report, authority: &Pair) {
@@ -59,10 +62,10 @@ impl Pass<'_> {
                 self.context
                     .talk
                     .follow(&self.set, &identity, &mut report.observed.instances);
-                report.outcome.at(identity.renew, self.now);
+                report.look_at(identity.renew, self.now);
                 report.identity = Some(identity);
             }
-            Err(error) => report.obstacle(reasons::FAILED, error.to_string(), false),
+            Err(error) => report.failed(error),
         }
     }
 

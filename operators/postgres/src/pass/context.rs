@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::Client;
 use mainstay_crds::postgres::PostgresStatus;
+use mainstay_shared::backoff::{Backoffs, Policy};
 use mainstay_shared::events::Events;
 use mainstay_shared::rollout::Expectations;
+use mainstay_shared::telemetry::metrics::Metrics;
 use mainstay_shared::watch::{Cache, SetKey};
 
 use crate::observe::identity::Identities;
@@ -30,6 +32,8 @@ pub struct Context {
     pub(super) talk: Talk,
     pub(super) events: Events,
     pub(super) identities: Identities,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) backoffs: Backoffs<SetKey>,
     memory: Mutex<HashMap<SetKey, Memory>>,
 }
 
@@ -37,7 +41,6 @@ pub struct Context {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) expectations: Expectations,
-    pub(super) failures: u32,
     /// The status as written last: the cached resource may be older.
     pub(super) written: Option<(String, PostgresStatus)>,
 }
@@ -50,6 +53,7 @@ impl Context {
         cache: Arc<Cache>,
         talk: Talk,
         events: Events,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             client,
@@ -60,6 +64,8 @@ impl Context {
             talk,
             events,
             identities: Identities::default(),
+            metrics,
+            backoffs: Backoffs::new(Policy::default()),
             memory: Mutex::default(),
         }
     }
@@ -68,6 +74,7 @@ impl Context {
     pub fn forget(&self, set: &SetKey) {
         self.talk.retain(|other| other != set);
         self.identities.retain(|other| other != set);
+        self.backoffs.succeeded(set);
         self.with_memory(|memory| memory.remove(set));
     }
 

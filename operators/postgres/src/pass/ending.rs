@@ -6,10 +6,11 @@ use mainstay_crds::common::Deletion;
 use mainstay_crds::postgres::Postgres;
 use mainstay_shared::apply::{ApplyError, io};
 use mainstay_shared::names;
+use mainstay_shared::outcome::{Outcome, Wait};
 use serde_json::json;
 
 use super::Pass;
-use super::report::Report;
+use super::report::{PassError, Report};
 use crate::{act, plan};
 
 impl Pass<'_> {
@@ -20,9 +21,9 @@ impl Pass<'_> {
         }
         let kept = Deletion::volumes(self.root.spec.deletion.as_ref());
         let ending = plan::ending(&report.observed, kept);
-        let mut errors = Vec::new();
         for seen in &ending.delete {
-            errors.extend(io::delete(&self.context.client, seen).await.err());
+            let deleted = io::delete(&self.context.client, seen).await;
+            report.outcomes.request(deleted.map_err(PassError::from));
         }
         report.working = true;
         if ending.left.is_empty() {
@@ -31,12 +32,18 @@ impl Pass<'_> {
                     tracing::info!(set = %self.set, "the set has ended");
                     return true;
                 }
-                Err(error) => errors.push(error),
+                Err(error) => report.failed(error),
             }
-        } else {
-            tracing::debug!(set = %self.set, left = ?ending.left, "the set is ending");
         }
-        report.failed(errors);
+        if let Some(first) = ending.left.first() {
+            tracing::debug!(set = %self.set, left = ?ending.left, "the set is ending");
+            report.progress(Outcome::Progressing(Wait {
+                step: "end the set".to_owned(),
+                predicate: "wait_until_nothing_of_it_is_left",
+                reason: format!("{first} is still there"),
+                after: None,
+            }));
+        }
         false
     }
 

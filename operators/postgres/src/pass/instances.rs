@@ -3,6 +3,7 @@
 use mainstay_crds::postgres::PostgresStatus;
 use mainstay_shared::conditions::reasons;
 use mainstay_shared::instances::Instance;
+use mainstay_shared::outcome::Wait;
 use mainstay_shared::rollout::Expectations;
 
 use super::report::Report;
@@ -53,8 +54,13 @@ impl Pass<'_> {
         }
         let class = validated.storage_class.as_deref();
         if let Some(missing) = classes::missing(&self.context.client, class).await {
-            report.obstacle(reasons::NO_VOLUME, missing, true);
-            report.outcome.by(LOOK);
+            let wait = Wait {
+                step: "provide the volumes".to_owned(),
+                predicate: "wait_for_the_storage_class",
+                reason: missing,
+                after: Some(LOOK),
+            };
+            report.stall(reasons::NO_VOLUME, wait);
         }
     }
 }

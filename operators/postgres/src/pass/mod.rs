@@ -16,7 +16,7 @@ mod seat;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::api::DynamicObject;
@@ -25,16 +25,16 @@ use kube::{Resource, ResourceExt};
 use mainstay_crds::common::Durability;
 use mainstay_crds::postgres::{Postgres, PostgresStatus};
 use mainstay_shared::apply::io;
-use mainstay_shared::conditions::reasons;
 use mainstay_shared::instances::{Membership, Wanted};
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
+use mainstay_shared::outcome::{Outcome, Outcomes};
 use mainstay_shared::rollout::Expectations;
 use mainstay_shared::watch::SetKey;
 
 pub use self::context::Context;
 use self::instances::pin_image;
-use self::report::{Outcome, Report};
+use self::report::{PassError, Report};
 use crate::act::{self, Hands};
 use crate::desired;
 use crate::desired::pod::Template;
@@ -43,8 +43,8 @@ use crate::plan::{self, Target};
 use crate::status;
 use crate::validate::{is_paused, validate};
 
-/// First and longest pause after a pass in which something failed.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
+/// Kind of what passes are about, in metrics.
+const KIND: &str = "Postgres";
 /// When to look again at what no watch tells: a missing class, a write that does not show.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -63,27 +63,32 @@ pub async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<A
             return Ok(Action::await_change());
         }
     };
+    let begun = Instant::now();
     let mut memory = context
         .with_memory(|all| all.remove(&set))
         .unwrap_or_default();
     let pass = Pass::new(&context, set.clone(), root, memory.written.take());
-    let (mut outcome, written) = pass.run(&mut memory.expectations).await;
+    let (outcomes, written) = pass.run(&mut memory.expectations).await;
     memory.written = written;
-    if outcome.failed {
-        let pause = PAUSE
-            .0
-            .saturating_mul(1 << memory.failures.min(8))
-            .min(PAUSE.1);
-        memory.failures = memory.failures.saturating_add(1);
-        outcome.by(pause);
-    } else {
-        memory.failures = 0;
+    for error in outcomes.errors() {
+        error.log();
     }
+    let back_off = if outcomes.errors().is_empty() {
+        context.backoffs.succeeded(&set);
+        None
+    } else {
+        Some(context.backoffs.failed(set.clone()))
+    };
     context.with_memory(|all| all.insert(set, memory));
-    Ok(outcome
-        .after
+    let failing = context.backoffs.len();
+    context
+        .metrics
+        .pass(KIND, begun.elapsed(), &outcomes, PassError::label, failing);
+    Ok(outcomes
+        .requeue(back_off)
         .map_or_else(Action::await_change, Action::requeue))
 }
+
 struct Pass<'a> {
     context: &'a Context,
     set: SetKey,
@@ -92,6 +97,7 @@ struct Pass<'a> {
     before: PostgresStatus,
     now: Timestamp,
 }
+
 impl<'a> Pass<'a> {
     fn new(
         context: &'a Context,
@@ -106,7 +112,7 @@ impl<'a> Pass<'a> {
             .map_or(cached, |(_, status)| status);
         let id = SetId {
             api_version: "mainstay.dev/v1alpha1".to_owned(),
-            kind: "Postgres".to_owned(),
+            kind: KIND.to_owned(),
             namespace: set.namespace.clone(),
             name: set.name.clone(),
             uid,
@@ -124,22 +130,20 @@ impl<'a> Pass<'a> {
     async fn run(
         self,
         expectations: &mut Expectations,
-    ) -> (Outcome, Option<(String, PostgresStatus)>) {
-        let mut report = Report {
-            observed: observe(&self.set, &self.context.cache, &self.context.zones),
-            ..Report::default()
-        };
+    ) -> (Outcomes<PassError>, Option<(String, PostgresStatus)>) {
+        let observed = observe(&self.set, &self.context.cache, &self.context.zones);
+        let mut report = Report::of(observed);
         if self.root.metadata.deletion_timestamp.is_some() {
             if self.end(&mut report).await {
-                return (report.outcome, None);
+                return (report.outcomes, None);
             }
         } else {
             self.look_after(&mut report, expectations).await;
         }
         let status = self.say(&mut report);
-        let mut outcome = report.outcome;
+        let mut outcomes = report.outcomes;
         if status == self.before {
-            return (outcome, Some((self.id.uid, status)));
+            return (outcomes, Some((self.id.uid, status)));
         }
         for happening in status::happenings(&self.before, &status) {
             self.context
@@ -147,29 +151,29 @@ impl<'a> Pass<'a> {
                 .report(&self.root.object_ref(&()), happening);
         }
         match io::write_status(&self.context.client, &self.root, &status).await {
-            Ok(()) => (outcome, Some((self.id.uid, status))),
+            Ok(()) => (outcomes, Some((self.id.uid, status))),
             Err(error) => {
-                tracing::warn!(%error, "the status was not written");
-                outcome.failed = true;
-                (outcome, None)
+                outcomes.record(Err(error.into()));
+                (outcomes, None)
             }
         }
     }
+
     fn is_paused(&self) -> bool {
         is_paused(&self.root)
     }
+
     async fn look_after(&self, report: &mut Report, expectations: &mut Expectations) {
         let mut validated = match validate(&self.root, &self.context.settings.catalogue) {
             Ok(validated) => validated,
             Err(problems) => {
-                let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                report.obstacle(reasons::INVALID, words.join(" "), true);
+                report.invalid(&problems);
                 return;
             }
         };
         let paused = self.is_paused();
         if !paused && let Err(error) = self.hold().await {
-            report.failed(vec![error]);
+            report.failed(error);
             return;
         }
         if !self.lease_is_usable(report).await {
@@ -182,13 +186,8 @@ impl<'a> Pass<'a> {
             self.before.system_identifier.as_deref(),
         );
         report.seat = Some(seat.clone());
-        let authority = match self.authority(&report.observed, paused).await {
-            Ok(authority) => authority,
-            Err(obstacle) => {
-                report.outcome.failed = true;
-                report.obstacles.extend(obstacle);
-                return;
-            }
+        let Some(authority) = self.authority(report, paused).await else {
+            return;
         };
         self.talk_to_members(report, &authority);
         pin_image(&mut validated, &report.observed, &self.before);
@@ -198,17 +197,16 @@ impl<'a> Pass<'a> {
         let wishes = match self.wishes(&report.observed, &validated, &seat, &authority, &members) {
             Ok(wishes) => wishes,
             Err(error) => {
-                report.outcome.failed = true;
-                report.obstacle(reasons::FAILED, error.to_string(), false);
+                report.failed(error);
                 return;
             }
         };
         if let Some(due) = wishes.due {
-            report.outcome.at(due, self.now);
+            report.look_at(due, self.now);
         }
         let unseen = self.unseen(&report.observed, expectations);
         if unseen.is_some() {
-            report.outcome.by(LOOK);
+            report.outcomes.look_after(LOOK);
         }
         let seat_name = names::instance(&self.set.name, seat.ordinal);
         let wanted = Wanted {
@@ -230,6 +228,9 @@ impl<'a> Pass<'a> {
             unseen: unseen.as_deref(),
         };
         let plan = plan::plan(&report.observed, &target);
+        for wait in &plan.choice.refused {
+            report.progress(Outcome::Blocked(wait.clone()));
+        }
         self.check_class(report, &validated, &members).await;
         if !paused {
             let hands = Hands {
@@ -249,8 +250,8 @@ impl<'a> Pass<'a> {
                 claim: &|instance| desired::claim::claim(&validated, instance),
                 now: self.now,
             };
-            let errors = act::act(&hands, &plan, &report.observed, expectations).await;
-            report.failed(errors);
+            let steps = act::act(&hands, &plan, &report.observed, expectations).await;
+            report.outcomes.extend(steps);
         }
         report.working = plan.works() || unseen.is_some();
         report.plan = Some(plan);

@@ -7,9 +7,10 @@ use mainstay_shared::names;
 use mainstay_shared::pki::Pair;
 
 use super::Pass;
+use super::report::PassError;
 use crate::desired::revision::{Revision, revision};
 use crate::desired::scram::SALT_BYTES;
-use crate::desired::{self, DesiredError, Surroundings};
+use crate::desired::{self, Surroundings};
 use crate::material::{self, MaterialError};
 use crate::observe::Observed;
 use crate::plan::{self, Seat};
@@ -24,17 +25,6 @@ pub(super) struct Wishes {
     pub(super) due: Option<Timestamp>,
 }
 
-/// What is wanted cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum WishError {
-    #[error(transparent)]
-    Desired(#[from] DesiredError),
-    #[error(transparent)]
-    Material(#[from] MaterialError),
-    #[error("an object cannot be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
-}
-
 impl Pass<'_> {
     /// Everything that is wanted but pods and claims.
     pub(super) fn wishes(
@@ -44,7 +34,7 @@ impl Pass<'_> {
         seat: &Seat,
         authority: &Pair,
         members: &[String],
-    ) -> Result<Wishes, WishError> {
+    ) -> Result<Wishes, PassError> {
         let around = Surroundings {
             operator_namespace: &self.context.settings.namespace,
             api_servers: &self.context.servers.all(),

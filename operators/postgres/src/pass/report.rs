@@ -5,69 +5,145 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mainstay_shared::apply::{ApplyError, Cause};
 use mainstay_shared::conditions::reasons;
+use mainstay_shared::outcome::{Outcome, Outcomes, Wait};
 
+use crate::desired::DesiredError;
+use crate::material::MaterialError;
 use crate::observe::Observed;
-use crate::observe::identity::Identity;
+use crate::observe::identity::{Identity, IdentityError};
 use crate::plan::{Plan, Seat};
 use crate::status::Obstacle;
-use crate::validate::Validated;
+use crate::validate::{Problem, Validated};
 
-/// What a pass came to.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    /// Look again after this time, if nothing happens earlier.
-    pub(super) after: Option<Duration>,
-    /// Whether something failed: then the pauses grow.
-    pub(super) failed: bool,
+/// A step of the pass failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PassError {
+    #[error(transparent)]
+    Request(Box<ApplyError>),
+    #[error(transparent)]
+    Desired(#[from] DesiredError),
+    /// The stored authority cannot be used; it is never replaced.
+    #[error(transparent)]
+    Authority(MaterialError),
+    #[error(transparent)]
+    Material(#[from] MaterialError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("an object cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
 }
 
-impl Outcome {
-    pub(super) fn by(&mut self, after: Duration) {
-        self.after = Some(self.after.map_or(after, |a| a.min(after)));
+impl From<ApplyError> for PassError {
+    fn from(error: ApplyError) -> Self {
+        Self::Request(Box::new(error))
+    }
+}
+
+impl PassError {
+    /// Reason for the condition `Stalled`, when trying again does not help until a person acts.
+    fn stalled(&self) -> Option<&'static str> {
+        match self {
+            Self::Request(error) => error.cause.stalled(),
+            Self::Authority(_) => Some(reasons::FAILED),
+            _ => None,
+        }
     }
 
-    pub(super) fn at(&mut self, when: Timestamp, now: Timestamp) {
-        let left = Duration::try_from(when.duration_since(now)).unwrap_or_default();
-        // A little later than due: by then the clock is past it.
-        self.by(left + Duration::from_secs(1));
+    /// A short name for metrics, from a bounded set.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Request(error) => error.cause.label(),
+            Self::Desired(_) => "desired",
+            Self::Authority(_) => "authority",
+            Self::Material(_) => "material",
+            Self::Identity(_) => "identity",
+            Self::Json(_) => "encode",
+        }
+    }
+
+    pub(super) fn log(&self) {
+        match self {
+            Self::Request(error) if matches!(error.cause, Cause::NamespaceGoing) => {
+                tracing::info!(%error, "nothing is made any more");
+            }
+            _ => tracing::warn!(error = %self, "a step of the pass failed"),
+        }
     }
 }
 
 /// What the pass found and did, for the status.
 #[derive(Default)]
 pub(super) struct Report {
-    pub(super) outcome: Outcome,
+    pub(super) outcomes: Outcomes<PassError>,
     pub(super) observed: Observed,
     pub(super) seat: Option<Seat>,
     pub(super) validated: Option<Validated>,
     pub(super) plan: Option<Plan>,
     pub(super) identity: Option<Identity>,
-    pub(super) obstacles: Vec<Obstacle>,
     pub(super) working: bool,
+    stalls: Vec<Obstacle>,
 }
 
 impl Report {
-    pub(super) fn obstacle(&mut self, reason: &'static str, message: String, stalled: bool) {
-        self.obstacles.push(Obstacle {
-            reason,
-            message,
-            stalled,
-        });
+    /// A report of what is observed, with nothing done yet.
+    pub(super) fn of(observed: Observed) -> Self {
+        Self {
+            observed,
+            ..Self::default()
+        }
     }
 
-    pub(super) fn failed(&mut self, errors: Vec<ApplyError>) {
-        for error in errors {
-            self.outcome.failed = true;
-            if matches!(error.cause, Cause::NamespaceGoing) {
-                tracing::info!(%error, "nothing is made any more");
-            } else {
-                tracing::warn!(%error, "a step of the pass failed");
+    /// The specification asks for what cannot be.
+    pub(super) fn invalid(&mut self, problems: &[Problem]) {
+        let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let wait = Wait {
+            step: "work on the specification".to_owned(),
+            predicate: "wait_for_a_valid_specification",
+            reason: words.join(" "),
+            after: None,
+        };
+        self.stall(reasons::INVALID, wait);
+    }
+
+    /// A step waits for a person, whom the wait's reason tells what to do.
+    pub(super) fn stall(&mut self, reason: &'static str, wait: Wait) {
+        self.stalls.push(Obstacle {
+            reason,
+            message: wait.reason.clone(),
+            stalled: true,
+        });
+        self.progress(Outcome::Blocked(wait));
+    }
+
+    /// A step is not done, and did not fail.
+    pub(super) fn progress(&mut self, step: Outcome) {
+        self.outcomes.record(Ok(step));
+    }
+
+    /// A step failed; it is tried again.
+    pub(super) fn failed(&mut self, error: impl Into<PassError>) {
+        self.outcomes.record(Err(error.into()));
+    }
+
+    /// Look again when something becomes due, if nothing happens earlier.
+    pub(super) fn look_at(&mut self, when: Timestamp, now: Timestamp) {
+        let left = Duration::try_from(when.duration_since(now)).unwrap_or_default();
+        // A little later than due: by then the clock is past it.
+        self.outcomes.look_after(left + Duration::from_secs(1));
+    }
+
+    /// What keeps the pass from doing what it should, first what a person must mend.
+    pub(super) fn obstacles(&self) -> Vec<Obstacle> {
+        let errors = self.outcomes.errors().iter().map(|error| {
+            let stalled = error.stalled();
+            Obstacle {
+                reason: stalled.unwrap_or(reasons::FAILED),
+                message: error.to_string(),
+                stalled: stalled.is_some(),
             }
-            let stalled = error.cause.stalled();
-            let reason = stalled.unwrap_or(reasons::FAILED);
-            self.obstacle(reason, error.to_string(), stalled.is_some());
-        }
-        // The one that a person must mend is shown.
-        self.obstacles.sort_by_key(|o| !o.stalled);
+        });
+        let mut all: Vec<Obstacle> = self.stalls.iter().cloned().chain(errors).collect();
+        all.sort_by_key(|obstacle| !obstacle.stalled);
+        all
     }
 }

@@ -4,6 +4,7 @@ use mainstay_crds::common::Durability;
 use mainstay_crds::postgres::PostgresStatus;
 use mainstay_shared::instances::{Instance, Known};
 use mainstay_shared::names;
+use mainstay_shared::outcome::{Outcome, Wait};
 use mainstay_shared::placement::{self, Failover, Running};
 
 use super::Pass;
@@ -15,6 +16,16 @@ use crate::status::{self, View};
 impl Pass<'_> {
     /// Try the Service and look at certificates, then put everything in words.
     pub(super) fn say(&self, report: &mut Report) -> PostgresStatus {
+        let members = report.plan.as_ref().map_or_else(
+            || {
+                let instances = report.observed.instances.iter();
+                instances.map(|i| i.name.clone()).collect()
+            },
+            |plan| plan.members.clone(),
+        );
+        self.record_waits(report, &members);
+        let waits: Vec<&Wait> = report.outcomes.waits().collect();
+        let obstacles = report.obstacles();
         let observed = &report.observed;
         let seat_name = report
             .seat
@@ -26,15 +37,6 @@ impl Pass<'_> {
         let probe = self.probe(report, seat);
         let certificates = self.certificates(report);
         let plan = report.plan.as_ref();
-        let members = plan.map_or_else(
-            || observed.instances.iter().map(|i| i.name.clone()).collect(),
-            |plan| plan.members.clone(),
-        );
-        let troubles = plan.map_or(&[][..], |plan| &plan.instances.troubles);
-        let mut wake = Vec::new();
-        for trouble in troubles {
-            wake.extend(status::stuck_at(trouble).filter(|at| *at > self.now));
-        }
         let running: Vec<Running> = members
             .iter()
             .filter_map(|m| observed.instance(m))
@@ -76,22 +78,32 @@ impl Pass<'_> {
                 Failover::InPlace,
             ),
             chosen: plan.and_then(|p| p.choice.step.as_ref()),
-            refused: plan.map_or(&[][..], |p| &p.choice.refused),
+            waits: &waits,
             pending: plan.map(Plan::pending).unwrap_or_default(),
             working: report.working,
-            troubles,
-            obstacles: &report.obstacles,
+            troubles: plan.map_or(&[][..], |p| &p.instances.troubles),
+            obstacles: &obstacles,
         };
-        let status = status::status(&view);
-        for at in wake {
-            report.outcome.at(at, self.now);
+        status::status(&view)
+    }
+
+    /// Instances that do not serve yet, and when their troubles become a person's matter.
+    fn record_waits(&self, report: &mut Report, members: &[String]) {
+        if self.root.metadata.deletion_timestamp.is_none() {
+            for wait in status::starting(members, &report.observed.instances) {
+                report.progress(Outcome::Progressing(wait));
+            }
         }
-        status
+        let troubles = report.plan.iter().flat_map(|p| &p.instances.troubles);
+        let wake: Vec<_> = troubles.filter_map(status::stuck_at).collect();
+        for at in wake.into_iter().filter(|at| *at > self.now) {
+            report.look_at(at, self.now);
+        }
     }
 
     /// What the last try through the Service came to. It is tried while the primary serves, at
     /// once when something on the way changed.
-    pub(super) fn probe(&self, report: &Report, seat: Option<&Instance>) -> Option<Known<Answer>> {
+    fn probe(&self, report: &Report, seat: Option<&Instance>) -> Option<Known<Answer>> {
         let talk = &self.context.talk;
         let serving = seat.filter(|i| i.serves());
         let (Some(identity), Some(address), Some(status)) = (

@@ -2,8 +2,9 @@
 
 use mainstay_shared::apply::io;
 use mainstay_shared::conditions::reasons;
+use mainstay_shared::outcome::{Outcome, Wait};
 
-use super::report::Report;
+use super::report::{PassError, Report};
 use super::{LOOK, Pass};
 
 impl Pass<'_> {
@@ -16,8 +17,13 @@ impl Pass<'_> {
         let record = match &lease.record {
             Ok(record) => record,
             Err(error) => {
-                let message = error.to_string();
-                report.obstacle(reasons::FAILED, message, true);
+                let wait = Wait {
+                    step: "find out who may be primary".to_owned(),
+                    predicate: "wait_for_a_readable_lease",
+                    reason: error.to_string(),
+                    after: None,
+                };
+                report.stall(reasons::FAILED, wait);
                 return false;
             }
         };
@@ -30,10 +36,15 @@ impl Pass<'_> {
         tracing::info!(set = %self.set, "deleting the Lease of an earlier set without data");
         if let Some(seen) = &lease.seen {
             let deleted = io::delete(&self.context.client, seen).await;
-            report.failed(deleted.err().into_iter().collect());
+            report.outcomes.request(deleted.map_err(PassError::from));
         }
         report.working = true;
-        report.outcome.by(LOOK);
+        report.progress(Outcome::Progressing(Wait {
+            step: "delete the Lease of an earlier set without data".to_owned(),
+            predicate: "wait_for_the_cache_to_catch_up",
+            reason: format!("the Lease {} is still there", self.set.name),
+            after: Some(LOOK),
+        }));
         false
     }
 }

@@ -1,5 +1,7 @@
 //! What goes wrong.
 
+use std::time::Duration;
+
 use super::request::{Parsed, Verb};
 use super::status::Refusal;
 
@@ -10,12 +12,16 @@ pub enum Fault {
     Conflict,
     /// This HTTP status (500, 503, 403, …) without effect.
     Code(u16),
+    /// 403 with this sentence, without effect: a quota or another admission plugin says no.
+    Forbid(&'static str),
     /// It has effect, and no answer comes: the connection breaks.
     LostAnswer,
     /// It never arrives: the connection breaks.
     Unreachable,
     /// It never arrives, and the connection does not break either.
     Hang,
+    /// It is served after this time.
+    Late(Duration),
 }
 
 /// Which requests suffer.
@@ -168,6 +174,7 @@ pub enum Verdict {
     LoseAnswer,
     Unreachable,
     Hang,
+    Late(Duration),
 }
 
 impl Faults {
@@ -195,9 +202,11 @@ impl Faults {
                 "the object has been modified; please apply your changes to the latest version and try again",
             )),
             Some(Fault::Code(code)) => Verdict::Refuse(refusal(code)),
+            Some(Fault::Forbid(why)) => Verdict::Refuse(Refusal::new(403, "Forbidden", why)),
             Some(Fault::LostAnswer) => Verdict::LoseAnswer,
             Some(Fault::Unreachable) => Verdict::Unreachable,
             Some(Fault::Hang) => Verdict::Hang,
+            Some(Fault::Late(time)) => Verdict::Late(time),
         }
     }
 }

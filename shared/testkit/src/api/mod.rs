@@ -318,6 +318,9 @@ impl FakeApi {
             self.record(client, &parsed, None);
             return std::future::pending().await;
         }
+        if let Verdict::Late(time) = verdict {
+            tokio::time::sleep(time).await;
+        }
         let response = match &verdict {
             Verdict::Refuse(status) => status.clone().response(),
             Verdict::Unreachable => {
