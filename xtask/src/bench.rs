@@ -1,5 +1,9 @@
 //! `cargo xtask bench`: the figures of docs/benchmarks.md.
 
+mod demo;
+mod images;
+mod sets;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
@@ -40,6 +44,28 @@ enum Figure {
         #[arg(long, default_value_t = 120)]
         window: u64,
     },
+    /// Seconds of `cargo xtask demo` with everything built: on no cluster, and on its own that runs.
+    /// Its cluster, named after `--name` with `-demo` added, is removed before each run and at the end.
+    Demo {
+        /// How often.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
+    /// Sizes of the images: as they are loaded, and as a registry would keep them.
+    Images,
+    /// Memory and times of an operator with many settled sets whose agents and engines are fakes.
+    /// Needs no cluster.
+    Sets {
+        /// How many sets of three.
+        #[arg(long, default_value_t = 100)]
+        count: usize,
+        /// How often, each time with a new operator.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+        /// Length of the idle window in seconds.
+        #[arg(long, default_value_t = 60)]
+        window: u64,
+    },
 }
 
 /// Measure and print.
@@ -48,8 +74,19 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 }
 
 async fn measure(args: &Args) -> anyhow::Result<()> {
+    match args.figure {
+        Figure::Demo { runs } => return demo::measure(&args.name, runs),
+        Figure::Images => return images::measure().await,
+        Figure::Sets {
+            count,
+            runs,
+            window,
+        } => return sets::measure(count, runs, Duration::from_secs(window)).await,
+        Figure::Creation { .. } | Figure::Memory { .. } | Figure::Requests { .. } => {}
+    }
     let ctx = stage::local(&args.name, &Steps::shown()).await?;
     match args.figure {
+        Figure::Demo { .. } | Figure::Images | Figure::Sets { .. } => {}
         Figure::Creation { runs } => {
             let times: Vec<f64> = figures::creation(&ctx, runs)
                 .await?

@@ -1,6 +1,7 @@
 //! Memory of our processes, read from `/proc` of the host that runs the local cluster's nodes.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 
@@ -36,38 +37,34 @@ pub fn processes() -> Result<Vec<Process>> {
             continue;
         };
         // As its image has it, and as the init container installs it.
-        if !program.ends_with("/mainstay-postgres") && !program.starts_with("/mainstay/bin/") {
-            continue;
+        if program.ends_with("/mainstay-postgres") || program.starts_with("/mainstay/bin/") {
+            found.extend(look(&folder, role));
         }
-        let (Ok(status), Ok(stat)) = (
-            fs::read_to_string(folder.join("status")),
-            fs::read_to_string(folder.join("stat")),
-        ) else {
-            continue;
-        };
-        // Fields 14 and 15, counted after the command's closing parenthesis.
-        let after: Vec<&str> = stat
-            .rsplit(')')
-            .next()
-            .unwrap_or("")
-            .split_whitespace()
-            .collect();
-        let ticks = [11, 12]
-            .iter()
-            .filter_map(|i| after.get(*i)?.parse::<u64>().ok())
-            .sum();
-        found.push(Process {
-            role: role.to_string(),
-            rss_anon_kib: field(&status, "RssAnon:"),
-            rss_kib: field(&status, "VmRSS:"),
-            ticks,
-        });
     }
     ensure!(
         !found.is_empty(),
         "no mainstay-postgres process runs on this machine"
     );
     Ok(found)
+}
+
+/// One process by its number, if it runs.
+pub fn process(pid: u32, role: &str) -> Option<Process> {
+    look(&Path::new("/proc").join(pid.to_string()), role)
+}
+
+fn look(folder: &Path, role: &str) -> Option<Process> {
+    let status = fs::read_to_string(folder.join("status")).ok()?;
+    let stat = fs::read_to_string(folder.join("stat")).ok()?;
+    // Fields 14 and 15, counted after the command's closing parenthesis.
+    let after = stat.rsplit(')').next().unwrap_or("").split_whitespace();
+    let ticks = after.skip(11).take(2).filter_map(|n| n.parse::<u64>().ok());
+    Some(Process {
+        role: role.to_owned(),
+        rss_anon_kib: field(&status, "RssAnon:"),
+        rss_kib: field(&status, "VmRSS:"),
+        ticks: ticks.sum(),
+    })
 }
 
 /// A number of KiB in `/proc/…/status`.

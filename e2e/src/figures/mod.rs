@@ -4,6 +4,7 @@
 
 pub mod memory;
 pub mod requests;
+pub mod sets;
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -38,6 +38,7 @@ pub fn build(package: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result<Pat
 fn owner(binary: &str) -> String {
     match binary {
         "mainstay-workload" => "mainstay-e2e".to_owned(),
+        "mainstay-fakes" => "mainstay-testkit".to_owned(),
         other => other.to_owned(),
     }
 }

@@ -102,6 +102,16 @@ pub async fn build(images: &[Image], steps: &Steps) -> Result<Vec<Built>, Error>
     work.await?
 }
 
+/// Builds a binary of this workspace as its image gets it, without an image around it.
+///
+/// # Errors
+/// When it does not compile.
+pub async fn program(name: &'static str, steps: &Steps) -> Result<PathBuf, Error> {
+    steps.done(&format!("compiling {name}"));
+    let cache = tools::cache();
+    tokio::task::spawn_blocking(move || binary::build(name, &cache, &|_| ())).await?
+}
+
 fn all(
     images: &[Image],
     builder: &Builder,

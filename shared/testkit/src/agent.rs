@@ -91,6 +91,11 @@ impl FakeAgent {
         self.tls.send_replace(Some(tls));
     }
 
+    /// The certificate that it serves.
+    pub fn certificate(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.borrow().clone()
+    }
+
     /// How often it restarted its engine.
     pub fn restarts(&self) -> usize {
         self.restarts.load(Ordering::Acquire)

@@ -3,7 +3,8 @@
 //!
 //! Nothing happens by itself: [`FakeCluster::turn`] does one turn of everything, so that a test can
 //! look between any two. It does not enforce affinity, resources, disruption budgets or network
-//! policies, and no probe reaches an engine, since there is none.
+//! policies. No probe reaches an engine, since there is none, unless [`FakeCluster::serve_sql`] is
+//! asked for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, ContainerState, ContainerStateRunning, ContainerStatus, Node, PersistentVolumeClaim,
-    Pod, PodCondition, Secret,
+    Pod, PodCondition, Secret, Service,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -29,6 +30,7 @@ use serde_json::json;
 
 use crate::agent::{FakeAgent, Mount};
 use crate::api::FakeApi;
+use crate::engine::Engines;
 
 /// Identifier of the data that the first agent of a set makes.
 const SYSTEM_IDENTIFIER: &str = "7311000000000000001";
@@ -39,6 +41,7 @@ pub struct FakeCluster {
     nodes: Vec<String>,
     /// By uid of the pod.
     agents: BTreeMap<String, FakeAgent>,
+    engines: Option<Engines>,
     /// Version of the engine that agents report.
     pub engine_version: String,
 }
@@ -65,6 +68,7 @@ impl FakeCluster {
             api: api.clone(),
             nodes,
             agents: BTreeMap::new(),
+            engines: None,
             engine_version: "17.12".to_owned(),
         }
     }
@@ -82,6 +86,14 @@ impl FakeCluster {
             self.run(pod).await;
         }
         self.converge();
+        self.answer_sql();
+    }
+
+    /// From now on something answers the operator's round trips at PostgreSQL's port of each ready
+    /// pod, and at the address of the Service that leads to a primary. Only one program on a
+    /// machine can ask for it at a time.
+    pub fn serve_sql(&mut self) {
+        self.engines.get_or_insert_default();
     }
 
     /// The agent in a pod, if it runs.
@@ -343,6 +355,35 @@ impl FakeCluster {
             status.synchronous = Some(streaming.len() >= 2);
             status.streaming = streaming;
         });
+    }
+
+    fn answer_sql(&mut self) {
+        let Some(engines) = &mut self.engines else {
+            return;
+        };
+        let mut wanted = BTreeMap::new();
+        for pod in self.api.list::<Pod>() {
+            let agent = pod.uid().and_then(|uid| self.agents.get(&uid));
+            let Some((agent, tls)) = agent.and_then(|a| Some((a, a.certificate()?))) else {
+                continue;
+            };
+            let status = agent.status();
+            if !status.ready {
+                continue;
+            }
+            wanted.insert(agent.ip(), Arc::clone(&tls));
+            let set = pod.labels().get(names::APP_INSTANCE);
+            if let (InstanceRole::Primary, Some(set)) = (status.role, set) {
+                let service: Option<Service> = self
+                    .api
+                    .get(pod.namespace().as_deref(), &names::primary_service(set));
+                let address = service.and_then(|s| s.spec?.cluster_ip?.parse().ok());
+                wanted.extend(address.map(|address| (address, tls)));
+            }
+        }
+        engines
+            .keep(&wanted, &self.engine_version)
+            .expect("PostgreSQL's port on loopback");
     }
 
     fn follow(&self, agent: &FakeAgent, record: &Record) {

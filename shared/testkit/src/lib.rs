@@ -26,5 +26,6 @@ pub mod agent;
 pub mod api;
 pub mod cluster;
 pub mod conformity;
+pub mod engine;
 pub mod fixtures;
 pub mod postgres_cases;

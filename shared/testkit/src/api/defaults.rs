@@ -50,10 +50,11 @@ fn service(object: &mut Value, serial: u64) {
     absent(spec, "type", "ClusterIP".into());
     absent(spec, "sessionAffinity", "None".into());
     absent(spec, "internalTrafficPolicy", "Cluster".into());
+    // On loopback, so that what a program sends there never leaves the machine.
     absent(
         spec,
         "clusterIP",
-        format!("10.96.{}.{}", serial / 250 % 250, serial % 250 + 1).into(),
+        format!("127.0.{}.{}", serial / 250 % 250 + 1, serial % 250 + 1).into(),
     );
     let address = spec["clusterIP"].clone();
     absent(spec, "clusterIPs", json!([address]));
