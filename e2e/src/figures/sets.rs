@@ -18,6 +18,7 @@ use mainstay_crds::postgres::Postgres;
 use serde_json::{Value, json};
 
 use super::memory;
+use super::requests::{Counts, difference};
 use world::World;
 
 /// Sets in one namespace.
@@ -45,7 +46,7 @@ pub struct Run {
     /// The same of the operator that was started over the settled sets.
     pub memory_restarted: (u64, u64),
     /// Requests per minute by verb while all is settled.
-    pub requests: BTreeMap<String, f64>,
+    pub requests: Counts,
     /// Passes per minute while all is settled.
     pub passes: f64,
     /// Processor time while all is settled, in thousandths of a core.
@@ -63,8 +64,8 @@ pub struct Work {
     pub passes: f64,
     /// Seconds of all passes together.
     pub in_passes: f64,
-    /// Requests to the API server.
-    pub requests: f64,
+    /// Requests to the API server by verb.
+    pub requests: Counts,
 }
 
 /// One run with `count` sets of three; idle for `window` in the middle.
@@ -89,7 +90,7 @@ pub async fn run(world: &mut World, count: usize, window: Duration) -> Result<Ru
     let after = Look::at(world).await?;
     let idle = after.since(&before, window);
     let scale = 60.0 / window.as_secs_f64();
-    let requests = super::requests::difference(&after.requests, &before.requests, scale);
+    let requests = difference(&after.requests, &before.requests, scale);
 
     let before = Look::at(world).await?;
     let begin = Instant::now();
@@ -124,7 +125,7 @@ struct Look {
     passes: f64,
     in_passes: f64,
     /// By verb.
-    requests: BTreeMap<String, f64>,
+    requests: Counts,
 }
 
 impl Look {
@@ -146,7 +147,7 @@ impl Look {
             processor: (TICK * ticks).as_secs_f64(),
             passes: self.passes - before.passes,
             in_passes: self.in_passes - before.in_passes,
-            requests: self.requests.values().sum::<f64>() - before.requests.values().sum::<f64>(),
+            requests: difference(&self.requests, &before.requests, 1.0),
         }
     }
 }

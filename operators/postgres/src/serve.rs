@@ -123,6 +123,11 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
         led_metrics.set_leader(true);
         operator::run(client.clone(), settings, events, led_metrics, led_stop).await;
     };
+    // Nothing is left to report once the work has ended; the Lease is let go after that.
+    let write_events = async {
+        write_events.await;
+        std::future::pending().await
+    };
     let led = tokio::select! {
         led = lead(&client, &lease, Arc::new(Boottime), stop, work) => led?,
         () = serve_health(listener, metrics, health) => End::Stopped,

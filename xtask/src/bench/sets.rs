@@ -1,10 +1,11 @@
 //! `cargo xtask bench sets`: an operator with many sets.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mainstay_e2e::cluster::Steps;
 use mainstay_e2e::figures::Spread;
+use mainstay_e2e::figures::requests::Counts;
 use mainstay_e2e::figures::sets::world::World;
 use mainstay_e2e::figures::sets::{self, Run, Work};
 use mainstay_e2e::images;
@@ -36,15 +37,7 @@ pub async fn measure(count: usize, runs: usize, window: Duration) -> anyhow::Res
     work("operator stopped → a new one rests", &all, |r| &r.restart);
     line("idle: processor, mcore", &all, |r| r.millicores);
     line("idle: passes a minute", &all, |r| r.passes);
-    let mut verbs: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for (verb, n) in all.iter().flat_map(|run| &run.requests) {
-        verbs.entry(verb).or_default().push(*n);
-    }
-    for (verb, mut values) in verbs {
-        // A run without any has none listed.
-        values.resize(all.len(), 0.0);
-        show(&format!("idle: {verb} requests a minute"), &values);
-    }
+    requests("idle: requests a minute", &all, |r| &r.requests);
     Ok(())
 }
 
@@ -53,7 +46,7 @@ fn work(what: &str, all: &[Run], of: impl Fn(&Run) -> &Work) {
     line("  the operator's processor time, s", all, |r| {
         of(r).processor
     });
-    line("  requests to the API server", all, |r| of(r).requests);
+    requests("  requests to the API server", all, |r| &of(r).requests);
     if all.iter().all(|r| of(r).passes > 0.0) {
         line("  passes", all, |r| of(r).passes);
         line("  mean time of a pass, ms", all, |r| {
@@ -61,6 +54,17 @@ fn work(what: &str, all: &[Run], of: impl Fn(&Run) -> &Work) {
         });
     } else {
         println!("    passes: this operator does not count them");
+    }
+}
+
+/// All of them, then those of each verb.
+fn requests(what: &str, all: &[Run], of: impl Fn(&Run) -> &Counts) {
+    line(what, all, |r| of(r).values().sum());
+    let verbs: BTreeSet<&String> = all.iter().flat_map(|r| of(r).keys()).collect();
+    for verb in verbs {
+        line(&format!("    {verb}"), all, |r| {
+            of(r).get(verb).copied().unwrap_or_default()
+        });
     }
 }
 

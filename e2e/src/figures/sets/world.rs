@@ -6,8 +6,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use kube::Client;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::PostParams;
 use kube::config::Config;
+use kube::{Api, Client};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -18,6 +20,8 @@ use tokio::process::Child;
 use crate::figures::memory::{self, Process};
 use crate::process;
 
+/// Namespace of the operator.
+const NAMESPACE: &str = "mainstay-system";
 /// Longest time for the operator to lead, or to end.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How often it is asked.
@@ -65,11 +69,16 @@ impl World {
         fs::write(folder.path().join("kubeconfig"), kubeconfig.to_string())?;
         let catalogue = json!({"postgres": {"17": "postgres:17.12"}});
         fs::write(folder.path().join("catalogue.json"), catalogue.to_string())?;
+        let client = connect(address)?;
+        // As the chart makes it: empty, to be taken at once.
+        let lease = serde_json::from_value(json!({"metadata": {"name": "mainstay-postgres"}}))?;
+        let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
+        leases.create(&PostParams::default(), &lease).await?;
         let health_port = free_port()?;
         let child = spawn(operator, folder.path(), health_port)?;
         let world = Self {
-            client: client(address)?,
-            health: client(&format!("http://127.0.0.1:{health_port}"))?,
+            client,
+            health: connect(&format!("http://127.0.0.1:{health_port}"))?,
             health_port,
             program: operator.to_owned(),
             operator: child,
@@ -154,7 +163,7 @@ fn spawn(program: &Path, folder: &Path, health_port: u16) -> Result<Child> {
         .arg(folder.join("catalogue.json"))
         .args(["--health", &format!("127.0.0.1:{health_port}")])
         .env("KUBECONFIG", folder.join("kubeconfig"))
-        .env("POD_NAMESPACE", "mainstay-system")
+        .env("POD_NAMESPACE", NAMESPACE)
         .env("POD_NAME", "operator-0")
         .env("MAINSTAY_IMAGE", "mainstay/postgres-operator:0.1.0")
         .stdout(log.try_clone()?)
@@ -162,7 +171,7 @@ fn spawn(program: &Path, folder: &Path, health_port: u16) -> Result<Child> {
     command.spawn().context("starting the operator")
 }
 
-fn client(address: &str) -> Result<Client> {
+fn connect(address: &str) -> Result<Client> {
     Ok(Client::try_from(Config::new(address.parse()?))?)
 }
 
