@@ -55,6 +55,10 @@ pub fn process(pid: u32, role: &str) -> Option<Process> {
 
 fn look(folder: &Path, role: &str) -> Option<Process> {
     let status = fs::read_to_string(folder.join("status")).ok()?;
+    // One that has ended and was not waited for has a status, and no memory.
+    if !status.contains("VmRSS:") {
+        return None;
+    }
     let stat = fs::read_to_string(folder.join("stat")).ok()?;
     // Fields 14 and 15, counted after the command's closing parenthesis.
     let after = stat.rsplit(')').next().unwrap_or("").split_whitespace();

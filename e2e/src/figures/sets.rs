@@ -196,6 +196,8 @@ async fn settled(world: &World, count: usize) -> Result<()> {
         if done == count {
             return Ok(());
         }
+        // One that lost its lease has ended, and nothing would ever settle.
+        world.operator()?;
         if begin.elapsed() > PATIENCE {
             let first = sets.iter().find(|set| !is_settled(set));
             let status = first.and_then(|set| set.status.as_ref());

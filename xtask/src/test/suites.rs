@@ -10,6 +10,9 @@ use mainstay_e2e::{scenarios, stage};
 use super::Args;
 use super::report::{Counts, Report, Row};
 
+/// How often `--full` runs each scenario.
+const ROUNDS: usize = 3;
+
 /// Unit and property tests of every package.
 pub fn unit() -> Counts {
     cargo_test(&["test", "--workspace", "--lib", "--bins"])
@@ -59,8 +62,12 @@ pub fn scenarios(args: &Args, report: &mut Report) {
 }
 
 async fn run_scenarios(args: &Args, report: &mut Report) {
-    for scenario in scenarios::cluster::ALL {
-        if chosen(args, scenario.name, scenario.long) {
+    let rounds = if args.full { ROUNDS } else { 1 };
+    for scenario in scenarios::cluster::ALL
+        .iter()
+        .filter(|s| chosen(args, s.name, s.long))
+    {
+        for _ in 0..rounds {
             println!("── {}: {}", scenario.name, scenario.shows);
             let begun = Instant::now();
             let outcome = (scenario.run)().await;
@@ -75,7 +82,6 @@ async fn run_scenarios(args: &Args, report: &mut Report) {
         Ok(ctx) => ctx,
         Err(e) => return eprintln!("{e:#}"),
     };
-    let rounds = if args.full { 3 } else { 1 };
     for scenario in scenarios::ALL
         .iter()
         .filter(|s| chosen(args, s.name, s.long))

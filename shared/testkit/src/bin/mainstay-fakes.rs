@@ -18,8 +18,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let api = FakeApi::new();
-    let mut cluster = FakeCluster::new(&api, &["a", "b", "c"]);
-    cluster.serve_sql();
     let servers: EndpointSlice = serde_json::from_value(json!({
         "metadata": {"name": "kubernetes", "namespace": "default",
             "labels": {"kubernetes.io/service-name": "kubernetes"}},
@@ -29,23 +27,37 @@ async fn main() {
     }))
     .expect("an EndpointSlice");
     api.put(&servers);
-    let listener = TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a free port on loopback");
-    let address = listener.local_addr().expect("the port's number");
-    let mut out = std::io::stdout();
-    writeln!(out, "http://{address}").expect("somebody who reads the address");
+    let cluster = api.clone();
+    // Apart, so that the API server answers during a long turn.
+    std::thread::spawn(move || turns(&cluster));
     std::thread::spawn(|| {
         // Whoever started this is gone, or wants it gone.
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::exit(0);
     });
-    tokio::spawn(api.clone().serve(listener));
-    loop {
-        let begin = Instant::now();
-        cluster.turn().await;
-        api.forget_requests();
-        // At least half of the time is the API's.
-        tokio::time::sleep(begin.elapsed().max(PAUSE)).await;
-    }
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port on loopback");
+    let address = listener.local_addr().expect("the port's number");
+    writeln!(std::io::stdout(), "http://{address}").expect("somebody who reads the address");
+    api.serve(listener).await;
+}
+
+/// The cluster and its agents. Built as for an image, a panic here ends the program.
+fn turns(api: &FakeApi) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut cluster = FakeCluster::new(api, &["a", "b", "c"]);
+        cluster.serve_sql();
+        loop {
+            let begin = Instant::now();
+            cluster.turn().await;
+            api.forget_requests();
+            // At least half of the time is the agents' and engines'.
+            tokio::time::sleep(begin.elapsed().max(PAUSE)).await;
+        }
+    });
 }
