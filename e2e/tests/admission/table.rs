@@ -9,7 +9,8 @@ use kube::{Client, discovery};
 use libtest_mimic::Trial;
 use mainstay_crds::postgres::Postgres;
 use mainstay_e2e::apiserver::ApiServer;
-use mainstay_testkit::postgres_cases::{By, Case, also_good, cases, good, merge, patched};
+use mainstay_testkit::api::merge;
+use mainstay_testkit::postgres_cases::{By, Case, also_good, cases, good, patched};
 use serde_json::{Value, json};
 
 use super::{Server, trial, workspace};

@@ -1,5 +1,6 @@
 //! Feeding the cache from watches (I/O).
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
@@ -8,6 +9,7 @@ use kube::core::ApiResource;
 use kube::runtime::watcher::{DefaultBackoff, Event};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::cache::{Cache, SetKey};
@@ -31,12 +33,38 @@ impl Kind {
     }
 }
 
+/// Watch objects, and yield what `take` makes of each event. Interruptions are logged by `what` is
+/// watched, and the watch is begun anew with growing pauses.
+pub fn events<K, T, F>(
+    api: Api<K>,
+    config: watcher::Config,
+    what: &'static str,
+    mut take: F,
+) -> impl Stream<Item = T> + Send + use<K, T, F> + 'static
+where
+    K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    T: Send + 'static,
+    F: FnMut(Event<K>) -> Option<T> + Send + 'static,
+{
+    watcher(api, config)
+        .backoff(DefaultBackoff::default())
+        .filter_map(move |event| {
+            let taken = match event {
+                Ok(event) => take(event),
+                Err(error) => {
+                    tracing::warn!(what, %error, "the watch is interrupted");
+                    None
+                }
+            };
+            std::future::ready(taken)
+        })
+}
+
 /// Watch one kind in all namespaces by a label selector, and put what is seen into the cache. The
 /// stream yields the sets for which something changed that somebody may act on; a delete always is.
 /// It also yields, maybe nothing, when the kind was listed: [`Cache::is_ready`] may be asked then.
 ///
-/// `set_of` tells the set that an object belongs to. Errors are logged, and the watch is begun anew
-/// with growing pauses.
+/// `set_of` tells the set that an object belongs to. For interruptions see [`events`].
 pub fn feed<F>(
     client: &Client,
     kind: &Kind,
@@ -50,22 +78,11 @@ where
     let name = kind.name;
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource);
     let config = watcher::Config::default().labels(selector);
-    watcher(api, config)
-        .backoff(DefaultBackoff::default())
-        .filter_map(move |event| {
-            let touched = match event {
-                Ok(event) => {
-                    let listed = matches!(event, Event::InitDone);
-                    let touched = take(name, &cache, &set_of, event);
-                    (listed || !touched.is_empty()).then_some(touched)
-                }
-                Err(error) => {
-                    tracing::warn!(kind = name, %error, "the watch is interrupted");
-                    None
-                }
-            };
-            std::future::ready(touched)
-        })
+    events(api, config, name, move |event| {
+        let listed = matches!(event, Event::InitDone);
+        let touched = take(name, &cache, &set_of, event);
+        (listed || !touched.is_empty()).then_some(touched)
+    })
 }
 
 fn take(

@@ -9,4 +9,4 @@ pub mod feed;
 pub mod trim;
 
 pub use cache::{Cache, SetKey};
-pub use feed::{Kind, feed};
+pub use feed::{Kind, events, feed};

@@ -6,6 +6,8 @@ use mainstay_crds::postgres::parameters::{INTERNAL, REFUSED};
 use mainstay_crds::postgres::rules;
 use serde_json::{Value, json};
 
+use crate::api::merge;
+
 /// Who refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
@@ -764,27 +766,6 @@ fn of_surroundings() -> Vec<Case> {
             json!({ "imagePullSecrets": ["login", "login"] }),
         ),
     ]
-}
-
-/// `patch` merged into `target` as a JSON merge patch (RFC 7386).
-pub fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let Some(map) = target.as_object_mut() else {
-        return;
-    };
-    for (key, value) in patch {
-        if value.is_null() {
-            map.remove(key);
-        } else {
-            merge(map.entry(key).or_insert(Value::Null), value);
-        }
-    }
 }
 
 /// The good resource with a patch.

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::watcher::{Config, DefaultBackoff, Event};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client};
 use mainstay_shared::traffic::SERVICE_NAME;
+use mainstay_shared::watch::events;
 
 /// Addresses with their ports.
 pub type Addresses = BTreeSet<(IpAddr, u16)>;
@@ -76,18 +76,9 @@ impl Servers {
         let servers = self.clone();
         let api: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
         let config = Config::default().labels(&format!("{SERVICE_NAME}=kubernetes"));
-        watcher(api, config)
-            .backoff(DefaultBackoff::default())
-            .filter_map(move |event| {
-                let news = match event {
-                    Ok(event) => servers.take(event),
-                    Err(error) => {
-                        tracing::warn!(%error, "the watch of API servers' addresses is interrupted");
-                        false
-                    }
-                };
-                std::future::ready(news.then_some(()))
-            })
+        events(api, config, "API servers' addresses", move |event| {
+            servers.take(event).then_some(())
+        })
     }
 }
 

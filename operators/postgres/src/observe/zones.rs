@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use k8s_openapi::api::core::v1::Node;
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{Config, DefaultBackoff, Event};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client, ResourceExt};
+use mainstay_shared::watch::events;
 
 /// Label that tells a node's zone.
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -61,17 +61,8 @@ impl Zones {
     pub fn feed(&self, client: &Client) -> impl Stream<Item = ()> + Send + use<> + 'static {
         let zones = self.clone();
         let api: Api<PartialObjectMeta<Node>> = Api::all(client.clone());
-        watcher(api, Config::default())
-            .backoff(DefaultBackoff::default())
-            .filter_map(move |event| {
-                let news = match event {
-                    Ok(event) => zones.take(event),
-                    Err(error) => {
-                        tracing::warn!(%error, "the watch of nodes is interrupted");
-                        false
-                    }
-                };
-                std::future::ready(news.then_some(()))
-            })
+        events(api, Config::default(), "nodes", move |event| {
+            zones.take(event).then_some(())
+        })
     }
 }

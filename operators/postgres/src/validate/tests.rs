@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use kube_cel::{Validator, compile_schema};
 use mainstay_crds::definitions::definitions;
-use mainstay_testkit::postgres_cases::{By, Case, also_good, cases, good, merge, patched};
+use mainstay_testkit::api::merge;
+use mainstay_testkit::postgres_cases::{By, Case, also_good, cases, good, patched};
 use serde_json::{Value, json};
 
 use super::*;

@@ -28,6 +28,7 @@ use tokio::sync::watch as signal;
 use body::Body;
 pub use faults::{Fault, Rule};
 use faults::{Faults, Verdict};
+pub use patch::merge;
 pub use request::Verb;
 use request::{Asked, Parsed};
 pub use store::Id;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::status::Refusal;
 
-/// RFC 7386.
+/// `patch` merged into `target` as a JSON merge patch (RFC 7386).
 pub fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
