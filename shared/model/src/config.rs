@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::election::policy::{Durability, Policy, Timing};
 use crate::election::rules::Rules;
+use crate::world::World;
 
 /// Bounds of an exploration. Whatever is not bounded here happens in any order and at any time:
 /// delivery of messages (or never), looks at the Lease (or never), writes of it, streaming.
@@ -27,6 +28,10 @@ pub struct Config {
     pub writes: usize,
     /// Clients try unanswered writes again.
     pub retries: bool,
+    /// What has happened before the exploration begins.
+    pub before: fn(&Self, &mut World),
+    /// Members to whom the Lease seems expired from the beginning.
+    pub expired: &'static [usize],
     /// How often a member's own clock runs far ahead of all others'.
     pub lapses: u8,
     /// Crashes, each with a restart at any time later, or none.
@@ -67,6 +72,8 @@ impl Config {
         epochs: 2,
         writes: 1,
         retries: false,
+        before: |_, _| {},
+        expired: &[],
         lapses: 0,
         crashes: 0,
         replaced: 0,

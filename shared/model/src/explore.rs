@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use stateright::{Model, Property};
 
+use crate::cached::Cached;
 use crate::config::Config;
 use crate::election::member::Member;
-use crate::world::{Letter, World};
+use crate::world::{Letter, Sent, World};
 
 /// Something that happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happens {
-    Delivered(Letter, usize),
+    Delivered(Cached<Letter>, usize),
     Looked(usize),
     EngineMoved(usize),
     Reloaded(usize),
@@ -60,7 +61,15 @@ impl Set {
         crate::fair::settle(&calm, &mut begin);
         assert_eq!(begin.open(), [0], "{begin:#?}");
         begin.backup.clone_from(&begin.lease);
+        if config.writes > 0 {
+            begin.client_writes(&calm, 0);
+        }
+        (config.before)(&calm, &mut begin);
+        for i in config.expired {
+            begin.lapse(&calm, *i);
+        }
         begin.letters.clear();
+        begin.seal();
         Self { config, begin }
     }
 
@@ -112,6 +121,7 @@ impl Set {
                 world.version += 1;
                 world.lease.clone_from(&world.backup);
                 if let Some(seen) = &mut world.lease {
+                    let seen = seen.change();
                     seen.version = world.version.to_string().into();
                 }
             }
@@ -144,6 +154,7 @@ impl Set {
         if world.lost() {
             world.broken.get_or_insert("P2");
         }
+        world.seal();
     }
 
     /// One unit of time for everybody, on clocks of different rates.
@@ -172,7 +183,9 @@ impl Set {
             return;
         }
         if !world.away {
-            all.push(Happens::Looked(i));
+            if world.has_news(i) {
+                all.push(Happens::Looked(i));
+            }
             if node.write.is_some() {
                 all.push(Happens::LeaseWritten(i));
                 if spent.lost < config.lost {
@@ -192,7 +205,9 @@ impl Set {
         if node.unsaved.is_some() {
             all.push(Happens::Saved(i));
         }
-        all.push(Happens::PeersTold(i));
+        if world.knows_old_peers(i) {
+            all.push(Happens::PeersTold(i));
+        }
         if config.rates.is_none() && spent.lapses < config.lapses {
             all.push(Happens::Lapsed(i));
         }
@@ -216,8 +231,13 @@ impl Set {
                 all.push(Happens::Written(i));
             }
             if leading.open && config.retries {
+                // One that waits in this very engine keeps its repetition waiting too.
+                let old = |s: &&Sent| {
+                    let at = node.engine.log.iter().position(|e| e.write == Some(s.id));
+                    at.is_some_and(|at| (at as u64) < leading.recovered)
+                };
                 let open = world.sent.iter().filter(|s| s.acknowledged.is_none());
-                all.extend(open.map(|s| Happens::Retried(i, s.id)));
+                all.extend(open.filter(old).map(|s| Happens::Retried(i, s.id)));
             }
             if spent.orders < config.orders {
                 all.push(Happens::HandOver(i));
@@ -252,11 +272,8 @@ impl Model for Set {
             self.of_node(world, i, all);
         }
         for letter in &world.letters {
-            for i in 0..world.nodes.len() {
-                let node = &world.nodes[i];
-                if node.up && !node.paused && node.machine.me().member == letter.to {
-                    all.push(Happens::Delivered(letter.clone(), i));
-                }
+            for i in world.whose(&letter.to) {
+                all.push(Happens::Delivered(letter.clone(), i));
             }
         }
         all.extend(world.flushes.iter().cloned().map(Happens::Flushed));
@@ -298,6 +315,15 @@ impl Model for Set {
             ),
             Property::always("P2: no covered write is lost", |_, w: &World| {
                 w.broken != Some("P2")
+            }),
+            Property::sometimes("a write is acknowledged", |_, w: &World| {
+                w.sent.iter().any(|s| s.covered)
+            }),
+            Property::sometimes("another epoch lets clients in", |_, w: &World| {
+                w.nodes
+                    .iter()
+                    .filter_map(|n| n.engine.leading())
+                    .any(|l| l.open && l.ballot.epoch.0 > 1)
             }),
             Property::always("one epoch has one holder", |_, w: &World| {
                 let mut of = std::collections::BTreeMap::new();

@@ -23,10 +23,8 @@ pub fn turn(config: &Config, world: &mut World) {
         world.tell_peers(config, i);
     }
     for letter in world.letters.clone() {
-        for i in 0..world.nodes.len() {
-            if world.nodes[i].up && world.nodes[i].machine.me().member == letter.to {
-                world.deliver(config, &letter, i);
-            }
+        for i in world.whose(&letter.to) {
+            world.deliver(config, &letter, i);
         }
         world.letters.remove(&letter);
     }
@@ -50,8 +48,31 @@ pub fn settle(config: &Config, world: &mut World) {
     for _ in 0..50 {
         let before = world.clone();
         turn(config, world);
+        world.seal();
         if before == *world {
             return;
         }
     }
+}
+
+/// A second passes for everybody, and everything that is due happens.
+pub fn second(config: &Config, world: &mut World) {
+    for i in 0..world.nodes.len() {
+        world.pass(config, i, std::time::Duration::from_secs(1));
+    }
+    for _ in 0..3 {
+        turn(config, world);
+    }
+}
+
+/// Whether one member lets clients in and all others stream from it.
+pub fn whole(world: &World) -> bool {
+    let [primary] = world.open()[..] else {
+        return false;
+    };
+    let Some(leading) = world.nodes[primary].engine.leading() else {
+        return false;
+    };
+    let follows = Doing::Following(leading.ballot.clone());
+    (0..world.nodes.len()).all(|i| i == primary || world.nodes[i].engine.doing == follows)
 }

@@ -6,6 +6,8 @@
 mod election;
 
 #[cfg(test)]
+mod cached;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod engine;
@@ -13,6 +15,8 @@ mod engine;
 mod explore;
 #[cfg(test)]
 mod fair;
+#[cfg(test)]
+mod liveness;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -2,9 +2,9 @@
 //! what clients were told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cached::Cached;
 use crate::config::Config;
 use crate::election::charter::Durable;
 use crate::election::machine::{Machine, Start};
@@ -80,14 +80,14 @@ pub struct Spent {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
-    pub nodes: Vec<Arc<Node>>,
-    pub lease: Option<Seen>,
+    pub nodes: Vec<Cached<Node>>,
+    pub lease: Option<Cached<Seen>>,
     pub version: u32,
     /// As it was once backed up.
-    pub backup: Option<Seen>,
+    pub backup: Option<Cached<Seen>>,
     /// The API server answers nobody.
     pub away: bool,
-    pub letters: BTreeSet<Letter>,
+    pub letters: BTreeSet<Cached<Letter>>,
     /// Flushes that a primary has not heard of: from whom, to which node, under which epoch, what.
     pub flushes: BTreeSet<(Member, usize, u64, u64)>,
     pub sent: Vec<Sent>,
@@ -108,14 +108,14 @@ impl World {
             .collect();
         let mut world = Self {
             nodes: Vec::new(),
-            lease: Some(Seen {
+            lease: Some(Cached::new(Seen {
                 version: "0".into(),
                 holder: None,
                 charter: None,
                 published: crate::election::member::Position::default(),
                 mark: 0,
                 transitions: 0,
-            }),
+            })),
             version: 0,
             backup: None,
             away: false,
@@ -128,8 +128,8 @@ impl World {
             time: 0,
         };
         for member in &members {
-            let node = world.fresh(config, member.clone(), false);
-            world.nodes.push(Arc::new(node));
+            let node = Self::fresh(config, member, false);
+            world.nodes.push(Cached::new(node));
         }
         for i in 0..world.nodes.len() {
             world.tell_peers(config, i);
@@ -144,9 +144,9 @@ impl World {
         world
     }
 
-    fn fresh(&self, config: &Config, member: Member, data: bool) -> Node {
+    fn fresh(config: &Config, member: &Member, data: bool) -> Node {
         Node {
-            machine: machine(config, &member, 0, Durable::default()),
+            machine: machine(config, member, 0, Durable::default()),
             up: true,
             paused: false,
             disk: Durable::default(),
@@ -163,7 +163,7 @@ impl World {
     }
 
     pub fn node(&mut self, i: usize) -> &mut Node {
-        Arc::make_mut(&mut self.nodes[i])
+        self.nodes[i].change()
     }
 
     /// The members that there are, the latest of each name.
@@ -175,6 +175,10 @@ impl World {
         }
         let peers = by_name.into_values().map(|m| (m, Peer::default()));
         peers.collect()
+    }
+
+    pub fn knows_old_peers(&self, i: usize) -> bool {
+        *self.nodes[i].machine.peers() != self.roster()
     }
 
     pub fn tell_peers(&mut self, config: &Config, i: usize) {
@@ -221,6 +225,12 @@ impl World {
                 to,
                 body: Body::Ask(ask),
             }),
+            // Who refuses is not changed by it: a lost refusal is a lost question.
+            Effect::Answer(to, answer @ Answer::Refused { .. }) => {
+                for asker in self.whose(&to) {
+                    self.step(config, asker, Input::Answered(from.clone(), answer.clone()));
+                }
+            }
             Effect::Answer(to, answer) => self.post(Letter {
                 from,
                 to,
@@ -239,7 +249,23 @@ impl World {
                     || !matches!(&l.body, Body::Ask(old) if std::mem::discriminant(old) == kind)
             });
         }
-        self.letters.insert(letter);
+        self.letters.insert(Cached::new(letter));
+    }
+
+    /// The nodes of a member: one, or more where identities are broken.
+    pub fn whose(&self, member: &Member) -> Vec<usize> {
+        let is = |n: &Node| n.up && !n.paused && n.machine.me().member == *member;
+        (0..self.nodes.len())
+            .filter(|i| is(&self.nodes[*i]))
+            .collect()
+    }
+
+    /// After changes, before it is compared or hashed.
+    pub fn seal(&mut self) {
+        self.nodes.iter_mut().for_each(Cached::seal);
+        if let Some(lease) = &mut self.lease {
+            lease.seal();
+        }
     }
 
     pub fn save(&mut self, config: &Config, i: usize) {
@@ -255,7 +281,7 @@ impl World {
         self.step(config, i, Input::Engine(view));
     }
 
-    pub fn deliver(&mut self, config: &Config, letter: &Letter, i: usize) {
+    pub fn deliver(&mut self, config: &Config, letter: &Cached<Letter>, i: usize) {
         self.letters.remove(letter);
         let from = letter.from.clone();
         let input = match letter.body.clone() {
@@ -266,7 +292,8 @@ impl World {
     }
 
     pub fn look(&mut self, config: &Config, i: usize) {
-        let sight = self.lease.clone().map_or(Sight::Missing, Sight::Seen);
+        let seen = self.lease.as_ref().map(|s| (**s).clone());
+        let sight = seen.map_or(Sight::Missing, Sight::Seen);
         self.step(config, i, Input::Lease(sight));
     }
 
@@ -286,9 +313,10 @@ impl World {
         }
         let engine = &mut node.engine;
         match (node.machine.wanted(), &mut engine.doing) {
-            (Wanted::Unchanged, _) => return false,
+            (Wanted::Unchanged, _) | (Wanted::Detached | Wanted::Stopped, Doing::Detached) => {
+                return false;
+            }
             (Wanted::Initialise, _) => engine.data = true,
-            (Wanted::Detached | Wanted::Stopped, Doing::Detached) => return false,
             (Wanted::Detached | Wanted::Stopped, doing) => *doing = Doing::Detached,
             (Wanted::Follow(ballot), doing) => {
                 if *doing == Doing::Following(ballot.clone()) {
@@ -314,10 +342,7 @@ impl World {
                 }
             }
             (Wanted::Primary { ballot, group, .. }, doing) => {
-                if *doing != Doing::Detached {
-                    // It starts from a standstill, after its log was read to the end.
-                    *doing = Doing::Detached;
-                } else {
+                if *doing == Doing::Detached {
                     let before = engine.log.last().map_or(0, |e| e.label);
                     let label = if config.rules.keep(Broken::SameTimelineTwice) {
                         ballot.epoch.0
@@ -335,10 +360,14 @@ impl World {
                         flushed: BTreeMap::new(),
                         open: false,
                     }));
+                } else {
+                    // It starts from a standstill, after its log was read to the end.
+                    *doing = Doing::Detached;
                 }
             }
         }
         self.see_engine(config, i);
+        self.acknowledge(i);
         true
     }
 
@@ -354,6 +383,7 @@ impl World {
         leading.effective = leading.requested.clone();
         leading.since = lsn;
         self.see_engine(config, i);
+        self.acknowledge(i);
         true
     }
 
@@ -396,7 +426,7 @@ impl World {
             transitions: write.transitions,
         };
         let version = seen.version.clone();
-        self.lease = Some(seen);
+        self.lease = Some(Cached::new(seen));
         self.published();
         Written::Done(version)
     }
@@ -511,7 +541,7 @@ impl World {
 
     /// Tell clients of what enough have flushed. At once: that is the worst case.
     pub fn acknowledge(&mut self, i: usize) {
-        let node = Arc::clone(&self.nodes[i]);
+        let node = self.nodes[i].clone();
         let Some(leading) = node.engine.leading().filter(|_| node.up && !node.paused) else {
             return;
         };
@@ -605,7 +635,7 @@ impl World {
             format!("{}'", old.generation)
         };
         let member = Member::new(old.name.clone(), generation);
-        let mut node = self.fresh(config, member, false);
+        let mut node = Self::fresh(config, &member, false);
         node.starts = self.nodes[i].starts + 1;
         node.machine = machine(
             config,
@@ -614,20 +644,43 @@ impl World {
             Durable::default(),
         );
         if lives_on {
-            self.nodes.push(Arc::new(node));
+            self.nodes.push(Cached::new(node));
         } else {
             self.crash(i);
-            self.nodes[i] = Arc::new(node);
+            self.nodes[i] = Cached::new(node);
         }
         let new = if lives_on { self.nodes.len() - 1 } else { i };
         self.tell_peers(config, new);
         self.see_engine(config, new);
     }
 
+    /// Deliver what goes from one member to another.
+    pub fn carry(&mut self, config: &Config, from: usize, to: usize) {
+        let member = |i: usize| self.nodes[i].machine.me().member.clone();
+        let (sender, receiver) = (member(from), member(to));
+        for letter in self.letters.clone() {
+            if letter.from == sender && letter.to == receiver {
+                self.deliver(config, &letter, to);
+            }
+        }
+    }
+
     /// Time passes for one member alone: long enough for anything of its own to run out.
     pub fn lapse(&mut self, config: &Config, i: usize) {
         let by = config.timing().duration;
         self.pass(config, i, by);
+    }
+
+    /// Whether a look at the Lease shows a member anything new.
+    pub fn has_news(&self, i: usize) -> bool {
+        if self.nodes[i].machine.wants_look(NOW) {
+            return true;
+        }
+        match (self.nodes[i].machine.sight(), &self.lease) {
+            (Some(Sight::Seen(old)), Some(new)) => old.version != new.version,
+            (Some(Sight::Missing), None) => false,
+            _ => true,
+        }
     }
 
     pub fn pass(&mut self, config: &Config, i: usize, by: Duration) {
@@ -641,6 +694,12 @@ impl World {
         self.step(config, i, Input::Order(Order::HandOver(to)));
     }
 
+    /// The highest epoch that anybody holds.
+    pub fn latest_epoch(&self) -> Option<u64> {
+        let held = self.nodes.iter().filter_map(|n| n.machine.holds());
+        held.map(|b| b.epoch.0).max()
+    }
+
     /// The member that lets clients in, if one does.
     pub fn open(&self) -> Vec<usize> {
         let open = |n: &Node| n.up && !n.paused && n.engine.leading().is_some_and(|l| l.open);
@@ -651,7 +710,7 @@ impl World {
 }
 
 fn floor(config: &Config) -> Moment {
-    NOW - config.timing().duration * 2
+    NOW.saturating_sub(config.timing().duration * 2)
 }
 
 fn machine(config: &Config, member: &Member, starts: u8, durable: Durable) -> Machine {

@@ -84,8 +84,10 @@ impl Machine {
                         self.role = Role::Follower;
                         self.not_before = now + self.policy.timing.stagger;
                     }
-                    Role::Holder(term) if term.charter.ballot == ballot && epoch > ballot.epoch => {
-                        term.outranked.get_or_insert(now);
+                    Role::Holder(term)
+                        if term.charter.ballot == ballot && epoch >= ballot.epoch =>
+                    {
+                        term.outranked.entry(from.clone()).or_insert(now);
                     }
                     _ => {}
                 }
@@ -96,6 +98,7 @@ impl Machine {
                     && term.charter.stamp() == stamp
                 {
                     term.adopted.insert(from.clone());
+                    term.outranked.remove(from);
                 }
             }
             Answer::Holding { ballot, sent } => {

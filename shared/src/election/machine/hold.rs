@@ -41,8 +41,9 @@ pub(super) struct Term {
     pub(super) last_flushed: BTreeMap<Member, u64>,
     /// Since when too few voters stream.
     pub(super) short: Option<Moment>,
-    /// Since when a member is known to have promised a later epoch.
-    pub(super) outranked: Option<Moment>,
+    /// Members that have promised a later ballot, or this epoch to another, and since when that is
+    /// known: they cannot serve this term.
+    pub(super) outranked: BTreeMap<Member, Moment>,
     leaving: Option<Leaving>,
     /// When members were last asked, and for which version.
     asked: Option<(Moment, u64)>,
@@ -74,7 +75,7 @@ impl Term {
             registered: BTreeMap::new(),
             last_flushed: BTreeMap::new(),
             short: None,
-            outranked: None,
+            outranked: BTreeMap::new(),
             leaving: None,
             asked: None,
             asked_hold: None,
@@ -227,6 +228,8 @@ impl Machine {
         }
         term.registered.retain(|m, _| self.peers.contains_key(m));
         term.last_flushed.clone_from(&primary.flushed);
+        term.outranked
+            .retain(|m, _| !primary.flushed.contains_key(m) && self.peers.contains_key(m));
         let enough = term.group().is_none_or(|group| {
             let streaming = group
                 .voters
@@ -403,7 +406,7 @@ impl Machine {
             .is_some_and(|g| g.acks > 0 && g.count(&connected) >= g.needed());
         let to = if waited(term.short) && elsewhere {
             None
-        } else if waited(term.outranked) {
+        } else if waited(term.outranked.values().min().copied()) {
             // A member that has promised a later epoch can serve this set again only under a
             // later one.
             Some(self.me.member.clone())
@@ -496,9 +499,10 @@ fn best(term: &Term) -> Option<Member> {
 impl Term {
     /// Move its instants.
     pub(super) fn age(&mut self, back: impl Fn(&mut Moment)) {
-        let maybe = [&mut self.short, &mut self.outranked, &mut self.asked_hold];
+        let maybe = [&mut self.short, &mut self.asked_hold];
         maybe.into_iter().flatten().for_each(&back);
         self.holds.values_mut().for_each(&back);
+        self.outranked.values_mut().for_each(&back);
         self.leaving.iter_mut().for_each(|l| back(&mut l.until));
         self.asked.iter_mut().for_each(|(at, _)| back(at));
         for at in [&mut self.renewed, &mut self.held_until, &mut self.began] {

@@ -106,6 +106,8 @@ pub struct Machine {
     /// It does not stand before.
     not_before: Moment,
     writing: Option<Writing>,
+    /// A write failed, and the Lease was not looked at since: what would be replaced is not known.
+    stale: bool,
     /// Writes of which it is open whether they had effect.
     doubts: Vec<Writing>,
     mark: u64,
@@ -173,6 +175,7 @@ impl Machine {
             bound: None,
             not_before: now,
             writing: None,
+            stale: false,
             doubts: Vec::new(),
             mark: 0,
             wait: None,
@@ -320,6 +323,7 @@ impl Machine {
     fn saw(&mut self, now: Moment, sight: Sight) {
         self.looked = Some(now);
         self.asked_look = None;
+        self.stale = false;
         let same = match (&self.lease, &sight) {
             (Some(Sight::Missing), Sight::Missing) => true,
             (Some(Sight::Seen(old)), Sight::Seen(new)) => old.version == new.version,
@@ -363,8 +367,12 @@ impl Machine {
                 self.doubts.clear();
                 self.succeeded(now, write);
             }
-            Written::Conflict => self.look(now, out),
+            Written::Conflict => {
+                self.stale = true;
+                self.look(now, out);
+            }
             Written::Unanswered => {
+                self.stale = true;
                 self.doubts.push(write);
                 self.look(now, out);
             }
@@ -408,6 +416,10 @@ impl Machine {
             Some(Sight::Seen(seen)) => Precondition::Version(seen.version.clone()),
         };
         if self.writing.is_some() {
+            return false;
+        }
+        if self.stale {
+            self.look(now, out);
             return false;
         }
         self.mark += 1;

@@ -1,8 +1,9 @@
 //! What a model needs besides the machine's own interface.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Machine, Moment, Role, Rules, Start};
+use super::{Machine, Member, Moment, Peer, Role, Rules, Sight, Start};
 use crate::election::charter::Durable;
 
 impl Machine {
@@ -57,9 +58,23 @@ impl Machine {
         &self.memory
     }
 
-    /// Whether it stands or holds.
-    #[allow(dead_code)]
+    /// The Lease as it was seen last.
+    pub fn sight(&self) -> Option<&Sight> {
+        self.lease.as_ref()
+    }
+
+    /// Whether a look at the Lease would tell it something, be it only that nothing has changed.
+    pub fn wants_look(&self, now: Moment) -> bool {
+        self.stale || self.looked.is_none_or(|at| at < now)
+    }
+
+    /// Whether it stands.
     pub fn is_candidate(&self) -> bool {
         matches!(self.role, Role::Candidate(_))
+    }
+
+    /// The members it knows of.
+    pub fn peers(&self) -> &BTreeMap<Member, Peer> {
+        &self.peers
     }
 }

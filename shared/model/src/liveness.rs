@@ -1,0 +1,104 @@
+//! After any trouble, when enough members talk again, somebody becomes primary and stays so.
+
+use stateright::Model;
+
+use crate::config::Config;
+use crate::election::rules::{Broken, Rules};
+use crate::explore::Set;
+use crate::fair::{second, whole};
+use crate::world::World;
+
+/// Every fault, twice.
+const TROUBLE: Config = Config {
+    epochs: 100,
+    writes: 4,
+    crashes: 2,
+    lapses: 4,
+    deleted: 1,
+    restored: 1,
+    lost: 2,
+    orders: 1,
+    slow_disks: true,
+    late_flushes: true,
+    eager_engines: false,
+    ..Config::CALM
+};
+
+/// A walk of so many random steps.
+fn walk(set: &Set, seed: u64, steps: usize) -> World {
+    let mut world = set.begin.clone();
+    let mut chance = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    for _ in 0..steps {
+        let mut all = Vec::new();
+        set.actions(&world, &mut all);
+        if all.is_empty() {
+            break;
+        }
+        // xorshift: the same walk for the same seed, on every machine.
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        let at = usize::try_from(chance % all.len() as u64).unwrap();
+        if let Some(next) = set.next_state(&world, all.swap_remove(at)) {
+            world = next;
+        }
+    }
+    world
+}
+
+/// Seconds until the set is whole again; none if it is not within two minutes.
+fn heals(config: &Config, world: &mut World) -> Option<u32> {
+    (0..120).find(|_| {
+        second(config, world);
+        assert_eq!(world.broken, None);
+        assert!(!world.lost());
+        whole(world)
+    })
+}
+
+#[test]
+fn after_any_trouble_somebody_is_elected_and_stays() {
+    let set = Set::formed(TROUBLE);
+    let mut longest = 0;
+    for seed in 0..400 {
+        let mut world = walk(&set, seed, 60);
+        assert_eq!(world.broken, None, "seed {seed}");
+        let Some(seconds) = heals(&TROUBLE, &mut world) else {
+            for node in &world.nodes {
+                eprintln!(
+                    "{:?}\n  {:?}\n  {:?}",
+                    node.machine,
+                    node.machine.wanted(),
+                    node.engine
+                );
+            }
+            panic!("seed {seed}: nobody is elected");
+        };
+        longest = longest.max(seconds);
+        let before = world.latest_epoch();
+        for _ in 0..30 {
+            second(&TROUBLE, &mut world);
+            assert!(whole(&world), "seed {seed}: it did not stay");
+        }
+        assert_eq!(before, world.latest_epoch(), "seed {seed}");
+    }
+    println!("400 walks of 60 steps: whole again within {longest} s each");
+}
+
+#[test]
+fn broken_the_epoch_from_the_transition_count_elects_nobody_after_a_deletion() {
+    let run = |rules| {
+        let config = Config {
+            rules,
+            ..Config::CALM
+        };
+        let mut world = Set::formed(config).begin;
+        for i in 0..3 {
+            world.crash(i);
+        }
+        world.lease = None;
+        heals(&config, &mut world)
+    };
+    assert!(run(Rules::ALL).is_some());
+    assert_eq!(run(Rules::without(Broken::TransitionCount)), None);
+}
