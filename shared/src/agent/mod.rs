@@ -4,6 +4,7 @@ pub mod api;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod election;
 pub mod init;
 pub mod install;
 pub mod lease;

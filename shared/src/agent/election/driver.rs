@@ -1,0 +1,183 @@
+//! The task around the machine: its interface.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use kube::Client;
+use rustls::ClientConfig;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::wire::{Envelope, Introduction};
+use crate::agent::state::Store;
+use crate::election::charter::Charter;
+use crate::election::member::{Ballot, Member};
+use crate::election::message::{Engine, Order, Wanted};
+use crate::election::policy::Policy;
+use crate::names;
+
+/// Makes a client of the API server. Called on the driver's own thread, again after a failure.
+pub type Connect = Arc<dyn Fn() -> BoxFuture<'static, Result<Client, String>> + Send + Sync>;
+/// Addresses of an instance's agent, by the instance's name. It may take its time: it is bounded.
+pub type Resolve = Arc<dyn Fn(String) -> BoxFuture<'static, Vec<SocketAddr>> + Send + Sync>;
+/// Kill every process of the engine, without waiting for anything.
+pub type HardStop = Arc<dyn Fn() + Send + Sync>;
+
+/// Who and where this agent is.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Namespace of the set.
+    pub namespace: String,
+    /// Name of the set, hence of the Lease.
+    pub set: String,
+    /// Name of the instance.
+    pub instance: String,
+    /// Uid of the pod.
+    pub pod_uid: String,
+    /// Start nonce of the agent: never used twice.
+    pub nonce: String,
+    /// Address of the pod.
+    pub address: IpAddr,
+    /// Labels of a Lease that has to be made anew.
+    pub labels: BTreeMap<String, String>,
+    /// Name of the engine's port, as in the Service.
+    pub port_name: String,
+    /// The engine's port.
+    pub port: u16,
+}
+
+/// What a driver needs.
+#[derive(Clone)]
+pub struct Config {
+    /// Who and where this agent is.
+    pub place: Place,
+    /// The agent's durable state. It has a generation: one is minted when it has none.
+    pub store: Store,
+    /// What is asked of the set, as it changes.
+    pub setup: watch::Receiver<Setup>,
+    /// Client of the API server.
+    pub connect: Connect,
+    /// Where peers are: [`dns`].
+    pub resolve: Resolve,
+    /// How this instance shows itself to its peers: its own certificate, the set's authority.
+    pub tls: watch::Receiver<Option<Arc<ClientConfig>>>,
+    /// Called, on the driver's thread, when the engine must be gone.
+    pub hard_stop: HardStop,
+    /// Folder in memory, which lives as long as the pod, for the term of this agent: the next
+    /// process in the same container goes on with it.
+    pub run: PathBuf,
+    /// Whether an engine that was started before this process runs.
+    pub resume: bool,
+}
+
+/// What is asked of the set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// Durability, zones, bound of loss, times.
+    pub policy: Policy,
+    /// Names of all instances, this one too.
+    pub members: BTreeSet<String>,
+    /// Zone of an instance, by its name; those that are not there have none.
+    pub zones: BTreeMap<String, String>,
+    /// Names of instances that say, through the API server, that they reach the other voters.
+    pub connected: BTreeSet<String>,
+}
+
+/// Who holds the Lease, or held it last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// Under which ballot.
+    pub ballot: Ballot,
+    /// Address of its pod, when known.
+    pub address: Option<IpAddr>,
+}
+
+/// The driver's other end. The driver runs until the process ends.
+#[derive(Debug)]
+pub struct Handle {
+    /// How the engine should be.
+    pub wanted: watch::Receiver<Wanted>,
+    /// What is waited for, in a sentence that continues "waiting for".
+    pub wait: watch::Receiver<Option<String>>,
+    /// The latest charter heard of.
+    pub charter: watch::Receiver<Option<Charter>>,
+    /// Who leads by that charter.
+    pub leader: watch::Receiver<Option<Leader>>,
+    /// The ballot under which this process holds the Lease.
+    pub held: watch::Receiver<Option<Ballot>>,
+    /// Who this agent is now.
+    pub me: watch::Receiver<Member>,
+    /// What is seen of the engine goes in here.
+    pub engine: watch::Sender<Engine>,
+    /// Identifier of the own data goes in here: the first holder writes it into the Lease.
+    pub identifier: watch::Sender<Option<String>>,
+    /// What a person or the operator asks for goes in here.
+    pub orders: mpsc::Sender<Order>,
+    /// For the agent's server.
+    pub door: Door,
+    renewals: mpsc::Sender<oneshot::Sender<Member>>,
+    turned: Arc<AtomicU64>,
+}
+
+impl Handle {
+    /// When the driver's loop turned last, as time since boot. At rest it turns at least every
+    /// quarter of [`crate::election::policy::Timing::renew`].
+    pub fn turned(&self) -> Duration {
+        Duration::from_millis(self.turned.load(Ordering::Relaxed))
+    }
+
+    /// Become a new member, durably: the data is about to be made or copied anew. Says as whom.
+    ///
+    /// What the engine is afterwards is `Engine::Unknown` until it is told. It waits for the disk.
+    pub async fn renew(&self) -> Option<Member> {
+        let (done, member) = oneshot::channel();
+        self.renewals.send(done).await.ok()?;
+        member.await.ok()
+    }
+}
+
+/// What the agent's server hands to the driver, and tells others of it.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Messages, with the address they came from.
+    pub messages: mpsc::Sender<(Envelope, IpAddr)>,
+    /// Who this is.
+    pub introduction: watch::Receiver<Introduction>,
+}
+
+/// The driver cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// No thread.
+    #[error("no thread for the election: {0}")]
+    Thread(std::io::Error),
+    /// The volume.
+    #[error("the agent's state on the data volume: {0}")]
+    State(std::io::Error),
+}
+
+/// Addresses by the DNS names of the set's headless Service.
+pub fn dns(set: &str, namespace: &str) -> Resolve {
+    let (set, namespace) = (set.to_owned(), namespace.to_owned());
+    Arc::new(move |instance| {
+        let host = names::instance_host(&instance, &set, &namespace);
+        Box::pin(async move {
+            let port = u16::try_from(names::AGENT_PORT).unwrap_or_default();
+            let found = tokio::net::lookup_host((host.as_str(), port)).await;
+            found.map(Iterator::collect).unwrap_or_default()
+        })
+    })
+}
+
+/// Start the driver on a thread of its own.
+///
+/// # Errors
+/// When there is no thread, or a generation cannot be made durable.
+pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
+    let _ = config;
+    Err(SpawnError::Thread(std::io::ErrorKind::Unsupported.into()))
+}
