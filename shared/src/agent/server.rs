@@ -12,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -19,6 +20,8 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::api::{self, Reload, Restart, Status};
+use super::election::door::{self, Door};
+use super::election::wire;
 use crate::names::OPERATOR_COMMON_NAME;
 use crate::pki::facts_of_der;
 
@@ -65,6 +68,8 @@ pub struct Interface {
     pub alive: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Metrics of a status as text.
     pub metrics: fn(&Status) -> String,
+    /// Where peers talk to the election's driver, if there is one.
+    pub election: Option<Door>,
 }
 
 /// Serve until the process ends. `tls` is read at every connection, so a renewed certificate is
@@ -116,19 +121,20 @@ async fn connection(
         None => Caller::Anyone,
         Some(leaf) => match facts_of_der(leaf) {
             Ok(facts) if facts.common_name == OPERATOR_COMMON_NAME => Caller::Operator,
-            Ok(_) => Caller::Member,
+            Ok(facts) => Caller::Member(facts.common_name.into()),
             Err(_) => Caller::Anyone,
         },
     };
-    // The operator keeps its connection between polls; others ask and go, and must not hold a place.
-    let patience = if caller == Caller::Operator {
-        IDLE
-    } else {
-        PATIENCE
+    // The operator and peers keep their connections; others ask and go, and must not hold a place.
+    let keeps = match &caller {
+        Caller::Operator => true,
+        Caller::Member(name) => interface.election.as_ref().is_some_and(|d| d.knows(name)),
+        Caller::Anyone => false,
     };
+    let patience = if keeps { IDLE } else { PATIENCE };
     let service = service_fn(move |request| {
-        let interface = interface.clone();
-        async move { Ok::<_, Infallible>(answer(request, caller, interface).await) }
+        let (caller, interface) = (caller.clone(), interface.clone());
+        async move { Ok::<_, Infallible>(answer(request, caller, peer, interface).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -142,36 +148,40 @@ async fn connection(
 }
 
 /// Who a connection comes from, by its certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Caller {
     /// No certificate.
     Anyone,
-    /// A certificate of the set's authority.
-    Member,
+    /// A certificate of the set's authority, with this common name.
+    Member(Arc<str>),
     /// The operator.
     Operator,
 }
 
 /// Who may call which path.
-fn allowed(caller: Caller, path: &str) -> bool {
+fn allowed(caller: &Caller, path: &str) -> bool {
     match path {
         api::LIVEZ | api::READYZ => true,
-        api::METRICS => caller != Caller::Anyone,
-        _ => caller == Caller::Operator,
+        api::METRICS | wire::MEMBER => *caller != Caller::Anyone,
+        wire::ELECTION => matches!(caller, Caller::Member(_)),
+        _ => *caller == Caller::Operator,
     }
 }
 
 async fn answer(
     request: Request<Incoming>,
     caller: Caller,
+    peer: SocketAddr,
     mut interface: Interface,
 ) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
-    if !allowed(caller, &path) {
-        return text(
-            StatusCode::FORBIDDEN,
-            "this needs the operator's client certificate of this set",
-        );
+    if !allowed(&caller, &path) {
+        let who = if path == wire::ELECTION {
+            "this needs the client certificate of an instance of this set"
+        } else {
+            "this needs the operator's client certificate of this set"
+        };
+        return text(StatusCode::FORBIDDEN, who);
     }
     match (request.method().clone(), path.as_str()) {
         (Method::GET, api::LIVEZ) if (interface.alive)() => text(StatusCode::OK, "alive"),
@@ -201,9 +211,28 @@ async fn answer(
             Ok(restart) => restarted(restart, &interface).await,
             Err(refused) => *refused,
         },
-        (_, api::LIVEZ | api::READYZ | api::METRICS | api::STATUS | api::RELOAD | api::RESTART) => {
-            text(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
-        }
+        (Method::GET, wire::MEMBER) => match &interface.election {
+            Some(door) => json(&*door.introduction.borrow()),
+            None => no_election(),
+        },
+        (Method::POST, wire::ELECTION) => match (&interface.election, caller) {
+            (Some(door), Caller::Member(name)) => match read(request).await {
+                Ok(envelope) => told(door.take(&name, peer.ip(), envelope)),
+                Err(refused) => *refused,
+            },
+            _ => no_election(),
+        },
+        (
+            _,
+            api::LIVEZ
+            | api::READYZ
+            | api::METRICS
+            | api::STATUS
+            | api::RELOAD
+            | api::RESTART
+            | wire::MEMBER
+            | wire::ELECTION,
+        ) => text(StatusCode::METHOD_NOT_ALLOWED, "not with this method"),
         _ => text(StatusCode::NOT_FOUND, "there is nothing here"),
     }
 }
@@ -295,8 +324,28 @@ async fn read<T: DeserializeOwned>(
     serde_json::from_slice(&body).map_err(|e| bad(e.to_string()))
 }
 
+fn no_election() -> Response<Full<Bytes>> {
+    text(
+        StatusCode::NOT_FOUND,
+        "this agent takes part in no election yet",
+    )
+}
+
+fn told(taken: Result<(), door::Refusal>) -> Response<Full<Bytes>> {
+    match taken {
+        Ok(()) => text(StatusCode::ACCEPTED, "taken"),
+        Err(why @ door::Refusal::NotYou { .. }) => text(StatusCode::FORBIDDEN, &why.to_string()),
+        Err(why @ door::Refusal::NotMe(_)) => text(StatusCode::CONFLICT, &why.to_string()),
+        Err(why @ door::Refusal::Full) => text(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
+    }
+}
+
 fn status(interface: &Interface) -> Response<Full<Bytes>> {
-    match serde_json::to_vec(&*interface.status.borrow()) {
+    json(&*interface.status.borrow())
+}
+
+fn json<T: Serialize>(value: &T) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(value) {
         Ok(body) => response(StatusCode::OK, "application/json", body),
         Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
     }
@@ -326,11 +375,14 @@ mod tests {
     #[test]
     fn only_probes_are_open_to_everyone() {
         use Caller::{Anyone, Member, Operator};
-        for caller in [Anyone, Member, Operator] {
-            assert!(allowed(caller, api::LIVEZ) && allowed(caller, api::READYZ));
-            assert_eq!(allowed(caller, api::METRICS), caller != Anyone);
+        for caller in [Anyone, Member("db-1".into()), Operator] {
+            let may = |path| allowed(&caller, path);
+            assert!(may(api::LIVEZ) && may(api::READYZ));
+            assert_eq!(may(api::METRICS), caller != Anyone);
+            assert_eq!(may(wire::MEMBER), caller != Anyone);
+            assert_eq!(may(wire::ELECTION), caller == Member("db-1".into()));
             for path in [api::STATUS, api::RELOAD, api::RESTART, "/anything"] {
-                assert_eq!(allowed(caller, path), caller == Operator);
+                assert_eq!(may(path), caller == Operator);
             }
         }
     }

@@ -1,12 +1,15 @@
 //! What an agent remembers on its data volume, outside the engine's folder. I/O.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::election::charter::Durable;
 use crate::election::record::Record;
 
 const FILE: &str = "state.json";
@@ -28,6 +31,72 @@ pub struct Memory {
     /// Commits wait for replicas: switched on when one streamed for the first time.
     #[serde(default)]
     pub synchronous: bool,
+    /// What this member has promised and heard of. Of the present generation.
+    #[serde(default)]
+    pub election: Durable,
+    /// Which epoch claimed which timeline (or the engine's like) of the data in this volume, by the
+    /// timeline.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub promotions: BTreeMap<u64, u64>,
+    /// The set's other instances as last met, by name, for when nobody tells where they are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub peers: BTreeMap<String, Met>,
+    /// What a newer version wrote: kept as it is.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, serde_json::Value>,
+}
+
+/// A peer as last met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Met {
+    /// Generation of its data.
+    pub generation: String,
+    /// Address of its pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+}
+
+impl Memory {
+    /// What stays when the data is made or copied anew: what was promised, claimed and flushed
+    /// belonged to the generation before.
+    #[must_use]
+    pub fn renewed(self, generation: String) -> Self {
+        Self {
+            generation: Some(generation),
+            epoch: self.epoch,
+            record: self.record,
+            synchronous: false,
+            election: Durable::default(),
+            promotions: BTreeMap::new(),
+            peers: self.peers,
+            others: self.others,
+        }
+    }
+}
+
+/// A timeline is known under another epoch: the histories have parted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the data has timeline {timeline} as epoch {own} made it, not epoch {other}: rewind it or copy it anew"
+)]
+pub struct Parted {
+    /// Which timeline.
+    pub timeline: u64,
+    /// Who made it in this volume.
+    pub own: u64,
+    /// Who made the other.
+    pub other: u64,
+}
+
+/// A claim could not be noted.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// The histories have parted.
+    #[error(transparent)]
+    Parted(#[from] Parted),
+    /// The volume.
+    #[error("the agent's state on the data volume: {0}")]
+    Io(#[from] io::Error),
 }
 
 /// The file with it, and what it holds. Clones are the same memory.
@@ -35,6 +104,8 @@ pub struct Memory {
 pub struct Store {
     file: PathBuf,
     memory: Arc<Mutex<Memory>>,
+    /// Held while the file is written, so that reading the memory waits for no disk.
+    writing: Arc<Mutex<()>>,
 }
 
 impl Store {
@@ -53,26 +124,48 @@ impl Store {
         Ok(Self {
             file,
             memory: Arc::new(Mutex::new(memory)),
+            writing: Arc::default(),
         })
     }
 
-    /// What it remembers.
+    /// What it remembers durably. It waits for no disk.
     pub fn get(&self) -> Memory {
         self.lock().clone()
     }
 
     /// Change it durably: when this returns it survives a power cut. What changes nothing writes
-    /// nothing; the epoch never goes back.
+    /// nothing; the epoch never goes back. It waits for the disk, and for others who do.
     pub fn update(&self, change: impl FnOnce(&mut Memory)) -> io::Result<()> {
-        let mut memory = self.lock();
-        let mut new = memory.clone();
+        // It guards no data, so a panic elsewhere leaves nothing behind.
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.get();
+        let mut new = old.clone();
         change(&mut new);
-        new.epoch = new.epoch.max(memory.epoch);
-        if new != *memory {
+        new.epoch = new.epoch.max(old.epoch);
+        if new != old {
             write_durably(&self.file, &serde_json::to_vec_pretty(&new)?)?;
-            *memory = new;
+            *self.lock() = new;
         }
         Ok(())
+    }
+
+    /// Note durably which epoch claimed a timeline. Noted twice is no matter.
+    ///
+    /// # Errors
+    /// When the data has that timeline of another epoch: nothing is noted then.
+    pub fn claimed(&self, timeline: u64, epoch: u64) -> Result<(), ClaimError> {
+        let mut parted = None;
+        self.update(|m| {
+            let own = *m.promotions.entry(timeline).or_insert(epoch);
+            if own != epoch {
+                parted = Some(Parted {
+                    timeline,
+                    own,
+                    other: epoch,
+                });
+            }
+        })?;
+        parted.map_or(Ok(()), |parted| Err(parted.into()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {
@@ -115,6 +208,22 @@ mod tests {
             7,
             "it never goes back"
         );
+        store.claimed(2, 7).unwrap();
+        store.claimed(2, 7).unwrap();
+        assert!(matches!(store.claimed(2, 8), Err(ClaimError::Parted(_))));
+        store
+            .update(|m| *m = m.clone().renewed("g2".into()))
+            .unwrap();
+        assert_eq!(
+            store.get().promotions,
+            BTreeMap::new(),
+            "of the data before"
+        );
+        fs::write(folder.join(FILE), r#"{"epoch":8,"later":{"a":1}}"#).unwrap();
+        let newer = Store::open(&folder).unwrap();
+        newer.update(|m| m.epoch = 9).unwrap();
+        let text = fs::read_to_string(folder.join(FILE)).unwrap();
+        assert!(text.contains("later"), "{text}");
         fs::write(folder.join(FILE), "{").unwrap();
         assert!(Store::open(&folder).is_err());
         fs::remove_dir_all(&folder).unwrap();

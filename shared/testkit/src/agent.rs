@@ -49,6 +49,7 @@ impl FakeAgent {
             orders,
             alive: Arc::new(|| true),
             metrics: |_| String::new(),
+            election: None,
         };
         let obeys = obey(
             taken,

@@ -93,6 +93,7 @@ pub async fn run() -> Result<(), AgentError> {
         orders,
         alive: Arc::new(move || turns(&alive)),
         metrics: report::metrics,
+        election: None,
     };
     tokio::spawn(serve(listener, served, interface));
     Machine::new(place, init, store, status, tls, turned)

@@ -12,7 +12,7 @@ use kube::Client;
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::wire::{Envelope, Introduction};
+use super::door::Door;
 use crate::agent::state::Store;
 use crate::election::charter::Charter;
 use crate::election::member::{Ballot, Member};
@@ -138,15 +138,6 @@ impl Handle {
         self.renewals.send(done).await.ok()?;
         member.await.ok()
     }
-}
-
-/// What the agent's server hands to the driver, and tells others of it.
-#[derive(Clone, Debug)]
-pub struct Door {
-    /// Messages, with the address they came from.
-    pub messages: mpsc::Sender<(Envelope, IpAddr)>,
-    /// Who this is.
-    pub introduction: watch::Receiver<Introduction>,
 }
 
 /// The driver cannot start.

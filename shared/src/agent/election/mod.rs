@@ -22,5 +22,6 @@
 //!    promised and claimed nothing. What was observed of the old data must not be told any more.
 //! 6. Beat the heart of PID 1 only while [`driver::Handle::turned`] is recent.
 
+pub mod door;
 pub mod driver;
 pub mod wire;
