@@ -65,7 +65,87 @@ pub struct AgentClient {
     address: SocketAddr,
     host: ServerName<'static>,
     tls: Arc<ClientConfig>,
-    connection: Option<SendRequest<Full<Bytes>>>,
+    connection: Option<Link>,
+}
+
+/// One HTTPS connection to an agent.
+#[derive(Debug)]
+pub(crate) struct Link {
+    address: SocketAddr,
+    host: ServerName<'static>,
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Link {
+    /// Connect and verify the agent as `host`. The caller bounds it.
+    pub(crate) async fn connect(
+        address: SocketAddr,
+        host: ServerName<'static>,
+        tls: Arc<ClientConfig>,
+    ) -> Result<Self, ClientError> {
+        let failed = |e| ClientError::Connect(address, e);
+        let tcp = TcpStream::connect(address).await.map_err(failed)?;
+        tcp.set_nodelay(true).map_err(failed)?;
+        let stream = TlsConnector::from(tls)
+            .connect(host.clone(), tcp)
+            .await
+            .map_err(failed)?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(16 * 1024)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| ClientError::Broken(address, e))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%address, %error, "connection to an agent ended");
+            }
+        });
+        Ok(Self {
+            address,
+            host,
+            sender,
+        })
+    }
+
+    /// Where it leads to.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether another exchange may begin, as far as is known.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    /// One request and the body of its answer, which is a refusal unless it is a success. The caller
+    /// bounds it, and drops the link after an exchange that was given up or has failed.
+    pub(crate) async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Bytes, ClientError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, self.host.to_str().as_ref())
+            .body(Full::new(body))
+            .map_err(|e| ClientError::Unreadable(e.to_string()))?;
+        let broken = |e| ClientError::Broken(self.address, e);
+        let sent = self.sender.send_request(request);
+        let response = sent.await.map_err(broken)?;
+        let status = response.status();
+        let text = Limited::new(response.into_body(), LIMIT)
+            .collect()
+            .await
+            .map_err(|e| ClientError::Unreadable(e.to_string()))?
+            .to_bytes();
+        if status.is_success() {
+            return Ok(text);
+        }
+        let sentence = String::from_utf8_lossy(&text).trim().to_owned();
+        Err(ClientError::Refused(status, sentence))
+    }
 }
 
 impl AgentClient {
@@ -133,71 +213,29 @@ impl AgentClient {
         body: Bytes,
         bound: Duration,
     ) -> Result<Status, ClientError> {
-        let kept = self.connection.take().filter(SendRequest::is_ready);
+        let kept = self.connection.take().filter(Link::is_ready);
         let mut connection = match kept {
             Some(connection) => connection,
-            None => timeout(CONNECT, self.connect())
-                .await
-                .map_err(|_| ClientError::ConnectTimeout(self.address))??,
-        };
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, self.host.to_str().as_ref())
-            .body(Full::new(body))
-            .map_err(|e| ClientError::Unreadable(e.to_string()))?;
-        let (status, text) = timeout(bound, self.exchange(&mut connection, request))
-            .await
-            .map_err(|_| ClientError::Timeout(self.address))??;
-        // Kept only after a whole exchange: a call that was given up leaves no half answer behind.
-        self.connection = Some(connection);
-        if !status.is_success() {
-            let sentence = String::from_utf8_lossy(&text).trim().to_owned();
-            return Err(ClientError::Refused(status, sentence));
-        }
-        serde_json::from_slice(&text).map_err(|e| ClientError::Unreadable(e.to_string()))
-    }
-
-    async fn exchange(
-        &self,
-        connection: &mut SendRequest<Full<Bytes>>,
-        request: Request<Full<Bytes>>,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
-        let broken = |e| ClientError::Broken(self.address, e);
-        let response = connection.send_request(request).await.map_err(broken)?;
-        let status = response.status();
-        let text = Limited::new(response.into_body(), LIMIT)
-            .collect()
-            .await
-            .map_err(|e| ClientError::Unreadable(e.to_string()))?
-            .to_bytes();
-        Ok((status, text))
-    }
-
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
-        let failed = |e| ClientError::Connect(self.address, e);
-        let tcp = TcpStream::connect(self.address).await.map_err(failed)?;
-        tcp.set_nodelay(true).map_err(failed)?;
-        let tls = TlsConnector::from(Arc::clone(&self.tls))
-            .connect(self.host.clone(), tcp)
-            .await
-            .map_err(failed)?;
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(16 * 1024)
-            .handshake(TokioIo::new(tls))
-            .await
-            .map_err(|e| ClientError::Broken(self.address, e))?;
-        let address = self.address;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%address, %error, "connection to an agent ended");
+            None => {
+                let link = Link::connect(self.address, self.host.clone(), Arc::clone(&self.tls));
+                timeout(CONNECT, link)
+                    .await
+                    .map_err(|_| ClientError::ConnectTimeout(self.address))??
             }
-        });
-        Ok(sender)
+        };
+        let answer = timeout(bound, connection.exchange(method, path, body))
+            .await
+            .map_err(|_| ClientError::Timeout(self.address))?;
+        // Kept only after a whole exchange: a call that was given up leaves no half answer behind.
+        if matches!(answer, Ok(_) | Err(ClientError::Refused(..))) {
+            self.connection = Some(connection);
+        }
+        serde_json::from_slice(&answer?).map_err(|e| ClientError::Unreadable(e.to_string()))
     }
 }
 
-fn body<T: Serialize>(value: &T) -> Result<Bytes, ClientError> {
+/// A value as the body of a request.
+pub(crate) fn body<T: Serialize>(value: &T) -> Result<Bytes, ClientError> {
     serde_json::to_vec(value)
         .map(Bytes::from)
         .map_err(|e| ClientError::Unreadable(e.to_string()))

@@ -1,4 +1,4 @@
-//! The task around the machine: its interface.
+//! The driver of the machine: its interface, and how it is started.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -12,12 +12,15 @@ use kube::Client;
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::disk;
 use super::door::Door;
+use super::run::{Beginning, Inbox, Loop, Told, mint};
+use super::wire::Introduction;
 use crate::agent::state::Store;
 use crate::election::charter::Charter;
 use crate::election::member::{Ballot, Member};
 use crate::election::message::{Engine, Order, Wanted};
-use crate::election::policy::Policy;
+use crate::election::policy::{Policy, TimingError};
 use crate::names;
 
 /// Makes a client of the API server. Called on the driver's own thread, again after a failure.
@@ -63,6 +66,8 @@ pub struct Config {
     pub connect: Connect,
     /// Where peers are: [`dns`].
     pub resolve: Resolve,
+    /// The port on which agents listen: [`names::AGENT_PORT`].
+    pub agent_port: u16,
     /// How this instance shows itself to its peers: its own certificate, the set's authority.
     pub tls: watch::Receiver<Option<Arc<ClientConfig>>>,
     /// Called, on the driver's thread, when the engine must be gone.
@@ -96,7 +101,8 @@ pub struct Leader {
     pub address: Option<IpAddr>,
 }
 
-/// The driver's other end. The driver runs until the process ends.
+/// The driver's other end. When it is dropped the driver ends without a word to anybody, as if the
+/// process had died: keep it as long as there may be an engine.
 #[derive(Debug)]
 pub struct Handle {
     /// How the engine should be.
@@ -130,10 +136,12 @@ impl Handle {
         Duration::from_millis(self.turned.load(Ordering::Relaxed))
     }
 
-    /// Become a new member, durably: the data is about to be made or copied anew. Says as whom.
+    /// Become a new member, durably: data of which the driver was ever told (`Detached`, `Following`,
+    /// `Primary`) is about to be thrown away. Says as whom; none when it holds the Lease, or ends.
     ///
     /// What the engine is afterwards is `Engine::Unknown` until it is told. It waits for the disk.
     pub async fn renew(&self) -> Option<Member> {
+        self.engine.send_replace(Engine::Unknown);
         let (done, member) = oneshot::channel();
         self.renewals.send(done).await.ok()?;
         member.await.ok()
@@ -149,7 +157,15 @@ pub enum SpawnError {
     /// The volume.
     #[error("the agent's state on the data volume: {0}")]
     State(std::io::Error),
+    /// The times.
+    #[error("the times of the election: {0}")]
+    Timing(#[from] TimingError),
 }
+
+/// Messages that wait for the driver.
+const MESSAGES: usize = 64;
+/// Names that are looked up at a time, each on a thread of its own.
+const LOOKUPS: usize = 8;
 
 /// Addresses by the DNS names of the set's headless Service.
 pub fn dns(set: &str, namespace: &str) -> Resolve {
@@ -166,9 +182,104 @@ pub fn dns(set: &str, namespace: &str) -> Resolve {
 
 /// Start the driver on a thread of its own.
 ///
+/// It reads the store, and waits for the disk only where there is no generation yet.
+///
 /// # Errors
-/// When there is no thread, or a generation cannot be made durable.
+/// When there is no thread, the times do not fit together, or a generation cannot be made durable.
 pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
-    let _ = config;
-    Err(SpawnError::Thread(std::io::ErrorKind::Unsupported.into()))
+    let first = config.setup.borrow().clone();
+    first.policy.timing.check()?;
+    if config.store.get().generation.is_none() {
+        let generation = mint().map_err(|e| SpawnError::State(std::io::Error::other(e)))?;
+        let minted = config.store.update(|m| m.generation = Some(generation));
+        minted.map_err(SpawnError::State)?;
+    }
+    let generation = config.store.get().generation.unwrap_or_default();
+    let me = Member::new(config.place.instance.as_str(), generation);
+    let introduction = Introduction {
+        member: me.clone(),
+        zone: None,
+        position: None,
+        address: config.place.address.to_string(),
+    };
+    let (tell_wanted, wanted) = watch::channel(Wanted::Unchanged);
+    let (tell_wait, wait) = watch::channel(None);
+    let (tell_charter, charter) = watch::channel(config.store.get().election.charter);
+    let (tell_leader, leader) = watch::channel(None);
+    let (tell_held, held) = watch::channel(None);
+    let (tell_me, told_me) = watch::channel(me.clone());
+    let (introduce, introduced) = watch::channel(introduction);
+    let (tell_names, names) = watch::channel(first.members);
+    let (engine, engine_seen) = watch::channel(Engine::Unknown);
+    let (identifier, identified) = watch::channel(None);
+    let (orders, ordered) = mpsc::channel(8);
+    let (renewals, renewed) = mpsc::channel(1);
+    let (messages, arrived) = mpsc::channel(MESSAGES);
+    let (results, returned) = mpsc::unbounded_channel();
+    let (disk_done, disk) = mpsc::unbounded_channel();
+    let (news, heard) = mpsc::unbounded_channel();
+    let turned = Arc::new(AtomicU64::new(0));
+    let jobs = disk::start(config.store.clone(), disk_done).map_err(SpawnError::Thread)?;
+    let mut inbox = Inbox {
+        setup: config.setup.clone(),
+        engine: engine_seen,
+        identifier: identified,
+        orders: ordered,
+        renewals: renewed,
+        messages: arrived,
+        results: returned,
+        disk,
+        news: heard,
+        lease: None,
+    };
+    let beginning = Beginning {
+        config,
+        me,
+        told: Told {
+            wanted: tell_wanted,
+            wait: tell_wait,
+            charter: tell_charter,
+            leader: tell_leader,
+            held: tell_held,
+            me: tell_me,
+            introduction: introduce,
+            names: tell_names,
+            turned: Arc::clone(&turned),
+        },
+        jobs,
+        results,
+        news,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(LOOKUPS)
+        .build()
+        .map_err(SpawnError::Thread)?;
+    std::thread::Builder::new()
+        .name("election".into())
+        .spawn(move || {
+            let started = Loop::new(beginning, &mut inbox);
+            runtime.block_on(started.run(inbox));
+            // A name that is being looked up holds nobody up.
+            runtime.shutdown_background();
+        })
+        .map_err(SpawnError::Thread)?;
+    Ok(Handle {
+        wanted,
+        wait,
+        charter,
+        leader,
+        held,
+        me: told_me,
+        engine,
+        identifier,
+        orders,
+        door: Door {
+            messages,
+            introduction: introduced,
+            names,
+        },
+        renewals,
+        turned,
+    })
 }

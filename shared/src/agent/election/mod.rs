@@ -17,11 +17,19 @@
 //!    charter's timeline and epoch once it streams on it, and before it streams compares: a timeline
 //!    known under another epoch is a parted history. [`driver::Handle::leader`] says where to stream
 //!    from.
-//! 5. Before data is made or copied anew, and after anything of the old may have gone, call
+//! 5. Before data of which the driver was ever told is thrown away (a copy anew), call
 //!    [`driver::Handle::renew`] and wait for it: the instance is a new member from then on, which has
-//!    promised and claimed nothing. What was observed of the old data must not be told any more.
+//!    promised and claimed nothing. An empty volume, and data that was never finished, need none.
 //! 6. Beat the heart of PID 1 only while [`driver::Handle::turned`] is recent.
 
+mod disk;
 pub mod door;
 pub mod driver;
+pub mod hard_stop;
+pub mod lease;
+mod leases;
+mod peers;
+mod roster;
+mod run;
+mod tenure;
 pub mod wire;

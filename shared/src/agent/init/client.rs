@@ -80,6 +80,17 @@ impl InitClient {
         self.commands.send(command).await.map_err(gone)
     }
 
+    /// Send a command without waiting for anything.
+    ///
+    /// # Errors
+    /// When the connection is gone, or commands before it are still on their way.
+    pub fn try_send(&self, command: Command) -> io::Result<()> {
+        self.commands.try_send(command).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => io::ErrorKind::WouldBlock.into(),
+            mpsc::error::TrySendError::Closed(_) => io::ErrorKind::BrokenPipe.into(),
+        })
+    }
+
     /// What PID 1 says; it changes at every pulse.
     pub fn heard(&self) -> watch::Receiver<Heard> {
         self.heard.clone()

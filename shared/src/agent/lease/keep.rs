@@ -5,18 +5,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::follow::{Seen, follow};
+use super::point::{Pointer, Primary, said};
 use super::rule::{Claim, Me, RENEW, Step, next, released, written};
-use super::slice::{Target, pointed};
 use crate::agent::clock::boottime;
 use crate::election::record::Record;
-use crate::names;
 
 /// Longest time for a write. A renewal that takes longer counts as failed.
 const WRITE: Duration = Duration::from_secs(2);
@@ -73,15 +71,23 @@ where
     let (tell_waits, waits) = watch::channel(None);
     let task = Task {
         leases: Api::namespaced(client.clone(), &subject.namespace),
-        slices: Api::namespaced(client, &subject.namespace),
+        pointer: Pointer::new(
+            client,
+            Primary {
+                namespace: subject.namespace.clone(),
+                set: subject.set.clone(),
+                instance: subject.me.instance.clone(),
+                address: subject.me.address.clone(),
+                port_name: subject.port_name.clone(),
+                port: subject.port,
+            },
+        ),
         subject,
         lease,
         claimed,
         held: tell_held,
         waits: tell_waits,
         durable,
-        slice: None,
-        pointed: Pointing::default(),
     };
     tokio::spawn(task.run());
     Keeper { claim, held, waits }
@@ -89,23 +95,13 @@ where
 
 struct Task<F> {
     leases: Api<Lease>,
-    slices: Api<EndpointSlice>,
     subject: Subject,
     lease: watch::Receiver<Option<Seen<Lease>>>,
     claimed: watch::Receiver<Option<Claim>>,
     held: watch::Sender<Option<u64>>,
     waits: watch::Sender<Option<String>>,
     durable: F,
-    slice: Option<watch::Receiver<Option<Seen<EndpointSlice>>>>,
-    pointed: Pointing,
-}
-
-/// How the last write of the endpoints went.
-#[derive(Default)]
-struct Pointing {
-    /// Not again before then.
-    next: Option<Instant>,
-    why: String,
+    pointer: Pointer,
 }
 
 impl<F> Task<F>
@@ -144,24 +140,12 @@ where
             }
             let held = *self.held.borrow();
             if let Some(epoch) = held.filter(|_| claim.open) {
-                self.slice.get_or_insert_with(|| {
-                    follow(
-                        self.slices.clone(),
-                        names::primary_service(&self.subject.set),
-                    )
-                });
-                self.point(epoch).await;
+                self.pointer.point(epoch).await;
             }
-            let slice_changed = async {
-                match &mut self.slice {
-                    Some(slice) => slice.changed().await.is_ok(),
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = sleep_until(due) => {}
                 changed = self.claimed.changed() => if changed.is_err() { return },
-                _ = slice_changed => {}
+                () = self.pointer.changed() => {}
             }
         }
     }
@@ -231,7 +215,7 @@ where
 
     /// Released only when the claim is withdrawn, which says that the engine has stopped in order.
     async fn let_go(&mut self, own: &mut Option<Seen<Lease>>) {
-        self.slice = None;
+        self.pointer.rest();
         if self.held.borrow().is_none() {
             return;
         }
@@ -242,59 +226,6 @@ where
             tracing::info!(%why, "the Lease could not be released: it expires");
         }
         self.held.send_replace(None);
-    }
-
-    async fn point(&mut self, epoch: u64) {
-        if self.pointed.next.is_some_and(|next| Instant::now() < next) {
-            return;
-        }
-        let Ok(address) = self.subject.me.address.parse() else {
-            return;
-        };
-        let target = Target {
-            address,
-            instance: self.subject.me.instance.clone(),
-            port_name: self.subject.port_name.clone(),
-            port: self.subject.port,
-            epoch,
-        };
-        let seen = self.slice.as_ref().and_then(|s| s.borrow().clone());
-        let Some(new) = seen.and_then(|s| pointed(&s.object?, &target)) else {
-            return;
-        };
-        let name = new.name_any();
-        let params = PostParams::default();
-        match timeout(WRITE, self.slices.replace(&name, &params, &new)).await {
-            Ok(Ok(_)) => {
-                tracing::info!(%name, %address, epoch, "the endpoints are written");
-                // The watch has to show it first.
-                self.pointed = Pointing {
-                    next: Some(Instant::now() + RENEW),
-                    why: String::new(),
-                };
-            }
-            Ok(Err(error)) => self.not_pointed(said(&error)),
-            Err(_) => self.not_pointed("the API server does not answer".to_owned()),
-        }
-    }
-
-    /// Said once, not at every try.
-    fn not_pointed(&mut self, why: String) {
-        if self.pointed.why != why {
-            tracing::warn!(%why, "the endpoints could not be written");
-        }
-        self.pointed = Pointing {
-            next: Some(Instant::now() + RENEW),
-            why,
-        };
-    }
-}
-
-/// What the API server said, without the object it said it with.
-fn said(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
     }
 }
 

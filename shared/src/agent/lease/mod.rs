@@ -3,5 +3,6 @@
 
 pub mod follow;
 pub mod keep;
+pub mod point;
 pub mod rule;
 pub mod slice;
