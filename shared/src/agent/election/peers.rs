@@ -138,6 +138,21 @@ impl Shared {
     }
 }
 
+/// A peer did not take a request.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("its host name is no DNS name")]
+    NoName,
+    #[error("there is no certificate to show to it yet")]
+    NoCertificate,
+    #[error("its address is not known: neither DNS nor the Lease tells it")]
+    NoAddress,
+    #[error("no connection to it within {CONNECT:?}")]
+    Slow,
+    #[error(transparent)]
+    Client(ClientError),
+}
+
 struct Way {
     name: String,
     host: Option<ServerName<'static>>,
@@ -188,7 +203,9 @@ impl Way {
         match self.call(Method::POST, wire::ELECTION, content).await {
             Ok(_) => Ok(()),
             // It has other data now.
-            Err(ClientError::Refused(StatusCode::CONFLICT, _)) => self.ask_who().await,
+            Err(Failure::Client(ClientError::Refused(StatusCode::CONFLICT, _))) => {
+                self.ask_who().await
+            }
             Err(error) => Err(error.to_string()),
         }
     }
@@ -213,21 +230,17 @@ impl Way {
     }
 
     /// Over the connection that is there; if that has gone stale, over a new one.
-    async fn call(
-        &mut self,
-        method: Method,
-        path: &str,
-        content: Bytes,
-    ) -> Result<Bytes, ClientError> {
+    async fn call(&mut self, method: Method, path: &str, content: Bytes) -> Result<Bytes, Failure> {
         if let Some(link) = self.link.take().filter(Link::is_ready) {
             match self.exchange(link, &method, path, &content).await {
                 Err(ClientError::Broken(..)) => {}
                 // A silent one costs its bound only once: the next call connects anew.
-                other => return other,
+                other => return other.map_err(Failure::Client),
             }
         }
         let link = self.connect().await?;
-        self.exchange(link, &method, path, &content).await
+        let answer = self.exchange(link, &method, path, &content).await;
+        answer.map_err(Failure::Client)
     }
 
     async fn exchange(
@@ -248,12 +261,10 @@ impl Way {
         answer
     }
 
-    async fn connect(&self) -> Result<Link, ClientError> {
-        let unreadable = |why: &str| ClientError::Unreadable(why.to_owned());
-        let host = self.host.clone();
-        let host = host.ok_or_else(|| unreadable("the instance's host name is none"))?;
+    async fn connect(&self) -> Result<Link, Failure> {
+        let host = self.host.clone().ok_or(Failure::NoName)?;
         let tls = self.means.tls.borrow().clone();
-        let tls = tls.ok_or_else(|| unreadable("there is no certificate to show yet"))?;
+        let tls = tls.ok_or(Failure::NoCertificate)?;
         let known: Vec<SocketAddr> = {
             let state = self.shared.lock();
             let all = state.known.iter().rev();
@@ -271,28 +282,33 @@ impl Way {
         let both = async {
             match select(std::pin::pin!(now), std::pin::pin!(before)).await {
                 Either::Left((Ok(link), _)) | Either::Right((Ok(link), _)) => Ok(link),
-                Either::Left((Err(_), other)) => other.await,
-                Either::Right((Err(_), other)) => other.await,
+                // Why the addresses of now do not work is what helps, if there are any.
+                Either::Left((Err(why), other)) => other.await.map_err(|w| why.or(w)),
+                Either::Right((Err(why), other)) => other.await.map_err(|w| w.or(why)),
             }
         };
-        let none = || unreadable("no connection within a second");
-        timeout(CONNECT, both).await.map_err(|_| none())?
+        match timeout(CONNECT, both).await {
+            Ok(Ok(link)) => Ok(link),
+            Ok(Err(why)) => Err(why.map_or(Failure::NoAddress, Failure::Client)),
+            Err(_) => Err(Failure::Slow),
+        }
     }
 }
 
-/// A connection to whichever of the addresses answers first as the one meant.
+/// A connection to whichever of the addresses answers first as the one meant. The error is none
+/// where there is no address.
 async fn first(
     addresses: Vec<SocketAddr>,
     host: &ServerName<'static>,
     tls: &Arc<ClientConfig>,
-) -> Result<Link, ClientError> {
+) -> Result<Link, Option<ClientError>> {
     let connect = |a| Link::connect(a, host.clone(), Arc::clone(tls));
     let mut all: FuturesUnordered<_> = addresses.into_iter().map(connect).collect();
-    let mut last = ClientError::Unreadable("no address is known".to_owned());
+    let mut last = None;
     while let Some(result) = all.next().await {
         match result {
             Ok(link) => return Ok(link),
-            Err(error) => last = error,
+            Err(error) => last = Some(error),
         }
     }
     Err(last)

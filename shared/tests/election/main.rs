@@ -1,0 +1,156 @@
+//! The election as it runs: three drivers on loopback with certificates, on the fake API server.
+//! Throughout, two primaries that let clients in, an acknowledgement under an epoch that is over,
+//! and the loss of an acknowledged write are failures wherever they are seen.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests say what they expect
+
+mod engine;
+mod set;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use mainstay_shared::agent::election::lease;
+use mainstay_shared::election::message::Order;
+use mainstay_shared::election::policy::Durability;
+use mainstay_testkit::api::{Fault, Rule};
+use tokio::time::sleep;
+
+use set::{NAMESPACE, SET, Set, TIMING};
+
+#[tokio::test]
+async fn the_founder_leads_first_and_another_when_it_is_gone() {
+    let mut set = Set::started(Durability::Required).await;
+    let (first, epoch) = set.settled().await;
+    assert_eq!(first, "db-1");
+    let stored: Lease = set.api.get(Some(NAMESPACE), SET).unwrap();
+    let look = lease::read(&stored).unwrap();
+    let charter = look.seen.charter.unwrap();
+    assert_eq!(charter.members.len(), 3);
+    assert_eq!(charter.ballot.epoch, epoch);
+    let spec = stored.spec.unwrap();
+    assert!(spec.holder_identity.unwrap().starts_with("db-1/"));
+    assert_eq!(spec.lease_transitions, Some(1));
+    set.until("the endpoints", TIMING.duration, |s| {
+        s.endpoint().as_deref() == Some("db-1")
+    })
+    .await;
+
+    // Votes count one duration after the start.
+    sleep(TIMING.duration).await;
+    set.crash(&first).await;
+    let bound = TIMING.duration + Duration::from_secs(2);
+    let (second, later, took) = set.next_primary(epoch, bound).await;
+    assert_ne!(second, first);
+    eprintln!(
+        "the pod of the primary gone: {took:?} to the next, a lease being {:?}",
+        TIMING.duration
+    );
+    set.until("the endpoints", TIMING.duration, |s| {
+        s.endpoint().as_deref() == Some(&second)
+    })
+    .await;
+
+    // It comes back with its data, and follows.
+    set.start(&first, false).await;
+    assert_eq!(set.settled().await, (second, later));
+}
+
+#[tokio::test]
+async fn a_hand_over_takes_less_than_a_second() {
+    let set = Set::started(Durability::Required).await;
+    let (first, epoch) = set.settled().await;
+    sleep(TIMING.duration).await;
+    let to = set.agent("db-3").handle.me.borrow().clone();
+    let order = Order::HandOver(Some(to));
+    let leader = &set.agent(&first).handle;
+    leader.orders.send(order).await.unwrap();
+    let (second, later, took) = set.next_primary(epoch, Duration::from_secs(1)).await;
+    eprintln!("a hand-over: {took:?}");
+    assert_eq!(second, "db-3");
+    assert_eq!(set.settled().await, (second, later));
+    assert_eq!(set.engines.hard_stops(&first), 0);
+}
+
+#[tokio::test]
+async fn without_the_api_server_the_primary_goes_on_as_long_as_its_peers_do() {
+    let mut set = Set::started(Durability::Required).await;
+    let (first, epoch) = set.settled().await;
+    sleep(TIMING.duration).await;
+    set.api.add_rule(Rule::new(Fault::Unreachable));
+    set.api.cut_watches();
+    sleep(TIMING.duration * 2).await;
+    let before = set.engines.acknowledged();
+    set.until("writes are acknowledged", TIMING.duration, |s| {
+        s.engines.acknowledged() > before + 10
+    })
+    .await;
+    assert_eq!(set.engines.open(), Some((first.clone(), epoch)));
+    let wait = set.agent(&first).handle.wait.borrow().clone();
+    assert!(
+        wait.as_ref().is_some_and(|w| w.contains("promises")),
+        "{wait:?}"
+    );
+
+    for other in ["db-2", "db-3"] {
+        set.crash(other).await;
+    }
+    set.until("the primary stops", TIMING.deadline + TIMING.renew, |s| {
+        s.engines.open().is_none() && s.engines.hard_stops("db-1") == 1
+    })
+    .await;
+
+    // It is back: so are they.
+    set.api.calm();
+    for other in ["db-2", "db-3"] {
+        set.start(other, false).await;
+    }
+    let (_, later, took) = set.next_primary(epoch, TIMING.duration * 4).await;
+    eprintln!("the API server and two members back: {took:?} to the next primary");
+    assert!(later > epoch);
+    set.settled().await;
+}
+
+#[tokio::test]
+async fn a_frozen_agent_is_replaced_and_stops_when_it_thaws() {
+    let mut set = Set::started(Durability::Required).await;
+    let (first, epoch) = set.settled().await;
+    sleep(TIMING.duration).await;
+    let frozen = Arc::clone(&set.agent(&first).frozen);
+    frozen.store(true, Ordering::Relaxed);
+    // The thread stands still at the next name that it looks up: to connect anew.
+    set.end_agent("db-3").await;
+    set.start("db-3", false).await;
+    let bound = TIMING.duration * 2 + Duration::from_secs(2);
+    let (second, later, took) = set.next_primary(epoch, bound).await;
+    eprintln!("frozen: {took:?} to the next");
+    frozen.store(false, Ordering::Relaxed);
+    set.until("it follows", TIMING.duration, |s| {
+        s.engines.followers(later) == 2
+    })
+    .await;
+    assert_eq!(set.engines.open(), Some((second, later)));
+}
+
+#[tokio::test]
+async fn a_new_agent_process_goes_on_with_the_term() {
+    let mut set = Set::started(Durability::Required).await;
+    let (first, epoch) = set.settled().await;
+    set.end_agent(&first).await;
+    set.start(&first, true).await;
+    let held = |s: &Set| s.agent("db-1").handle.held.borrow().is_some();
+    set.until("it holds", TIMING.renew, held).await;
+    sleep(TIMING.duration * 2).await;
+    assert_eq!(set.settled().await, (first.clone(), epoch));
+    assert_eq!(set.engines.hard_stops(&first), 0);
+
+    // Without a running engine there is nothing to go on with: a new epoch, by the same pod.
+    set.end_agent(&first).await;
+    set.engines.kill(&first);
+    set.start(&first, false).await;
+    let (again, _, took) = set.next_primary(epoch, TIMING.duration).await;
+    eprintln!("the container of the primary started again: {took:?}");
+    assert_eq!(again, first);
+}
