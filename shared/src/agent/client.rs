@@ -214,14 +214,13 @@ impl AgentClient {
         bound: Duration,
     ) -> Result<Status, ClientError> {
         let kept = self.connection.take().filter(Link::is_ready);
-        let mut connection = match kept {
-            Some(connection) => connection,
-            None => {
-                let link = Link::connect(self.address, self.host.clone(), Arc::clone(&self.tls));
-                timeout(CONNECT, link)
-                    .await
-                    .map_err(|_| ClientError::ConnectTimeout(self.address))??
-            }
+        let mut connection = if let Some(connection) = kept {
+            connection
+        } else {
+            let link = Link::connect(self.address, self.host.clone(), Arc::clone(&self.tls));
+            timeout(CONNECT, link)
+                .await
+                .map_err(|_| ClientError::ConnectTimeout(self.address))??
         };
         let answer = timeout(bound, connection.exchange(method, path, body))
             .await

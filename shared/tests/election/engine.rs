@@ -76,7 +76,7 @@ impl Engines {
     }
 
     /// Bring one engine a step towards what is wanted, and say what it is then.
-    pub fn turn(&self, name: &str, member: &Member, wanted: &Wanted) -> Option<Engine> {
+    pub fn turn(&self, name: &str, member: &Member, wanted: &Wanted) -> Engine {
         let mut state = self.lock();
         let mut node = state.nodes.remove(name).unwrap_or_default();
         node.member = Some(member.clone());
@@ -86,7 +86,7 @@ impl Engines {
     }
 }
 
-fn step(state: &mut State, node: &mut Node, wanted: &Wanted) -> Option<Engine> {
+fn step(state: &mut State, node: &mut Node, wanted: &Wanted) -> Engine {
     match wanted {
         Wanted::Unchanged => {}
         Wanted::Initialise => {
@@ -97,6 +97,14 @@ fn step(state: &mut State, node: &mut Node, wanted: &Wanted) -> Option<Engine> {
             node.end.get_or_insert((start, 1));
         }
         Wanted::Detached | Wanted::Stopped => {
+            // An end in order waits until who streams has everything.
+            if let (Wanted::Stopped, Some(primary)) = (wanted, &node.primary) {
+                for other in state.nodes.values_mut() {
+                    if other.following.as_ref() == Some(&primary.ballot) {
+                        other.end = node.end;
+                    }
+                }
+            }
             (node.following, node.primary, node.open) = (None, None, false);
         }
         Wanted::Follow(ballot) => {
@@ -119,10 +127,10 @@ fn step(state: &mut State, node: &mut Node, wanted: &Wanted) -> Option<Engine> {
     }
     // What runs goes on running whatever is wanted: it is told as it is.
     match (&node.primary, &node.following, node.end) {
-        (Some(primary), _, _) => Some(Engine::Primary(primary.clone())),
-        (None, Some(ballot), _) => Some(Engine::Following(ballot.clone())),
-        (None, None, Some((position, timeline))) => Some(Engine::Detached { position, timeline }),
-        (None, None, None) => Some(Engine::Empty),
+        (Some(primary), _, _) => Engine::Primary(primary.clone()),
+        (None, Some(ballot), _) => Engine::Following(ballot.clone()),
+        (None, None, Some((position, timeline))) => Engine::Detached { position, timeline },
+        (None, None, None) => Engine::Empty,
     }
 }
 
@@ -139,10 +147,8 @@ fn lead(
     };
     node.following = None;
     let fresh = node.primary.as_ref().is_none_or(|p| p.ballot != *ballot);
-    if fresh {
-        if let Some((_, lsn)) = state.acknowledged {
-            assert!(position.lsn >= lsn, "an acknowledged write is lost");
-        }
+    if fresh && let Some((_, lsn)) = state.acknowledged {
+        assert!(position.lsn >= lsn, "an acknowledged write is lost");
     }
     let before = node.primary.take().filter(|_| !fresh);
     let flushed: BTreeMap<Member, u64> = state

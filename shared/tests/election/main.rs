@@ -22,7 +22,7 @@ use set::{NAMESPACE, SET, Set, TIMING};
 
 #[tokio::test]
 async fn the_founder_leads_first_and_another_when_it_is_gone() {
-    let mut set = Set::started(Durability::Required).await;
+    let mut set = Set::started(Durability::Required);
     let (first, epoch) = set.settled().await;
     assert_eq!(first, "db-1");
     let stored: Lease = set.api.get(Some(NAMESPACE), SET).unwrap();
@@ -54,13 +54,13 @@ async fn the_founder_leads_first_and_another_when_it_is_gone() {
     .await;
 
     // It comes back with its data, and follows.
-    set.start(&first, false).await;
+    set.start(&first, false);
     assert_eq!(set.settled().await, (second, later));
 }
 
 #[tokio::test]
 async fn a_hand_over_takes_less_than_a_second() {
-    let set = Set::started(Durability::Required).await;
+    let set = Set::started(Durability::Required);
     let (first, epoch) = set.settled().await;
     sleep(TIMING.duration).await;
     let to = set.agent("db-3").handle.me.borrow().clone();
@@ -76,7 +76,7 @@ async fn a_hand_over_takes_less_than_a_second() {
 
 #[tokio::test]
 async fn without_the_api_server_the_primary_goes_on_as_long_as_its_peers_do() {
-    let mut set = Set::started(Durability::Required).await;
+    let mut set = Set::started(Durability::Required);
     let (first, epoch) = set.settled().await;
     sleep(TIMING.duration).await;
     set.api.add_rule(Rule::new(Fault::Unreachable));
@@ -105,7 +105,7 @@ async fn without_the_api_server_the_primary_goes_on_as_long_as_its_peers_do() {
     // It is back: so are they.
     set.api.calm();
     for other in ["db-2", "db-3"] {
-        set.start(other, false).await;
+        set.start(other, false);
     }
     let (_, later, took) = set.next_primary(epoch, TIMING.duration * 4).await;
     eprintln!("the API server and two members back: {took:?} to the next primary");
@@ -115,14 +115,14 @@ async fn without_the_api_server_the_primary_goes_on_as_long_as_its_peers_do() {
 
 #[tokio::test]
 async fn a_frozen_agent_is_replaced_and_stops_when_it_thaws() {
-    let mut set = Set::started(Durability::Required).await;
+    let mut set = Set::started(Durability::Required);
     let (first, epoch) = set.settled().await;
     sleep(TIMING.duration).await;
     let frozen = Arc::clone(&set.agent(&first).frozen);
     frozen.store(true, Ordering::Relaxed);
     // The thread stands still at the next name that it looks up: to connect anew.
     set.end_agent("db-3").await;
-    set.start("db-3", false).await;
+    set.start("db-3", false);
     let bound = TIMING.duration * 2 + Duration::from_secs(2);
     let (second, later, took) = set.next_primary(epoch, bound).await;
     eprintln!("frozen: {took:?} to the next");
@@ -136,10 +136,10 @@ async fn a_frozen_agent_is_replaced_and_stops_when_it_thaws() {
 
 #[tokio::test]
 async fn a_new_agent_process_goes_on_with_the_term() {
-    let mut set = Set::started(Durability::Required).await;
+    let mut set = Set::started(Durability::Required);
     let (first, epoch) = set.settled().await;
     set.end_agent(&first).await;
-    set.start(&first, true).await;
+    set.start(&first, true);
     let held = |s: &Set| s.agent("db-1").handle.held.borrow().is_some();
     set.until("it holds", TIMING.renew, held).await;
     sleep(TIMING.duration * 2).await;
@@ -149,7 +149,7 @@ async fn a_new_agent_process_goes_on_with_the_term() {
     // Without a running engine there is nothing to go on with: a new epoch, by the same pod.
     set.end_agent(&first).await;
     set.engines.kill(&first);
-    set.start(&first, false).await;
+    set.start(&first, false);
     let (again, _, took) = set.next_primary(epoch, TIMING.duration).await;
     eprintln!("the container of the primary started again: {took:?}");
     assert_eq!(again, first);

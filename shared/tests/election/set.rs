@@ -194,10 +194,10 @@ impl Set {
     }
 
     /// All agents run.
-    pub async fn started(durability: Durability) -> Self {
+    pub fn started(durability: Durability) -> Self {
         let mut set = Self::new(durability);
         for name in ["db-1", "db-2", "db-3"] {
-            set.start(name, false).await;
+            set.start(name, false);
         }
         set
     }
@@ -218,7 +218,7 @@ impl Set {
     }
 
     /// Start an agent; its engine is as it is.
-    pub async fn start(&mut self, name: &str, resume: bool) {
+    pub fn start(&mut self, name: &str, resume: bool) {
         let frozen = Arc::new(AtomicBool::new(false));
         let run = self.folder.join(format!("{name}-run"));
         std::fs::create_dir_all(&run).unwrap();
@@ -376,7 +376,8 @@ async fn run_engine(name: String, handle: Arc<Handle>, engines: Engines) {
         let member = handle.me.borrow().clone();
         if boottime().saturating_sub(handle.turned()) > TIMING.deadline {
             engines.kill(&name);
-        } else if let Some(seen) = engines.turn(&name, &member, &now) {
+        } else {
+            let seen = engines.turn(&name, &member, &now);
             handle.engine.send_replace(seen);
         }
         // A turn is a round trip to replicas and back, too.

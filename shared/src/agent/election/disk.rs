@@ -17,6 +17,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What shall be durable. They are done in order; what follows a [`Job::Renew`] is of the new
 /// generation.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "few exist at a time")]
 pub(super) enum Job {
     /// The election's own memory.
     Durable(Durable),
@@ -35,6 +36,7 @@ pub(super) enum Job {
 
 /// What came of a job.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "few exist at a time")]
 pub(super) enum Done {
     /// It is durable.
     Durable(Durable),

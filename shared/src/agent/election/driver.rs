@@ -211,7 +211,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
     let (introduce, introduced) = watch::channel(introduction);
     let (tell_names, names) = watch::channel(first.members);
     let (engine, engine_seen) = watch::channel(Engine::Unknown);
-    let (identifier, identified) = watch::channel(None);
+    let (identifier, own_data) = watch::channel(None);
     let (orders, ordered) = mpsc::channel(8);
     let (renewals, renewed) = mpsc::channel(1);
     let (messages, arrived) = mpsc::channel(MESSAGES);
@@ -223,7 +223,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
     let mut inbox = Inbox {
         setup: config.setup.clone(),
         engine: engine_seen,
-        identifier: identified,
+        identifier: own_data,
         orders: ordered,
         renewals: renewed,
         messages: arrived,

@@ -106,7 +106,7 @@ impl Inbox {
             {
                 return;
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             biased;
@@ -463,18 +463,13 @@ impl Loop {
         let Some(watched) = &mut inbox.lease else {
             return;
         };
-        let seen = watched.borrow_and_update().clone();
-        match seen {
-            None => {}
-            Some(Seen { object: None, .. }) => self.read(),
-            Some(Seen {
-                object: Some(lease),
-                ..
-            }) => {
-                if self.is_newer(Some(&lease)) {
-                    self.accept(Some(lease));
-                }
-            }
+        let Some(Seen { object, .. }) = watched.borrow_and_update().clone() else {
+            return;
+        };
+        match object {
+            None => self.read(),
+            Some(lease) if self.is_newer(Some(&lease)) => self.accept(Some(lease)),
+            Some(_) => {}
         }
     }
 
@@ -704,9 +699,10 @@ impl Loop {
         }
         let held = self.machine.holds().cloned();
         if held.as_ref().map(|b| b.epoch) != self.told.held.borrow().as_ref().map(|b| b.epoch) {
-            match &held {
-                Some(ballot) => tracing::info!(epoch = %ballot.epoch, "the Lease is held"),
-                None => tracing::info!("the Lease is not held any more"),
+            if let Some(ballot) = &held {
+                tracing::info!(epoch = %ballot.epoch, "the Lease is held");
+            } else {
+                tracing::info!("the Lease is not held any more");
             }
         }
         self.tenure.keep(self.machine.tenure());

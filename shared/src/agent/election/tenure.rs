@@ -106,8 +106,8 @@ fn container() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let stat = fs::read_to_string("/proc/1/stat").ok()?;
     // The 22nd field, 20th after the name in parentheses: ticks since boot.
-    let start = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?;
-    Some(format!("{} {start}", boot.trim()))
+    let began = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?;
+    Some(format!("{} {began}", boot.trim()))
 }
 
 #[cfg(test)]

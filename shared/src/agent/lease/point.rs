@@ -67,7 +67,7 @@ impl Pointer {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Have the endpoints lead to this pod under an epoch, once: call it again when they have
