@@ -18,6 +18,7 @@ pub struct Node {
     following: Option<Ballot>,
     primary: Option<Primary>,
     open: bool,
+    sick: bool,
 }
 
 /// All engines, and what they have acknowledged.
@@ -48,6 +49,17 @@ impl Engines {
     pub fn hard_stop(&self, name: &str) {
         self.kill(name);
         *self.lock().hard_stops.entry(name.to_owned()).or_default() += 1;
+    }
+
+    /// What it had on its disk is gone.
+    pub fn lose_data(&self, name: &str) {
+        self.kill(name);
+        self.lock().nodes.entry(name.to_owned()).or_default().end = None;
+    }
+
+    /// Its health is not checked any more.
+    pub fn sicken(&self, name: &str) {
+        self.lock().nodes.entry(name.to_owned()).or_default().sick = true;
     }
 
     pub fn hard_stops(&self, name: &str) -> u32 {
@@ -175,6 +187,9 @@ fn lead(
     if open {
         position.lsn += 10;
     }
+    let checked = before.as_ref().map(|p| p.healthy_at);
+    let now = boottime().saturating_sub(Duration::from_millis(1));
+    let healthy_at = checked.filter(|_| node.sick).unwrap_or(now);
     node.open = open;
     node.end = Some((position, timeline));
     node.primary = Some(Primary {
@@ -184,6 +199,6 @@ fn lead(
         in_force: group.cloned(),
         since,
         flushed,
-        healthy_at: boottime().saturating_sub(Duration::from_millis(1)),
+        healthy_at,
     });
 }

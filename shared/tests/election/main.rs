@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use mainstay_shared::agent::election::lease;
+use mainstay_shared::election::member::Member;
 use mainstay_shared::election::message::Order;
 use mainstay_shared::election::policy::Durability;
 use mainstay_testkit::api::{Fault, Rule};
@@ -111,6 +112,67 @@ async fn without_the_api_server_the_primary_goes_on_as_long_as_its_peers_do() {
     eprintln!("the API server and two members back: {took:?} to the next primary");
     assert!(later > epoch);
     set.settled().await;
+}
+
+#[tokio::test]
+async fn a_deleted_lease_is_made_anew_by_its_holder() {
+    let set = Set::started(Durability::Required);
+    let (first, epoch) = set.settled().await;
+    assert!(set.api.destroy::<Lease>(Some(NAMESPACE), SET));
+    set.until("the Lease", TIMING.duration, |s| {
+        s.api.get::<Lease>(Some(NAMESPACE), SET).is_some()
+    })
+    .await;
+    let look = lease::read(&set.api.get(Some(NAMESPACE), SET).unwrap()).unwrap();
+    assert_eq!(
+        look.seat.as_deref(),
+        Some("db-1"),
+        "the founder's name stays"
+    );
+    assert_eq!(look.seen.charter.unwrap().ballot.epoch, epoch);
+    sleep(TIMING.duration * 2).await;
+    assert_eq!(set.settled().await, (first.clone(), epoch));
+    assert_eq!(set.engines.hard_stops(&first), 0);
+}
+
+#[tokio::test]
+async fn data_made_anew_is_a_new_member_that_comes_to_vote() {
+    let set = Set::started(Durability::Required);
+    let (first, epoch) = set.settled().await;
+    let old = set.agent("db-3").handle.me.borrow().clone();
+    set.engines.lose_data("db-3");
+    let new = set.agent("db-3").handle.renew().await.unwrap();
+    assert_ne!(new.generation, old.generation);
+    let votes = |s: &Set, who: &Member| {
+        let charter = s.agent("db-1").handle.charter.borrow().clone().unwrap();
+        charter.members.contains(who) && charter.groups.iter().all(|g| g.voters.contains(who))
+    };
+    set.until("the new one votes", TIMING.duration * 2, |s| votes(s, &new))
+        .await;
+    set.until("the old one is gone", TIMING.duration, |s| !votes(s, &old))
+        .await;
+    assert_eq!(set.settled().await, (first.clone(), epoch));
+    // Whoever holds the Lease cannot throw its data away.
+    assert_eq!(set.agent(&first).handle.renew().await, None);
+    assert_eq!(set.settled().await, (first, epoch));
+}
+
+#[tokio::test]
+async fn a_volume_that_hangs_delays_neither_renewals_nor_the_end() {
+    let set = Set::started(Durability::Required);
+    let (first, epoch) = set.settled().await;
+    sleep(TIMING.duration).await;
+    let hung = set.agent(&first).hang_volume();
+    sleep(TIMING.duration).await;
+    assert_eq!(set.settled().await, (first.clone(), epoch));
+    // Nor does the engine's own check get through any more.
+    set.engines.sicken(&first);
+    let bound = TIMING.health + TIMING.duration * 2 + Duration::from_secs(1);
+    let (_, later, took) = set.next_primary(epoch, bound).await;
+    eprintln!("the volume hangs: {took:?} to the next primary");
+    assert!(later > epoch);
+    assert_eq!(set.engines.hard_stops(&first), 1);
+    drop(hung);
 }
 
 #[tokio::test]

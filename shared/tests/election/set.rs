@@ -48,10 +48,27 @@ pub const TIMING: Timing = Timing {
 /// An agent that runs.
 pub struct Agent {
     pub handle: Arc<Handle>,
+    store: Store,
     engine: JoinHandle<()>,
     server: Server,
     /// While it is set the driver's thread stands still.
     pub frozen: Arc<AtomicBool>,
+}
+
+impl Agent {
+    /// Nothing is written to its volume until what is returned is dropped.
+    pub fn hang_volume(&self) -> std::sync::mpsc::Sender<()> {
+        let (goes_on, waits) = std::sync::mpsc::channel();
+        let store = self.store.clone();
+        std::thread::spawn(move || {
+            // Every write waits for the one before.
+            let wait = |_: &mut _| {
+                let _ = waits.recv();
+            };
+            store.update(wait).unwrap();
+        });
+        goes_on
+    }
 }
 
 impl Drop for Agent {
@@ -227,6 +244,7 @@ impl Set {
         let (engines, api, named) = (self.engines.clone(), self.api.clone(), name.to_owned());
         let (port, still) = (self.port, Arc::clone(&frozen));
         let start = self.starts.fetch_add(1, Ordering::Relaxed);
+        let store = Store::open(&self.folder.join(name)).unwrap();
         let config = Config {
             place: Place {
                 namespace: NAMESPACE.into(),
@@ -239,7 +257,7 @@ impl Set {
                 port_name: "postgres".into(),
                 port: 5432,
             },
-            store: Store::open(&self.folder.join(name)).unwrap(),
+            store: store.clone(),
             setup: self.setup.subscribe(),
             connect: Arc::new(move || {
                 let client = api.client_as(&named);
@@ -275,6 +293,7 @@ impl Set {
         let engine = run_engine(name.to_owned(), Arc::clone(&handle), engines);
         let agent = Agent {
             handle,
+            store,
             engine: tokio::spawn(engine),
             server: Server::start(at, tls, interface),
             frozen,

@@ -69,3 +69,49 @@ impl Door {
         self.names.borrow().contains(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::election::member::{Ballot, Epoch, Holder};
+    use crate::election::message::Ask;
+
+    use super::super::wire::Message;
+
+    #[test]
+    fn only_the_sender_itself_is_heard_and_only_by_whom_it_means() {
+        let (me, peer) = (Member::new("db-1", "a"), Member::new("db-2", "b"));
+        let (messages, mut arrived) = mpsc::channel(1);
+        let introduction = Introduction {
+            member: me.clone(),
+            zone: None,
+            position: None,
+            address: "10.0.0.1".into(),
+        };
+        let door = Door {
+            messages,
+            introduction: watch::Sender::new(introduction).subscribe(),
+            names: watch::Sender::new(["db-2".to_owned()].into()).subscribe(),
+        };
+        let envelope = |to: &Member| Envelope {
+            from: peer.clone(),
+            to: to.clone(),
+            message: Message::Ask(Ask::Stand(Ballot {
+                epoch: Epoch(1),
+                holder: Holder {
+                    member: peer.clone(),
+                    pod: "p".into(),
+                    nonce: "n".into(),
+                },
+            })),
+        };
+        let take = |certificate, to| door.take(certificate, [10, 0, 0, 2].into(), envelope(to));
+        assert!(matches!(take("db-3", &me), Err(Refusal::NotYou { .. })));
+        let before = Member::new("db-1", "before");
+        assert_eq!(take("db-2", &before), Err(Refusal::NotMe(me.clone())));
+        assert_eq!(take("db-2", &me), Ok(()));
+        assert_eq!(take("db-2", &me), Err(Refusal::Full), "it waits for nobody");
+        assert_eq!(arrived.try_recv().unwrap().0, envelope(&me));
+        assert!(door.knows("db-2") && !door.knows("db-3"));
+    }
+}
