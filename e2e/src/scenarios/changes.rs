@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Secret};
 use kube::ResourceExt;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use mainstay_crds::common::{Durability, InstanceRole};
 use mainstay_crds::postgres::Postgres;
 use serde_json::json;
@@ -293,26 +293,15 @@ pub async fn paused(s: &Sandbox<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A missing class, and more instances than nodes, are said in words and mended by the user.
+/// A missing class, more instances than nodes, and quotas that are used up are said in words and
+/// mended by the user.
 pub async fn impossible_wishes_stall(s: &Sandbox<'_>) -> Result<()> {
     let api = s.api::<Postgres>();
     s.postgres("classless", &json!({"storage": {"class": "no-such-class"}}))
         .await?;
     s.postgres("crowded", &json!({"instances": 5})).await?;
     for (name, word) in [("classless", "no-such-class"), ("crowded", "node")] {
-        s.until(&format!("{name} to be Stalled"), READY, || async {
-            let pg = api.get(name).await?;
-            let message = condition_message(&pg, "Stalled")
-                .unwrap_or_default()
-                .to_owned();
-            let stalled = condition(&pg, "Stalled") == Some("True") && message.contains(word);
-            Ok(if stalled {
-                Look::Done(())
-            } else {
-                Look::seen(&pg.status.map(|st| st.conditions))
-            })
-        })
-        .await?;
+        stalled(s, name, word).await?;
     }
     s.change("crowded", &json!({"instances": 3})).await?;
     let pg = s.settled("crowded", READY).await?;
@@ -320,5 +309,70 @@ pub async fn impossible_wishes_stall(s: &Sandbox<'_>) -> Result<()> {
         condition(&pg, "Stalled") != Some("True"),
         "it is still Stalled"
     );
+    api.delete("crowded", &DeleteParams::default()).await?;
+    let apart = Sandbox::new(s.ctx, "quotas").await?;
+    quotas(&apart).await?;
+    apart.clean_up().await
+}
+
+/// A quota refuses the second pod, then another one the third claim; each is lifted.
+async fn quotas(s: &Sandbox<'_>) -> Result<()> {
+    let quotas = s.api::<ResourceQuota>();
+    let limit = |name: &'static str, hard: serde_json::Value| {
+        let quotas = quotas.clone();
+        async move {
+            let quota: ResourceQuota = serde_json::from_value(json!({
+                "metadata": {"name": name}, "spec": {"hard": hard},
+            }))?;
+            quotas.create(&PostParams::default(), &quota).await?;
+            s.until(&format!("quota {name} to count"), READY, || async {
+                let status = quotas.get(name).await?.status.unwrap_or_default();
+                Ok(if status.used.is_some() {
+                    Look::Done(())
+                } else {
+                    Look::seen(&status)
+                })
+            })
+            .await
+        }
+    };
+    limit("few-pods", json!({"pods": "1"})).await?;
+    s.postgres("db", &json!({"instances": 2})).await?;
+    stalled(s, "db", "exceeded quota: few-pods").await?;
+    ensure!(s.pod_uids("db").await?.len() == 1, "the quota was not kept");
+    quotas.delete("few-pods", &DeleteParams::default()).await?;
+    s.settled("db", READY).await?;
+
+    limit("few-volumes", json!({"persistentvolumeclaims": "2"})).await?;
+    s.change("db", &json!({"instances": 3})).await?;
+    stalled(s, "db", "exceeded quota: few-volumes").await?;
+    ensure!(
+        s.pod_uids("db").await?.len() == 2,
+        "a pod was made without its claim"
+    );
+    quotas
+        .delete("few-volumes", &DeleteParams::default())
+        .await?;
+    let pg = s.settled("db", READY).await?;
+    ensure!(
+        condition(&pg, "Stalled") != Some("True"),
+        "it is still Stalled"
+    );
     Ok(())
+}
+
+/// Until the set is `Stalled` with a sentence that has this word.
+async fn stalled(s: &Sandbox<'_>, name: &str, word: &str) -> Result<()> {
+    let api = s.api::<Postgres>();
+    s.until(&format!("{name} to be Stalled"), READY, || async {
+        let pg = api.get(name).await?;
+        let message = condition_message(&pg, "Stalled").unwrap_or_default();
+        let stalled = condition(&pg, "Stalled") == Some("True") && message.contains(word);
+        Ok(if stalled {
+            Look::Done(())
+        } else {
+            Look::seen(&pg.status.map(|st| st.conditions))
+        })
+    })
+    .await
 }
