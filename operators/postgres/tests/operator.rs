@@ -216,7 +216,15 @@ async fn three_instances_come_up_and_a_settled_set_is_left_alone() {
     let mut world = World::new();
     world.start();
     world.create(3);
-    world.settled().await;
+    // The probe is made beside the passes, and takes its time on a busy machine.
+    world
+        .until("the probe to end", |w| {
+            let status = w.status();
+            let ready = conditions::find(&status.conditions, conditions::READY);
+            w.is_settled() && ready.is_some_and(|c| c.status != "Unknown")
+        })
+        .await;
+    world.quiet().await;
     let status = world.status();
     assert_eq!(status.ready.as_deref(), Some("3/3"));
     assert_eq!(status.primary.as_deref(), Some("db-1"));
