@@ -15,7 +15,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use mainstay_shared::agent::election::lease;
 use mainstay_shared::election::member::Member;
 use mainstay_shared::election::message::Order;
-use mainstay_shared::election::policy::Durability;
+use mainstay_shared::election::policy::{Durability, Timing};
 use mainstay_testkit::api::{Fault, Rule};
 use tokio::time::sleep;
 
@@ -23,7 +23,7 @@ use set::{NAMESPACE, SET, Set, TIMING};
 
 #[tokio::test]
 async fn the_founder_leads_first_and_another_when_it_is_gone() {
-    let mut set = Set::started(Durability::Required);
+    let mut set = Set::started(Durability::Required, TIMING);
     let (first, epoch) = set.settled().await;
     assert_eq!(first, "db-1");
     let stored: Lease = set.api.get(Some(NAMESPACE), SET).unwrap();
@@ -61,9 +61,9 @@ async fn the_founder_leads_first_and_another_when_it_is_gone() {
 
 #[tokio::test]
 async fn a_hand_over_takes_less_than_a_second() {
-    let set = Set::started(Durability::Required);
+    let set = Set::started(Durability::Required, Timing::DEFAULT);
     let (first, epoch) = set.settled().await;
-    sleep(TIMING.duration).await;
+    sleep(Timing::DEFAULT.duration).await;
     let to = set.agent("db-3").handle.me.borrow().clone();
     let order = Order::HandOver(Some(to));
     let leader = &set.agent(&first).handle;
@@ -77,7 +77,7 @@ async fn a_hand_over_takes_less_than_a_second() {
 
 #[tokio::test]
 async fn without_the_api_server_the_primary_goes_on_as_long_as_its_peers_do() {
-    let mut set = Set::started(Durability::Required);
+    let mut set = Set::started(Durability::Required, TIMING);
     let (first, epoch) = set.settled().await;
     sleep(TIMING.duration).await;
     set.api.add_rule(Rule::new(Fault::Unreachable));
@@ -116,7 +116,7 @@ async fn without_the_api_server_the_primary_goes_on_as_long_as_its_peers_do() {
 
 #[tokio::test]
 async fn a_deleted_lease_is_made_anew_by_its_holder() {
-    let set = Set::started(Durability::Required);
+    let set = Set::started(Durability::Required, TIMING);
     let (first, epoch) = set.settled().await;
     assert!(set.api.destroy::<Lease>(Some(NAMESPACE), SET));
     set.until("the Lease", TIMING.duration, |s| {
@@ -136,8 +136,33 @@ async fn a_deleted_lease_is_made_anew_by_its_holder() {
 }
 
 #[tokio::test]
+async fn a_damaged_lease_is_told_and_the_primary_goes_on_by_its_peers() {
+    let set = Set::started(Durability::Required, TIMING);
+    let (first, epoch) = set.settled().await;
+    sleep(TIMING.duration).await;
+    set.api.edit(Some(NAMESPACE), SET, |l: &mut Lease| {
+        let annotations = l.metadata.annotations.as_mut().unwrap();
+        annotations.insert(lease::CHARTER.into(), "{".into());
+    });
+    set.api.forget_requests();
+    sleep(TIMING.duration * 2).await;
+    assert_eq!(set.engines.open(), Some((first.clone(), epoch)));
+    let wait = set.agent(&first).handle.wait.borrow().clone();
+    assert!(wait.is_some_and(|w| w.contains(lease::CHARTER)));
+    let asked = set.api.requests().len();
+    assert!(asked < 150, "{asked} requests");
+    set.api.destroy::<Lease>(Some(NAMESPACE), SET);
+    set.until("the Lease", TIMING.duration, |s| {
+        let lease: Option<Lease> = s.api.get(Some(NAMESPACE), SET);
+        lease.is_some_and(|l| lease::read(&l).is_ok())
+    })
+    .await;
+    assert_eq!(set.settled().await, (first, epoch));
+}
+
+#[tokio::test]
 async fn data_made_anew_is_a_new_member_that_comes_to_vote() {
-    let set = Set::started(Durability::Required);
+    let set = Set::started(Durability::Required, TIMING);
     let (first, epoch) = set.settled().await;
     let old = set.agent("db-3").handle.me.borrow().clone();
     set.engines.lose_data("db-3");
@@ -159,7 +184,7 @@ async fn data_made_anew_is_a_new_member_that_comes_to_vote() {
 
 #[tokio::test]
 async fn a_volume_that_hangs_delays_neither_renewals_nor_the_end() {
-    let set = Set::started(Durability::Required);
+    let set = Set::started(Durability::Required, TIMING);
     let (first, epoch) = set.settled().await;
     sleep(TIMING.duration).await;
     let hung = set.agent(&first).hang_volume();
@@ -177,7 +202,7 @@ async fn a_volume_that_hangs_delays_neither_renewals_nor_the_end() {
 
 #[tokio::test]
 async fn a_frozen_agent_is_replaced_and_stops_when_it_thaws() {
-    let mut set = Set::started(Durability::Required);
+    let mut set = Set::started(Durability::Required, TIMING);
     let (first, epoch) = set.settled().await;
     sleep(TIMING.duration).await;
     let frozen = Arc::clone(&set.agent(&first).frozen);
@@ -198,7 +223,7 @@ async fn a_frozen_agent_is_replaced_and_stops_when_it_thaws() {
 
 #[tokio::test]
 async fn a_new_agent_process_goes_on_with_the_term() {
-    let mut set = Set::started(Durability::Required);
+    let mut set = Set::started(Durability::Required, TIMING);
     let (first, epoch) = set.settled().await;
     set.end_agent(&first).await;
     set.start(&first, true);

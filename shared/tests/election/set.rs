@@ -16,6 +16,7 @@ use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::election::driver::{self, Config, Handle, Place, Setup};
 use mainstay_shared::agent::server::{Interface, serve};
 use mainstay_shared::agent::state::Store;
+use mainstay_shared::election::charter::Charter;
 use mainstay_shared::election::member::Epoch;
 use mainstay_shared::election::policy::{Durability, Policy, Timing};
 use mainstay_shared::names;
@@ -169,7 +170,7 @@ fn port(members: &BTreeSet<String>) -> u16 {
 
 impl Set {
     /// As the operator makes it, with `db-1` as founder.
-    pub fn new(durability: Durability) -> Self {
+    pub fn new(durability: Durability, timing: Timing) -> Self {
         // RUST_LOG says what the agents do.
         telemetry();
         let api = FakeApi::new();
@@ -199,7 +200,7 @@ impl Set {
                     durability,
                     across_zones: false,
                     max_lag: 0,
-                    timing: TIMING,
+                    timing,
                 },
                 members,
                 zones: BTreeMap::new(),
@@ -211,8 +212,8 @@ impl Set {
     }
 
     /// All agents run.
-    pub fn started(durability: Durability) -> Self {
-        let mut set = Self::new(durability);
+    pub fn started(durability: Durability, timing: Timing) -> Self {
+        let mut set = Self::new(durability, timing);
         for name in ["db-1", "db-2", "db-3"] {
             set.start(name, false);
         }
@@ -290,7 +291,8 @@ impl Set {
             election: Some(handle.door.clone()),
         };
         let at = SocketAddr::new(address(name), port);
-        let engine = run_engine(name.to_owned(), Arc::clone(&handle), engines);
+        let deadline = self.setup.borrow().policy.timing.deadline;
+        let engine = run_engine(name.to_owned(), Arc::clone(&handle), engines, deadline);
         let agent = Agent {
             handle,
             store,
@@ -353,9 +355,11 @@ impl Set {
     pub async fn settled(&self) -> (String, Epoch) {
         let others = self.agents.len() - 1;
         self.until("a settled set", Duration::from_secs(10), |set| {
-            set.engines
-                .open()
-                .is_some_and(|(_, epoch)| set.engines.followers(epoch) == others)
+            set.engines.open().is_some_and(|(name, epoch)| {
+                let charter = set.agent(&name).handle.charter.borrow().clone();
+                let agreed = |c: Charter| c.is_settled() && c.members.len() == others + 1;
+                set.engines.followers(epoch) == others && charter.is_some_and(agreed)
+            })
         })
         .await;
         let before = self.engines.acknowledged();
@@ -388,12 +392,12 @@ impl Set {
 }
 
 /// The engine's agent, and PID 1: an engine whose driver stands still is stopped.
-async fn run_engine(name: String, handle: Arc<Handle>, engines: Engines) {
+async fn run_engine(name: String, handle: Arc<Handle>, engines: Engines, deadline: Duration) {
     let mut wanted = handle.wanted.clone();
     loop {
         let now = wanted.borrow_and_update().clone();
         let member = handle.me.borrow().clone();
-        if boottime().saturating_sub(handle.turned()) > TIMING.deadline {
+        if boottime().saturating_sub(handle.turned()) > deadline {
             engines.kill(&name);
         } else {
             let seen = engines.turn(&name, &member, &now);

@@ -19,6 +19,8 @@ use crate::election::message::{Input, Sight, Write, Written};
 
 /// Pause before another try to make a client of the API server.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Pause between two writes of which the first lost against another's.
+const CONFLICT: Duration = Duration::from_millis(20);
 /// Pause before endpoints that could not be written are tried again.
 const POINT_AGAIN: Duration = Duration::from_secs(2);
 
@@ -102,8 +104,13 @@ impl Loop {
                 Err(why) => Outcome::Refused(why),
             };
             // What fails at once would be tried again at once.
-            if matches!(outcome, Outcome::Refused(_) | Outcome::Unanswered(_)) {
-                sleep_until(began + timing.renew / 4).await;
+            let pause = match &outcome {
+                Outcome::Done(_) => Duration::ZERO,
+                Outcome::Conflict(Some(lease)) if lease::read(lease).is_ok() => CONFLICT,
+                _ => timing.renew / 4,
+            };
+            if !pause.is_zero() {
+                sleep_until(began + pause).await;
             }
             let _ = results.send(Returned::Wrote(outcome));
         });
