@@ -14,7 +14,12 @@ use crate::cluster::Faults;
 use super::kit::{Look, READY, Sandbox, condition, condition_message};
 
 /// Kill the oldest process called `name` (its command's first word) in an instance.
-async fn signal(s: &Sandbox<'_>, instance: &str, signal: &str, pattern: &str) -> Result<()> {
+pub(super) async fn signal(
+    s: &Sandbox<'_>,
+    instance: &str,
+    signal: &str,
+    pattern: &str,
+) -> Result<()> {
     // The image has no pkill: look through /proc. PID 1 is never matched.
     let script = "for d in /proc/[0-9]*; do p=${d#/proc/}; [ $p = 1 ] || [ $p = $$ ] && continue; \
                   if tr '\\0' ' ' < $d/cmdline 2>/dev/null | grep -q -- \"$1\"; then kill -\"$0\" $p && exit 0; fi; done; exit 3";

@@ -6,6 +6,7 @@
 pub mod changes;
 pub mod cluster;
 pub mod deletion;
+pub mod endurance;
 pub mod failures;
 pub mod kit;
 pub mod network;
@@ -62,8 +63,15 @@ pub struct Scenario {
     pub run: for<'a> fn(&'a Sandbox<'a>) -> BoxFuture<'a, Result<()>>,
 }
 
-/// Name a scenario function: `scenario!(module::function, "what it shows")`.
+/// Name a scenario function: `scenario!(module::function, "what it shows")`; with `long` in front
+/// only `--full` runs it.
 macro_rules! scenario {
+    (long $module:ident :: $function:ident, $shows:literal) => {
+        Scenario {
+            long: true,
+            ..scenario!($module::$function, $shows)
+        }
+    };
     ($module:ident :: $function:ident, $shows:literal) => {
         Scenario {
             name: stringify!($function),
@@ -162,6 +170,10 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         deletion::namespace_deleted,
         "a namespace goes with everything inside"
+    ),
+    scenario!(
+        long endurance::failures_under_load,
+        "failure after failure while an application writes: nothing acknowledged is lost"
     ),
 ];
 

@@ -19,7 +19,8 @@ pub struct Args {
     /// Also run long scenarios, and every scenario three times.
     #[arg(long, conflicts_with = "fast")]
     full: bool,
-    /// Run only the scenarios whose name contains one of these words, and no other step.
+    /// Run only the scenarios whose name contains one of these words, long ones too, and no
+    /// other step.
     #[arg(long, value_name = "WORD")]
     only: Vec<String>,
     /// Leave the cluster of the scenarios running afterwards.

@@ -104,10 +104,10 @@ async fn run_scenarios(args: &Args, report: &mut Report) {
     }
 }
 
-/// Whether a scenario is asked for.
+/// Whether a scenario is asked for: a long one by `--full` or by name.
 fn chosen(args: &Args, name: &str, long: bool) -> bool {
     let named = args.only.is_empty() || args.only.iter().any(|word| name.contains(word.as_str()));
-    named && (args.full || !long)
+    named && (args.full || !long || !args.only.is_empty())
 }
 
 /// A scenario has ended: what it saw if it failed, and its row.
