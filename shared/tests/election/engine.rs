@@ -19,6 +19,8 @@ pub struct Node {
     primary: Option<Primary>,
     open: bool,
     sick: bool,
+    /// Nobody streams from or to it.
+    cut: bool,
 }
 
 /// All engines, and what they have acknowledged.
@@ -60,6 +62,11 @@ impl Engines {
     /// Its health is not checked any more.
     pub fn sicken(&self, name: &str) {
         self.lock().nodes.entry(name.to_owned()).or_default().sick = true;
+    }
+
+    /// Its node reaches nobody, or everybody again.
+    pub fn cut(&self, name: &str, cut: bool) {
+        self.lock().nodes.entry(name.to_owned()).or_default().cut = cut;
     }
 
     pub fn hard_stops(&self, name: &str) -> u32 {
@@ -123,7 +130,7 @@ fn step(state: &mut State, node: &mut Node, wanted: &Wanted) -> Engine {
             (node.primary, node.open) = (None, false);
             let source = state.nodes.values().find(|n| {
                 let primary = n.primary.as_ref();
-                primary.is_some_and(|p| p.ballot == *ballot)
+                primary.is_some_and(|p| p.ballot == *ballot) && !n.cut && !node.cut
             });
             if let Some(source) = source {
                 node.end = source.end;
@@ -166,7 +173,7 @@ fn lead(
     let flushed: BTreeMap<Member, u64> = state
         .nodes
         .values()
-        .filter(|n| n.following.as_ref() == Some(ballot))
+        .filter(|n| n.following.as_ref() == Some(ballot) && !n.cut && !node.cut)
         .filter_map(|n| Some((n.member.clone()?, n.end?.0.lsn)))
         .collect();
     if let Some(group) = group.filter(|_| open && node.open && !fresh) {

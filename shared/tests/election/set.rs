@@ -23,8 +23,8 @@ use mainstay_shared::names;
 use mainstay_shared::pki::{
     ClientAuth, LeafSpec, Pair, Usage, client_config, issue_authority, issue_leaf, server_config,
 };
-use mainstay_testkit::api::FakeApi;
-use rustls::ServerConfig;
+use mainstay_testkit::api::{FakeApi, Fault, Rule};
+use rustls::{ClientConfig, ServerConfig};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -35,16 +35,19 @@ use crate::engine::Engines;
 pub const SET: &str = "db";
 pub const NAMESPACE: &str = "shop";
 
-/// Short, so that the tests are.
+/// Shorter than the default, so that the tests are.
 pub const TIMING: Timing = Timing {
-    duration: Duration::from_secs(2),
-    deadline: Duration::from_millis(1500),
+    duration: Duration::from_secs(3),
+    deadline: Duration::from_millis(2250),
     renew: Duration::from_millis(500),
-    health: Duration::from_millis(1500),
-    stagger: Duration::from_millis(50),
-    patience: Duration::from_secs(4),
+    health: Duration::from_millis(2250),
+    stagger: Duration::from_millis(150),
+    patience: Duration::from_secs(3),
     stop: Duration::from_secs(3),
 };
+
+/// What has not come by then never comes: the machine may be busy, two candidates may meet.
+const NEVER: Duration = Duration::from_secs(60);
 
 /// An agent that runs.
 pub struct Agent {
@@ -52,6 +55,8 @@ pub struct Agent {
     store: Store,
     engine: JoinHandle<()>,
     server: Server,
+    serve: Box<dyn Fn() -> Server>,
+    tls: watch::Sender<Option<Arc<ClientConfig>>>,
     /// While it is set the driver's thread stands still.
     pub frozen: Arc<AtomicBool>,
 }
@@ -245,6 +250,7 @@ impl Set {
         let (engines, api, named) = (self.engines.clone(), self.api.clone(), name.to_owned());
         let (port, still) = (self.port, Arc::clone(&frozen));
         let start = self.starts.fetch_add(1, Ordering::Relaxed);
+        let shown = watch::Sender::new(Some(Arc::new(client)));
         let store = Store::open(&self.folder.join(name)).unwrap();
         let config = Config {
             place: Place {
@@ -272,7 +278,7 @@ impl Set {
                 Box::pin(async move { vec![found] })
             }),
             agent_port: port,
-            tls: watch::Sender::new(Some(Arc::new(client))).subscribe(),
+            tls: shown.subscribe(),
             hard_stop: {
                 let (engines, name) = (engines.clone(), name.to_owned());
                 Arc::new(move || engines.hard_stop(&name))
@@ -293,11 +299,14 @@ impl Set {
         let at = SocketAddr::new(address(name), port);
         let deadline = self.setup.borrow().policy.timing.deadline;
         let engine = run_engine(name.to_owned(), Arc::clone(&handle), engines, deadline);
+        let serve = move || Server::start(at, tls.clone(), interface.clone());
         let agent = Agent {
             handle,
             store,
             engine: tokio::spawn(engine),
-            server: Server::start(at, tls, interface),
+            server: serve(),
+            serve: Box::new(serve),
+            tls: shown,
             frozen,
         };
         self.agents.insert(name.to_owned(), agent);
@@ -314,7 +323,33 @@ impl Set {
                 sleep(Duration::from_millis(1)).await;
             }
         };
-        timeout(Duration::from_secs(1), gone).await.unwrap();
+        timeout(NEVER, gone).await.unwrap();
+    }
+
+    /// The node of an agent reaches neither the API server nor other nodes, nor they it.
+    pub fn cut(&mut self, name: &str) {
+        self.engines.cut(name, true);
+        self.api
+            .add_rule(Rule::new(Fault::Unreachable).client(name));
+        self.api.cut_watches();
+        for (other, agent) in &mut self.agents {
+            agent.server.stop();
+            if other == name {
+                agent.tls.send_replace(None);
+            } else {
+                agent.server = (agent.serve)();
+            }
+        }
+    }
+
+    /// It reaches everybody again.
+    pub fn heal(&mut self, name: &str) {
+        self.engines.cut(name, false);
+        self.api.calm();
+        let client = client_config(&self.authority.certificate, Some(&self.pair(name))).unwrap();
+        let agent = self.agents.get_mut(name).unwrap();
+        agent.tls.send_replace(Some(Arc::new(client)));
+        agent.server = (agent.serve)();
     }
 
     /// The pod is gone.
@@ -325,26 +360,22 @@ impl Set {
     }
 
     /// Wait for something that can be seen; it says how long that took.
-    pub async fn until(
-        &self,
-        what: &str,
-        bound: Duration,
-        seen: impl Fn(&Self) -> bool,
-    ) -> Duration {
+    pub async fn until(&self, what: &str, seen: impl Fn(&Self) -> bool) -> Duration {
         let began = Instant::now();
         while !seen(self) {
-            if began.elapsed() > bound {
+            if began.elapsed() > NEVER {
                 let waits: Vec<_> = self
                     .agents
                     .iter()
                     .map(|(n, a)| {
                         let wanted = a.handle.wanted.borrow().clone();
-                        (n, a.handle.wait.borrow().clone(), wanted)
+                        let promise = a.store.get().election.promise;
+                        (n, a.handle.wait.borrow().clone(), wanted, promise)
                     })
                     .collect();
                 let asked = self.api.requests();
                 let last = asked.iter().rev().take(12).collect::<Vec<_>>();
-                panic!("not within {bound:?}: {what}; {waits:#?} {last:#?}");
+                panic!("not within {NEVER:?}: {what}; {waits:#?} {last:#?}");
             }
             sleep(Duration::from_millis(5)).await;
         }
@@ -354,7 +385,7 @@ impl Set {
     /// Wait until somebody leads, the others stream, and writes are acknowledged.
     pub async fn settled(&self) -> (String, Epoch) {
         let others = self.agents.len() - 1;
-        self.until("a settled set", Duration::from_secs(10), |set| {
+        self.until("a settled set", |set| {
             set.engines.open().is_some_and(|(name, epoch)| {
                 let charter = set.agent(&name).handle.charter.borrow().clone();
                 let agreed = |c: Charter| c.is_settled() && c.members.len() == others + 1;
@@ -363,7 +394,7 @@ impl Set {
         })
         .await;
         let before = self.engines.acknowledged();
-        self.until("acknowledged writes", Duration::from_secs(5), |set| {
+        self.until("acknowledged writes", |set| {
             set.engines.acknowledged() > before + 3
         })
         .await;
@@ -371,9 +402,9 @@ impl Set {
     }
 
     /// Wait for another primary than that one to let clients in.
-    pub async fn next_primary(&self, before: Epoch, bound: Duration) -> (String, Epoch, Duration) {
+    pub async fn next_primary(&self, before: Epoch) -> (String, Epoch, Duration) {
         let took = self
-            .until("another primary", bound, |set| {
+            .until("another primary", |set| {
                 set.engines.open().is_some_and(|(_, e)| e > before)
             })
             .await;

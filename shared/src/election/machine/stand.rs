@@ -15,7 +15,9 @@ pub(super) struct Candidacy {
     /// Who promised, with the end of its history and its highest timeline.
     pub(super) promises: BTreeMap<Member, (Position, u64)>,
     since: Moment,
-    asked: Moment,
+    /// When the others were last asked; not before the own promise is durable: a member whose
+    /// volume hangs would bind them to a candidate that cannot win.
+    asked: Option<Moment>,
 }
 
 impl Machine {
@@ -115,9 +117,8 @@ impl Machine {
             ballot,
             promises: BTreeMap::new(),
             since: now,
-            asked: now,
+            asked: None,
         });
-        self.ask_promises(out);
         self.collect(now, out);
     }
 
@@ -139,9 +140,11 @@ impl Machine {
             return;
         };
         let ballot = candidacy.ballot.clone();
-        let again = now >= candidacy.asked + self.policy.timing.renew / 2;
-        if again {
-            candidacy.asked = now;
+        let pause = self.policy.timing.renew / 2;
+        let durable = self.durable.promise.as_ref() == Some(&ballot);
+        let ask = durable && candidacy.asked.is_none_or(|at| now >= at + pause);
+        if ask {
+            candidacy.asked = Some(now);
         }
         let known = self.memory.charter.as_ref().map(|c| c.ballot.epoch);
         let superseded = known >= Some(ballot.epoch) && self.rules.keep(Broken::TransitionCount);
@@ -151,7 +154,7 @@ impl Machine {
             self.wait = Some(Wait::LeaseLives);
             return;
         }
-        if again {
+        if ask {
             self.ask_promises(out);
         }
         match self.won(now) {
@@ -322,6 +325,6 @@ impl Candidacy {
     /// Move its instants.
     pub(super) fn age(&mut self, back: impl Fn(&mut Moment)) {
         back(&mut self.since);
-        back(&mut self.asked);
+        self.asked.iter_mut().for_each(back);
     }
 }
