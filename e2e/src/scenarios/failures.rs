@@ -230,7 +230,7 @@ pub async fn primary_volume_lost(s: &Sandbox<'_>) -> Result<()> {
 }
 
 /// Node of an instance, as its pod says.
-async fn node_of(s: &Sandbox<'_>, instance: &str) -> Result<String> {
+pub(super) async fn node_of(s: &Sandbox<'_>, instance: &str) -> Result<String> {
     let pod = s.api::<Pod>().get(instance).await?;
     pod.spec
         .and_then(|p| p.node_name)
@@ -238,7 +238,7 @@ async fn node_of(s: &Sandbox<'_>, instance: &str) -> Result<String> {
 }
 
 /// The faults that the cluster knows; without them a scenario cannot be run, which is no success.
-fn faults<'a>(s: &'a Sandbox<'_>) -> Result<&'a dyn Faults> {
+pub(super) fn faults<'a>(s: &'a Sandbox<'_>) -> Result<&'a dyn Faults> {
     s.ctx
         .cluster
         .faults()

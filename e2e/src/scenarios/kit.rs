@@ -263,6 +263,14 @@ impl<'a> Sandbox<'a> {
     /// # Errors
     /// When PostgreSQL refuses.
     pub async fn admin_sql(&self, instance: &str, sql: &str) -> Result<String> {
+        self.admin_sql_in(instance, "postgres", sql).await
+    }
+
+    /// The same in another database.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses.
+    pub async fn admin_sql_in(&self, instance: &str, database: &str, sql: &str) -> Result<String> {
         let psql = [
             "psql",
             "-XAtq",
@@ -274,7 +282,7 @@ impl<'a> Sandbox<'a> {
             "ON_ERROR_STOP=1",
             "-c",
             sql,
-            "postgres",
+            database,
         ];
         self.exec(instance, "postgres", &psql).await
     }

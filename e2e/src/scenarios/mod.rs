@@ -7,6 +7,7 @@ pub mod changes;
 pub mod cluster;
 pub mod deletion;
 pub mod endurance;
+pub mod failover;
 pub mod failures;
 pub mod kit;
 pub mod network;
@@ -122,6 +123,18 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         changes::impossible_wishes_stall,
         "what only the cluster can tell becomes Stalled with a sentence"
+    ),
+    scenario!(
+        failover::primary_leaves,
+        "a primary that is told to go hands over, and nothing acknowledged is lost"
+    ),
+    scenario!(
+        failover::primary_killed,
+        "a primary that is killed is succeeded, and nothing acknowledged is lost"
+    ),
+    scenario!(
+        failover::primary_cut_off,
+        "a primary that is cut off stops, is succeeded, and comes back as a replica"
     ),
     scenario!(
         failures::pod_deleted,

@@ -20,6 +20,10 @@ pub struct SetConfig<E> {
     pub namespace: String,
     /// Instances that belong to the set, by name.
     pub members: Vec<String>,
+    /// Zones of instances by their names, as far as they are known: a replica in the primary's
+    /// zone does not count for an acknowledgement.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub zones: BTreeMap<String, String>,
     /// When a write is acknowledged.
     pub durability: Durability,
     /// The engine's own part.

@@ -69,7 +69,7 @@ pub struct Interface {
     /// Metrics of a status as text.
     pub metrics: fn(&Status) -> String,
     /// Where peers talk to the election's driver, if there is one.
-    pub election: Option<Door>,
+    pub election: watch::Receiver<Option<Door>>,
 }
 
 /// Serve until the process ends. `tls` is read at every connection, so a renewed certificate is
@@ -128,7 +128,11 @@ async fn connection(
     // The operator and peers keep their connections; others ask and go, and must not hold a place.
     let keeps = match &caller {
         Caller::Operator => true,
-        Caller::Member(name) => interface.election.as_ref().is_some_and(|d| d.knows(name)),
+        Caller::Member(name) => interface
+            .election
+            .borrow()
+            .as_ref()
+            .is_some_and(|d| d.knows(name)),
         Caller::Anyone => false,
     };
     let patience = if keeps { IDLE } else { PATIENCE };
@@ -183,6 +187,7 @@ async fn answer(
         };
         return text(StatusCode::FORBIDDEN, who);
     }
+    let door = interface.election.borrow().clone();
     match (request.method().clone(), path.as_str()) {
         (Method::GET, api::LIVEZ) if (interface.alive)() => text(StatusCode::OK, "alive"),
         (Method::GET, api::LIVEZ) => text(
@@ -211,11 +216,21 @@ async fn answer(
             Ok(restart) => restarted(restart, &interface).await,
             Err(refused) => *refused,
         },
-        (Method::GET, wire::MEMBER) => match &interface.election {
-            Some(door) => json(&*door.introduction.borrow()),
+        (Method::GET, wire::MEMBER) => match &door {
+            Some(door) => {
+                if let Caller::Member(name) = &caller {
+                    let told = request
+                        .uri()
+                        .query()
+                        .and_then(|q| q.strip_prefix("address="));
+                    let address = told.and_then(|a| a.parse().ok());
+                    door.called(name, address.unwrap_or_else(|| peer.ip()));
+                }
+                json(&*door.introduction.borrow())
+            }
             None => no_election(),
         },
-        (Method::POST, wire::ELECTION) => match (&interface.election, caller) {
+        (Method::POST, wire::ELECTION) => match (&door, caller) {
             (Some(door), Caller::Member(name)) => match read(request).await {
                 Ok(envelope) => told(door.take(&name, peer.ip(), envelope)),
                 Err(refused) => *refused,

@@ -7,8 +7,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::charter::Charter;
+
 /// Annotation: instance that may be primary.
 const SEAT: &str = "mainstay.dev/seat";
+/// Annotation: what the set has agreed on, once it has a holder. It wins over the others.
+const CHARTER: &str = "mainstay.dev/charter";
 /// Annotation: our own count of acquisitions; the Lease's own count restarts when it is deleted.
 const EPOCH: &str = "mainstay.dev/epoch";
 /// Annotation: identifier of the set's data, once it exists.
@@ -38,6 +42,9 @@ pub enum RecordError {
         "the Lease has no annotation {0}; delete the Lease and the operator writes it anew from the volume claims"
     )]
     Missing(&'static str),
+    /// The charter cannot be read.
+    #[error("annotation {CHARTER} of the Lease cannot be read: {0}")]
+    NotACharter(String),
     /// An annotation is not a number.
     #[error("annotation {0} of the Lease is {1:?}, not a number")]
     NotANumber(&'static str, String),
@@ -49,6 +56,20 @@ impl Record {
     /// # Errors
     /// When the seat is missing or the epoch is not a number: such a record decides nothing.
     pub fn from_annotations(a: &BTreeMap<String, String>) -> Result<Self, RecordError> {
+        if let Some(text) = a.get(CHARTER) {
+            let charter: Charter =
+                serde_json::from_str(text).map_err(|e| RecordError::NotACharter(e.to_string()))?;
+            let holder = &charter.ballot.holder;
+            return Ok(Self {
+                seat: holder.member.name.to_string(),
+                epoch: charter.ballot.epoch.0,
+                system_identifier: charter
+                    .identifier
+                    .map(String::from)
+                    .or_else(|| a.get(SYSTEM_IDENTIFIER).cloned()),
+                address: a.get(ADDRESS).cloned(),
+            });
+        }
         let epoch = match a.get(EPOCH) {
             None => 0,
             Some(text) => text

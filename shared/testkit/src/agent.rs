@@ -49,7 +49,7 @@ impl FakeAgent {
             orders,
             alive: Arc::new(|| true),
             metrics: |_| String::new(),
-            election: None,
+            election: tokio::sync::watch::channel(None).1,
         };
         let obeys = obey(
             taken,

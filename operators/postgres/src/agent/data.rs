@@ -36,8 +36,8 @@ pub enum DataError {
     },
 }
 
-/// Look at the volume: what is there, and for a replica's data the least values of settings with
-/// which it can be opened (see [`super::render::Facts::floors`]).
+/// Look at the volume: what is there, and the least values of settings with
+/// which it can be opened as a replica (see [`super::render::Facts::floors`]).
 pub async fn inspect(place: &Place) -> (Data, BTreeMap<String, u64>) {
     let folder = place.data();
     if !folder.exists() {
@@ -49,6 +49,10 @@ pub async fn inspect(place: &Place) -> (Data, BTreeMap<String, u64>) {
             place.me.instance
         ))
     };
+    if place.rewinding().exists() {
+        let why = "rewinding it was interrupted".to_owned();
+        return (Data::Broken(why), BTreeMap::new());
+    }
     let control = match control(place, &folder).await {
         Ok(control) => control,
         Err(why) => return (unusable(&why), BTreeMap::new()),
@@ -56,16 +60,129 @@ pub async fn inspect(place: &Place) -> (Data, BTreeMap<String, u64>) {
     let Some(identifier) = control.get(IDENTIFIER).cloned() else {
         return (unusable("it has no identifier"), BTreeMap::new());
     };
-    if !folder.join("standby.signal").exists() {
-        let role = Role::Primary;
-        return (Data::Present { identifier, role }, BTreeMap::new());
-    }
+    let timeline = match last_timeline(&folder) {
+        Ok(timeline) => timeline,
+        Err(error) => return (unusable(&format!("its log: {error}")), BTreeMap::new()),
+    };
+    let orderly = control
+        .get("Database cluster state")
+        .is_some_and(|s| s == "shut down");
+    let checkpoint = control.get("Latest checkpoint location");
+    let end = checkpoint.filter(|_| orderly).and_then(|lsn| position(lsn));
     let floors = FLOORS.iter().filter_map(|(key, name)| {
         let value = control.get(*key)?.parse().ok()?;
         Some(((*name).to_owned(), value))
     });
-    let role = Role::Replica;
-    (Data::Present { identifier, role }, floors.collect())
+    let role = if folder.join(SIGNAL).exists() {
+        Role::Replica
+    } else {
+        Role::Primary
+    };
+    let data = Data::Present {
+        identifier,
+        role,
+        timeline,
+        end: end.filter(|_| role == Role::Primary),
+    };
+    (data, floors.collect())
+}
+
+/// Latest timeline of which there is log.
+fn last_timeline(folder: &Path) -> io::Result<u64> {
+    let mut last = 0;
+    for entry in fs::read_dir(folder.join("pg_wal"))? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        let is_segment = name.len() == 24 && name.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_segment && let Ok(timeline) = u64::from_str_radix(&name[..8], 16) {
+            last = last.max(timeline);
+        }
+    }
+    Ok(last)
+}
+
+/// A position as PostgreSQL writes it, in bytes.
+fn position(text: &str) -> Option<u64> {
+    let (high, low) = text.split_once('/')?;
+    let part = |t: &str| u64::from_str_radix(t, 16).ok();
+    Some(part(high)? << 32 | part(low)?)
+}
+
+/// The file by which PostgreSQL starts as a replica.
+const SIGNAL: &str = "standby.signal";
+
+/// Have the next start be that of a replica, or of a primary. Durable when it returns.
+pub fn set_role(place: &Place, role: Role) -> io::Result<()> {
+    let file = place.data().join(SIGNAL);
+    match role {
+        Role::Replica => fs::File::create(&file)?.sync_all()?,
+        Role::Primary => match fs::remove_file(&file) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        },
+    }
+    sync_folder(&place.data())
+}
+
+/// Take back what the history of the primary at `conninfo` does not hold. The engine is stopped;
+/// when it was not in order, `pg_rewind` recovers it first.
+///
+/// Caveat: interrupted, it leaves data that cannot be used; a mark beside it says so, and the data
+/// is copied anew.
+pub async fn rewind(
+    place: &Place,
+    conninfo: &str,
+    settings: &Path,
+    progress: &watch::Sender<String>,
+) -> Result<(), DataError> {
+    // It would be kept out of the single-user recovery, and is none of the source's.
+    set_role(place, Role::Primary)?;
+    let mark = place.rewinding();
+    fs::File::create(&mark)?.sync_all()?;
+    sync_folder(&place.volume())?;
+    let mut rewind = Command::new(place.program("pg_rewind"));
+    rewind
+        .arg("--target-pgdata")
+        .arg(place.data())
+        .arg(format!("--config-file={}", settings.display()))
+        .arg(format!("--source-server={conninfo} dbname='postgres'"))
+        .args(["--progress"]);
+    run("pg_rewind", rewind, progress).await?;
+    set_role(place, Role::Replica)?;
+    fs::remove_file(&mark)?;
+    Ok(sync_folder(&place.volume())?)
+}
+
+/// Throw the data away.
+pub fn remove(place: &Place) -> io::Result<()> {
+    let absent = |result: io::Result<()>| match result {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    };
+    absent(fs::remove_dir_all(place.data()))?;
+    absent(fs::remove_file(place.rewinding()))?;
+    sync_folder(&place.volume())
+}
+
+/// Before a promotion: have PostgreSQL choose that timeline. It takes the first number after its
+/// own without a history file; those below that others have claimed get one. They never served
+/// anybody, so where they forked matters to nobody: at the beginning, so that a replica that looks
+/// for the latest timeline finds them to be no children of its own.
+pub fn reserve_timelines(
+    place: &Place,
+    own: u64,
+    claimed: u64,
+) -> io::Result<Vec<std::path::PathBuf>> {
+    let folder = place.data().join("pg_wal");
+    let mut made = Vec::new();
+    for timeline in own + 1..claimed {
+        let file = folder.join(format!("{timeline:08X}.history"));
+        if !file.exists() {
+            fs::write(&file, "1\t0/0\tclaimed by another instance\n")?;
+            made.push(file);
+        }
+    }
+    Ok(made)
 }
 
 const IDENTIFIER: &str = "Database system identifier";
@@ -196,7 +313,7 @@ pub async fn copy(
             wanted: wanted.to_owned(),
         });
     }
-    fs::File::create(unfinished.join("standby.signal"))?.sync_all()?;
+    fs::File::create(unfinished.join(SIGNAL))?.sync_all()?;
     finish(place, &unfinished)
 }
 

@@ -1,15 +1,20 @@
 //! What the agent does next, as a function of what it observes. No I/O, no clock.
+//!
+//! Who may be primary is not decided here: [`Wanted`] says how the engine should be, and this is
+//! the way there from what there is.
 
 use mainstay_shared::agent::init::protocol::Engine;
-use mainstay_shared::election::record::Record;
-use mainstay_shared::election::seat::{Decision, OwnData, decide};
+use mainstay_shared::election::member::Ballot;
+use mainstay_shared::election::message::Wanted;
 
-/// What a data directory was when it ran last.
+use super::history::Parting;
+
+/// What an engine is, or was when it ran last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Without `standby.signal`.
+    /// It writes a history of its own.
     Primary,
-    /// With it.
+    /// It replays another's.
     Replica,
 }
 
@@ -22,9 +27,15 @@ pub enum Data {
     Present {
         /// Its system identifier.
         identifier: String,
-        /// What it was.
+        /// What it was: a replica's holds `standby.signal`.
         role: Role,
+        /// Timeline of its last checkpoint.
+        timeline: u64,
+        /// Where its log ends, when its engine was shut down in order as a primary.
+        end: Option<u64>,
     },
+    /// A data directory that this agent left half done, for this reason: it can only be replaced.
+    Broken(String),
     /// Something that is no data directory: why.
     Unusable(String),
 }
@@ -36,18 +47,30 @@ pub enum Data {
     reason = "independent facts, not a state"
 )]
 pub struct Observed<'a> {
-    /// Name of this instance.
-    pub me: &'a str,
+    /// How the engine should be.
+    pub wanted: &'a Wanted,
+    /// Why it is so, or what is waited for, in words.
+    pub because: &'a str,
     /// What is missing of what is mounted, in words.
     pub missing: Option<&'a str>,
-    /// The set's record, from the API server or remembered.
-    pub record: Option<&'a Record>,
-    /// The record came from the API server in this process' life.
-    pub current: bool,
+    /// Identifier of the set's data, once it has one.
+    pub identifier: Option<&'a str>,
+    /// The primary's address is known.
+    pub reachable: bool,
+    /// What the data needs before it can follow.
+    pub parting: Parting,
     /// The volume.
     pub data: &'a Data,
+    /// The volume was looked at since the engine ended.
+    pub known: bool,
     /// The engine's process.
     pub engine: &'a Engine,
+    /// What the running engine is, as it says or was started.
+    pub role: Role,
+    /// For which ballot the data was promoted last, if its last timeline is its own.
+    pub promoted: Option<&'a Ballot>,
+    /// It receives from nobody, and the end of its log is known.
+    pub detached: bool,
     /// A hard stop goes on.
     pub hard_stopping: bool,
     /// No process of an engine before is left.
@@ -73,31 +96,46 @@ pub enum Next {
     Initialise,
     /// Copy the primary's.
     Clone,
+    /// Take back what the primary's history does not hold.
+    Rewind,
+    /// Throw the data away and copy the primary's.
+    Replace,
     /// Kill what is left of an engine that has ended.
     Clean,
     /// Start the engine.
     Start(Role),
     /// Look after the running engine.
     Tend(Role),
+    /// Promote the running replica.
+    Promote,
     /// Stop the engine in order.
     Stop,
+    /// Kill the engine: it must not write any more.
+    Halt,
     /// End this process.
     End,
 }
 
 /// What to do next.
 ///
-/// Guarantees: the engine starts only when no process of the one before is left; data is made
-/// only on the word of the API server; nothing is started in another role than it had.
+/// Guarantees: the engine starts only when no process of the one before is left; it starts able to
+/// write only on data that was promoted for the ballot that is wanted; only a replica that receives
+/// from nobody is promoted; a primary that is not wanted is killed; data is thrown away only to
+/// follow a known primary of the same set.
 pub fn next(o: &Observed<'_>) -> Next {
     if o.hard_stopping {
         return Next::Wait("processes of the engine are being ended".to_owned());
     }
     let running = matches!(o.engine, Engine::Running { .. });
+    if running && o.role == Role::Primary && !may_write(o) {
+        return Next::Halt;
+    }
     if o.ending {
         return match (running, o.busy) {
             (true, false) => Next::Stop,
             (true, true) => Next::Wait("PostgreSQL is being stopped".to_owned()),
+            // Whoever comes next is told where the log ends.
+            (false, _) if !o.known => Next::Wait("a look at the volume".to_owned()),
             (false, _) => Next::End,
         };
     }
@@ -105,16 +143,7 @@ pub fn next(o: &Observed<'_>) -> Next {
         return Next::Wait(String::new());
     }
     if running {
-        let role = match o.data {
-            Data::Present { role, .. } => *role,
-            // Somebody took the folder away under the running engine: it is left to itself.
-            Data::None | Data::Unusable(_) => Role::Replica,
-        };
-        return if o.restart {
-            Next::Stop
-        } else {
-            Next::Tend(role)
-        };
+        return while_running(o);
     }
     if !o.clean {
         return Next::Clean;
@@ -125,38 +154,89 @@ pub fn next(o: &Observed<'_>) -> Next {
     if let Some(missing) = o.missing {
         return Next::Wait(missing.to_owned());
     }
-    let Some(record) = o.record else {
-        return Next::Wait("the set's Lease: the API server has not told it yet".to_owned());
-    };
-    by_seat(o, record)
+    while_stopped(o)
 }
 
-fn by_seat(o: &Observed<'_>, record: &Record) -> Next {
-    let (own, role) = match o.data {
-        Data::None => (OwnData::None, None),
-        Data::Present { identifier, role } => (OwnData::Present(identifier.clone()), Some(*role)),
-        Data::Unusable(why) => return Next::Fail(why.clone()),
+/// Whether an engine that can write may go on.
+fn may_write(o: &Observed<'_>) -> bool {
+    match o.wanted {
+        // Too little is known; or it is on its way down in order.
+        Wanted::Unchanged | Wanted::Stopped => true,
+        Wanted::Primary { ballot, .. } => o.promoted == Some(ballot),
+        Wanted::Initialise | Wanted::Detached | Wanted::Follow(_) => false,
+    }
+}
+
+fn while_running(o: &Observed<'_>) -> Next {
+    let tend = if o.restart {
+        Next::Stop
+    } else {
+        Next::Tend(o.role)
     };
-    match (decide(o.me, record, &own), role) {
-        (Decision::Initialise | Decision::Clone, _) if !o.current => {
-            Next::Wait("the API server: without it no data is made".to_owned())
+    match (o.wanted, o.role) {
+        (Wanted::Stopped, _) => Next::Stop,
+        // It was promoted for this before, and started as a replica nevertheless: promoted again it
+        // would take a timeline that nobody claimed for it.
+        (Wanted::Primary { ballot, .. }, Role::Replica) if o.promoted == Some(ballot) => Next::Stop,
+        (Wanted::Primary { .. }, Role::Replica) if o.detached => Next::Promote,
+        (Wanted::Follow(_), Role::Replica) if o.parting != Parting::None => Next::Stop,
+        _ => tend,
+    }
+}
+
+fn while_stopped(o: &Observed<'_>) -> Next {
+    let waiting = || Next::Wait(o.because.to_owned());
+    let (identifier, timeline) = match o.data {
+        Data::None => {
+            return match o.wanted {
+                Wanted::Initialise => Next::Initialise,
+                Wanted::Follow(_) if o.reachable && o.identifier.is_some() => Next::Clone,
+                Wanted::Follow(_) => Next::Wait("the primary to make the data".to_owned()),
+                _ => waiting(),
+            };
         }
-        (Decision::Initialise, _) => Next::Initialise,
-        (Decision::Clone, _) => match (&record.system_identifier, &record.address) {
-            (Some(_), Some(_)) => Next::Clone,
-            _ => Next::Wait(format!("the primary {} to make the data", record.seat)),
+        Data::Unusable(why) => return Next::Fail(why.clone()),
+        Data::Broken(why) => {
+            return match o.wanted {
+                Wanted::Follow(_) if o.reachable && o.identifier.is_some() => Next::Replace,
+                _ => Next::Wait(format!("a primary to copy the data from, since {why}")),
+            };
+        }
+        Data::Present {
+            identifier,
+            timeline,
+            ..
+        } => (identifier, *timeline),
+    };
+    if let Some(set) = o.identifier
+        && set != identifier
+    {
+        return Next::Fail(format!(
+            "the volume holds data {identifier} of another set, not {set}: delete its volume claim if that data is not wanted"
+        ));
+    }
+    match o.wanted {
+        Wanted::Unchanged | Wanted::Stopped => waiting(),
+        Wanted::Initialise | Wanted::Detached => Next::Start(Role::Replica),
+        Wanted::Primary {
+            ballot,
+            timeline: claimed,
+            ..
+        } => {
+            if o.promoted == Some(ballot) && timeline == *claimed {
+                Next::Start(Role::Primary)
+            } else {
+                Next::Start(Role::Replica)
+            }
+        }
+        Wanted::Follow(_) => match o.parting {
+            Parting::None => Next::Start(Role::Replica),
+            _ if !o.reachable || o.identifier.is_none() => {
+                Next::Wait("the primary's address".to_owned())
+            }
+            Parting::Rewind => Next::Rewind,
+            Parting::Copy => Next::Replace,
         },
-        (Decision::Lead, Some(Role::Primary)) => Next::Start(Role::Primary),
-        (Decision::Follow, Some(Role::Replica)) => Next::Start(Role::Replica),
-        (Decision::Lead, _) => Next::Fail(format!(
-            "the volume of {} holds a replica's data, but the Lease gives it the seat: it is not promoted without an election",
-            o.me
-        )),
-        (Decision::Follow, _) => Next::Fail(format!(
-            "the volume of {} holds a former primary's data, but the seat is {}'s: delete the volume claim of {} to have it copied anew",
-            o.me, record.seat, o.me
-        )),
-        (Decision::Refuse(why), _) => Next::Fail(why),
     }
 }
 

@@ -1,31 +1,51 @@
+use mainstay_shared::election::member::{Epoch, Holder, Member};
 use proptest::prelude::*;
 
 use super::*;
 
-fn record(seat: &str, id: Option<&str>) -> Record {
-    Record {
-        seat: seat.into(),
-        epoch: 1,
-        system_identifier: id.map(str::to_owned),
-        address: Some("10.0.0.1".into()),
+fn ballot(epoch: u64, name: &str) -> Ballot {
+    Ballot {
+        epoch: Epoch(epoch),
+        holder: Holder {
+            member: Member::new(name, "g"),
+            pod: "p".into(),
+            nonce: "n".into(),
+        },
     }
 }
 
-fn present(role: Role) -> Data {
+fn lead(epoch: u64, timeline: u64) -> Wanted {
+    Wanted::Primary {
+        ballot: ballot(epoch, "db-1"),
+        timeline,
+        group: None,
+        open: false,
+    }
+}
+
+fn present(role: Role, timeline: u64) -> Data {
     Data::Present {
         identifier: "7".into(),
         role,
+        timeline,
+        end: None,
     }
 }
 
-fn observed<'a>(record: Option<&'a Record>, data: &'a Data, engine: &'a Engine) -> Observed<'a> {
+fn observed<'a>(wanted: &'a Wanted, data: &'a Data, engine: &'a Engine) -> Observed<'a> {
     Observed {
-        me: "db-1",
+        wanted,
+        because: "the election",
         missing: None,
-        record,
-        current: true,
+        identifier: Some("7"),
+        reachable: true,
+        parting: Parting::None,
         data,
+        known: true,
         engine,
+        role: Role::Replica,
+        promoted: None,
+        detached: false,
         hard_stopping: false,
         clean: true,
         ending: false,
@@ -35,65 +55,108 @@ fn observed<'a>(record: Option<&'a Record>, data: &'a Data, engine: &'a Engine) 
     }
 }
 
+const RUNS: Engine = Engine::Running { pid: 7 };
+
 #[test]
-fn a_new_set_is_initialised_by_its_seat_with_the_api_server_only() {
-    let record = record("db-1", None);
-    let mut o = observed(Some(&record), &Data::None, &Engine::Absent);
+fn a_new_set_is_made_by_its_founder_and_copied_by_the_others() {
+    let o = observed(&Wanted::Initialise, &Data::None, &Engine::Absent);
     assert_eq!(next(&o), Next::Initialise);
-    o.current = false;
+    let follow = Wanted::Follow(ballot(1, "db-1"));
+    let mut o = observed(&follow, &Data::None, &Engine::Absent);
+    assert_eq!(next(&o), Next::Clone);
+    o.identifier = None;
     assert!(matches!(next(&o), Next::Wait(_)));
-    o.me = "db-2";
-    o.current = true;
-    assert!(
-        matches!(next(&o), Next::Wait(_)),
-        "it waits for the seat's data"
+}
+
+#[test]
+fn a_start_is_a_replicas_unless_the_data_was_promoted_for_this_ballot() {
+    let wanted = lead(3, 4);
+    let data = present(Role::Primary, 4);
+    let mut o = observed(&wanted, &data, &Engine::Absent);
+    assert_eq!(next(&o), Next::Start(Role::Replica));
+    let mine = ballot(3, "db-1");
+    o.promoted = Some(&mine);
+    assert_eq!(next(&o), Next::Start(Role::Primary));
+    let before = present(Role::Primary, 3);
+    o.data = &before;
+    assert_eq!(
+        next(&o),
+        Next::Start(Role::Replica),
+        "promotion did not happen"
     );
 }
 
 #[test]
-fn data_on_disk_needs_no_api_server() {
-    let record = record("db-1", Some("7"));
-    let data = present(Role::Primary);
-    let mut o = observed(Some(&record), &data, &Engine::Absent);
-    o.current = false;
-    assert_eq!(next(&o), Next::Start(Role::Primary));
+fn only_who_receives_from_nobody_is_promoted() {
+    let wanted = lead(3, 4);
+    let data = present(Role::Replica, 3);
+    let mut o = observed(&wanted, &data, &RUNS);
+    assert_eq!(next(&o), Next::Tend(Role::Replica));
+    o.detached = true;
+    assert_eq!(next(&o), Next::Promote);
 }
 
 #[test]
-fn nothing_starts_in_another_role_than_it_had() {
-    let data = present(Role::Replica);
-    let seat = record("db-1", Some("7"));
-    assert!(matches!(
-        next(&observed(Some(&seat), &data, &Engine::Absent)),
-        Next::Fail(_)
-    ));
-    let data = present(Role::Primary);
-    let seat = record("db-2", Some("7"));
-    assert!(matches!(
-        next(&observed(Some(&seat), &data, &Engine::Absent)),
-        Next::Fail(_)
-    ));
+fn a_former_primary_is_rewound_and_follows() {
+    let wanted = Wanted::Follow(ballot(4, "db-2"));
+    let data = present(Role::Primary, 3);
+    let mut o = observed(&wanted, &data, &Engine::Absent);
+    o.parting = Parting::Rewind;
+    assert_eq!(next(&o), Next::Rewind);
+    o.reachable = false;
+    assert!(matches!(next(&o), Next::Wait(_)));
+    o.reachable = true;
+    o.parting = Parting::Copy;
+    assert_eq!(next(&o), Next::Replace);
 }
 
 #[test]
-fn what_is_left_of_an_engine_goes_before_the_next_start() {
-    let record = record("db-1", Some("7"));
-    let data = present(Role::Primary);
-    let ended = Engine::Exited {
-        how: "signal 9".into(),
-        clean: false,
+fn foreign_and_strange_data_is_left_alone() {
+    let wanted = Wanted::Follow(ballot(4, "db-2"));
+    let foreign = Data::Present {
+        identifier: "8".into(),
+        role: Role::Replica,
+        timeline: 1,
+        end: None,
     };
-    let mut o = observed(Some(&record), &data, &ended);
-    o.clean = false;
-    assert_eq!(next(&o), Next::Clean);
-    o.clean = true;
-    assert_eq!(next(&o), Next::Start(Role::Primary));
+    assert!(matches!(
+        next(&observed(&wanted, &foreign, &Engine::Absent)),
+        Next::Fail(_)
+    ));
+    let strange = Data::Unusable("it is a cake".into());
+    assert!(matches!(
+        next(&observed(&wanted, &strange, &Engine::Absent)),
+        Next::Fail(_)
+    ));
+}
+
+#[test]
+fn the_volume_is_looked_at_before_the_end() {
+    let wanted = Wanted::Stopped;
+    let data = present(Role::Primary, 4);
+    let mut o = observed(&wanted, &data, &Engine::Absent);
+    o.ending = true;
+    o.known = false;
+    assert!(matches!(next(&o), Next::Wait(_)));
+    o.known = true;
+    assert_eq!(next(&o), Next::End);
+}
+
+fn wishes() -> impl Strategy<Value = Wanted> {
+    prop_oneof![
+        Just(Wanted::Unchanged),
+        Just(Wanted::Initialise),
+        Just(Wanted::Detached),
+        Just(Wanted::Stopped),
+        Just(Wanted::Follow(ballot(3, "db-2"))),
+        Just(lead(3, 4)),
+    ]
 }
 
 fn engines() -> impl Strategy<Value = Engine> {
     prop_oneof![
         Just(Engine::Absent),
-        Just(Engine::Running { pid: 7 }),
+        Just(RUNS),
         Just(Engine::Exited {
             how: "x".into(),
             clean: false
@@ -104,12 +167,9 @@ fn engines() -> impl Strategy<Value = Engine> {
 fn volumes() -> impl Strategy<Value = Data> {
     prop_oneof![
         Just(Data::None),
-        Just(present(Role::Primary)),
-        Just(present(Role::Replica)),
-        Just(Data::Present {
-            identifier: "8".into(),
-            role: Role::Primary
-        }),
+        (3..5_u64).prop_map(|t| present(Role::Primary, t)),
+        (3..5_u64).prop_map(|t| present(Role::Replica, t)),
+        Just(Data::Broken("x".into())),
         Just(Data::Unusable("x".into())),
     ]
 }
@@ -117,37 +177,51 @@ fn volumes() -> impl Strategy<Value = Data> {
 proptest! {
     #[test]
     fn the_dangerous_steps_have_their_conditions(
+        wanted in wishes(),
         data in volumes(),
         engine in engines(),
-        seat in prop_oneof![Just("db-1"), Just("db-2")],
-        id in prop_oneof![Just(None), Just(Some("7"))],
-        known: bool, flags: [bool; 7],
+        set in prop_oneof![Just(None), Just(Some("7")), Just(Some("8"))],
+        promotions in prop_oneof![Just(None), Just(Some(2)), Just(Some(3))],
+        parting in prop_oneof![Just(Parting::None), Just(Parting::Rewind), Just(Parting::Copy)],
+        role in prop_oneof![Just(Role::Primary), Just(Role::Replica)],
+        flags: [bool; 9],
     ) {
-        let record = record(seat, id);
-        let [current, hard_stopping, clean, ending, restart, busy, pausing] = flags;
+        let promoted = promotions.map(|e| ballot(e, "db-1"));
+        let [known, detached, hard_stopping, clean, ending, restart, busy, pausing, reachable] = flags;
         let o = Observed {
-            me: "db-1", missing: None, record: known.then_some(&record), current, data: &data,
-            engine: &engine, hard_stopping, clean, ending, restart, busy, pausing,
+            wanted: &wanted, because: "x", missing: None, identifier: set, reachable, parting,
+            data: &data, known, engine: &engine, role, promoted: promoted.as_ref(), detached,
+            hard_stopping, clean, ending, restart, busy, pausing,
         };
         let running = matches!(engine, Engine::Running { .. });
+        let idle = clean && !running && !busy && !ending && !hard_stopping;
+        let same = set.is_none_or(|s| s == "7");
         match next(&o) {
-            Next::Initialise => prop_assert!(
-                seat == "db-1" && id.is_none() && data == Data::None && current && !running),
-            Next::Clone => prop_assert!(
-                seat == "db-2" && data == Data::None && id.is_some() && current && !running),
-            Next::Start(role) => {
-                prop_assert!(clean && !running && !busy && !ending && !hard_stopping);
-                // Its own data in its own role. Before the set has an identifier, the seat's own
-                // data is whatever it made before it could record so.
-                let own = match &data {
-                    Data::Present { identifier, role: was } if *was == role => identifier.as_str(),
-                    _ => "",
-                };
-                prop_assert!(own == "7" || own == "8" && id.is_none() && seat == "db-1");
-                prop_assert_eq!(role == Role::Primary, seat == "db-1");
+            Next::Initialise => prop_assert!(idle && data == Data::None && wanted == Wanted::Initialise),
+            Next::Clone => prop_assert!(idle && data == Data::None && set.is_some()
+                && matches!(wanted, Wanted::Follow(_))),
+            Next::Rewind | Next::Replace => prop_assert!(idle && reachable && set.is_some()
+                && (same || matches!(data, Data::Broken(_))) && matches!(wanted, Wanted::Follow(_))),
+            Next::Start(Role::Primary) => {
+                let Wanted::Primary { ballot, .. } = &wanted else { panic!("{wanted:?}") };
+                prop_assert!(idle && same && promoted.as_ref() == Some(ballot));
             }
-            Next::Stop => prop_assert!(running && (ending || restart)),
-            Next::End => prop_assert!(ending && !running),
+            Next::Start(Role::Replica) => prop_assert!(idle && same),
+            Next::Promote => {
+                let leads = matches!(wanted, Wanted::Primary { .. });
+                prop_assert!(running && detached && role == Role::Replica && leads);
+            }
+            Next::Stop => prop_assert!(running && !busy),
+            Next::Halt => prop_assert!(running && role == Role::Primary),
+            Next::End => prop_assert!(ending && !running && known),
+            Next::Tend(Role::Primary) => {
+                let may = match &wanted {
+                    Wanted::Primary { ballot, .. } => promoted.as_ref() == Some(ballot),
+                    Wanted::Unchanged => true,
+                    _ => false,
+                };
+                prop_assert!(may);
+            }
             _ => {}
         }
     }

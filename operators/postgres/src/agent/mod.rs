@@ -4,9 +4,11 @@
 pub mod configuration;
 pub mod data;
 pub mod decide;
+pub mod history;
 pub mod machine;
 pub mod monitor;
 pub mod mounts;
+pub mod observe;
 pub mod place;
 pub mod render;
 pub mod report;
@@ -79,6 +81,7 @@ pub async fn run() -> Result<(), AgentError> {
     });
     let (orders, inbox) = mpsc::channel(8);
     let (tls, served) = watch::channel(None);
+    let (door, entrance) = watch::channel(None);
     let ip = place
         .listen
         .parse()
@@ -93,10 +96,10 @@ pub async fn run() -> Result<(), AgentError> {
         orders,
         alive: Arc::new(move || turns(&alive)),
         metrics: report::metrics,
-        election: None,
+        election: entrance,
     };
     tokio::spawn(serve(listener, served, interface));
-    Machine::new(place, init, store, status, tls, turned)
+    Machine::new(place, init, store, status, tls, door, turned)
         .run(inbox)
         .await
 }

@@ -93,6 +93,11 @@ impl Place {
         self.volume().join("pgdata.new")
     }
 
+    /// There while the data directory is being rewound.
+    pub fn rewinding(&self) -> PathBuf {
+        self.volume().join("pgdata.rewinding")
+    }
+
     /// The agent's durable state.
     pub fn state(&self) -> PathBuf {
         self.volume().join(paths::STATE)

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use mainstay_crds::common::Durability;
+use mainstay_shared::election::group::Group;
+use mainstay_shared::election::member::Member;
 use mainstay_shared::names;
 
 use crate::settings::{PORT, PROBE_ROLE, PostgresConfig, REPLICATION_ROLE, is_managed};
@@ -26,8 +27,12 @@ pub struct Facts {
     pub sockets: PathBuf,
     /// Whom to follow: instance and address.
     pub primary: Option<(String, String)>,
-    /// Whether commits wait for a replica.
-    pub synchronous: bool,
+    /// By which name it streams: that of its member of the set.
+    pub application: String,
+    /// For whom commits wait, as [`standby_names`] gives it.
+    pub standby_names: String,
+    /// Clients are let in.
+    pub open: bool,
     /// On a replica: the least values of settings with which its data can be opened. They come
     /// from the primary's log, so that it does not matter who is restarted first when one of
     /// these settings gets lower.
@@ -49,7 +54,7 @@ pub struct Files {
 pub fn render(config: &PostgresConfig, facts: &Facts) -> Files {
     Files {
         settings: settings(config, facts),
-        access: access(config),
+        access: access(config, facts.open),
         identities: identities(config, facts),
     }
 }
@@ -62,25 +67,32 @@ pub fn slot(instance: &str) -> String {
         .collect()
 }
 
-/// `synchronous_standby_names`: any one of the other members.
-pub fn standby_names(config: &PostgresConfig, me: &str) -> String {
-    let others: Vec<String> = config
-        .members
-        .iter()
-        .filter(|m| *m != me)
-        .map(|m| format!("\"{m}\""))
-        .collect();
-    if others.is_empty() {
-        String::new()
-    } else {
-        format!("ANY 1 ({})", others.join(","))
-    }
+/// By which name a member streams, and is waited for.
+pub fn application(member: &Member) -> String {
+    format!("{}.{}", member.name, member.generation)
 }
 
-/// Whether commits wait for a replica: asked for, and a replica streamed once. Before that the
-/// set could not even be made; afterwards it stays, also when no replica is left.
-pub fn synchronous(durability: Durability, before: bool, streaming: bool) -> bool {
-    durability == Durability::Quorum && (before || streaming)
+/// The member that streams by that name.
+pub fn member(application: &str) -> Option<Member> {
+    let (name, generation) = application.rsplit_once('.')?;
+    Some(Member::new(name, generation))
+}
+
+/// `synchronous_standby_names` for a group. Without a group nothing may be acknowledged: commits
+/// wait for somebody who is never there.
+pub fn standby_names(group: Option<&Group>) -> String {
+    let Some(group) = group else {
+        return "ANY 1 (\"nobody.\")".to_owned();
+    };
+    if group.acks == 0 {
+        return String::new();
+    }
+    let voters: Vec<String> = group
+        .voters
+        .iter()
+        .map(|m| format!("\"{}\"", application(m)))
+        .collect();
+    format!("ANY {} ({})", group.acks, voters.join(","))
 }
 
 /// How to reach the primary: as a replica's `primary_conninfo`, and for `pg_basebackup`.
@@ -94,7 +106,7 @@ pub fn conninfo(config: &PostgresConfig, facts: &Facts, instance: &str, address:
         ("hostaddr", address.to_owned()),
         ("port", PORT.to_string()),
         ("user", REPLICATION_ROLE.to_owned()),
-        ("application_name", facts.instance.clone()),
+        ("application_name", facts.application.clone()),
         ("sslmode", "verify-full".to_owned()),
         ("sslcert", file("tls.crt")),
         ("sslkey", file("tls.key")),
@@ -107,8 +119,21 @@ pub fn conninfo(config: &PostgresConfig, facts: &Facts, instance: &str, address:
     quoted.collect::<Vec<_>>().join(" ")
 }
 
+/// Settings that are asked lower than the floors allow: they come into force when the engine is
+/// started as a primary.
+pub fn held_back(config: &PostgresConfig, floors: &BTreeMap<String, u64>) -> Vec<String> {
+    let asked = |name: &str| -> Option<u64> {
+        let parameters = &config.engine.parameters;
+        parameters.get(name)?.trim().parse().ok()
+    };
+    let lower = floors
+        .iter()
+        .filter(|(name, floor)| asked(name).is_some_and(|a| a < **floor));
+    lower.map(|(name, _)| name.clone()).collect()
+}
+
 /// What holds unless the user says otherwise.
-fn defaults() -> [(&'static str, &'static str); 13] {
+fn defaults() -> [(&'static str, &'static str); 14] {
     [
         ("checkpoint_completion_target", "0.9"),
         ("log_checkpoints", "on"),
@@ -116,6 +141,8 @@ fn defaults() -> [(&'static str, &'static str); 13] {
         ("log_timezone", "UTC"),
         ("max_replication_slots", "20"),
         ("max_wal_senders", "20"),
+        // After a crash one call syncs the volume, instead of one for each file.
+        ("recovery_init_sync_method", "syncfs"),
         ("ssl_min_protocol_version", "TLSv1.2"),
         ("tcp_keepalives_count", "3"),
         ("tcp_keepalives_idle", "10"),
@@ -141,11 +168,6 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
     }
     let in_run = |name: &str| facts.run.join(name).display().to_string();
     let in_tls = |name: &str| facts.tls.join(name).display().to_string();
-    let standby_names = if facts.synchronous {
-        standby_names(config, &facts.instance)
-    } else {
-        String::new()
-    };
     let mut managed: Vec<(&str, String)> = vec![
         ("cluster_name", facts.instance.clone()),
         ("fsync", "on".to_owned()),
@@ -169,7 +191,7 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
         ("ssl_ca_file", in_tls("ca.crt")),
         ("ssl_cert_file", in_tls("tls.crt")),
         ("ssl_key_file", in_tls("tls.key")),
-        ("synchronous_standby_names", standby_names),
+        ("synchronous_standby_names", facts.standby_names.clone()),
         (
             "unix_socket_directories",
             facts.sockets.display().to_string(),
@@ -206,16 +228,22 @@ fn quoted(value: &str) -> String {
         .replace(['\n', '\r'], " ")
 }
 
-fn access(config: &PostgresConfig) -> String {
+fn access(config: &PostgresConfig, open: bool) -> String {
     let ours = format!("{REPLICATION_ROLE},{PROBE_ROLE},postgres");
     let mut text = format!(
         "# Rendered by Mainstay.\n\
          local   all          postgres             peer map=agent\n\
          local   all          all                  scram-sha-256\n\
          hostssl replication  {REPLICATION_ROLE}  all  cert map=instances\n\
+         hostssl postgres     {REPLICATION_ROLE}  all  cert map=instances\n\
          hostssl all          {PROBE_ROLE}        all  cert map=probe\n\
          host    all,replication  {ours}  all  reject\n"
     );
+    if !open {
+        // What was recovered may not be on enough disks yet.
+        text.push_str("host    all  all  all  reject\n");
+        return text;
+    }
     for rule in &config.engine.host_rules {
         text.push_str(&rule.replace(['\n', '\r'], " "));
         text.push('\n');

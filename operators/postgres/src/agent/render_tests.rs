@@ -1,3 +1,5 @@
+use mainstay_crds::common::Durability;
+
 use super::*;
 use crate::settings::PostgresSettings;
 
@@ -6,6 +8,7 @@ fn config(parameters: &[(&str, &str)]) -> PostgresConfig {
         set: "db".into(),
         namespace: "shop".into(),
         members: vec!["db-1".into(), "db-2".into(), "db-3".into()],
+        zones: BTreeMap::new(),
         durability: Durability::Quorum,
         engine: PostgresSettings {
             major: 17,
@@ -30,7 +33,9 @@ fn facts() -> Facts {
         tls: "/mainstay/run/tls".into(),
         sockets: "/var/run/postgresql".into(),
         primary: Some(("db-1".into(), "10.0.0.1".into())),
-        synchronous: true,
+        application: "db-2.0a".into(),
+        standby_names: standby_names(Some(&group(1))),
+        open: true,
         floors: BTreeMap::new(),
     }
 }
@@ -75,32 +80,45 @@ fn the_user_changes_defaults_and_not_what_is_managed() {
     assert_eq!(line(&text, "my.x"), "my.x = 'it''s \\\\'");
 }
 
+fn group(acks: usize) -> Group {
+    let member = |m: &str| member(m).unwrap();
+    Group {
+        primary: member("db-2.0a"),
+        voters: [member("db-1.0b"), member("db-3.0c")].into(),
+        acks,
+    }
+}
+
 #[test]
-fn commits_wait_for_the_other_members_only_when_switched_on() {
-    let on = render(&config(&[]), &facts()).settings;
-    let expected = "synchronous_standby_names = 'ANY 1 (\"db-1\",\"db-3\")'";
-    assert_eq!(line(&on, "synchronous_standby_names"), expected);
-    let off = render(
-        &config(&[]),
-        &Facts {
-            synchronous: false,
-            ..facts()
-        },
-    )
-    .settings;
-    assert_eq!(
-        line(&off, "synchronous_standby_names"),
-        "synchronous_standby_names = ''"
+fn commits_wait_for_the_group() {
+    let text = render(&config(&[]), &facts()).settings;
+    let expected = "synchronous_standby_names = 'ANY 1 (\"db-1.0b\",\"db-3.0c\")'";
+    assert_eq!(line(&text, "synchronous_standby_names"), expected);
+    assert_eq!(standby_names(Some(&group(0))), "", "suspended");
+    assert!(
+        standby_names(None).contains("nobody"),
+        "nothing is acknowledged"
     );
 }
 
 #[test]
-fn waiting_for_replicas_begins_with_the_first_that_streams_and_stays() {
-    use Durability::{Async, Quorum};
-    assert!(!synchronous(Quorum, false, false));
-    assert!(synchronous(Quorum, false, true));
-    assert!(synchronous(Quorum, true, false));
-    assert!(!synchronous(Async, true, true));
+fn a_closed_door_lets_in_nobody_but_our_own() {
+    let closed = Facts {
+        open: false,
+        ..facts()
+    };
+    let access = render(&config(&[]), &closed).access;
+    let last = access.lines().last().unwrap();
+    assert_eq!(last, "host    all  all  all  reject");
+    assert!(!access.contains("hostssl all  all  all  scram"));
+    assert!(access.contains("mainstay_replication"));
+}
+
+#[test]
+fn a_member_is_known_by_the_name_it_streams_by() {
+    let m = Member::new("db-1", "0123");
+    assert_eq!(member(&application(&m)), Some(m));
+    assert_eq!(member("psql"), None);
 }
 
 #[test]
@@ -111,7 +129,7 @@ fn the_primary_is_verified_by_its_name_at_its_address() {
         "host=''db-1.db-peers.shop.svc''",
         "hostaddr=''10.0.0.1''",
         "sslmode=''verify-full''",
-        "application_name=''db-2''",
+        "application_name=''db-2.0a''",
     ] {
         assert!(line.contains(part), "{line}");
     }

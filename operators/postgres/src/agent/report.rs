@@ -9,6 +9,7 @@ use mainstay_shared::agent::init::protocol::Engine;
 
 use super::decide::{Data, Next};
 use super::monitor::Sight;
+use super::render::member;
 
 /// A look older than this tells nothing of now.
 const FRESH: Duration = Duration::from_secs(10);
@@ -34,8 +35,14 @@ pub struct Facts<'a> {
     pub task: Option<(Phase, String)>,
     /// What was seen of the engine.
     pub sight: &'a Sight,
-    /// A primary has its roles and database.
-    pub tended: bool,
+    /// A primary lets clients in.
+    pub open: bool,
+    /// Settings that only a start as primary brings into force.
+    pub held_back: Vec<String>,
+    /// What the election waits for, in words; none for a replica that has a primary.
+    pub waits: Option<String>,
+    /// Instances of the set.
+    pub members: &'a [String],
     /// Configuration in force.
     pub config_hash: Option<String>,
     /// Certificate that the engine serves.
@@ -77,27 +84,40 @@ pub fn status(f: &Facts<'_>) -> Status {
             };
             s.engine_version = Some(vitals.version.clone());
             s.system_identifier = Some(vitals.system_identifier.clone());
-            s.timeline = Some(vitals.timeline);
+            s.timeline = i64::try_from(vitals.timeline).ok();
             s.position = Some(vitals.position);
             s.lag_bytes = vitals.lag;
             s.config_hash.clone_from(&f.config_hash);
             s.pending_restart.clone_from(pending_restart);
             if !vitals.in_recovery {
-                s.streaming.clone_from(&vitals.streaming);
+                s.pending_restart.extend(f.held_back.iter().cloned());
+                s.pending_restart.sort();
+                s.pending_restart.dedup();
+            }
+            if !vitals.in_recovery {
+                s.streaming = f
+                    .members
+                    .iter()
+                    .filter(|m| {
+                        let streams =
+                            |a: &String| member(a).is_some_and(|a| a.name.as_str() == **m);
+                        vitals.streaming.iter().any(streams)
+                    })
+                    .cloned()
+                    .collect();
                 s.synchronous = Some(vitals.synchronous);
             }
             s.ready = if vitals.in_recovery {
                 vitals.receiving
             } else {
-                f.tended
+                f.open
             };
             if !s.ready {
-                let waits = if vitals.in_recovery {
-                    "it does not stream from the primary"
-                } else {
-                    "roles and database are being made"
+                let waits = match &f.waits {
+                    None => "it does not stream from the primary".to_owned(),
+                    Some(waits) => format!("waiting for {waits}"),
                 };
-                s.message = Some(waits.to_owned());
+                s.message = Some(waits);
             }
             if let Some(error) = configuration_error {
                 s.last_error = Some(error.clone());
@@ -132,9 +152,9 @@ fn idle(next: &Next) -> (Phase, Option<String>) {
         Next::Wait(what) => (Phase::Waiting, Some(format!("waiting for {what}"))),
         Next::Fail(why) => (Phase::Failed, Some(why.clone())),
         Next::Initialise => (Phase::Initialising, None),
-        Next::Clone => (Phase::Cloning, None),
-        Next::Start(_) | Next::Tend(_) | Next::Clean => (Phase::Recovering, None),
-        Next::Stop | Next::End => (Phase::Stopping, None),
+        Next::Clone | Next::Replace | Next::Rewind => (Phase::Cloning, None),
+        Next::Start(_) | Next::Tend(_) | Next::Clean | Next::Promote => (Phase::Recovering, None),
+        Next::Stop | Next::Halt | Next::End => (Phase::Stopping, None),
     }
 }
 
@@ -225,7 +245,10 @@ mod tests {
             next,
             task: None,
             sight,
-            tended: true,
+            open: true,
+            waits: None,
+            held_back: vec![],
+            members: &[],
             config_hash: Some("h".into()),
             certificate_serial: None,
             volume: None,

@@ -83,8 +83,9 @@ pub async fn connect(place: &Place, database: &str) -> Result<Client, SqlError> 
 pub struct Vitals {
     /// It is a replica.
     pub in_recovery: bool,
-    /// Timeline.
-    pub timeline: i64,
+    /// Latest timeline of which it has log of its own: that of the last file of it, which is there
+    /// before the first record in it is acknowledged.
+    pub timeline: u64,
     /// Position in the log: written, or replayed.
     pub position: u64,
     /// Bytes not replayed yet of what the primary said it has.
@@ -101,17 +102,38 @@ pub struct Vitals {
     pub system_identifier: String,
     /// When the configuration was loaded, in seconds since 1970.
     pub loaded_at: f64,
+    /// On a replica: its settings name somebody to receive from, or it has a receiver.
+    pub attached: bool,
+    /// On a replica: up to where it has received and flushed since its start.
+    pub received: Option<u64>,
+    /// On a replica: it has read its own log to the end and looks for more.
+    pub at_end: bool,
+    /// Highest timeline of which there is a history file, or that it is on.
+    pub newest_timeline: u64,
+    /// On a primary: `synchronous_standby_names` in force for this session.
+    pub standby_names: String,
+    /// On a primary: who streams, with what it has flushed, by application name.
+    pub flushed: Vec<(String, u64)>,
+    /// On a primary: when the oldest of the processes that send to replicas began, in seconds since
+    /// 1970.
+    pub oldest_sender: Option<f64>,
 }
 
 const VITALS: &str = "
 select pg_is_in_recovery() as in_recovery,
-       (select timeline_id from pg_control_checkpoint())::bigint as timeline,
-       (select received_tli from pg_stat_wal_receiver)::bigint as received_timeline,
+       coalesce((select max(('x' || left(name, 8))::bit(32)::bigint) from pg_ls_waldir() where name ~ '^[0-9A-F]{24}$'), 0) as timeline,
        (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end
            - '0/0'::pg_lsn)::bigint as position,
        (select status = 'streaming' from pg_stat_wal_receiver) as receiving,
        (select latest_end_lsn - '0/0'::pg_lsn from pg_stat_wal_receiver)::bigint as primary_position,
        array(select application_name from pg_stat_replication where state = 'streaming' order by 1) as streaming,
+       array(select (flush_lsn - '0/0'::pg_lsn)::bigint from pg_stat_replication where state = 'streaming' order by application_name) as flushed,
+       (select extract(epoch from min(backend_start))::float8 from pg_stat_replication where state <> 'backup') as oldest_sender,
+       current_setting('synchronous_standby_names') as standby_names,
+       pg_is_in_recovery() and (current_setting('primary_conninfo') <> '' or exists (select from pg_stat_wal_receiver)) as attached,
+       (pg_last_wal_receive_lsn() - '0/0'::pg_lsn)::bigint as received,
+       coalesce((select wait_event in ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream') from pg_stat_activity where backend_type = 'startup'), false) as at_end,
+       greatest((select max(('x' || left(name, 8))::bit(32)::bigint) from pg_ls_waldir() where name ~ '^[0-9A-F]{8}\\.history$'), 1) as newest_timeline,
        current_setting('synchronous_standby_names') <> '' as synchronous,
        split_part(current_setting('server_version'), ' ', 1) as version,
        (select system_identifier from pg_control_system())::text as system_identifier,
@@ -138,9 +160,7 @@ pub async fn vitals(client: &Client, write: bool) -> Result<Vitals, SqlError> {
         }
         Ok(Vitals {
             in_recovery,
-            timeline: row
-                .get::<_, Option<i64>>("received_timeline")
-                .unwrap_or(row.get("timeline")),
+            timeline: bytes(&row, "timeline").unwrap_or(0),
             position: u64::try_from(position).unwrap_or(0),
             lag: ahead
                 .map(|l| u64::try_from(l).unwrap_or(0))
@@ -151,10 +171,49 @@ pub async fn vitals(client: &Client, write: bool) -> Result<Vitals, SqlError> {
             version: row.get("version"),
             system_identifier: row.get("system_identifier"),
             loaded_at: row.get("loaded_at"),
+            attached: row.get("attached"),
+            received: bytes(&row, "received"),
+            at_end: row.get("at_end"),
+            newest_timeline: bytes(&row, "newest_timeline").unwrap_or(0),
+            standby_names: row.get("standby_names"),
+            flushed: {
+                let names: Vec<String> = row.get("streaming");
+                let ends: Vec<Option<i64>> = row.get("flushed");
+                let end = |e: Option<i64>| u64::try_from(e.unwrap_or(0)).unwrap_or(0);
+                names.into_iter().zip(ends.into_iter().map(end)).collect()
+            },
+            oldest_sender: row.get("oldest_sender"),
         })
     })
     .await
     .map_err(|_| SqlError::Timeout)?
+}
+
+fn bytes(row: &tokio_postgres::Row, column: &str) -> Option<u64> {
+    row.get::<_, Option<i64>>(column)
+        .and_then(|n| u64::try_from(n).ok())
+}
+
+/// Have a replica become primary. Returns at once; it is seen in the vitals.
+pub async fn promote(place: &Place) -> Result<(), SqlError> {
+    let client = connect(place, "postgres").await?;
+    let asked = client.query_one("select pg_promote(wait => false)", &[]);
+    asked.await.map(|_| ()).map_err(refused("be promoted"))
+}
+
+/// End the processes that send to replicas and began before `at` (seconds since 1970): those that
+/// replace them know the configuration that was loaded then.
+pub async fn renew_senders(place: &Place, at: f64) -> Result<(), SqlError> {
+    let client = connect(place, "postgres").await?;
+    client
+        .execute(
+            "select pg_terminate_backend(pid) from pg_stat_replication
+             where state <> 'backup' and extract(epoch from backend_start)::float8 <= $1",
+            &[&at],
+        )
+        .await
+        .map(|_| ())
+        .map_err(refused("renew its senders"))
 }
 
 /// Settings that wait for a restart, and what is wrong with the configuration.
@@ -197,6 +256,7 @@ pub async fn checkpoint(place: &Place) -> Result<(), SqlError> {
 pub async fn tend(place: &Place, config: &PostgresConfig, roles: &[Role]) -> Result<(), SqlError> {
     let client = connect(place, "postgres").await?;
     ensure_role(&client, REPLICATION_ROLE, "LOGIN REPLICATION").await?;
+    ensure_rewinding(&client).await?;
     ensure_role(&client, PROBE_ROLE, "LOGIN CONNECTION LIMIT 10").await?;
     for role in roles {
         ensure_role(&client, &role.name, "LOGIN").await?;
@@ -216,6 +276,27 @@ async fn ensure_role(client: &Client, name: &str, options: &str) -> Result<(), S
     }
     let statement = format!("create role {} {options}", identifier(name));
     client.batch_execute(&statement).await.map_err(what)
+}
+
+/// What `pg_rewind` reads of its source.
+async fn ensure_rewinding(client: &Client) -> Result<(), SqlError> {
+    let what = refused("let replicas rewind");
+    let read = "pg_read_binary_file(text, bigint, bigint, boolean)";
+    let granted = client
+        .query_one(
+            "select has_function_privilege($1, $2, 'execute')",
+            &[&REPLICATION_ROLE, &read],
+        )
+        .await
+        .map_err(&what)?;
+    if granted.get(0) {
+        return Ok(());
+    }
+    let grant = format!(
+        "grant execute on function pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean),
+         pg_read_binary_file(text), {read} to {REPLICATION_ROLE}"
+    );
+    client.batch_execute(&grant).await.map_err(what)
 }
 
 async fn ensure_verifier(client: &Client, role: &Role) -> Result<(), SqlError> {

@@ -34,6 +34,7 @@ pub fn config(v: &Validated, members: &[String]) -> PostgresConfig {
         set: v.set.name.clone(),
         namespace: v.set.namespace.clone(),
         members: members.to_vec(),
+        zones: BTreeMap::new(),
         durability: v.durability,
         engine: PostgresSettings {
             major: v.major,

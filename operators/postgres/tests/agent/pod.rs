@@ -121,7 +121,8 @@ impl Set {
             leaf(names::OPERATOR_COMMON_NAME),
             leaf(names::PROBE_COMMON_NAME),
         );
-        let folder = tempfile::tempdir().unwrap();
+        // In memory, as the run folder of a pod is.
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Self {
             client,
@@ -130,6 +131,7 @@ impl Set {
                 set: "db".into(),
                 namespace: namespace.clone(),
                 members: (1..=instances).map(|n| names::instance("db", n)).collect(),
+                zones: std::collections::BTreeMap::new(),
                 durability,
                 engine: PostgresSettings {
                     major: major(),

@@ -13,6 +13,8 @@ use crate::election::member::Member;
 pub struct Door {
     /// Messages, with the address they came from.
     pub(super) messages: mpsc::Sender<(Envelope, IpAddr)>,
+    /// Who called from where.
+    pub(super) callers: mpsc::Sender<(String, IpAddr)>,
     /// Who this is.
     pub(crate) introduction: watch::Receiver<Introduction>,
     /// Names of the set's instances.
@@ -62,6 +64,15 @@ impl Door {
         self.messages
             .try_send((envelope, source))
             .map_err(|_| Refusal::Full)
+    }
+
+    /// An instance with that certificate calls from there: so that is where it is, whether or not
+    /// its name leads there yet.
+    pub(crate) fn called(&self, certificate: &str, source: IpAddr) {
+        if self.knows(certificate) {
+            // Another call will come.
+            let _ = self.callers.try_send((certificate.to_owned(), source));
+        }
     }
 
     /// Whether an instance of that name belongs to the set.

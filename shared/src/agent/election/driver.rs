@@ -113,6 +113,8 @@ pub struct Handle {
     pub charter: watch::Receiver<Option<Charter>>,
     /// Who leads by that charter.
     pub leader: watch::Receiver<Option<Leader>>,
+    /// Identifier of the set's data, once the Lease says it.
+    pub set: watch::Receiver<Option<String>>,
     /// The ballot under which this process holds the Lease.
     pub held: watch::Receiver<Option<Ballot>>,
     /// Who this agent is now.
@@ -141,10 +143,18 @@ impl Handle {
     ///
     /// What the engine is afterwards is `Engine::Unknown` until it is told. It waits for the disk.
     pub async fn renew(&self) -> Option<Member> {
-        self.engine.send_replace(Engine::Unknown);
-        let (done, member) = oneshot::channel();
-        self.renewals.send(done).await.ok()?;
-        member.await.ok()
+        self.renewal().await
+    }
+
+    /// The same, for a task that outlives the borrow.
+    pub fn renewal(&self) -> impl Future<Output = Option<Member>> + Send + use<> + 'static {
+        let (engine, renewals) = (self.engine.clone(), self.renewals.clone());
+        async move {
+            engine.send_replace(Engine::Unknown);
+            let (done, member) = oneshot::channel();
+            renewals.send(done).await.ok()?;
+            member.await.ok()
+        }
     }
 }
 
@@ -206,6 +216,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
     let (tell_wait, wait) = watch::channel(None);
     let (tell_charter, charter) = watch::channel(config.store.get().election.charter);
     let (tell_leader, leader) = watch::channel(None);
+    let (tell_set, set) = watch::channel(None);
     let (tell_held, held) = watch::channel(None);
     let (tell_me, told_me) = watch::channel(me.clone());
     let (introduce, introduced) = watch::channel(introduction);
@@ -215,6 +226,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
     let (orders, ordered) = mpsc::channel(8);
     let (renewals, renewed) = mpsc::channel(1);
     let (messages, arrived) = mpsc::channel(MESSAGES);
+    let (callers, called) = mpsc::channel(MESSAGES);
     let (results, returned) = mpsc::unbounded_channel();
     let (disk_done, disk) = mpsc::unbounded_channel();
     let (news, heard) = mpsc::unbounded_channel();
@@ -227,6 +239,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
         orders: ordered,
         renewals: renewed,
         messages: arrived,
+        callers: called,
         results: returned,
         disk,
         news: heard,
@@ -240,6 +253,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
             wait: tell_wait,
             charter: tell_charter,
             leader: tell_leader,
+            set: tell_set,
             held: tell_held,
             me: tell_me,
             introduction: introduce,
@@ -269,6 +283,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
         wait,
         charter,
         leader,
+        set,
         held,
         me: told_me,
         engine,
@@ -276,6 +291,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
         orders,
         door: Door {
             messages,
+            callers,
             introduction: introduced,
             names,
         },

@@ -38,6 +38,8 @@ const QUEUE: usize = 16;
 /// What all connections need.
 #[derive(Clone)]
 pub(super) struct Means {
+    /// Address of this instance.
+    pub(super) own: IpAddr,
     /// Where instances are now.
     pub(super) resolve: Resolve,
     /// How this instance shows itself.
@@ -211,7 +213,9 @@ impl Way {
     }
 
     async fn ask_who(&mut self) -> Result<(), String> {
-        let answer = self.call(Method::GET, wire::MEMBER, Bytes::new()).await;
+        // From where it is answered may be another address than the one to answer to.
+        let path = format!("{}?address={}", wire::MEMBER, self.means.own);
+        let answer = self.call(Method::GET, &path, Bytes::new()).await;
         let answer = answer.map_err(|e| e.to_string())?;
         let introduction: Introduction =
             serde_json::from_slice(&answer).map_err(|e| e.to_string())?;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::lease::{self, Own};
 use super::super::leases::{self, Outcome};
+use super::tell::set;
 use super::{Inbox, Loop, Returned};
 use crate::agent::lease::follow::{Seen, follow};
 use crate::agent::lease::point::{Pointer, Primary};
@@ -234,6 +235,9 @@ impl Loop {
         {
             let name = holder.member.name.to_string();
             self.peer(&name).learn(address);
+        }
+        if look.identifier.is_some() {
+            set(&self.told.set, look.identifier.clone());
         }
         self.versions += 1;
         self.lease = Some(lease);

@@ -41,6 +41,7 @@ pub(super) struct Told {
     pub(super) wait: watch::Sender<Option<String>>,
     pub(super) charter: watch::Sender<Option<Charter>>,
     pub(super) leader: watch::Sender<Option<Leader>>,
+    pub(super) set: watch::Sender<Option<String>>,
     pub(super) held: watch::Sender<Option<Ballot>>,
     pub(super) me: watch::Sender<Member>,
     pub(super) introduction: watch::Sender<Introduction>,
@@ -56,6 +57,7 @@ pub(super) struct Inbox {
     pub(super) orders: Receiver<Order>,
     pub(super) renewals: Receiver<oneshot::Sender<Member>>,
     pub(super) messages: Receiver<(Envelope, IpAddr)>,
+    pub(super) callers: Receiver<(String, IpAddr)>,
     pub(super) results: UnboundedReceiver<Returned>,
     pub(super) disk: UnboundedReceiver<Done>,
     pub(super) news: UnboundedReceiver<News>,
@@ -85,6 +87,7 @@ enum Event {
     Order(Order),
     Renew(oneshot::Sender<Member>),
     Message(Box<(Envelope, IpAddr)>),
+    Called(String, IpAddr),
     Returned(Returned),
     Disk(Done),
     News(News),
@@ -120,6 +123,7 @@ impl Inbox {
             Ok(()) = self.identifier.changed() => Event::Identifier,
             Some(news) = self.news.recv() => Event::News(news),
             Some(message) = self.messages.recv() => Event::Message(Box::new(message)),
+            Some((name, from)) = self.callers.recv() => Event::Called(name, from),
         }
     }
 }
@@ -195,6 +199,7 @@ impl Loop {
         }
         Self {
             means: Means {
+                own: config.place.address,
                 resolve: Arc::clone(&config.resolve),
                 tls: config.tls.clone(),
                 news,
@@ -253,6 +258,7 @@ impl Loop {
                 Event::Order(order) => self.step(Input::Order(order)),
                 Event::Renew(done) => self.begin_anew(done),
                 Event::Message(message) => self.hear(*message),
+                Event::Called(name, from) => self.called(&name, from),
                 Event::Returned(returned) => self.take(returned, &mut inbox),
                 Event::Disk(done) => self.take_done(done, &mut inbox),
                 Event::News(news) => self.meet(&news),

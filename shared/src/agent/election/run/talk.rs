@@ -32,6 +32,16 @@ impl Loop {
         })
     }
 
+    /// An instance has asked who this is: it is there, whether or not its name leads there yet.
+    pub(super) fn called(&mut self, name: &str, from: IpAddr) {
+        let met = self.roster.met().contains_key(name);
+        let peer = self.peer(name);
+        peer.learn(from);
+        if !met {
+            peer.introduce();
+        }
+    }
+
     pub(super) fn hear(&mut self, (envelope, source): (Envelope, IpAddr)) {
         let Envelope { from, to, message } = envelope;
         if to != self.me {

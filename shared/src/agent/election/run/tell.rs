@@ -98,7 +98,7 @@ impl Loop {
     }
 }
 
-fn set<T: PartialEq>(told: &watch::Sender<T>, value: T) {
+pub(super) fn set<T: PartialEq>(told: &watch::Sender<T>, value: T) {
     told.send_if_modified(|old| {
         let changed = *old != value;
         *old = value;

@@ -1,0 +1,328 @@
+//! The election, as the machine uses it. I/O.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_crds::common::Durability;
+use mainstay_shared::agent::clock::boottime;
+use mainstay_shared::agent::election::driver::{Config, Place, Setup, dns, spawn};
+use mainstay_shared::agent::init::processes::kill_all;
+use mainstay_shared::agent::init::protocol::{Command, Engine};
+use mainstay_shared::election::charter::Charter;
+use mainstay_shared::election::member::Ballot;
+use mainstay_shared::election::message::{Engine as Seen, Wanted};
+use mainstay_shared::election::policy::{self, Policy, Timing};
+use mainstay_shared::metadata::SetId;
+use tokio::time::timeout;
+
+use super::super::AgentError;
+use super::super::decide::{Data, Role};
+use super::super::history::{Parting, Past, parting};
+use super::super::monitor::Sight;
+use super::super::{observe, render};
+use super::{Cluster, Machine};
+use crate::settings::{PORT, PORT_NAME, PostgresConfig};
+
+/// Most log, in bytes, that a candidate may miss of what an `async` primary last published.
+const MAX_LAG: u64 = 16 << 20;
+
+impl Machine {
+    /// Take part, as soon as the set is known and it is known whether there is data.
+    pub(super) fn join(&mut self) {
+        let Some((config, _)) = &self.mounts.config else {
+            return;
+        };
+        if self.cluster.is_some() || !self.data_known {
+            return;
+        }
+        let Ok(address) = self.place.me.address.parse::<IpAddr>() else {
+            self.last_error = Some(format!("{} is no address", self.place.me.address));
+            return;
+        };
+        let (setup, asked) = tokio::sync::watch::channel(setup(config));
+        let init = self.init.clone();
+        let runtime = tokio::runtime::Handle::current();
+        let running = matches!(
+            self.init.heard().borrow().state.engine,
+            Engine::Running { .. }
+        );
+        let place = Place {
+            namespace: config.namespace.clone(),
+            set: config.set.clone(),
+            instance: self.place.me.instance.clone(),
+            pod_uid: self.place.me.pod_uid.clone(),
+            nonce: self.place.me.nonce.clone(),
+            address,
+            labels: SetId {
+                kind: "Postgres".to_owned(),
+                name: config.set.clone(),
+                ..SetId::default()
+            }
+            .selector(),
+            port_name: PORT_NAME.to_owned(),
+            port: PORT,
+        };
+        let driver = spawn(Config {
+            place,
+            store: self.store.clone(),
+            setup: asked,
+            connect: Arc::new(|| Box::pin(async { client().await.map_err(|e| e.to_string()) })),
+            resolve: dns(&config.set, &config.namespace),
+            tls: self.client_tls.subscribe(),
+            hard_stop: Arc::new(move || {
+                // PID 1 counts and reports it; the signals go out even if it should hang.
+                let init = init.clone();
+                runtime.spawn(async move { init.send(Command::HardStop).await });
+                kill_all(nix::unistd::getppid().as_raw(), &[]);
+            }),
+            run: self.place.run(),
+            resume: running,
+            agent_port: u16::try_from(mainstay_shared::names::AGENT_PORT).unwrap_or_default(),
+        });
+        match driver {
+            Ok(driver) => {
+                self.door.send_replace(Some(driver.door.clone()));
+                self.cluster = Some(Cluster { driver, setup });
+            }
+            Err(error) => self.last_error = Some(error.to_string()),
+        }
+    }
+
+    /// Tell the election what is mounted.
+    pub(super) fn set_up(&mut self) {
+        if let (Some(cluster), Some((config, _))) = (&self.cluster, &self.mounts.config) {
+            let new = setup(config);
+            cluster.setup.send_if_modified(|old| {
+                let changed = *old != new;
+                *old = new;
+                changed
+            });
+        }
+    }
+
+    pub(super) fn wanted(&self) -> Wanted {
+        let cluster = self.cluster.as_ref();
+        cluster.map_or(Wanted::Unchanged, |c| c.driver.wanted.borrow().clone())
+    }
+
+    /// What the election waits for, in words.
+    pub(super) fn because(&self) -> String {
+        let wait = self
+            .cluster
+            .as_ref()
+            .and_then(|c| c.driver.wait.borrow().clone());
+        wait.unwrap_or_else(|| "the election of a primary".to_owned())
+    }
+
+    pub(super) fn charter(&self) -> Option<Charter> {
+        self.cluster.as_ref()?.driver.charter.borrow().clone()
+    }
+
+    pub(super) fn identifier(&self) -> Option<String> {
+        self.cluster.as_ref()?.driver.set.borrow().clone()
+    }
+
+    /// Whom to follow, and where it is: instance and address.
+    pub(super) fn leader(&self) -> Option<(Ballot, String, String)> {
+        let leader = self.cluster.as_ref()?.driver.leader.borrow().clone()?;
+        let name = leader.ballot.holder.member.name.as_str().to_owned();
+        let address = leader.address?.to_string();
+        (name != self.place.me.instance).then_some((leader.ballot, name, address))
+    }
+
+    /// What the running engine is; what the stopped one was.
+    pub(super) fn role(&self, running: bool) -> Role {
+        match &*self.monitor.sight.borrow() {
+            Sight::Up { vitals, .. } if running && vitals.in_recovery => Role::Replica,
+            Sight::Up { .. } if running => Role::Primary,
+            _ => match self.data {
+                Data::Present { role, .. } => role,
+                _ => Role::Replica,
+            },
+        }
+    }
+
+    /// Latest timeline of the data.
+    fn timeline(&self) -> Option<u64> {
+        match (&*self.monitor.sight.borrow(), &self.data) {
+            (Sight::Up { vitals, .. }, _) => Some(vitals.timeline),
+            (_, Data::Present { timeline, .. }) => Some(*timeline),
+            _ => None,
+        }
+    }
+
+    /// For which ballot the data was promoted last: the charter's, when its timeline is the data's
+    /// last and was claimed by this member.
+    pub(super) fn promoted(&self) -> Option<Ballot> {
+        let charter = self.store.get().election.charter?;
+        let ours = charter.ballot.holder.member.name.as_str() == self.place.me.instance;
+        (ours && self.timeline() == Some(charter.timeline)).then_some(charter.ballot)
+    }
+
+    /// What the data needs before it can follow as wanted.
+    pub(super) fn parting(&mut self, wanted: &Wanted) -> Parting {
+        let Wanted::Follow(ballot) = wanted else {
+            return Parting::None;
+        };
+        let Some(charter) = self.charter().filter(|c| c.ballot == *ballot) else {
+            return Parting::None;
+        };
+        let past = match (&*self.monitor.sight.borrow(), &self.data) {
+            (Sight::Up { vitals, .. }, _) => Past {
+                timeline: vitals.timeline,
+                end: Some(vitals.received.unwrap_or(0).max(vitals.position)),
+                was_primary: !vitals.in_recovery,
+            },
+            (
+                _,
+                Data::Present {
+                    timeline,
+                    end,
+                    role,
+                    ..
+                },
+            ) => Past {
+                timeline: *timeline,
+                end: *end,
+                was_primary: *role == Role::Primary,
+            },
+            _ => return Parting::None,
+        };
+        let now = parting(past, &self.store.get().promotions, &charter);
+        if now != Parting::None {
+            // Stopped, it no longer tells where its log ends: it is remembered for this ballot.
+            self.parted = Some((ballot.clone(), now));
+        }
+        match &self.parted {
+            Some((other, before)) if other == ballot => *before,
+            _ => now,
+        }
+    }
+
+    /// What the election is told of the engine.
+    pub(super) fn seen(&self, engine: &Engine) -> Seen {
+        let running = matches!(engine, Engine::Running { .. });
+        let starts = self.init.heard().borrow().state.starts;
+        let promoted = self.promoted();
+        let group = match self.wanted() {
+            Wanted::Primary { group, .. } => group,
+            _ => None,
+        };
+        let in_force = group.as_ref().and_then(|group| {
+            let (names, since) = self.in_force.as_ref()?;
+            (*names == render::standby_names(Some(group))).then_some((group, *since))
+        });
+        observe::engine(&observe::Facts {
+            running,
+            data: if self.data_known || running {
+                &self.data
+            } else {
+                // Not looked at since it ended: nothing is known.
+                &UNKNOWN
+            },
+            sight: &self.monitor.sight.borrow(),
+            upstream: self.upstream.as_ref(),
+            promotions: &self.store.get().promotions,
+            promoted: promoted.as_ref(),
+            tended: self.is_tended(),
+            recovered: self
+                .recovered
+                .filter(|(start, _)| *start == starts)
+                .map(|(_, at)| at),
+            in_force,
+            handing_over: self.leaving || self.wanted() == Wanted::Stopped,
+        })
+    }
+
+    /// Tell it.
+    pub(super) fn observe(&mut self, engine: &Engine) {
+        let seen = if self.work.is_some() {
+            // On its way.
+            match self.seen(engine) {
+                Seen::Empty => Seen::Empty,
+                primary @ Seen::Primary(_) => primary,
+                _ => Seen::Unknown,
+            }
+        } else {
+            self.seen(engine)
+        };
+        let identifier = match &self.data {
+            Data::Present { identifier, .. } => Some(identifier.clone()),
+            _ => None,
+        };
+        let Some(cluster) = &self.cluster else { return };
+        cluster.driver.identifier.send_if_modified(|old| {
+            let changed = *old != identifier;
+            *old = identifier;
+            changed
+        });
+        cluster.driver.engine.send_if_modified(|old| {
+            let changed = *old != seen;
+            *old = seen;
+            changed
+        });
+    }
+
+    /// Whether clients are let in.
+    pub(super) fn is_open(&self) -> bool {
+        match self.wanted() {
+            Wanted::Primary { open, .. } => open,
+            _ => false,
+        }
+    }
+
+    /// The engine has stopped: wait until the Lease is let go, so that nobody has to wait for its
+    /// expiry.
+    pub(super) async fn release(&mut self) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let gone = cluster.driver.held.wait_for(Option::is_none);
+        if timeout(Duration::from_secs(3), gone).await.is_err() {
+            tracing::warn!("the Lease could not be let go: it expires");
+        }
+    }
+
+    /// Whether the election's loop turns.
+    pub(super) fn election_turns(&self) -> bool {
+        self.cluster
+            .as_ref()
+            .is_none_or(|c| boottime().saturating_sub(c.driver.turned()) < Timing::DEFAULT.deadline)
+    }
+}
+
+static UNKNOWN: Data = Data::Unusable(String::new());
+
+fn setup(config: &PostgresConfig) -> Setup {
+    let zones: BTreeSet<&String> = config.zones.values().collect();
+    Setup {
+        policy: Policy {
+            durability: match config.durability {
+                Durability::Quorum => policy::Durability::Required,
+                Durability::Async => policy::Durability::Async,
+            },
+            // Without a second zone nobody could vote.
+            across_zones: zones.len() > 1,
+            max_lag: MAX_LAG,
+            timing: Timing::DEFAULT,
+        },
+        members: config.members.iter().cloned().collect(),
+        zones: config.zones.clone(),
+        connected: BTreeSet::new(),
+    }
+}
+
+/// In a pod from its service account; where `KUBECONFIG` is set, from there.
+async fn client() -> Result<kube::Client, AgentError> {
+    let failed = |e: &dyn std::fmt::Display| AgentError::Kubernetes(e.to_string());
+    let config = if std::env::var_os("KUBECONFIG").is_some() {
+        kube::Config::from_kubeconfig(&kube::config::KubeConfigOptions::default())
+            .await
+            .map_err(|e| failed(&e))?
+    } else {
+        kube::Config::incluster().map_err(|e| failed(&e))?
+    };
+    kube::Client::try_from(config).map_err(|e| failed(&e))
+}

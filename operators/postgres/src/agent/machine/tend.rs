@@ -1,0 +1,273 @@
+//! Looking after a running engine: configuration, roles, slots, promotion. I/O.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_shared::agent::clock::boottime;
+use mainstay_shared::agent::config::Role as Login;
+use mainstay_shared::agent::init::protocol::{Command, EngineSignal};
+use mainstay_shared::election::message::Wanted;
+
+use super::super::data;
+use super::super::decide::Role;
+use super::super::monitor::Sight;
+use super::super::render::{Facts, application, standby_names};
+use super::super::{observe, sql};
+use super::{Machine, PAUSE_MAX, PAUSE_MIN, TEND};
+use crate::settings::PostgresConfig;
+
+/// What a primary was tended with.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Tended {
+    pub(super) start: u64,
+    pub(super) roles: Vec<Login>,
+    pub(super) members: Vec<String>,
+    pub(super) at: Duration,
+    pub(super) ok: bool,
+}
+
+impl Machine {
+    pub(super) fn is_tended(&self) -> bool {
+        self.tended.as_ref().is_some_and(|t| t.ok)
+    }
+
+    /// What the configuration depends on now. A replica names its primary only when its data can
+    /// follow it.
+    pub(super) fn facts(&self) -> Facts {
+        let me = &self.place.me.instance;
+        let wanted = self.wanted();
+        let primary = match &self.upstream {
+            Some(ballot) => self.leader().filter(|(b, ..)| b == ballot),
+            None => None,
+        };
+        let member = self.cluster.as_ref().map(|c| c.driver.me.borrow().clone());
+        let (names, open) = match &wanted {
+            Wanted::Primary { group, open, .. } => (standby_names(group.as_ref()), *open),
+            // Should it ever become primary with this, nothing is acknowledged.
+            _ => (standby_names(None), true),
+        };
+        Facts {
+            instance: me.clone(),
+            user: self.place.user.clone(),
+            listen: self.place.listen.clone(),
+            run: self.place.run(),
+            tls: self.place.tls(),
+            sockets: self.place.sockets(),
+            primary: primary.map(|(_, name, address)| (name, address)),
+            application: member.as_ref().map_or_else(|| me.clone(), application),
+            standby_names: names,
+            open,
+            // What it was started with stays until the next start, also through a promotion.
+            floors: match self.started_as {
+                Role::Replica => self.floors.clone(),
+                Role::Primary => BTreeMap::new(),
+            },
+        }
+    }
+
+    /// Say whom to receive from. What its timeline is claimed by is durable before the first byte.
+    pub(super) fn choose_upstream(&mut self) -> Result<(), String> {
+        let upstream = match self.wanted() {
+            Wanted::Follow(ballot) => self.leader().map(|(b, ..)| b).filter(|b| *b == ballot),
+            // Left as it is.
+            Wanted::Unchanged => return Ok(()),
+            _ => None,
+        };
+        if let Some(ballot) = &upstream
+            && self.upstream != upstream
+            && let Some(charter) = self.charter().filter(|c| c.ballot == *ballot)
+        {
+            self.store
+                .claimed(charter.timeline, ballot.epoch.0)
+                .map_err(|e| format!("the agent's state on the data volume: {e}"))?;
+        }
+        self.upstream = upstream;
+        Ok(())
+    }
+
+    /// Put the newest configuration in place; true when something changed.
+    pub(super) async fn configure(&mut self) -> Result<bool, String> {
+        let Some(config) = self.mounts.config.clone() else {
+            return Ok(false);
+        };
+        self.choose_upstream()?;
+        let facts = self.facts();
+        let identity = self.mounts.identity.as_ref();
+        self.configuration
+            .place(&self.place, &config, &facts, identity)
+            .await
+    }
+
+    /// Look after the running engine.
+    pub(super) async fn tend(&mut self, role: Role) {
+        let sight = self.monitor.sight.borrow().clone();
+        let Sight::Up { at, vitals, .. } = sight else {
+            return;
+        };
+        if self.started_ok_since.is_none() {
+            self.started_ok_since = Some(at);
+            self.last_error = None;
+        }
+        if boottime().saturating_sub(self.started_ok_since.unwrap_or(at)) > PAUSE_MAX {
+            self.failures = 0;
+        }
+        let starts = self.init.heard().borrow().state.starts;
+        if let Some((before, answer)) = self.restart.take() {
+            if starts > before {
+                let _ = answer.send(Ok(()));
+            } else {
+                self.restart = Some((before, answer));
+            }
+        }
+        let Some((config, _)) = self.mounts.config.clone() else {
+            return;
+        };
+        self.reload(vitals.loaded_at).await;
+        if !vitals.in_recovery && role == Role::Primary {
+            self.tend_primary(starts, config);
+            self.apply_group(starts, &vitals);
+        }
+    }
+
+    /// See to it that every session waits for the group, and note since when.
+    fn apply_group(&mut self, starts: u64, vitals: &sql::Vitals) {
+        if self.recovered.is_none_or(|(start, _)| start != starts) {
+            self.recovered = Some((starts, vitals.position));
+        }
+        let Wanted::Primary {
+            group: Some(group), ..
+        } = self.wanted()
+        else {
+            return;
+        };
+        let names = standby_names(Some(&group));
+        if self.in_force.as_ref().is_some_and(|(n, _)| *n == names) {
+            return;
+        }
+        if observe::is_in_force(vitals, &group) {
+            self.in_force = Some((names, vitals.position));
+        } else if vitals.standby_names == names && self.asking.is_none() {
+            // Loaded, and some process that sends to a replica may still know the one before.
+            let (place, at) = (Arc::clone(&self.place), vitals.loaded_at);
+            self.asking = Some(Box::pin(async move {
+                sql::renew_senders(&place, at)
+                    .await
+                    .map_err(|e| e.to_string())
+            }));
+        }
+    }
+
+    /// Promote, on the timeline that was claimed, with commits that wait for the group.
+    pub(super) async fn promote(&mut self) {
+        let Wanted::Primary {
+            timeline, group, ..
+        } = self.wanted()
+        else {
+            return;
+        };
+        let Sight::Up { vitals, .. } = self.monitor.sight.borrow().clone() else {
+            return;
+        };
+        self.reload(vitals.loaded_at).await;
+        let ready = vitals.standby_names == standby_names(group.as_ref());
+        let this = (self.init.heard().borrow().state.starts, timeline);
+        if self.promoting == Some(this) {
+            return;
+        }
+        if !ready || self.asking.is_some() {
+            // Until it has loaded for whom commits wait.
+            self.monitor.look.notify_one();
+            return;
+        }
+        let place = Arc::clone(&self.place);
+        let own = vitals.timeline;
+        self.promoting = Some(this);
+        tracing::info!(timeline, "PostgreSQL is promoted");
+        self.asking = Some(Box::pin(async move {
+            data::reserve_timelines(&place, own, timeline)
+                .map_err(|e| format!("history files: {e}"))?;
+            sql::promote(&place).await.map_err(|e| e.to_string())
+        }));
+    }
+
+    pub(super) fn asked(&mut self, done: Result<(), String>) {
+        self.asking = None;
+        if let Err(why) = done {
+            tracing::warn!(%why, "asked of PostgreSQL");
+            self.promoting = None;
+            self.last_error = Some(why);
+        }
+        self.monitor.look.notify_one();
+    }
+
+    pub(super) async fn reload(&mut self, loaded_at: f64) {
+        // A refusal is told by the configuration itself.
+        if let Ok(true) = self.configure().await {
+            let told = Command::Signal(EngineSignal::Hangup);
+            if self.init.send(told).await.is_ok() {
+                tracing::info!("PostgreSQL is told to read its configuration");
+                self.configuration.told(loaded_at);
+                self.monitor.look.notify_one();
+            }
+        }
+        if self.configuration.seen(loaded_at) {
+            // What waits for a restart is known only now.
+            self.monitor.look.notify_one();
+        }
+    }
+
+    fn tend_primary(&mut self, starts: u64, config: PostgresConfig) {
+        let Some(roles) = self.mounts.roles.clone() else {
+            return;
+        };
+        let now = boottime();
+        let due = match &self.tended {
+            None => true,
+            Some(t) => {
+                let pause = if t.ok { TEND } else { PAUSE_MIN };
+                t.start != starts
+                    || (t.ok && (t.roles != roles || t.members != config.members))
+                    || now.saturating_sub(t.at) > pause
+            }
+        };
+        if !due || self.tending.is_some() {
+            return;
+        }
+        let ok = self
+            .tended
+            .as_ref()
+            .is_some_and(|t| t.ok && t.start == starts);
+        self.tended = Some(Tended {
+            start: starts,
+            roles: roles.clone(),
+            members: config.members.clone(),
+            at: now,
+            ok,
+        });
+        let place = Arc::clone(&self.place);
+        self.tending = Some(Box::pin(async move {
+            sql::tend(&place, &config, &roles)
+                .await
+                .map_err(|e| e.to_string())
+        }));
+    }
+
+    pub(super) fn tending_done(&mut self, done: Result<(), String>) {
+        self.tending = None;
+        let Some(tended) = &mut self.tended else {
+            return;
+        };
+        match done {
+            Ok(()) => {
+                tended.ok = true;
+                self.last_error = None;
+            }
+            Err(why) => {
+                tracing::warn!(%why, "roles, database and slots");
+                tended.at = boottime();
+                self.last_error = Some(why);
+            }
+        }
+    }
+}

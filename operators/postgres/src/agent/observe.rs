@@ -1,0 +1,224 @@
+//! What the election is told of the engine; values only.
+
+use std::collections::BTreeMap;
+
+use mainstay_shared::election::group::Group;
+use mainstay_shared::election::member::{Ballot, Epoch, Position};
+use mainstay_shared::election::message::{Engine, Primary};
+
+use super::decide::{Data, Role};
+use super::monitor::Sight;
+use super::render;
+use super::sql::Vitals;
+
+/// What it is made of.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The engine's process is there.
+    pub running: bool,
+    /// The volume.
+    pub data: &'a Data,
+    /// What was seen of the engine.
+    pub sight: &'a Sight,
+    /// Whom the configuration in place names to receive from.
+    pub upstream: Option<&'a Ballot>,
+    /// Which epoch claimed which timeline.
+    pub promotions: &'a BTreeMap<u64, u64>,
+    /// For which ballot the data was promoted last, if its last timeline is its own.
+    pub promoted: Option<&'a Ballot>,
+    /// Roles and slots are there: others can receive from it.
+    pub tended: bool,
+    /// Where its recovery ended, as seen first.
+    pub recovered: Option<u64>,
+    /// The group that every session waits for, and the end of the log when that was first seen.
+    pub in_force: Option<(&'a Group, u64)>,
+    /// It was stopped in order, to be handed over, and shall stay so.
+    pub handing_over: bool,
+}
+
+/// The engine as the election sees it. What is not certain is `Unknown`.
+pub fn engine(f: &Facts<'_>) -> Engine {
+    if !f.running {
+        return stopped(f);
+    }
+    let Sight::Up { at, vitals, .. } = f.sight else {
+        return Engine::Unknown;
+    };
+    if vitals.in_recovery {
+        return replica(f, vitals);
+    }
+    let (Some(ballot), Some(recovered), true) = (f.promoted, f.recovered, f.tended) else {
+        return Engine::Unknown;
+    };
+    let flushed = vitals.flushed.iter();
+    Engine::Primary(Primary {
+        ballot: ballot.clone(),
+        recovered,
+        lsn: vitals.position,
+        in_force: f.in_force.map(|(group, _)| group.clone()),
+        since: f.in_force.map_or(vitals.position, |(_, since)| since),
+        flushed: flushed
+            .filter_map(|(name, end)| Some((render::member(name)?, *end)))
+            .collect(),
+        healthy_at: *at,
+    })
+}
+
+fn stopped(f: &Facts<'_>) -> Engine {
+    match f.data {
+        Data::None => Engine::Empty,
+        Data::Present {
+            timeline,
+            end: Some(end),
+            role: Role::Primary,
+            ..
+        } if f.handing_over => Engine::Detached {
+            position: position(f.promotions, *timeline, *end),
+            timeline: *timeline,
+        },
+        _ => Engine::Unknown,
+    }
+}
+
+fn replica(f: &Facts<'_>, vitals: &Vitals) -> Engine {
+    if let Some(ballot) = f.upstream {
+        return Engine::Following(ballot.clone());
+    }
+    match end(vitals) {
+        Some(end) => Engine::Detached {
+            position: position(f.promotions, vitals.timeline, end),
+            timeline: vitals.timeline.max(vitals.newest_timeline),
+        },
+        None => Engine::Unknown,
+    }
+}
+
+/// End of a replica's log, once it receives from nobody.
+///
+/// What it received since its start is known exactly. Without that the log was read to its end when
+/// the startup process waits for more. Replay that is behind lowers nothing.
+pub fn end(vitals: &Vitals) -> Option<u64> {
+    if vitals.attached {
+        return None;
+    }
+    match vitals.received {
+        Some(received) => Some(received.max(vitals.position)),
+        None => vitals.at_end.then_some(vitals.position),
+    }
+}
+
+fn position(promotions: &BTreeMap<u64, u64>, timeline: u64, lsn: u64) -> Position {
+    Position {
+        epoch: Epoch(promotions.get(&timeline).copied().unwrap_or(0)),
+        lsn,
+    }
+}
+
+/// Whether every session waits for that group: the configuration is loaded, and whoever sends to
+/// replicas began after that.
+pub fn is_in_force(vitals: &Vitals, group: &Group) -> bool {
+    let renewed = vitals
+        .oldest_sender
+        .is_none_or(|began| began > vitals.loaded_at);
+    vitals.standby_names == render::standby_names(Some(group)) && renewed
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn facts<'a>(sight: &'a Sight, data: &'a Data, known: &'a BTreeMap<u64, u64>) -> Facts<'a> {
+        Facts {
+            running: true,
+            data,
+            sight,
+            upstream: None,
+            promotions: known,
+            promoted: None,
+            tended: true,
+            recovered: Some(5),
+            in_force: None,
+            handing_over: false,
+        }
+    }
+
+    fn up(vitals: Vitals) -> Sight {
+        Sight::Up {
+            at: Duration::from_secs(1),
+            vitals: Box::new(vitals),
+            pending_restart: vec![],
+            configuration_error: None,
+        }
+    }
+
+    fn replica() -> Vitals {
+        Vitals {
+            in_recovery: true,
+            timeline: 2,
+            position: 90,
+            ..Vitals::default()
+        }
+    }
+
+    #[test]
+    fn a_replica_is_detached_only_when_the_end_of_its_log_is_known() {
+        let known = BTreeMap::from([(2, 7)]);
+        let data = Data::None;
+        let see = |vitals| engine(&facts(&up(vitals), &data, &known));
+        assert_eq!(see(replica()), Engine::Unknown, "it may still read");
+        let at_end = Vitals {
+            at_end: true,
+            ..replica()
+        };
+        let at = |lsn| Engine::Detached {
+            position: Position {
+                epoch: Epoch(7),
+                lsn,
+            },
+            timeline: 2,
+        };
+        assert_eq!(see(at_end.clone()), at(90));
+        let received = Vitals {
+            received: Some(100),
+            ..replica()
+        };
+        assert_eq!(see(received), at(100), "replay behind lowers nothing");
+        assert_eq!(
+            see(Vitals {
+                attached: true,
+                ..at_end
+            }),
+            Engine::Unknown
+        );
+    }
+
+    #[test]
+    fn a_primary_nobody_knows_the_ballot_of_is_unknown() {
+        let known = BTreeMap::new();
+        let data = Data::None;
+        assert_eq!(
+            engine(&facts(&up(Vitals::default()), &data, &known)),
+            Engine::Unknown
+        );
+    }
+
+    #[test]
+    fn a_group_is_in_force_only_for_senders_that_began_after_the_load() {
+        let group = Group {
+            primary: render::member("db-1.a").unwrap(),
+            voters: [render::member("db-2.b").unwrap()].into(),
+            acks: 1,
+        };
+        let vitals = |oldest_sender| Vitals {
+            standby_names: "ANY 1 (\"db-2.b\")".into(),
+            loaded_at: 10.0,
+            oldest_sender,
+            ..Vitals::default()
+        };
+        assert!(is_in_force(&vitals(None), &group));
+        assert!(is_in_force(&vitals(Some(10.5)), &group));
+        assert!(!is_in_force(&vitals(Some(9.0)), &group));
+    }
+}
