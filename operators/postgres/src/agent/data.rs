@@ -257,7 +257,15 @@ pub async fn check(place: &Place, file: &Path) -> Result<Option<String>, String>
 }
 
 /// Make the set's first data directory; returns its identifier.
-pub async fn initialise(place: &Place, major: u32) -> Result<String, DataError> {
+///
+/// `parameters` are those of the set: what a replica must not have lower than its primary is noted
+/// in the data by a first start without clients, or the data's first start as a replica would need
+/// the values that `initdb` happens to use.
+pub async fn initialise(
+    place: &Place,
+    major: u32,
+    parameters: &BTreeMap<String, String>,
+) -> Result<String, DataError> {
     let unfinished = fresh(place)?;
     let mut initdb = Command::new(place.program("initdb"));
     initdb
@@ -275,7 +283,17 @@ pub async fn initialise(place: &Place, major: u32) -> Result<String, DataError> 
         // Sorting that no update of the C library changes under the indexes.
         initdb.args(["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]);
     }
-    run("initdb", initdb, &watch::channel(String::new()).0).await?;
+    let quiet = watch::channel(String::new()).0;
+    run("initdb", initdb, &quiet).await?;
+    let mut first = Command::new(place.program("postgres"));
+    first.arg("--single").arg("-D").arg(&unfinished);
+    for (_, name) in FLOORS {
+        if let Some(value) = parameters.get(name) {
+            first.arg("-c").arg(format!("{name}={value}"));
+        }
+    }
+    first.arg("postgres");
+    run("postgres --single", first, &quiet).await?;
     finish(place, &unfinished)?;
     identifier(place, &place.data())
         .await

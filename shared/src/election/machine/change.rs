@@ -6,6 +6,9 @@ use super::hold::Term;
 use super::{Broken, Charter, Group, Machine, Member, Moment};
 use crate::election::policy::Durability;
 
+/// A change that meets change after change waits, rather than making the charter ever longer.
+const MOST_GROUPS: usize = 4;
+
 impl Machine {
     /// Whether a member's zone lets it vote under this primary. Not knowing a zone counts as no.
     pub(super) fn may_vote_for(&self, member: &Member) -> bool {
@@ -26,10 +29,16 @@ impl Machine {
         self.primary(term)?;
         let mut groups = term.charter.groups.clone();
         let suspended = term.group().is_some_and(|g| g.acks == 0);
+        // A voter that has other data now will never flush what the change waits for: the next
+        // group is recorded beside this one, so an election still has to satisfy both.
+        let gone = |m: &Member| !self.peers.is_empty() && !self.peers.contains_key(m);
+        let vain =
+            groups.len() < MOST_GROUPS && term.group().is_some_and(|g| g.voters.iter().any(gone));
         if let Some(group) = self.desired(term, now)
             && groups.last() != Some(&group)
             && (term.charter.is_settled()
                 || term.group().is_none()
+                || vain
                 || (group.acks == 0 && !suspended))
         {
             if !self.rules.keep(Broken::UnawareHolder) {

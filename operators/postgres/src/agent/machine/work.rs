@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::super::configuration::{Configuration, settings_file};
 use super::super::data::{self, DataError};
 use super::super::decide::Role;
-use super::super::render::{conninfo, slot};
+use super::super::render::{Facts, conninfo, slot};
 use super::super::sql;
 use super::{Election, Machine, STOP, Wanted, Work};
 
@@ -27,11 +27,11 @@ impl Machine {
         let (Some((config, _)), Some(cluster)) = (&self.mounts.config, &self.cluster) else {
             return;
         };
-        let (place, major) = (Arc::clone(&self.place), config.engine.major);
+        let (place, engine) = (Arc::clone(&self.place), config.engine.clone());
         let renewed = cluster.driver.renewal();
         self.begin(Phase::Initialising, move |_| async move {
             renewed.await.ok_or(ENDED)?;
-            let id = data::initialise(&place, major)
+            let id = data::initialise(&place, engine.major, &engine.parameters)
                 .await
                 .map_err(|e| e.to_string())?;
             data::set_role(&place, Role::Replica).map_err(|e| e.to_string())?;
@@ -95,7 +95,12 @@ impl Machine {
     fn source(&self) -> Option<String> {
         let (config, _) = self.mounts.config.as_ref()?;
         let (_, name, address) = self.leader()?;
-        Some(conninfo(config, &self.facts(), &name, &address))
+        // Not by the member's name: a copy under way counts for no acknowledgement.
+        let facts = Facts {
+            application: format!("copy for {}", self.place.me.instance),
+            ..self.facts()
+        };
+        Some(conninfo(config, &facts, &name, &address))
     }
 
     /// Stop in order: checkpoint while clients are still served, then a fast stop, then harder.
