@@ -11,6 +11,7 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use mainstay_crds::common::{Durability, InstanceRole, Placement, Requirement, Survives};
 
+use crate::election::group::Group;
 use crate::metadata::SetId;
 
 /// Label of a node with its zone.
@@ -139,15 +140,6 @@ pub fn disruption_budget(set: &SetId, instances: i32) -> Option<PodDisruptionBud
     })
 }
 
-/// How a set gets over the loss of its primary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failover {
-    /// The primary is restarted on its own volume; nobody takes its place.
-    InPlace,
-    /// A replica takes its place.
-    Elected,
-}
-
 /// An instance as it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
@@ -166,9 +158,9 @@ pub struct Running {
 /// Whether any one node, and any one zone, can be lost with reads and writes going on.
 ///
 /// Guarantee: what is not known counts as lost.
-pub fn survives(members: &[Running], durability: Durability, failover: Failover) -> Survives {
-    let node = lose_any(members, durability, failover, "node", |m| m.node.as_deref());
-    let zone = lose_any(members, durability, failover, "zone", |m| m.zone.as_deref());
+pub fn survives(members: &[Running], durability: Durability) -> Survives {
+    let node = lose_any(members, durability, "node", |m| m.node.as_deref());
+    let zone = lose_any(members, durability, "zone", |m| m.zone.as_deref());
     Survives {
         node: node.is_ok(),
         zone: zone.is_ok(),
@@ -180,7 +172,6 @@ pub fn survives(members: &[Running], durability: Durability, failover: Failover)
 fn lose_any(
     members: &[Running],
     durability: Durability,
-    failover: Failover,
     what: &str,
     domain: impl Fn(&Running) -> Option<&str>,
 ) -> Result<(), String> {
@@ -191,13 +182,18 @@ fn lose_any(
     if let Some(lost) = ready.iter().find(|m| domain(m).is_none()) {
         return Err(format!("the {what} of {} is not known", lost.name));
     }
-    let needed = match durability {
-        Durability::Quorum => 2,
-        Durability::Async => 1,
-    };
+    let voters = members.len().saturating_sub(1);
+    let acks = Group::usual_acks(voters);
     let domains: BTreeSet<&str> = ready.iter().filter_map(|m| domain(m)).collect();
     for lost in domains {
         let left = ready.iter().filter(|m| domain(m) != Some(lost)).count();
+        let needed = match durability {
+            Durability::Async => 1,
+            // Without the primary so many of the others elect one of them; with it, it goes on as
+            // long as enough of them acknowledge.
+            Durability::Quorum if domain(primary) == Some(lost) => voters - acks + 1,
+            Durability::Quorum => acks + 1,
+        };
         if left < needed {
             return Err(format!(
                 "without {what} {lost} {left} of {} instances would be ready, and {needed} needed",
@@ -205,13 +201,7 @@ fn lose_any(
             ));
         }
     }
-    match failover {
-        Failover::Elected => Ok(()),
-        Failover::InPlace => Err(format!(
-            "the primary {} is restarted where it is: without its {what} nobody takes writes",
-            primary.name
-        )),
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -244,7 +234,7 @@ mod tests {
     #[test]
     fn three_in_three_zones_survive_one_of_them() {
         let all = running(SPREAD);
-        let good = survives(&all, Durability::Quorum, Failover::Elected);
+        let good = survives(&all, Durability::Quorum);
         assert_eq!(
             good,
             Survives {
@@ -256,42 +246,34 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_that_is_only_restarted_survives_nothing() {
-        let all = running(SPREAD);
-        let fixed = survives(&all, Durability::Quorum, Failover::InPlace);
-        assert!(!fixed.node && !fixed.zone);
-        assert!(fixed.reason.unwrap().contains("db-1"));
-    }
-
-    #[test]
     fn two_in_one_zone_survive_a_node_and_not_that_zone() {
         let all = running(&[("n1", "a"), ("n2", "b"), ("n3", "b")]);
-        let half = survives(&all, Durability::Quorum, Failover::Elected);
+        let half = survives(&all, Durability::Quorum);
         assert!(half.node && !half.zone);
         assert!(half.reason.unwrap().contains("zone b"));
-        assert!(survives(&all, Durability::Async, Failover::Elected).zone);
+        assert!(survives(&all, Durability::Async).zone);
     }
 
     #[test]
     fn who_is_not_ready_is_not_counted_on() {
         let mut all = running(SPREAD);
         all[2].ready = false;
-        assert!(!survives(&all, Durability::Quorum, Failover::Elected).node);
+        assert!(!survives(&all, Durability::Quorum).node);
         all[0].ready = false;
-        let none = survives(&all, Durability::Async, Failover::Elected);
+        let none = survives(&all, Durability::Async);
         assert_eq!(none.reason.as_deref(), Some("no primary is ready"));
     }
 
     #[test]
     fn what_is_not_known_counts_as_lost() {
         let all = running(&[("n1", "a"), ("n2", ""), ("n3", "c")]);
-        let unknown = survives(&all, Durability::Quorum, Failover::Elected);
+        let unknown = survives(&all, Durability::Quorum);
         assert!(unknown.node && !unknown.zone);
         assert_eq!(
             unknown.reason.as_deref(),
             Some("the zone of db-2 is not known")
         );
-        assert!(!survives(&[], Durability::Async, Failover::Elected).node);
+        assert!(!survives(&[], Durability::Async).node);
     }
 
     #[test]

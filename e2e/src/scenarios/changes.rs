@@ -10,6 +10,7 @@ use mainstay_crds::common::{Durability, InstanceRole};
 use mainstay_crds::postgres::Postgres;
 use serde_json::json;
 
+use super::failover::primary;
 use super::kit::{Look, READY, Sandbox, Side, condition, condition_message};
 
 /// 1 → 3 → 2: data is on every replica, and what is removed leaves nothing.
@@ -146,6 +147,7 @@ pub async fn resources_and_image(s: &Sandbox<'_>) -> Result<()> {
         before.iter().all(|pod| !resized.contains(pod)),
         "not every pod was replaced: {before:?} {resized:?}"
     );
+    let last = primary(s, "db").await?;
     s.change("db", &json!({"image": s.ctx.images.postgres_next}))
         .await?;
     s.settled("db", READY).await?;
@@ -169,8 +171,8 @@ pub async fn resources_and_image(s: &Sandbox<'_>) -> Result<()> {
     }
     created.sort();
     ensure!(
-        created.last().map(|c| c.1) == Some("db-1"),
-        "the primary was not last: {created:?}"
+        created.last().map(|c| c.1) == Some(&*last),
+        "the primary {last} was not last: {created:?}"
     );
     let n = s.admin_sql("db-1", "select count(*) from t").await?;
     ensure!(n == "100", "{n} rows are left");

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::cluster::Faults;
 
+use super::failover::another_primary;
 use super::kit::{Look, READY, Sandbox, condition, condition_message};
 
 /// Kill the oldest process called `name` (its command's first word) in an instance.
@@ -184,10 +185,7 @@ pub async fn replica_volume_lost(s: &Sandbox<'_>) -> Result<()> {
     filled(s).await?;
     let claims = s.api::<PersistentVolumeClaim>();
     let lost = claims.get("db-2-data").await?.uid();
-    claims.delete("db-2-data", &DeleteParams::default()).await?;
-    s.api::<Pod>()
-        .delete("db-2", &DeleteParams::default())
-        .await?;
+    lose(s, "db-2").await?;
     s.until("a new claim", READY, || async {
         let now = claims.get_opt("db-2-data").await?.and_then(|c| c.uid());
         Ok(if now.is_some() && now != lost {
@@ -201,17 +199,22 @@ pub async fn replica_volume_lost(s: &Sandbox<'_>) -> Result<()> {
     complete(s, &["db-1", "db-2", "db-3"]).await
 }
 
-/// The primary's claim and pod go: the set says so and makes no empty database.
+/// The primary's claim and pod go: a replica takes over, and the lost one is cloned from it.
 pub async fn primary_volume_lost(s: &Sandbox<'_>) -> Result<()> {
-    s.postgres("db", &json!({"instances": 2})).await?;
+    s.postgres("db", &json!({"instances": 3})).await?;
     s.settled("db", READY).await?;
     filled(s).await?;
-    s.api::<PersistentVolumeClaim>()
-        .delete("db-1-data", &DeleteParams::default())
-        .await?;
-    s.api::<Pod>()
-        .delete("db-1", &DeleteParams::default())
-        .await?;
+    lose(s, "db-1").await?;
+    another_primary(s, "db-1").await?;
+    s.settled("db", READY).await?;
+    complete(s, &["db-1", "db-2", "db-3"]).await
+}
+
+/// The claim and the pod of the only instance go: the set says so and makes no empty database.
+pub async fn only_volume_lost(s: &Sandbox<'_>) -> Result<()> {
+    s.postgres("db", &json!({})).await?;
+    s.settled("db", READY).await?;
+    lose(s, "db-1").await?;
     let api = s.api::<Postgres>();
     s.until("Stalled", READY, || async {
         let pg = api.get("db").await?;
@@ -224,9 +227,18 @@ pub async fn primary_volume_lost(s: &Sandbox<'_>) -> Result<()> {
             Look::seen(&pg.status.map(|st| st.conditions))
         })
     })
-    .await?;
-    // The replica still has everything.
-    complete(s, &["db-2"]).await
+    .await
+}
+
+/// Delete claim and pod of an instance.
+async fn lose(s: &Sandbox<'_>, instance: &str) -> Result<()> {
+    s.api::<PersistentVolumeClaim>()
+        .delete(&format!("{instance}-data"), &DeleteParams::default())
+        .await?;
+    s.api::<Pod>()
+        .delete(instance, &DeleteParams::default())
+        .await?;
+    Ok(())
 }
 
 /// Node of an instance, as its pod says.

@@ -13,6 +13,7 @@ pub mod kit;
 pub mod network;
 pub mod operators;
 pub mod service;
+pub mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -154,7 +155,11 @@ pub const ALL: &[Scenario] = &[
     ),
     scenario!(
         failures::primary_volume_lost,
-        "a primary's lost volume is Stalled and never initialised again"
+        "a primary's lost volume: a replica takes over, and it is cloned anew"
+    ),
+    scenario!(
+        failures::only_volume_lost,
+        "the only instance's lost volume is Stalled and never initialised again"
     ),
     scenario!(
         failures::node_rebooted,

@@ -144,6 +144,15 @@ impl Hands<'_> {
                 tracing::info!(set = %self.set, instance, why, "deleting the pod");
                 self.delete(observed, POD, instance, uid).await.map(drop)
             }
+            Step::SetRole {
+                instance,
+                uid,
+                role,
+            } => {
+                let body = json!({"metadata": {"uid": uid, "labels": {names::ROLE: role}}});
+                tracing::info!(set = %self.set, instance, role, "labelling the pod");
+                self.patch::<Pod>(instance, &body).await
+            }
             Step::RefreshMounts {
                 instance,
                 uid,

@@ -208,6 +208,7 @@ fn describe(step: &instances::Step) -> String {
         Step::GrowClaim { instance, .. } => format!("enlarge the volume of {instance}"),
         Step::DeleteClaim { instance, .. } => format!("delete the volume claim of {instance}"),
         Step::ClearPod { instance, .. } => format!("clear the ended pod of {instance}"),
+        Step::SetRole { instance, role, .. } => format!("label {instance} as {role}"),
         Step::RefreshMounts { instance, .. } => format!("pass the configuration to {instance}"),
         Step::Reload { instance, .. } => format!("reload {instance}"),
     }

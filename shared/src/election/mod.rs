@@ -9,8 +9,7 @@
 //! stands for it; a [`group::Group`] is a primary with the voters it waits for; a
 //! [`charter::Charter`] is what the set has agreed on.
 //!
-//! [`seat`] is the fixed seat that came before, with its [`record`]; it goes when the agents
-//! are driven by the machine.
+//! [`record`] is what others read of it in the Lease's annotations.
 
 pub mod charter;
 pub mod group;
@@ -20,5 +19,4 @@ pub mod message;
 pub mod policy;
 pub mod record;
 pub mod rules;
-pub mod seat;
 pub mod wait;

@@ -77,6 +77,8 @@ pub struct PodSeen {
     pub revision: Option<String>,
     /// Inputs of that template, to tell differences in words.
     pub template: Option<String>,
+    /// The role that its labels say: by them the replicas' Service finds it.
+    pub role: Option<String>,
     /// Hash of the configuration that its mounts were last told to hold.
     pub config_hash: Option<String>,
     /// Why it does not start, if the scheduler or the kubelet says so.

@@ -22,7 +22,7 @@ pub struct Wanted {
     pub set: String,
     /// Number of instances.
     pub count: u32,
-    /// Ordinal of the instance that may be primary.
+    /// Ordinal of the instance that is primary, or will be first.
     pub seat: u32,
     /// Whether the set has data: then it is never initialised again.
     pub initialised: bool,
@@ -63,6 +63,12 @@ pub enum Step {
         uid: String,
         resource_version: String,
         why: String,
+    },
+    /// Label the pod with its role, by which the replicas' Service finds it.
+    SetRole {
+        instance: String,
+        uid: String,
+        role: &'static str,
     },
     /// Tell the kubelet to refresh the pod's mounts, by touching an annotation.
     RefreshMounts {
@@ -320,6 +326,14 @@ fn running(wanted: &Wanted, instance: &Instance, pod: &PodSeen, is_seat: bool, p
         });
         return;
     }
+    let role = role(is_seat);
+    if pod.role.as_deref() != Some(role) {
+        plan.steps.push(Step::SetRole {
+            instance: name.clone(),
+            uid: pod.uid.clone(),
+            role,
+        });
+    }
     if pod.config_hash.as_ref() != Some(&wanted.config_hash) {
         plan.steps.push(Step::RefreshMounts {
             instance: name.clone(),
@@ -343,6 +357,11 @@ fn running(wanted: &Wanted, instance: &Instance, pod: &PodSeen, is_seat: bool, p
     if let Some(status) = instance.agent() {
         engine(wanted, instance, pod, status, plan);
     }
+}
+
+/// What the label of a pod says.
+pub fn role(is_seat: bool) -> &'static str {
+    if is_seat { "primary" } else { "replica" }
 }
 
 fn is_proposed(plan: &Plan, name: &str) -> bool {

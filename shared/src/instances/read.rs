@@ -49,6 +49,7 @@ pub fn pod(pod: &Pod, engine: &str, zone: impl Fn(&str) -> Option<String>) -> Po
         image: spec
             .and_then(|s| s.containers.iter().find(|c| c.name == engine))
             .and_then(|c| c.image.clone()),
+        role: label(&pod.metadata, names::ROLE),
         revision: annotation(names::REVISION),
         template: annotation(names::TEMPLATE),
         config_hash: annotation(names::CONFIG_HASH),
@@ -120,12 +121,12 @@ pub fn claim(claim: &PersistentVolumeClaim) -> ClaimSeen {
         system_identifier: annotation(meta, names::SYSTEM_IDENTIFIER),
         last_role: annotation(meta, names::LAST_ROLE),
         epoch: annotation(meta, names::NOTED_EPOCH).and_then(|e| e.parse().ok()),
-        set_uid: meta
-            .labels
-            .as_ref()
-            .and_then(|l| l.get(names::SET_UID))
-            .cloned(),
+        set_uid: label(meta, names::SET_UID),
     }
+}
+
+fn label(meta: &ObjectMeta, key: &str) -> Option<String> {
+    meta.labels.as_ref()?.get(key).cloned()
 }
 
 fn annotation(meta: &ObjectMeta, key: &str) -> Option<String> {

@@ -6,7 +6,7 @@ use mainstay_crds::common::InstanceRole;
 use proptest::prelude::*;
 
 use super::observed::{ClaimSeen, Instance, Known, Phase, PodSeen};
-use super::plan::{Plan, Step, Wanted, plan};
+use super::plan::{Plan, Step, Wanted, plan, role};
 use crate::agent::api;
 use crate::names;
 use crate::rollout::{Candidate, Change, Choice, Setting, choose};
@@ -176,6 +176,7 @@ impl World {
                 assert!(entry.claim.as_ref().is_some_and(|c| !c.deleting && !c.lost));
                 entry.pod = Some(PodSeen {
                     uid,
+                    role: Some(role(instance == "db-1").to_owned()),
                     revision: Some(revision),
                     config_hash: Some(hash),
                     ..PodSeen::default()
@@ -192,6 +193,9 @@ impl World {
             }
             Step::ClearPod { instance, .. } => {
                 self.entry(instance).pod.as_mut().unwrap().deleting = true;
+            }
+            Step::SetRole { instance, role, .. } => {
+                self.entry(instance).pod.as_mut().unwrap().role = Some((*role).to_owned());
             }
             Step::RefreshMounts {
                 instance,

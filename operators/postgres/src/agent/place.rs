@@ -3,7 +3,6 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use mainstay_shared::agent::lease::rule::Me;
 use mainstay_shared::agent::paths::{self, under};
 
 /// Mount of the data volume.
@@ -28,6 +27,19 @@ pub enum PlaceError {
     /// No random numbers.
     #[error("no random numbers: {0}")]
     Random(getrandom::Error),
+}
+
+/// Who this agent is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Me {
+    /// Name of the instance.
+    pub instance: String,
+    /// Uid of the pod.
+    pub pod_uid: String,
+    /// Start nonce of the agent.
+    pub nonce: String,
+    /// Address of the pod.
+    pub address: String,
 }
 
 /// This agent's place.

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use mainstay_crds::common::quantity;
 use mainstay_shared::agent::{api, paths};
+use mainstay_shared::instances::plan::role;
 use mainstay_shared::{names, placement};
 
 use super::revision::Revision;
@@ -46,11 +47,7 @@ pub struct Template<'a> {
 /// The pod of `instance`.
 pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
     let mut metadata = v.set.owned(instance);
-    let role = if instance == template.seat {
-        "primary"
-    } else {
-        "replica"
-    };
+    let role = role(instance == template.seat);
     metadata.labels.get_or_insert_default().extend([
         (names::INSTANCE.to_owned(), instance.to_owned()),
         (names::ROLE.to_owned(), role.to_owned()),

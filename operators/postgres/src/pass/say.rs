@@ -5,7 +5,7 @@ use mainstay_crds::postgres::PostgresStatus;
 use mainstay_shared::instances::{Instance, Known};
 use mainstay_shared::names;
 use mainstay_shared::outcome::{Outcome, Wait};
-use mainstay_shared::placement::{self, Failover, Running};
+use mainstay_shared::placement::{self, Running};
 
 use super::Pass;
 use super::report::Report;
@@ -72,11 +72,7 @@ impl Pass<'_> {
             probe: probe.as_ref(),
             certificates,
             certificate_hours: report.validated.as_ref().map_or(1, |v| v.certificate_hours),
-            survives: placement::survives(
-                &running,
-                durability.unwrap_or(Durability::Async),
-                Failover::InPlace,
-            ),
+            survives: placement::survives(&running, durability.unwrap_or(Durability::Async)),
             chosen: plan.and_then(|p| p.choice.step.as_ref()),
             waits: &waits,
             pending: plan.map(Plan::pending).unwrap_or_default(),

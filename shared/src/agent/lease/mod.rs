@@ -1,8 +1,6 @@
-//! The set's Lease: seen by every agent, kept by the one in the seat, who also writes the
-//! endpoints of the primary Service.
+//! The set's Lease, seen by every agent, and the endpoints of the primary Service, written by the
+//! agent that holds it.
 
 pub mod follow;
-pub mod keep;
 pub mod point;
-pub mod rule;
 pub mod slice;
