@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use mainstay_crds::common::{InstanceRole, KeptVolumes};
+use mainstay_shared::agent::election::record::Record;
 use mainstay_shared::apply::inventory::{self, Seen};
 use mainstay_shared::apply::{Object, Why, needs_apply};
-use mainstay_shared::election::record::Record;
 use mainstay_shared::instances::{self, Instance, Wanted};
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;

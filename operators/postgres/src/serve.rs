@@ -126,7 +126,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     // Nothing is left to report once the work has ended; the Lease is let go after that.
     let write_events = async {
         write_events.await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let led = tokio::select! {
         led = lead(&client, &lease, Arc::new(Boottime), stop, work) => led?,

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::election::record::Record;
 use crate::election::charter::Durable;
-use crate::election::record::Record;
 
 const FILE: &str = "state.json";
 

@@ -8,8 +8,6 @@
 //! The words: a [`member::Member`] is an incarnation; a [`member::Ballot`] is an epoch with who
 //! stands for it; a [`group::Group`] is a primary with the voters it waits for; a
 //! [`charter::Charter`] is what the set has agreed on.
-//!
-//! [`record`] is what others read of it in the Lease's annotations.
 
 pub mod charter;
 pub mod group;
@@ -17,6 +15,5 @@ pub mod machine;
 pub mod member;
 pub mod message;
 pub mod policy;
-pub mod record;
 pub mod rules;
 pub mod wait;

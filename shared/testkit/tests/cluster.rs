@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt};
 use mainstay_crds::common::InstanceRole;
 use mainstay_shared::agent::client::{AgentClient, ClientError};
 use mainstay_shared::agent::config;
-use mainstay_shared::election::record::Record;
+use mainstay_shared::agent::election::record::Record;
 use mainstay_shared::{names, pki};
 use mainstay_testkit::api::FakeApi;
 use mainstay_testkit::cluster::FakeCluster;

@@ -294,7 +294,7 @@ impl Set {
             orders: mpsc::channel(1).0,
             alive: Arc::new(|| true),
             metrics: |_| String::new(),
-            election: Some(handle.door.clone()),
+            election: watch::Sender::new(Some(handle.door.clone())).subscribe(),
         };
         let at = SocketAddr::new(address(name), port);
         let deadline = self.setup.borrow().policy.timing.deadline;

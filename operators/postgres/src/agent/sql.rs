@@ -80,6 +80,10 @@ pub async fn connect(place: &Place, database: &str) -> Result<Client, SqlError> 
 
 /// What a running PostgreSQL says of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub struct Vitals {
     /// It is a replica.
     pub in_recovery: bool,

@@ -99,8 +99,10 @@ mod tests {
             position: None,
             address: "10.0.0.1".into(),
         };
+        let (callers, mut called) = mpsc::channel(1);
         let door = Door {
             messages,
+            callers,
             introduction: watch::Sender::new(introduction).subscribe(),
             names: watch::Sender::new(["db-2".to_owned()].into()).subscribe(),
         };
@@ -124,5 +126,9 @@ mod tests {
         assert_eq!(take("db-2", &me), Err(Refusal::Full), "it waits for nobody");
         assert_eq!(arrived.try_recv().unwrap().0, envelope(&me));
         assert!(door.knows("db-2") && !door.knows("db-3"));
+        door.called("db-3", [10, 0, 0, 3].into());
+        door.called("db-2", [10, 0, 0, 2].into());
+        let first = called.try_recv().unwrap();
+        assert_eq!(first, ("db-2".to_owned(), [10, 0, 0, 2].into()));
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::charter::Charter;
+use crate::election::charter::Charter;
 
 /// Annotation: instance that may be primary.
 const SEAT: &str = "mainstay.dev/seat";
