@@ -93,12 +93,7 @@ mod tests {
     fn only_the_sender_itself_is_heard_and_only_by_whom_it_means() {
         let (me, peer) = (Member::new("db-1", "a"), Member::new("db-2", "b"));
         let (messages, mut arrived) = mpsc::channel(1);
-        let introduction = Introduction {
-            member: me.clone(),
-            zone: None,
-            position: None,
-            address: "10.0.0.1".into(),
-        };
+        let introduction = Introduction::new(me.clone(), [10, 0, 0, 1].into());
         let (callers, mut called) = mpsc::channel(1);
         let door = Door {
             messages,

@@ -206,12 +206,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
     }
     let generation = config.store.get().generation.unwrap_or_default();
     let me = Member::new(config.place.instance.as_str(), generation);
-    let introduction = Introduction {
-        member: me.clone(),
-        zone: None,
-        position: None,
-        address: config.place.address.to_string(),
-    };
+    let introduction = Introduction::new(me.clone(), config.place.address);
     let (tell_wanted, wanted) = watch::channel(Wanted::Unchanged);
     let (tell_wait, wait) = watch::channel(None);
     let (tell_charter, charter) = watch::channel(config.store.get().election.charter);

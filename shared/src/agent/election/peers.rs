@@ -34,6 +34,8 @@ const LOOKUP: Duration = Duration::from_millis(500);
 const HEAD_START: Duration = Duration::from_millis(100);
 /// Messages that wait; the oldest are dropped.
 const QUEUE: usize = 16;
+/// Addresses of a peer that are kept: more is history.
+const MOST_KNOWN: usize = 3;
 
 /// What all connections need.
 #[derive(Clone)]
@@ -119,10 +121,19 @@ impl Peer {
         if state.known.last() != Some(&address) {
             state.known.retain(|a| *a != address);
             state.known.push(address);
-            // More than these is history.
-            if state.known.len() > 3 {
+            if state.known.len() > MOST_KNOWN {
                 state.known.remove(0);
             }
+        }
+    }
+
+    /// Somebody else met it there. What was seen here comes first.
+    pub(super) fn hear_of(&self, address: IpAddr) {
+        let mut state = self.shared.lock();
+        if state.known.len() < MOST_KNOWN && !state.known.contains(&address) {
+            state.known.insert(0, address);
+            drop(state);
+            self.introduce();
         }
     }
 

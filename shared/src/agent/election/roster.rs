@@ -60,6 +60,14 @@ impl Roster {
         self.met.get(name)?.address
     }
 
+    /// Where everybody was last.
+    pub(super) fn addresses(&self) -> BTreeMap<String, IpAddr> {
+        let known = self.met.iter();
+        known
+            .filter_map(|(name, met)| Some((name.clone(), met.address?)))
+            .collect()
+    }
+
     /// What to remember.
     pub(super) fn met(&self) -> &BTreeMap<String, Met> {
         &self.met

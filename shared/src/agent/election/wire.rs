@@ -1,5 +1,8 @@
 //! What members say to each other, as JSON over the agents' HTTPS.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::election::member::{Member, Position, Text};
@@ -33,6 +36,19 @@ pub enum Message {
     Answer(Answer),
 }
 
+impl Introduction {
+    /// Of a member at an address, of which nothing else is known.
+    pub(super) fn new(member: Member, address: IpAddr) -> Self {
+        Self {
+            member,
+            zone: None,
+            position: None,
+            address: address.to_string(),
+            peers: BTreeMap::new(),
+        }
+    }
+}
+
 /// Who an agent is, as a member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -47,4 +63,7 @@ pub struct Introduction {
     pub position: Option<Position>,
     /// Address of its pod.
     pub address: String,
+    /// Where it met the other instances last: members find each other without DNS as well.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub peers: BTreeMap<String, IpAddr>,
 }

@@ -65,6 +65,11 @@ impl Loop {
         if let Some(peer) = self.peers.get(member.name.as_str()) {
             peer.learn(address);
         }
+        for (name, address) in &news.introduction.peers {
+            if let Some(peer) = self.peers.get(name) {
+                peer.hear_of(*address);
+            }
+        }
         if self.roster.meet(member, Some(address)) {
             tracing::info!(peer = %member, %address, "a peer introduced itself");
             self.job(Job::Met(self.roster.met().clone()));

@@ -94,6 +94,7 @@ impl Loop {
             zone: zone.map(|z| Text::from(z.as_str())),
             position: self.position,
             address: place.address.to_string(),
+            peers: self.roster.addresses(),
         }
     }
 }
