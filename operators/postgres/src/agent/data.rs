@@ -13,6 +13,7 @@ use tokio::process::Command;
 use tokio::sync::watch;
 
 use super::decide::{Data, Role};
+use super::history;
 use super::place::Place;
 
 /// The data directory could not be made.
@@ -68,7 +69,9 @@ pub async fn inspect(place: &Place) -> (Data, BTreeMap<String, u64>) {
         .get("Database cluster state")
         .is_some_and(|s| s == "shut down");
     let checkpoint = control.get("Latest checkpoint location");
-    let end = checkpoint.filter(|_| orderly).and_then(|lsn| position(lsn));
+    let end = checkpoint
+        .filter(|_| orderly)
+        .and_then(|lsn| history::position(lsn));
     let floors = FLOORS.iter().filter_map(|(key, name)| {
         let value = control.get(*key)?.parse().ok()?;
         Some(((*name).to_owned(), value))
@@ -101,11 +104,11 @@ fn last_timeline(folder: &Path) -> io::Result<u64> {
     Ok(last)
 }
 
-/// A position as PostgreSQL writes it, in bytes.
-fn position(text: &str) -> Option<u64> {
-    let (high, low) = text.split_once('/')?;
-    let part = |t: &str| u64::from_str_radix(t, 16).ok();
-    Some(part(high)? << 32 | part(low)?)
+/// From which timelines a timeline descends, as far as its history file is there.
+pub fn ancestors(place: &Place, timeline: u64) -> Vec<(u64, u64)> {
+    let file = place.data().join(format!("pg_wal/{timeline:08X}.history"));
+    let text = fs::read_to_string(file);
+    text.map_or_else(|_| Vec::new(), |text| history::ancestors(&text))
 }
 
 /// The file by which PostgreSQL starts as a replica.

@@ -26,12 +26,34 @@ pub enum Parting {
     Copy,
 }
 
+/// A place in the log as PostgreSQL writes it, in bytes.
+pub fn position(text: &str) -> Option<u64> {
+    let (high, low) = text.split_once('/')?;
+    let part = |t: &str| u64::from_str_radix(t, 16).ok();
+    Some(part(high)? << 32 | part(low)?)
+}
+
+/// What a timeline's history file says: the timelines that it descends from, each with the place
+/// where it was left.
+pub fn ancestors(file: &str) -> Vec<(u64, u64)> {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.parse().ok()?, position(words.next()?)?))
+    };
+    file.lines().filter_map(line).collect()
+}
+
 /// Compare the data's past with the primary's charter. `promotions` says which epoch claimed which
-/// timeline in this data.
+/// timeline in this data; `ancestors` from which timelines the primary's descends, once that is known.
 ///
-/// Guarantee: data whose end is beyond the fork, or that was a primary under another epoch, never
-/// follows as it is.
-pub fn parting(past: Past, promotions: &BTreeMap<u64, u64>, charter: &Charter) -> Parting {
+/// Guarantee: data whose end is beyond where its timeline was left, or that was a primary under
+/// another epoch, never follows as it is for longer than it takes to learn the ancestors.
+pub fn parting(
+    past: Past,
+    promotions: &BTreeMap<u64, u64>,
+    charter: &Charter,
+    ancestors: &[(u64, u64)],
+) -> Parting {
     let own = promotions.get(&past.timeline).copied();
     let same = own == Some(charter.ballot.epoch.0);
     if past.timeline == charter.timeline {
@@ -43,8 +65,11 @@ pub fn parting(past: Past, promotions: &BTreeMap<u64, u64>, charter: &Charter) -
             _ => Parting::None,
         };
     }
-    let beyond = past.end.is_some_and(|end| end > charter.fork);
-    if past.timeline > charter.timeline || past.was_primary || beyond {
+    let left = ancestors.iter().find(|(t, _)| *t == past.timeline);
+    let stranger = !ancestors.is_empty() && left.is_none();
+    let left = left.map_or(charter.fork, |(_, at)| *at);
+    let beyond = past.end.is_some_and(|end| end > left);
+    if past.timeline > charter.timeline || past.was_primary || stranger || beyond {
         Parting::Rewind
     } else {
         Parting::None
@@ -93,16 +118,19 @@ mod tests {
         let known = BTreeMap::from([(2, 1)]);
         let now = charter(2, 3, 100);
         assert_eq!(
-            parting(past(2, Some(100), false), &known, &now),
+            parting(past(2, Some(100), false), &known, &now, &[]),
             Parting::None
         );
         assert_eq!(
-            parting(past(2, Some(101), false), &known, &now),
+            parting(past(2, Some(101), false), &known, &now, &[]),
             Parting::Rewind
         );
-        assert_eq!(parting(past(2, None, false), &known, &now), Parting::None);
         assert_eq!(
-            parting(past(4, Some(10), false), &known, &now),
+            parting(past(2, None, false), &known, &now, &[]),
+            Parting::None
+        );
+        assert_eq!(
+            parting(past(4, Some(10), false), &known, &now, &[]),
             Parting::Rewind
         );
     }
@@ -111,7 +139,7 @@ mod tests {
     fn a_former_primary_is_always_rewound() {
         let known = BTreeMap::from([(2, 1)]);
         assert_eq!(
-            parting(past(2, None, true), &known, &charter(2, 3, 100)),
+            parting(past(2, None, true), &known, &charter(2, 3, 100), &[]),
             Parting::Rewind
         );
     }
@@ -120,16 +148,48 @@ mod tests {
     fn the_same_number_with_another_epoch_is_copied() {
         let known = BTreeMap::from([(3, 2)]);
         assert_eq!(
-            parting(past(3, Some(1), false), &known, &charter(3, 3, 100)),
+            parting(past(3, Some(1), false), &known, &charter(3, 3, 100), &[]),
             Parting::Copy
         );
         assert_eq!(
-            parting(past(3, Some(1), false), &known, &charter(2, 3, 100)),
+            parting(past(3, Some(1), false), &known, &charter(2, 3, 100), &[]),
             Parting::None
         );
         assert_eq!(
-            parting(past(3, None, true), &BTreeMap::new(), &charter(2, 3, 100)),
+            parting(
+                past(3, None, true),
+                &BTreeMap::new(),
+                &charter(2, 3, 100),
+                &[]
+            ),
             Parting::Copy
         );
+    }
+
+    #[test]
+    fn data_that_missed_a_term_is_compared_with_where_its_own_timeline_was_left() {
+        let known = BTreeMap::from([(2, 1)]);
+        let now = charter(10, 4, 300);
+        let file = "1\t0/10\tno recovery target specified\n\n2\t0/64\tno recovery target specified\n3\t0/12C\tx\n";
+        let before = ancestors(file);
+        assert_eq!(before, [(1, 16), (2, 100), (3, 300)]);
+        let part = |timeline, end| parting(past(timeline, Some(end), false), &known, &now, &before);
+        assert_eq!(part(2, 100), Parting::None);
+        assert_eq!(part(2, 101), Parting::Rewind, "beyond where it was left");
+        assert_eq!(part(3, 300), Parting::None);
+        let elsewhere = [(1, 16), (2, 100)];
+        let part = parting(past(3, Some(90), false), &known, &now, &elsewhere);
+        assert_eq!(
+            part,
+            Parting::Rewind,
+            "a timeline that it does not descend from"
+        );
+    }
+
+    #[test]
+    fn places_are_read_as_postgresql_writes_them() {
+        assert_eq!(position("0/403F2B0"), Some(0x0403_F2B0));
+        assert_eq!(position("1/0"), Some(1 << 32));
+        assert_eq!(position("nonsense"), None);
     }
 }

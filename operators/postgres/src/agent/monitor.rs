@@ -85,7 +85,15 @@ async fn run(
             }
             continue;
         }
-        let seen = once(&place, &mut client, count, &mut settings).await;
+        let before = match &*tell.borrow() {
+            Sight::Up { vitals, .. } => Some(vitals.clone()),
+            _ => None,
+        };
+        let mut seen = once(&place, &mut client, count, &mut settings).await;
+        if let (Some(before), Ok(Sight::Up { vitals, .. })) = (before, &mut seen) {
+            let same = before.in_recovery && !before.attached;
+            vitals.heeds |= same && vitals.in_recovery && vitals.position > before.position;
+        }
         let pause = match &seen {
             Ok(_) if hurry > 0 => HURRY.0,
             Ok(_) => CALM,

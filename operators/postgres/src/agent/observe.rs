@@ -98,7 +98,7 @@ fn replica(f: &Facts<'_>, vitals: &Vitals) -> Engine {
 /// What it received since its start is known exactly. Without that the log was read to its end when
 /// the startup process waits for more. Replay that is behind lowers nothing.
 pub fn end(vitals: &Vitals) -> Option<u64> {
-    if vitals.attached {
+    if vitals.attached || !vitals.heeds {
         return None;
     }
     match vitals.received {
@@ -170,6 +170,7 @@ mod tests {
         assert_eq!(see(replica()), Engine::Unknown, "it may still read");
         let at_end = Vitals {
             at_end: true,
+            heeds: true,
             ..replica()
         };
         let at = |lsn| Engine::Detached {
@@ -180,11 +181,13 @@ mod tests {
             timeline: 2,
         };
         assert_eq!(see(at_end.clone()), at(90));
-        let received = Vitals {
+        let received = |heeds| Vitals {
             received: Some(100),
+            heeds,
             ..replica()
         };
-        assert_eq!(see(received), at(100), "replay behind lowers nothing");
+        assert_eq!(see(received(true)), at(100), "replay behind lowers nothing");
+        assert_eq!(see(received(false)), Engine::Unknown, "it may receive more");
         assert_eq!(
             see(Vitals {
                 attached: true,

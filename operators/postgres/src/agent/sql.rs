@@ -106,8 +106,13 @@ pub struct Vitals {
     pub system_identifier: String,
     /// When the configuration was loaded, in seconds since 1970.
     pub loaded_at: f64,
-    /// On a replica: its settings name somebody to receive from, or it has a receiver.
+    /// On a replica: its settings name somebody to receive from, or it has a receiver that is not
+    /// idle.
     pub attached: bool,
+    /// On a replica: who would start a receiver heeds the settings as loaded now. Its process rereads
+    /// them before each record, and after each pause of its search for more log, so it does if it is
+    /// seen in such a pause, or has moved since a look that found the same settings.
+    pub heeds: bool,
     /// On a replica: up to where it has received and flushed since its start.
     pub received: Option<u64>,
     /// On a replica: it has read its own log to the end and looks for more.
@@ -123,6 +128,16 @@ pub struct Vitals {
     pub oldest_sender: Option<f64>,
 }
 
+/// What the process that replays waits for between looks at its settings; the first at the end of
+/// the log.
+const PAUSES: [&str; 5] = [
+    "RecoveryRetrieveRetryInterval",
+    "RecoveryApplyDelay",
+    "RecoveryConflictSnapshot",
+    "RecoveryConflictTablespace",
+    "RecoveryPause",
+];
+
 const VITALS: &str = "
 select pg_is_in_recovery() as in_recovery,
        coalesce((select max(('x' || left(name, 8))::bit(32)::bigint) from pg_ls_waldir() where name ~ '^[0-9A-F]{24}$'), 0) as timeline,
@@ -134,9 +149,9 @@ select pg_is_in_recovery() as in_recovery,
        array(select (flush_lsn - '0/0'::pg_lsn)::bigint from pg_stat_replication where state = 'streaming' and flush_lsn is not null order by application_name) as flushed,
        (select extract(epoch from min(backend_start))::float8 from pg_stat_replication where state <> 'backup') as oldest_sender,
        current_setting('synchronous_standby_names') as standby_names,
-       pg_is_in_recovery() and (current_setting('primary_conninfo') <> '' or exists (select from pg_stat_wal_receiver)) as attached,
+       pg_is_in_recovery() and (current_setting('primary_conninfo') <> '' or exists (select from pg_stat_wal_receiver where status <> 'waiting')) as attached,
        (pg_last_wal_receive_lsn() - '0/0'::pg_lsn)::bigint as received,
-       coalesce((select wait_event in ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream') from pg_stat_activity where backend_type = 'startup'), false) as at_end,
+       (select wait_event from pg_stat_activity where backend_type = 'startup') as recovery,
        greatest((select max(('x' || left(name, 8))::bit(32)::bigint) from pg_ls_waldir() where name ~ '^[0-9A-F]{8}\\.history$'), 1) as newest_timeline,
        current_setting('synchronous_standby_names') <> '' as synchronous,
        split_part(current_setting('server_version'), ' ', 1) as version,
@@ -153,6 +168,7 @@ pub async fn vitals(client: &Client, write: bool) -> Result<Vitals, SqlError> {
             .map_err(refused("describe itself"))?;
         let in_recovery: bool = row.get("in_recovery");
         let position = row.get::<_, Option<i64>>("position").unwrap_or(0);
+        let recovery: Option<&str> = row.get("recovery");
         let ahead = row
             .get::<_, Option<i64>>("primary_position")
             .map(|p| p - position);
@@ -177,7 +193,8 @@ pub async fn vitals(client: &Client, write: bool) -> Result<Vitals, SqlError> {
             loaded_at: row.get("loaded_at"),
             attached: row.get("attached"),
             received: bytes(&row, "received"),
-            at_end: row.get("at_end"),
+            heeds: recovery.is_some_and(|event| PAUSES.contains(&event)),
+            at_end: recovery == Some(PAUSES[0]),
             newest_timeline: bytes(&row, "newest_timeline").unwrap_or(0),
             standby_names: row.get("standby_names"),
             flushed: {

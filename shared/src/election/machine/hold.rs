@@ -374,8 +374,15 @@ impl Machine {
             .is_none_or(|(at, asked)| asked != version || now >= at + timing.renew / 2);
         if due && self.durable.stamp() == Some(term.charter.stamp()) {
             term.asked = Some((now, version));
-            let missing = everybody.difference(&term.adopted);
-            ask_all(me, missing, &Ask::Adopt(term.charter.clone()), out);
+            // Who has it and does not stream may have promised a later ballot since.
+            let streams = |m: &Member| {
+                let primary = self.primary(term);
+                primary.is_none_or(|p| p.flushed.contains_key(m))
+            };
+            let rest = everybody
+                .iter()
+                .filter(|m| !term.adopted.contains(*m) || !streams(m));
+            ask_all(me, rest, &Ask::Adopt(term.charter.clone()), out);
         }
         let failing = now >= term.renewed + timing.renew + timing.renew / 4;
         let again = term

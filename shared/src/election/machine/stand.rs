@@ -82,7 +82,9 @@ impl Machine {
         if !former && now >= expired && now < expired + timing.stagger * self.rank(charter) {
             return Err(Wait::Turn);
         }
-        match self.looked {
+        // What was seen before a link was cut says nothing of now.
+        let fresh = |at: &Moment| now <= *at + timing.renew;
+        match self.looked.filter(fresh) {
             Some(at) if self.is_free(at, &self.me) => Ok(()),
             _ => Err(Wait::Lease),
         }
@@ -156,6 +158,7 @@ impl Machine {
         }
         if ask {
             self.ask_promises(out);
+            self.look(now, out);
         }
         match self.won(now) {
             Ok(charter) => {

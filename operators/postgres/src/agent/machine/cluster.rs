@@ -21,7 +21,7 @@ use super::super::AgentError;
 use super::super::decide::{Data, Role};
 use super::super::history::{Parting, Past, parting};
 use super::super::monitor::Sight;
-use super::super::{observe, render};
+use super::super::{data, observe, render};
 use super::{Cluster, Machine};
 use crate::settings::{PORT, PORT_NAME, PostgresConfig};
 
@@ -190,7 +190,13 @@ impl Machine {
             },
             _ => return Parting::None,
         };
-        let now = parting(past, &self.store.get().promotions, &charter);
+        let ancestors = if past.timeline == charter.timeline {
+            Vec::new()
+        } else {
+            data::ancestors(&self.place, charter.timeline)
+        };
+        let promotions = self.store.get().promotions;
+        let now = parting(past, &promotions, &charter, &ancestors);
         if now != Parting::None {
             // Stopped, it no longer tells where its log ends: it is remembered for this ballot.
             self.parted = Some((ballot.clone(), now));
