@@ -1,6 +1,7 @@
 //! The project's commands. `cargo xtask help` lists them.
 
 mod bench;
+mod chaos;
 mod cluster;
 mod crds;
 mod demo;
@@ -29,6 +30,8 @@ struct Args {
 enum Command {
     /// The figures of docs/benchmarks.md.
     Bench(bench::Args),
+    /// Faults against a set under load: write gaps, lost writes, time to be whole again.
+    Chaos(chaos::Args),
     /// Clusters to work on by hand.
     Cluster(cluster::Args),
     #[command(hide = true)]
@@ -55,6 +58,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Bench(args) => bench::run(&args),
+        Command::Chaos(args) => chaos::run(&args),
         Command::Cluster(args) => cluster::run(&args),
         Command::ClusterHelper(args) => cluster::run_helper(&args),
         Command::Crds(args) => crds::run(&args),

@@ -12,7 +12,7 @@ mod binary;
 mod builder;
 mod cache;
 mod command;
-mod recipe;
+pub(crate) mod recipe;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -12,14 +12,14 @@ use super::kit::{Look, READY, Sandbox};
 use super::writer::Writer;
 
 /// The primary's name, by the status.
-pub async fn primary(s: &Sandbox<'_>, set: &str) -> Result<String> {
+pub(crate) async fn primary(s: &Sandbox<'_>, set: &str) -> Result<String> {
     let pg = s.api::<Postgres>().get(set).await?;
     let status = pg.status.unwrap_or_default();
     status.primary.context("the status names no primary")
 }
 
 /// Wait until another instance is primary.
-pub(super) async fn another_primary(s: &Sandbox<'_>, before: &str) -> Result<String> {
+pub(crate) async fn another_primary(s: &Sandbox<'_>, before: &str) -> Result<String> {
     s.until("another primary", READY, || async {
         Ok(match primary(s, "db").await {
             Ok(now) if now != before => Look::Done(now),
@@ -40,7 +40,7 @@ pub(super) async fn written<'a>(s: &'a Sandbox<'a>) -> Result<(Writer<'a>, Strin
 }
 
 /// All instances hold the same rows, and stream.
-pub(super) async fn equal(s: &Sandbox<'_>) -> Result<()> {
+pub(crate) async fn equal(s: &Sandbox<'_>) -> Result<()> {
     s.settled("db", READY).await?;
     let now = primary(s, "db").await?;
     let last = s

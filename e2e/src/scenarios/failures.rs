@@ -242,7 +242,7 @@ async fn lose(s: &Sandbox<'_>, instance: &str) -> Result<()> {
 }
 
 /// Node of an instance, as its pod says.
-pub(super) async fn node_of(s: &Sandbox<'_>, instance: &str) -> Result<String> {
+pub(crate) async fn node_of(s: &Sandbox<'_>, instance: &str) -> Result<String> {
     let pod = s.api::<Pod>().get(instance).await?;
     pod.spec
         .and_then(|p| p.node_name)
@@ -250,7 +250,7 @@ pub(super) async fn node_of(s: &Sandbox<'_>, instance: &str) -> Result<String> {
 }
 
 /// The faults that the cluster knows; without them a scenario cannot be run, which is no success.
-pub(super) fn faults<'a>(s: &'a Sandbox<'_>) -> Result<&'a dyn Faults> {
+pub(crate) fn faults<'a>(s: &'a Sandbox<'_>) -> Result<&'a dyn Faults> {
     s.ctx
         .cluster
         .faults()

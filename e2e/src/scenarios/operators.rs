@@ -10,7 +10,7 @@ use serde_json::json;
 use super::kit::{Look, READY, Sandbox};
 
 /// Namespace of the operators, as the chart's tests install them.
-const SYSTEM: &str = "mainstay-system";
+pub(crate) const SYSTEM: &str = "mainstay-system";
 
 /// Pods of the operators.
 fn pods(s: &Sandbox<'_>) -> Api<Pod> {

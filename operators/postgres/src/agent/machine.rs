@@ -45,6 +45,8 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Roles and slots are looked at this often without a reason.
 const TEND: Duration = Duration::from_secs(30);
+/// Members connect to a new primary within this time, as a rule.
+const CONNECT: Duration = Duration::from_secs(5);
 /// How long a requested restart may take to stop the engine in order.
 const STOP: Duration = Duration::from_mins(1);
 

@@ -36,8 +36,8 @@ pub enum Sight {
 const CALM: Duration = Duration::from_secs(1);
 /// Pause between looks at one that is not.
 const EAGER: Duration = Duration::from_millis(100);
-/// Pause after a nudge, for so many looks: something is about to change.
-const HURRY: (Duration, u32) = (Duration::from_millis(200), 10);
+/// Pause after a nudge, for so many looks: something is about to change, and others wait for it.
+const HURRY: (Duration, u32) = (Duration::from_millis(40), 25);
 /// Every so many looks the settings are read as well, and a small write is made every second one.
 const SETTINGS: u32 = 15;
 

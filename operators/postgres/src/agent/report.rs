@@ -163,7 +163,11 @@ pub fn differs(old: &Status, new: &Status) -> bool {
     let still = |s: &Status| Status {
         sequence: 0,
         position: None,
-        lag_bytes: None,
+        // By powers of two of MiB, and at once when it becomes known: whoever is told of something
+        // else later learns nothing new of it then.
+        lag_bytes: s
+            .lag_bytes
+            .map(|lag| u64::from(u64::BITS - (lag >> 20).leading_zeros())),
         // Twentieths: growth is told, every written page is not.
         volume: s.volume.map(|v| Volume {
             size: v.size,
@@ -295,6 +299,7 @@ mod tests {
     fn a_moving_position_is_no_news() {
         let old = Status {
             position: Some(1),
+            lag_bytes: Some(0),
             volume: Some(Volume {
                 size: 100,
                 free: 50,
@@ -311,6 +316,15 @@ mod tests {
             free: 51,
         });
         assert!(!differs(&old, &new));
+        new.lag_bytes = Some(5 << 20);
+        assert!(differs(&old, &new));
+        let lags = |lag| Status {
+            lag_bytes: lag,
+            ..old.clone()
+        };
+        assert!(differs(&lags(None), &lags(Some(0))), "it has become known");
+        assert!(!differs(&lags(Some(4 << 20)), &lags(Some(5 << 20))));
+        new.lag_bytes = old.lag_bytes;
         new.ready = true;
         assert!(differs(&old, &new));
     }

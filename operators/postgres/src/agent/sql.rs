@@ -274,7 +274,12 @@ pub async fn checkpoint(place: &Place) -> Result<(), SqlError> {
 
 /// On a primary: roles, the application's database and the replicas' slots as they should be.
 /// Repeated, it changes nothing.
-pub async fn tend(place: &Place, config: &PostgresConfig, roles: &[Role]) -> Result<(), SqlError> {
+pub async fn tend(
+    place: &Place,
+    config: &PostgresConfig,
+    roles: &[Role],
+    slots: Slots,
+) -> Result<(), SqlError> {
     let client = connect(place, "postgres").await?;
     ensure_role(&client, REPLICATION_ROLE, "LOGIN REPLICATION").await?;
     ensure_rewinding(&client).await?;
@@ -284,7 +289,14 @@ pub async fn tend(place: &Place, config: &PostgresConfig, roles: &[Role]) -> Res
         ensure_verifier(&client, role).await?;
     }
     ensure_database(&client, &config.engine.database, &config.engine.owner).await?;
-    ensure_slots(&client, config, &place.me.instance).await
+    ensure_slots(&client, config, &place.me.instance, slots).await
+}
+
+/// On a replica: the slots that the others need at once should it be promoted. They keep no log.
+/// Repeated, it changes nothing.
+pub async fn tend_replica(place: &Place, config: &PostgresConfig) -> Result<(), SqlError> {
+    let client = connect(place, "postgres").await?;
+    ensure_slots(&client, config, &place.me.instance, Slots::Empty).await
 }
 
 async fn ensure_role(client: &Client, name: &str, options: &str) -> Result<(), SqlError> {
@@ -370,7 +382,26 @@ async fn ensure_database(client: &Client, name: &str, owner: &str) -> Result<(),
     client.batch_execute(&statement).await.map_err(what)
 }
 
-async fn ensure_slots(client: &Client, config: &PostgresConfig, me: &str) -> Result<(), SqlError> {
+/// What the slots of the other members are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slots {
+    /// They keep no log: a replica's, or its volume would fill for members that receive from
+    /// somebody else.
+    Empty,
+    /// Those that are made keep log from now on; those that are there are left for their members to
+    /// connect to.
+    Ready,
+    /// All keep log.
+    Keeping,
+}
+
+/// One slot for each other member.
+async fn ensure_slots(
+    client: &Client,
+    config: &PostgresConfig,
+    me: &str,
+    slots: Slots,
+) -> Result<(), SqlError> {
     let what = refused("keep the replicas' slots");
     let wanted: Vec<String> = config
         .members
@@ -380,7 +411,8 @@ async fn ensure_slots(client: &Client, config: &PostgresConfig, me: &str) -> Res
         .collect();
     let rows = client
         .query(
-            "select slot_name::text as name, active, coalesce(wal_status, '') = 'lost' as lost
+            "select slot_name::text as name, active, restart_lsn is not null as keeps,
+                    coalesce(wal_status, '') = 'lost' as lost
              from pg_replication_slots where slot_type = 'physical' and not temporary",
             &[],
         )
@@ -395,22 +427,36 @@ async fn ensure_slots(client: &Client, config: &PostgresConfig, me: &str) -> Res
     for row in &rows {
         let name: String = row.get("name");
         let (active, lost): (bool, bool) = (row.get("active"), row.get("lost"));
-        let unwanted = ours(&name) && !wanted.contains(&name);
-        if !active && (unwanted || (lost && wanted.contains(&name))) {
-            client
-                .execute("select pg_drop_replication_slot($1)", &[&name])
-                .await
-                .map_err(&what)?;
+        let keeps: bool = row.get("keeps");
+        let wrong = if wanted.contains(&name) {
+            lost || match slots {
+                Slots::Empty => keeps,
+                Slots::Ready => false,
+                Slots::Keeping => !keeps,
+            }
         } else {
+            ours(&name)
+        };
+        if !wrong || active {
             kept.push(name);
+            continue;
+        }
+        let dropped = client
+            .execute("select pg_drop_replication_slot($1)", &[&name])
+            .await;
+        match dropped {
+            Ok(_) => {}
+            // Its member has connected meanwhile.
+            Err(error) if error.code() == Some(&SqlState::OBJECT_IN_USE) => kept.push(name),
+            Err(error) => return Err(what(error)),
         }
     }
     for name in wanted.iter().filter(|w| !kept.contains(w)) {
-        // Reserved at once: what a replica misses between its copy and its stream is kept.
+        // On a primary, what a replica misses between its copy and its stream is kept.
         client
             .execute(
-                "select pg_create_physical_replication_slot($1, true)",
-                &[name],
+                "select pg_create_physical_replication_slot($1, $2)",
+                &[name, &(slots != Slots::Empty)],
             )
             .await
             .map_err(&what)?;

@@ -13,23 +13,29 @@ use super::super::data;
 use super::super::decide::Role;
 use super::super::monitor::Sight;
 use super::super::render::{Facts, application, standby_names};
+use super::super::sql::Slots;
 use super::super::{observe, sql};
-use super::{Machine, PAUSE_MAX, PAUSE_MIN, TEND};
+use super::{CONNECT, Machine, PAUSE_MAX, PAUSE_MIN, TEND};
 use crate::settings::PostgresConfig;
 
-/// What a primary was tended with.
+/// What an engine was tended with.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Tended {
     pub(super) start: u64,
+    pub(super) role: Role,
     pub(super) roles: Vec<Login>,
     pub(super) members: Vec<String>,
     pub(super) at: Duration,
     pub(super) ok: bool,
+    /// Members had time to connect, and the slots of the others keep log.
+    pub(super) slots: bool,
 }
 
 impl Machine {
+    /// Whether everything is there that others need of a primary.
     pub(super) fn is_tended(&self) -> bool {
-        self.tended.as_ref().is_some_and(|t| t.ok)
+        let tended = self.tended.as_ref();
+        tended.is_some_and(|t| t.ok && t.role == Role::Primary)
     }
 
     /// What the configuration depends on now. A replica names its primary only when its data can
@@ -124,8 +130,10 @@ impl Machine {
             return;
         };
         self.reload(vitals.loaded_at).await;
+        if vitals.in_recovery == (role == Role::Replica) {
+            self.tend_role(starts, role, config);
+        }
         if !vitals.in_recovery && role == Role::Primary {
-            self.tend_primary(starts, config);
             self.apply_group(starts, &vitals);
         }
     }
@@ -217,7 +225,7 @@ impl Machine {
         }
     }
 
-    fn tend_primary(&mut self, starts: u64, config: PostgresConfig) {
+    fn tend_role(&mut self, starts: u64, role: Role, config: PostgresConfig) {
         let Some(roles) = self.mounts.roles.clone() else {
             return;
         };
@@ -225,8 +233,13 @@ impl Machine {
         let due = match &self.tended {
             None => true,
             Some(t) => {
-                let pause = if t.ok { TEND } else { PAUSE_MIN };
+                let pause = match (t.ok, t.slots) {
+                    (false, _) => PAUSE_MIN,
+                    (true, false) => CONNECT,
+                    (true, true) => TEND,
+                };
                 t.start != starts
+                    || t.role != role
                     || (t.ok && (t.roles != roles || t.members != config.members))
                     || now.saturating_sub(t.at) > pause
             }
@@ -237,19 +250,24 @@ impl Machine {
         let ok = self
             .tended
             .as_ref()
-            .is_some_and(|t| t.ok && t.start == starts);
+            .is_some_and(|t| t.ok && t.start == starts && t.role == role);
         self.tended = Some(Tended {
             start: starts,
+            role,
             roles: roles.clone(),
             members: config.members.clone(),
             at: now,
             ok,
+            slots: ok,
         });
+        let slots = if ok { Slots::Keeping } else { Slots::Ready };
         let place = Arc::clone(&self.place);
         self.tending = Some(Box::pin(async move {
-            sql::tend(&place, &config, &roles)
-                .await
-                .map_err(|e| e.to_string())
+            let done = match role {
+                Role::Primary => sql::tend(&place, &config, &roles, slots).await,
+                Role::Replica => sql::tend_replica(&place, &config).await,
+            };
+            done.map_err(|e| e.to_string())
         }));
     }
 

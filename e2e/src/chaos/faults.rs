@@ -1,0 +1,284 @@
+//! The faults. Each returns from when it counts that things get whole again.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use futures::future::BoxFuture;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::{Ground, INSTANCES};
+use crate::faults::pod::{Deletion, delete};
+use crate::faults::process::{self, PodProcess};
+use crate::scenarios::failover::another_primary;
+use crate::scenarios::failures::{faults, node_of};
+use crate::scenarios::kit::{Look, READY};
+use crate::scenarios::operators::SYSTEM;
+
+/// A fault.
+pub struct Fault {
+    /// Its name.
+    pub name: &'static str,
+    /// What happens, in a sentence.
+    pub what: &'static str,
+    /// Do it, and wait until it has had its effect.
+    pub run: for<'a> fn(&'a Ground<'a>) -> BoxFuture<'a, Result<Instant>>,
+}
+
+macro_rules! fault {
+    ($function:ident, $what:literal) => {
+        Fault {
+            name: stringify!($function),
+            what: $what,
+            run: |ground| Box::pin($function(ground)),
+        }
+    };
+}
+
+/// All of them.
+pub const ALL: &[Fault] = &[
+    fault!(pod_forced, "the primary's pod is deleted by force"),
+    fault!(
+        pod_deleted,
+        "the primary's pod is deleted in order, as a drain does"
+    ),
+    fault!(
+        postmaster_killed,
+        "SIGKILL to the primary's first engine process"
+    ),
+    fault!(
+        postmaster_stopped,
+        "SIGSTOP to the primary's first engine process"
+    ),
+    fault!(agent_killed, "SIGKILL to the primary's agent"),
+    fault!(agent_stopped, "SIGSTOP to the primary's agent"),
+    fault!(
+        container_killed,
+        "SIGKILL to the first process of the primary's container"
+    ),
+    fault!(node_cut, "the primary's node is cut off, and comes back"),
+    fault!(replica_cut, "a replica's node is cut off, and comes back"),
+    fault!(node_crashed, "the primary's node loses power, and boots"),
+    fault!(all_forced, "all pods are deleted by force at once"),
+    fault!(two_forced, "two of three pods are deleted by force at once"),
+    fault!(lease_deleted, "the set's Lease is deleted"),
+    fault!(
+        without_operator,
+        "the primary's pod is deleted by force while no operator runs"
+    ),
+    fault!(
+        rolling_image,
+        "a new image: every pod is replaced, one after the other"
+    ),
+];
+
+async fn pod(g: &Ground<'_>, instance: &str) -> Result<Pod> {
+    Ok(g.sandbox.api::<Pod>().get(instance).await?)
+}
+
+/// Delete pods, and wait until others bear their names.
+async fn replaced(g: &Ground<'_>, instances: &[&str], how: Deletion) -> Result<Instant> {
+    let mut before = BTreeSet::new();
+    for instance in instances {
+        let pod = pod(g, instance).await?;
+        before.extend(pod.uid());
+        delete(&g.sandbox.ctx.client, &pod, how).await?;
+    }
+    let since = Instant::now();
+    renamed(g, instances, &before).await?;
+    Ok(since)
+}
+
+async fn renamed(g: &Ground<'_>, instances: &[&str], before: &BTreeSet<String>) -> Result<()> {
+    for instance in instances {
+        g.sandbox
+            .until(&format!("another pod {instance}"), READY, || async {
+                let now = g.sandbox.api::<Pod>().get_opt(instance).await?;
+                Ok(match now.and_then(|p| p.uid()) {
+                    Some(uid) if !before.contains(&uid) => Look::Done(()),
+                    other => Look::seen(&other),
+                })
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+async fn pod_forced(g: &Ground<'_>) -> Result<Instant> {
+    replaced(g, &[&g.primary], Deletion::Forced).await
+}
+
+async fn pod_deleted(g: &Ground<'_>) -> Result<Instant> {
+    replaced(g, &[&g.primary], Deletion::Graceful).await
+}
+
+async fn all_forced(g: &Ground<'_>) -> Result<Instant> {
+    replaced(g, &INSTANCES, Deletion::Forced).await
+}
+
+async fn two_forced(g: &Ground<'_>) -> Result<Instant> {
+    let other = g.replicas.first().context("a replica")?;
+    replaced(g, &[&g.primary, other], Deletion::Forced).await
+}
+
+const POSTMASTER: &str = "bin/postgres -D";
+const AGENT: &str = "mainstay-postgres agent";
+const INIT: &str = "mainstay-postgres init";
+
+/// The process of an instance's pod whose command line contains `part`; of several the first.
+async fn process_of(g: &Ground<'_>, instance: &str, part: &str) -> Result<PodProcess> {
+    let uid = pod(g, instance).await?.uid().context("a pod has a uid")?;
+    let all = process::of_pod(&uid, part)?;
+    let first = all.into_iter().next();
+    first.with_context(|| format!("no process of {instance} is called {part:?}"))
+}
+
+/// Send a signal to such a process of the primary, and wait until another one is in its place.
+async fn signalled(g: &Ground<'_>, part: &str, signal: Signal) -> Result<Instant> {
+    let before = process_of(g, &g.primary, part).await?;
+    before.signal(signal)?;
+    let since = Instant::now();
+    g.sandbox
+        .until(&format!("another process {part:?}"), READY, || async {
+            Ok(match process_of(g, &g.primary, part).await {
+                Ok(now) if now.pid != before.pid => Look::Done(()),
+                Ok(_) => Look::NotYet("it is still there".to_owned()),
+                Err(error) => Look::NotYet(format!("{error:#}")),
+            })
+        })
+        .await?;
+    Ok(since)
+}
+
+async fn postmaster_killed(g: &Ground<'_>) -> Result<Instant> {
+    signalled(g, POSTMASTER, Signal::KILL).await
+}
+
+async fn postmaster_stopped(g: &Ground<'_>) -> Result<Instant> {
+    signalled(g, POSTMASTER, Signal::STOP).await
+}
+
+async fn agent_killed(g: &Ground<'_>) -> Result<Instant> {
+    signalled(g, AGENT, Signal::KILL).await
+}
+
+async fn agent_stopped(g: &Ground<'_>) -> Result<Instant> {
+    signalled(g, AGENT, Signal::STOP).await
+}
+
+async fn container_killed(g: &Ground<'_>) -> Result<Instant> {
+    signalled(g, INIT, Signal::KILL).await
+}
+
+async fn node_cut(g: &Ground<'_>) -> Result<Instant> {
+    let node = node_of(g.sandbox, &g.primary).await?;
+    let cut = crate::faults::node::cut(faults(g.sandbox)?, &node).await?;
+    another_primary(g.sandbox, &g.primary).await?;
+    g.writer.more(200).await?;
+    cut.undo().await?;
+    Ok(Instant::now())
+}
+
+async fn replica_cut(g: &Ground<'_>) -> Result<Instant> {
+    // Not the one whose node the client is on.
+    let replica = g.replicas.last().context("a replica")?;
+    let node = node_of(g.sandbox, replica).await?;
+    let cut = crate::faults::node::cut(faults(g.sandbox)?, &node).await?;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    g.writer.more(200).await?;
+    cut.undo().await?;
+    Ok(Instant::now())
+}
+
+async fn node_crashed(g: &Ground<'_>) -> Result<Instant> {
+    let node = node_of(g.sandbox, &g.primary).await?;
+    let off = crate::faults::node::power_off(faults(g.sandbox)?, &node).await?;
+    another_primary(g.sandbox, &g.primary).await?;
+    g.writer.more(200).await?;
+    off.undo().await?;
+    Ok(Instant::now())
+}
+
+async fn lease_deleted(g: &Ground<'_>) -> Result<Instant> {
+    let leases = g.sandbox.api::<Lease>();
+    let before = leases.get("db").await?.uid();
+    leases.delete("db", &DeleteParams::default()).await?;
+    let since = Instant::now();
+    g.sandbox
+        .until("the Lease to be held again", READY, || async {
+            let now = leases.get_opt("db").await?;
+            let held = now.as_ref().is_some_and(|l| {
+                let holder = l.spec.as_ref().and_then(|s| s.holder_identity.as_ref());
+                l.uid() != before && holder.is_some_and(|h| !h.is_empty())
+            });
+            Ok(if held {
+                Look::Done(())
+            } else {
+                Look::seen(&now.and_then(|l| l.spec))
+            })
+        })
+        .await?;
+    Ok(since)
+}
+
+async fn without_operator(g: &Ground<'_>) -> Result<Instant> {
+    scale(g, 0).await?;
+    let uid = pod(g, &g.primary).await?.uid();
+    delete(
+        &g.sandbox.ctx.client,
+        &pod(g, &g.primary).await?,
+        Deletion::Forced,
+    )
+    .await?;
+    let went_on = g.writer.more(200).await;
+    scale(g, 2).await?;
+    went_on?;
+    let since = Instant::now();
+    renamed(g, &[&g.primary], &uid.into_iter().collect()).await?;
+    Ok(since)
+}
+
+/// Have so many operators, and wait until it is so.
+async fn scale(g: &Ground<'_>, replicas: i32) -> Result<()> {
+    let deployments: Api<Deployment> = Api::namespaced(g.sandbox.ctx.client.clone(), SYSTEM);
+    let all = deployments.list(&ListParams::default()).await?;
+    ensure!(!all.items.is_empty(), "no operator is installed");
+    for deployment in all {
+        let name = deployment.name_any();
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        deployments
+            .patch(&name, &PatchParams::default(), &patch)
+            .await?;
+        g.sandbox
+            .until(&format!("{replicas} of {name}"), READY, || async {
+                let status = deployments.get(&name).await?.status.unwrap_or_default();
+                let done = status.replicas.unwrap_or(0) == replicas
+                    && status.available_replicas.unwrap_or(0) == replicas;
+                Ok(if done {
+                    Look::Done(())
+                } else {
+                    Look::seen(&status)
+                })
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+async fn rolling_image(g: &Ground<'_>) -> Result<Instant> {
+    let mut before = BTreeSet::new();
+    for instance in INSTANCES {
+        before.extend(pod(g, instance).await?.uid());
+    }
+    let image = &g.sandbox.ctx.images.postgres_next;
+    g.sandbox.change("db", &json!({"image": image})).await?;
+    let since = Instant::now();
+    renamed(g, &INSTANCES, &before).await?;
+    Ok(since)
+}
