@@ -25,6 +25,14 @@ pub enum Ask {
     },
     /// Your history goes further than the asker's: stand.
     Stand(Ballot),
+    /// The asker led under this ballot, has stopped, and will not go on: whoever it names, or anybody,
+    /// need not wait for the Lease, which it may not be able to let go.
+    Released {
+        /// What it led under.
+        ballot: Ballot,
+        /// Who shall come next.
+        successor: Option<Member>,
+    },
 }
 
 /// The answer to a question.

@@ -76,6 +76,27 @@ async fn a_hand_over_waits_for_no_lapse() {
 }
 
 #[tokio::test]
+async fn who_leaves_and_may_not_write_the_lease_any_more_tells_the_others() {
+    let set = Set::started(Durability::Required, Timing::DEFAULT);
+    let (first, epoch) = set.settled().await;
+    sleep(Timing::DEFAULT.duration).await;
+    // As when its pod is deleted by force, with which its rights end.
+    set.api
+        .add_rule(Rule::new(Fault::Unreachable).client(&first));
+    let leader = &set.agent(&first).handle;
+    leader.orders.send(Order::HandOver(None)).await.unwrap();
+    let (second, later, took) = set.next_primary(epoch).await;
+    eprintln!("handed over without the API server: {took:?}");
+    assert_ne!(second, first);
+    assert!(
+        took < Timing::DEFAULT.deadline,
+        "nobody waits for the Lease"
+    );
+    set.api.calm();
+    assert_eq!(set.settled().await, (second, later));
+}
+
+#[tokio::test]
 async fn without_the_api_server_the_primary_goes_on_as_long_as_its_peers_do() {
     let mut set = Set::started(Durability::Required, TIMING);
     let (first, epoch) = set.settled().await;

@@ -42,6 +42,11 @@ impl Machine {
                 self.bound = Some(now + self.policy.timing.duration);
                 out.push(Effect::Answer(from, Answer::Holding { ballot, sent }));
             }
+            Ask::Released { ballot, successor } => {
+                if ballot.holder.member == from {
+                    self.released = Some((ballot, successor));
+                }
+            }
             Ask::Stand(ballot) => {
                 if self.memory.promise == Some(ballot) {
                     self.voted = None;
@@ -149,7 +154,7 @@ impl Machine {
     /// Why a promise is refused, if it is.
     fn refusal(&self, now: Moment, ballot: &Ballot) -> Option<Refusal> {
         let known = self.memory.charter.as_ref().map(|c| c.ballot.epoch);
-        let former = self.is_pod_of_holder(&ballot.holder);
+        let excused = self.is_pod_of_holder(&ballot.holder) || self.is_released();
         if !ballot.admitted_by(self.memory.promise.as_ref()) || known >= Some(ballot.epoch) {
             Some(Refusal::Promised)
         } else if matches!(self.role, Role::Holder(_)) {
@@ -157,9 +162,9 @@ impl Machine {
         } else if self.memory.promise.as_ref() == Some(ballot) {
             // Promised before: the answer was lost.
             None
-        } else if self.is_bound(now) && !former && self.rules.keep(Broken::FailSafeIgnored) {
+        } else if self.is_bound(now) && !excused && self.rules.keep(Broken::FailSafeIgnored) {
             Some(Refusal::Holding)
-        } else if self.has_just_started(now) && !former {
+        } else if self.has_just_started(now) && !excused {
             Some(Refusal::JustStarted)
         } else if !self.is_free(now, &ballot.holder) {
             Some(Refusal::LeaseLives)

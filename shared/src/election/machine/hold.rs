@@ -45,6 +45,8 @@ pub(super) struct Term {
     /// known: they cannot serve this term.
     pub(super) outranked: BTreeMap<Member, Moment>,
     leaving: Option<Leaving>,
+    /// When members were last told that it has stopped.
+    told: Option<Moment>,
     /// When members were last asked, and for which version.
     asked: Option<(Moment, u64)>,
     asked_hold: Option<Moment>,
@@ -77,6 +79,7 @@ impl Term {
             short: None,
             outranked: BTreeMap::new(),
             leaving: None,
+            told: None,
             asked: None,
             asked_hold: None,
         }
@@ -469,6 +472,15 @@ impl Machine {
                 successor,
                 ..term.charter.clone()
             };
+            let again = self.policy.timing.renew / 2;
+            if term.told.is_none_or(|at| now >= at + again) {
+                term.told = Some(now);
+                let ask = Ask::Released {
+                    ballot: charter.ballot.clone(),
+                    successor: charter.successor.clone(),
+                };
+                ask_all(&self.me.member, &charter.everybody(), &ask, out);
+            }
             let version = charter.version;
             if self.write(now, charter, true, out) {
                 term.issued = version;
@@ -506,7 +518,7 @@ fn best(term: &Term) -> Option<Member> {
 impl Term {
     /// Move its instants.
     pub(super) fn age(&mut self, back: impl Fn(&mut Moment)) {
-        let maybe = [&mut self.short, &mut self.asked_hold];
+        let maybe = [&mut self.short, &mut self.asked_hold, &mut self.told];
         maybe.into_iter().flatten().for_each(&back);
         self.holds.values_mut().for_each(&back);
         self.outranked.values_mut().for_each(&back);

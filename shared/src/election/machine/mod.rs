@@ -99,6 +99,8 @@ pub struct Machine {
     owed: Option<Ballot>,
     /// Charters that their holder waits to hear of as durable.
     confirms: Option<Stamp>,
+    /// What its holder says that it has left, and to whom.
+    released: Option<(Ballot, Option<Member>)>,
     /// When a vote was given to somebody else.
     voted: Option<Moment>,
     /// A fail-safe promise runs until then.
@@ -171,6 +173,7 @@ impl Machine {
             highest: Epoch::default(),
             owed: None,
             confirms: None,
+            released: None,
             voted: None,
             bound: None,
             not_before: now,
@@ -488,14 +491,38 @@ impl Machine {
         match &self.lease {
             None | Some(Sight::Missing) => expired,
             Some(Sight::Seen(seen)) => {
-                let successor = seen.charter.as_ref().and_then(|c| c.successor.as_ref());
-                let own = match &seen.holder {
-                    Some(holder) => holder.pod == who.pod,
-                    None => successor.is_none_or(|s| *s == who.member),
+                let named = |successor: Option<&Member>| successor.is_none_or(|s| *s == who.member);
+                let own = match (&seen.holder, self.told_of_release()) {
+                    (Some(_), Some(successor)) => named(successor.as_ref()),
+                    (Some(holder), None) => holder.pod == who.pod,
+                    (None, _) => named(seen.charter.as_ref().and_then(|c| c.successor.as_ref())),
                 };
                 own || expired
             }
         }
+    }
+
+    /// To whom the holder that the Lease shows says that it has left it.
+    fn told_of_release(&self) -> Option<&Option<Member>> {
+        let Some(Sight::Seen(seen)) = &self.lease else {
+            return None;
+        };
+        let shown = seen.charter.as_ref().map(|c| &c.ballot);
+        let (ballot, successor) = self.released.as_ref()?;
+        (shown == Some(ballot)).then_some(successor)
+    }
+
+    /// Whether the last holder has let go: no promise to hold still for it, remembered or not, binds
+    /// any more.
+    fn is_released(&self) -> bool {
+        let Some(Sight::Seen(seen)) = &self.lease else {
+            return false;
+        };
+        let of = |charter: &Option<Charter>| charter.as_ref().map(|c| c.ballot.clone());
+        let last = of(&seen.charter);
+        last.is_some()
+            && last == of(&self.memory.charter)
+            && (seen.holder.is_none() || self.told_of_release().is_some())
     }
 
     /// Whether the Lease, as seen since the start, is held by that one's pod.

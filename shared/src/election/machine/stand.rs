@@ -62,11 +62,12 @@ impl Machine {
         if !charter.may_name(&self.me.member) {
             return Err(Wait::NotNamed);
         }
-        if self.is_bound(now) && self.rules.keep(Broken::FailSafeIgnored) {
+        let released = self.is_released();
+        if self.is_bound(now) && !released && self.rules.keep(Broken::FailSafeIgnored) {
             return Err(Wait::Bound);
         }
         let former = self.is_pod_of_holder(&self.me);
-        if self.has_just_started(now) && !former {
+        if self.has_just_started(now) && !former && !released {
             return Err(Wait::JustStarted);
         }
         if self.owed.is_some() || self.voted.is_some_and(|at| now < at + timing.duration) {
