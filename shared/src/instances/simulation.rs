@@ -451,6 +451,26 @@ fn the_first_instance_comes_alone_and_then_all_others_at_once() {
 }
 
 #[test]
+fn the_labels_follow_the_primary() {
+    let mut world = World::new(3);
+    for _ in 0..20 {
+        run(&mut world);
+    }
+    world.wanted.seat = 2;
+    let (planned, _) = pass(&world);
+    let mut roles: Vec<_> = planned
+        .steps
+        .iter()
+        .filter_map(|s| match s {
+            Step::SetRole { instance, role, .. } => Some((instance.as_str(), *role)),
+            _ => None,
+        })
+        .collect();
+    roles.sort_unstable();
+    assert_eq!(roles, [("db-1", "replica"), ("db-2", "primary")]);
+}
+
+#[test]
 fn the_volume_of_a_primary_with_data_is_never_replaced() {
     let mut world = World::new(1);
     world.wanted.initialised = true;
