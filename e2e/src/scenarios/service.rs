@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::json;
 
 use super::kit::{READY, Sandbox, Side, condition};
 use crate::figures::requests;
 use mainstay_crds::common::{Durability, InstanceRole};
+use mainstay_crds::postgres::Postgres;
 
 /// Three instances in three zones; an application writes, reads, and reads from a replica.
 pub async fn application_connects(s: &Sandbox<'_>) -> Result<()> {
@@ -149,6 +150,7 @@ pub async fn a_settled_set_is_quiet(s: &Sandbox<'_>) -> Result<()> {
     s.settled("db", READY).await?;
     // Let what the last transition caused come to an end.
     tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = s.api::<Postgres>().get("db").await?.status;
     let mut grown = requests::per_minute(&s.ctx.client, Duration::from_secs(30)).await?;
     // Kubelets report nodes, and leases are promised; every other write would be ours.
     grown.retain(|key, _| {
@@ -159,10 +161,12 @@ pub async fn a_settled_set_is_quiet(s: &Sandbox<'_>) -> Result<()> {
             key.ends_with(" leases") || key.ends_with(" nodes") || key.ends_with("reviews");
         write && !allowed
     });
-    ensure!(
-        grown.is_empty(),
-        "a settled set causes writes per minute: {grown:?}"
-    );
+    if !grown.is_empty() {
+        let after = s.api::<Postgres>().get("db").await?.status;
+        bail!(
+            "a settled set causes writes per minute: {grown:?}; it was {before:?}, it is {after:?}"
+        );
+    }
     Ok(())
 }
 
