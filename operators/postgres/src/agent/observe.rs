@@ -47,7 +47,9 @@ pub fn engine(f: &Facts<'_>) -> Engine {
     if vitals.in_recovery {
         return replica(f, vitals);
     }
-    let (Some(ballot), Some(recovered), true) = (f.promoted, f.recovered, f.tended) else {
+    // What an earlier primary made need not be looked after before others follow.
+    let others_can_follow = f.tended || (vitals.roles && f.promotions.len() > 1);
+    let (Some(ballot), Some(recovered), true) = (f.promoted, f.recovered, others_can_follow) else {
         return Engine::Unknown;
     };
     let flushed = vitals.flushed.iter();
@@ -115,12 +117,17 @@ fn position(promotions: &BTreeMap<u64, u64>, timeline: u64, lsn: u64) -> Positio
 }
 
 /// Whether every session waits for that group: the configuration is loaded, and whoever sends to
-/// replicas began after that.
-pub fn is_in_force(vitals: &Vitals, group: &Group) -> bool {
+/// replicas knows it.
+///
+/// A sender does if it began after the load. For the first group after a promotion (`first`) also if
+/// it counts its replica: before, as a replica's, its configuration named nobody.
+pub fn is_in_force(vitals: &Vitals, group: &Group, first: bool) -> bool {
     let renewed = vitals
         .oldest_sender
         .is_none_or(|began| began > vitals.loaded_at);
-    vitals.standby_names == render::standby_names(Some(group)) && renewed
+    let votes = |name: &String| render::member(name).is_some_and(|m| group.voters.contains(&m));
+    let known = renewed || (first && !vitals.uncounted.iter().any(votes));
+    vitals.standby_names == render::standby_names(Some(group)) && known
 }
 
 #[cfg(test)]
@@ -220,8 +227,24 @@ mod tests {
             oldest_sender,
             ..Vitals::default()
         };
-        assert!(is_in_force(&vitals(None), &group));
-        assert!(is_in_force(&vitals(Some(10.5)), &group));
-        assert!(!is_in_force(&vitals(Some(9.0)), &group));
+        for first in [false, true] {
+            assert!(is_in_force(&vitals(None), &group, first));
+            assert!(is_in_force(&vitals(Some(10.5)), &group, first));
+        }
+        assert!(!is_in_force(&vitals(Some(9.0)), &group, false));
+        let early = Vitals {
+            uncounted: vec!["db-2.b".into(), "db-3.c".into()],
+            ..vitals(Some(9.0))
+        };
+        assert!(!is_in_force(&early, &group, true), "it may not have loaded");
+        let counted = Vitals {
+            uncounted: vec!["db-3.c".into()],
+            ..early
+        };
+        assert!(
+            is_in_force(&counted, &group, true),
+            "the other does not vote"
+        );
+        assert!(!is_in_force(&counted, &group, false), "by which group?");
     }
 }

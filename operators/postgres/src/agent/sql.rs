@@ -123,6 +123,11 @@ pub struct Vitals {
     pub standby_names: String,
     /// On a primary: who streams, with what it has flushed, by application name.
     pub flushed: Vec<(String, u64)>,
+    /// On a primary: to whom is sent without counting them among whom commits wait for, by the
+    /// configuration that the sender has loaded; also who has not confirmed anything yet.
+    pub uncounted: Vec<String>,
+    /// The roles are there by which members receive and rewind.
+    pub roles: bool,
     /// On a primary: when the oldest of the processes that send to replicas began, in seconds since
     /// 1970.
     pub oldest_sender: Option<f64>,
@@ -147,6 +152,8 @@ select pg_is_in_recovery() as in_recovery,
        (select latest_end_lsn - '0/0'::pg_lsn from pg_stat_wal_receiver)::bigint as primary_position,
        array(select application_name from pg_stat_replication where state = 'streaming' and flush_lsn is not null order by application_name) as streaming,
        array(select (flush_lsn - '0/0'::pg_lsn)::bigint from pg_stat_replication where state = 'streaming' and flush_lsn is not null order by application_name) as flushed,
+       array(select application_name from pg_stat_replication where state <> 'backup' and sync_state = 'async') as uncounted,
+       exists (select from pg_roles where rolname = 'mainstay_replication' and has_function_privilege(oid, 'pg_read_binary_file(text, bigint, bigint, boolean)', 'execute')) as roles,
        (select extract(epoch from min(backend_start))::float8 from pg_stat_replication where state <> 'backup') as oldest_sender,
        current_setting('synchronous_standby_names') as standby_names,
        pg_is_in_recovery() and (current_setting('primary_conninfo') <> '' or exists (select from pg_stat_wal_receiver where status <> 'waiting')) as attached,
@@ -203,6 +210,8 @@ pub async fn vitals(client: &Client, write: bool) -> Result<Vitals, SqlError> {
                 let end = |e: Option<i64>| u64::try_from(e.unwrap_or(0)).unwrap_or(0);
                 names.into_iter().zip(ends.into_iter().map(end)).collect()
             },
+            uncounted: row.get("uncounted"),
+            roles: row.get("roles"),
             oldest_sender: row.get("oldest_sender"),
         })
     })

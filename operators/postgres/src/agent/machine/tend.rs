@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::config::Role as Login;
@@ -29,6 +29,14 @@ pub(super) struct Tended {
     pub(super) ok: bool,
     /// Members had time to connect, and the slots of the others keep log.
     pub(super) slots: bool,
+}
+
+/// Every process of an engine that is well has loaded a configuration within this time.
+const RELOAD: Duration = Duration::from_secs(1);
+
+fn loaded_within(vitals: &sql::Vitals, time: Duration) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.is_ok_and(|now| now.as_secs_f64() < vitals.loaded_at + time.as_secs_f64())
 }
 
 impl Machine {
@@ -153,8 +161,14 @@ impl Machine {
         if self.in_force.as_ref().is_some_and(|(n, _)| *n == names) {
             return;
         }
-        if observe::is_in_force(vitals, &group) {
+        // Else the engine may have run with another group before.
+        let promoted = self.promoting.is_some_and(|(start, _)| start == starts);
+        let first = promoted && self.in_force.is_none();
+        if observe::is_in_force(vitals, &group, first) {
             self.in_force = Some((names, vitals.position));
+        } else if first && loaded_within(vitals, RELOAD) {
+            // Its senders are about to load it, too.
+            self.monitor.look.notify_one();
         } else if vitals.standby_names == names && self.asking.is_none() {
             // Loaded, and some process that sends to a replica may still know the one before.
             let (place, at) = (Arc::clone(&self.place), vitals.loaded_at);
