@@ -34,7 +34,7 @@ impl<'a> Writer<'a> {
                     "image": sandbox.ctx.images.workload,
                     "imagePullPolicy": "IfNotPresent",
                     "args": ["postgres", "write", "--ledger", "/ledger/ledger",
-                             "--connect-timeout", "300ms", "--answer-timeout", "2s"],
+                             "--connect-timeout", "1s", "--answer-timeout", "1s"],
                     "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
                     "securityContext": {
                         "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
