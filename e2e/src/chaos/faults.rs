@@ -18,7 +18,7 @@ use crate::faults::pod::{Deletion, delete};
 use crate::faults::process::{self, PodProcess};
 use crate::scenarios::failover::another_primary;
 use crate::scenarios::failures::{faults, node_of};
-use crate::scenarios::kit::{Look, READY};
+use crate::scenarios::kit::{Look, READY, Sandbox};
 use crate::scenarios::operators::SYSTEM;
 
 /// A fault.
@@ -71,6 +71,10 @@ pub const ALL: &[Fault] = &[
     fault!(
         without_operator,
         "the primary's pod is deleted by force while no operator runs"
+    ),
+    fault!(
+        api_server_frozen,
+        "the API server answers nobody for 20 seconds"
     ),
     fault!(
         rolling_image,
@@ -268,6 +272,22 @@ async fn scale(g: &Ground<'_>, replicas: i32) -> Result<()> {
             })
             .await?;
     }
+    Ok(())
+}
+
+/// How long the API server is away: much longer than a Lease lasts.
+const AWAY: Duration = Duration::from_secs(20);
+
+async fn api_server_frozen(g: &Ground<'_>) -> Result<Instant> {
+    without_api_server(g.sandbox, AWAY).await?;
+    Ok(Instant::now())
+}
+
+/// The API server stands still for so long.
+pub(crate) async fn without_api_server(s: &Sandbox<'_>, time: Duration) -> Result<()> {
+    let frozen = process::by_id(faults(s)?.api_server()?)?.stop()?;
+    tokio::time::sleep(time).await;
+    frozen.undo().await?;
     Ok(())
 }
 

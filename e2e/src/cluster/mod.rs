@@ -135,6 +135,12 @@ pub trait Faults: Send + Sync {
     /// # Errors
     /// The cluster does not run, or has no such node.
     fn process(&self, node: &str, process: NodeProcess) -> Result<i32, ClusterError>;
+
+    /// The process id, on this machine, of the API server.
+    ///
+    /// # Errors
+    /// The cluster does not run.
+    fn api_server(&self) -> Result<i32, ClusterError>;
 }
 
 /// The cluster to work on: that of a kubeconfig if one is given; else of kind if a Docker engine

@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::{FaultError, Undo};
 
-/// A process of a pod. The handle stays with the process: it never means another with its number.
+/// A process of a pod, or one that is known by its number. The handle stays with the process: it never means another with its number.
 #[derive(Debug)]
 pub struct PodProcess {
     /// Its number on this machine.
@@ -36,6 +36,21 @@ pub fn of_pod(uid: &str, part: &str) -> Result<Vec<PodProcess>, FaultError> {
         .into_iter()
         .filter_map(|pid| one(pid, uid, part))
         .collect())
+}
+
+/// The process with that number.
+///
+/// # Errors
+/// There is none.
+pub fn by_id(pid: i32) -> Result<PodProcess, FaultError> {
+    let what = || format!("process {pid}");
+    let id = Pid::from_raw(pid).ok_or_else(|| FaultError::Nothing(what()))?;
+    let handle = pidfd_open(id, PidfdFlags::empty()).map_err(|e| failed(what())(e.into()))?;
+    Ok(PodProcess {
+        pid,
+        command: what(),
+        handle,
+    })
 }
 
 fn one(pid: i32, uid: &str, part: &str) -> Option<PodProcess> {

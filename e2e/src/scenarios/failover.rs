@@ -1,7 +1,9 @@
 //! The primary is lost or leaves, and a replica takes over. A client writes all the while and keeps
 //! a ledger of what was acknowledged.
 
-use anyhow::{Context as _, Result};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use mainstay_crds::postgres::Postgres;
@@ -10,6 +12,7 @@ use serde_json::json;
 use super::failures::{faults, node_of};
 use super::kit::{Look, READY, Sandbox};
 use super::writer::Writer;
+use crate::chaos::faults::without_api_server;
 
 /// The primary's name, by the status.
 pub(crate) async fn primary(s: &Sandbox<'_>, set: &str) -> Result<String> {
@@ -103,4 +106,18 @@ pub async fn primary_cut_off(s: &Sandbox<'_>) -> Result<()> {
     went_on?;
     equal(s).await?;
     tell(&writer, "cut off").await
+}
+
+/// The API server is away for longer than a Lease lasts: the primary goes on all the while, and stays.
+pub async fn api_server_away(s: &Sandbox<'_>) -> Result<()> {
+    let away = Duration::from_secs(20);
+    let (writer, before) = written(s).await?;
+    without_api_server(s, away).await?;
+    equal(s).await?;
+    let now = primary(s, "db").await?;
+    ensure!(now == before, "{now} is primary after {before}");
+    let gap = writer.holds().await?;
+    // One that had stopped would have been away from when its Lease ran out.
+    ensure!(gap < away / 2, "writes paused for {gap:?}");
+    Ok(())
 }

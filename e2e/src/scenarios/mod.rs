@@ -138,6 +138,10 @@ pub const ALL: &[Scenario] = &[
         "a primary that is cut off stops, is succeeded, and comes back as a replica"
     ),
     scenario!(
+        failover::api_server_away,
+        "without the API server the primary goes on, and nothing changes role"
+    ),
+    scenario!(
         failures::pod_deleted,
         "a deleted pod comes back on its volume, of a replica and of the primary"
     ),

@@ -283,12 +283,21 @@ impl Faults for LocalCluster {
             NodeProcess::Containerd => "containerd",
             NodeProcess::Proxy => "proxy",
         };
-        let record = Record::read(&self.layout.record(&format!("{name}-{}", node.name)))
-            .filter(|record| record.alive());
-        Ok(record
-            .ok_or_else(|| LocalError::Down {
-                name: self.layout.name().to_owned(),
-            })?
-            .pid)
+        Ok(self.recorded(&format!("{name}-{}", node.name))?)
+    }
+
+    fn api_server(&self) -> Result<i32, ClusterError> {
+        Ok(self.recorded("apiserver")?)
+    }
+}
+
+impl LocalCluster {
+    /// The process id of a daemon that runs.
+    fn recorded(&self, daemon: &str) -> Result<i32, LocalError> {
+        let record = Record::read(&self.layout.record(daemon)).filter(|record| record.alive());
+        let down = || LocalError::Down {
+            name: self.layout.name().to_owned(),
+        };
+        Ok(record.ok_or_else(down)?.pid)
     }
 }
