@@ -111,8 +111,10 @@ pub async fn parameters(s: &Sandbox<'_>) -> Result<()> {
     )
     .await?;
     s.settled("db", READY).await?;
-    let now = s.admin_sql("db-3", "show max_connections").await?;
-    ensure!(now == "60", "db-3 has max_connections {now}");
+    for instance in ["db-1", "db-2", "db-3"] {
+        let now = s.admin_sql(instance, "show max_connections").await?;
+        ensure!(now == "60", "{instance} has max_connections {now}");
+    }
     ensure!(pods == s.pod_uids("db").await?, "a parameter replaced pods");
     Ok(())
 }

@@ -66,6 +66,10 @@ pub struct Status {
     /// Names of settings that are set and take effect only at a restart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending_restart: Vec<String>,
+    /// On a replica: names of settings that are asked lower than its data allows as long as it has not
+    /// received the primary's lower values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_back: Vec<String>,
     /// Whether one of those is lowered and is a limit that a replica must not have lower than its
     /// primary (for example `max_connections`): then the primary restarts before its replicas.
     #[serde(default)]

@@ -399,7 +399,15 @@ fn engine(
             instance: name.clone(),
             config_hash: wanted.config_hash.clone(),
         });
-    } else if told && !status.pending_restart.is_empty() && !is_proposed(plan, name) {
+        return;
+    }
+    if !status.held_back.is_empty() {
+        plan.unfinished.push(format!(
+            "{name} keeps {} until the primary's new value has reached it.",
+            status.held_back.join(", ")
+        ));
+    }
+    if told && !status.pending_restart.is_empty() && !is_proposed(plan, name) {
         plan.candidates.push(Candidate {
             instance: name.clone(),
             change: Change::Restart {

@@ -131,17 +131,15 @@ impl Configuration {
         self.loading = Some(loaded_at);
     }
 
-    /// The engine says when it loaded its configuration; true when that is news.
-    pub fn seen(&mut self, loaded_at: f64) -> bool {
+    /// All is known of the configuration that the engine loaded then.
+    pub fn seen(&mut self, loaded_at: f64) {
         if self.loading.take_if(|before| loaded_at > *before).is_some() {
             self.in_force.clone_from(&self.placed);
-            return true;
         }
         // An agent that was started beside a running engine: what it rendered is what was in place.
         if self.loading.is_none() && self.in_force.is_none() {
             self.in_force.clone_from(&self.placed);
         }
-        false
     }
 }
 

@@ -72,10 +72,6 @@ pub async fn inspect(place: &Place) -> (Data, BTreeMap<String, u64>) {
     let end = checkpoint
         .filter(|_| orderly)
         .and_then(|lsn| history::position(lsn));
-    let floors = FLOORS.iter().filter_map(|(key, name)| {
-        let value = control.get(*key)?.parse().ok()?;
-        Some(((*name).to_owned(), value))
-    });
     let role = if folder.join(SIGNAL).exists() {
         Role::Replica
     } else {
@@ -87,7 +83,21 @@ pub async fn inspect(place: &Place) -> (Data, BTreeMap<String, u64>) {
         timeline,
         end: end.filter(|_| role == Role::Primary),
     };
-    (data, floors.collect())
+    (data, least(&control))
+}
+
+/// The least values of settings with which the data of the running engine can be opened as a replica.
+pub async fn floors(place: &Place) -> Option<BTreeMap<String, u64>> {
+    let control = control(place, &place.data()).await.ok()?;
+    Some(least(&control))
+}
+
+fn least(control: &BTreeMap<String, String>) -> BTreeMap<String, u64> {
+    let floors = FLOORS.iter().filter_map(|(key, name)| {
+        let value = control.get(*key)?.parse().ok()?;
+        Some(((*name).to_owned(), value))
+    });
+    floors.collect()
 }
 
 /// Latest timeline of which there is log.

@@ -47,6 +47,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const TEND: Duration = Duration::from_secs(30);
 /// Members connect to a new primary within this time, as a rule.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Floors are looked at this often while one of them holds a setting back.
+const FLOORS: Duration = Duration::from_secs(1);
 /// How long a requested restart may take to stop the engine in order.
 const STOP: Duration = Duration::from_mins(1);
 
@@ -82,6 +84,7 @@ pub struct Machine {
     data: Data,
     data_known: bool,
     floors: BTreeMap<String, u64>,
+    floors_at: Duration,
     work: Option<Work>,
     tending: Option<Task<Result<(), String>>>,
     tended: Option<Tended>,
@@ -146,6 +149,7 @@ impl Machine {
             data: Data::None,
             data_known: false,
             floors: BTreeMap::new(),
+            floors_at: Duration::ZERO,
             work: None,
             tending: None,
             tended: None,
@@ -222,6 +226,7 @@ impl Machine {
     async fn look(&mut self) -> Result<(), AgentError> {
         if self.mounts.refresh(&self.place) {
             self.remount()?;
+            self.floors_at = Duration::ZERO;
         }
         self.join();
         // A hard stop kills the program that looks as well: look once it is over.
@@ -230,6 +235,7 @@ impl Machine {
             (self.data, self.floors) = data::inspect(&self.place).await;
             self.data_known = true;
         }
+        self.look_at_floors().await;
         let now = boottime();
         if now.saturating_sub(self.volume_at) > Duration::from_secs(10) {
             self.volume_at = now;
@@ -244,6 +250,33 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// What the data of a running engine that was started as a replica needs at least: when the
+    /// configuration has changed, and again and again while that holds a setting back.
+    async fn look_at_floors(&mut self) {
+        let now = boottime();
+        let held_back = !self.held_back().is_empty();
+        let due = self.floors_at == Duration::ZERO
+            || (held_back && now.saturating_sub(self.floors_at) > FLOORS);
+        let state = self.init.heard().borrow().state.engine.clone();
+        let running = matches!(state, Engine::Running { .. });
+        if !due || !running || self.started_as == Role::Primary || self.work.is_some() {
+            return;
+        }
+        self.floors_at = now;
+        // A volume that hangs must not stop the loop.
+        if let Ok(Some(floors)) = timeout(Duration::from_secs(2), data::floors(&self.place)).await {
+            self.floors = floors;
+        }
+    }
+
+    /// Settings that are asked lower than the data of an engine that was started as a replica allows.
+    fn held_back(&self) -> Vec<String> {
+        match (&self.mounts.config, self.started_as) {
+            (Some((config, _)), Role::Replica) => held_back(config, &self.floors),
+            _ => Vec::new(),
+        }
     }
 
     fn remount(&mut self) -> Result<(), AgentError> {
@@ -439,10 +472,7 @@ impl Machine {
                 Wanted::Follow(_) => None,
                 _ => Some(self.because()),
             },
-            held_back: match (&self.mounts.config, self.started_as) {
-                (Some((config, _)), Role::Replica) => held_back(config, &self.floors),
-                _ => Vec::new(),
-            },
+            held_back: self.held_back(),
             members: self.mounts.config.as_ref().map_or(&[], |(c, _)| &c.members),
             config_hash: self.configuration.in_force().cloned(),
             certificate_serial: self.configuration.serial().cloned(),

@@ -29,6 +29,8 @@ pub enum Sight {
         pending_restart: Vec<String>,
         /// What is wrong with the configuration files.
         configuration_error: Option<String>,
+        /// The load of the configuration of which these two tell, in seconds since 1970.
+        settings_of: f64,
     },
 }
 
@@ -74,7 +76,7 @@ async fn run(
     let mut client: Option<Client> = None;
     let mut count: u32 = 0;
     let mut hurry: u32 = 0;
-    let mut settings = (Vec::new(), None);
+    let mut settings = Settings::default();
     loop {
         if !*want.borrow_and_update() {
             client = None;
@@ -121,11 +123,19 @@ async fn run(
     }
 }
 
+/// What was read of the settings last.
+#[derive(Default)]
+struct Settings {
+    pending: Vec<String>,
+    error: Option<String>,
+    of: f64,
+}
+
 async fn once(
     place: &Place,
     client: &mut Option<Client>,
     count: u32,
-    settings: &mut (Vec<String>, Option<String>),
+    settings: &mut Settings,
 ) -> Result<Sight, SqlError> {
     // A new connection may be to a new start, of which nothing seen earlier holds.
     let new = client.as_ref().is_none_or(Client::is_closed);
@@ -136,12 +146,18 @@ async fn once(
     let at = boottime();
     let vitals = sql::vitals(client, count.is_multiple_of(2)).await?;
     if new || count.is_multiple_of(SETTINGS) {
-        *settings = sql::settings(client).await?;
+        let (pending, error) = sql::settings(client).await?;
+        *settings = Settings {
+            pending,
+            error,
+            of: vitals.loaded_at,
+        };
     }
     Ok(Sight::Up {
         at,
         vitals: Box::new(vitals),
-        pending_restart: settings.0.clone(),
-        configuration_error: settings.1.clone(),
+        pending_restart: settings.pending.clone(),
+        configuration_error: settings.error.clone(),
+        settings_of: settings.of,
     })
 }

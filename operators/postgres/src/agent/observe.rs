@@ -157,6 +157,7 @@ mod tests {
             vitals: Box::new(vitals),
             pending_restart: vec![],
             configuration_error: None,
+            settings_of: 0.0,
         }
     }
 

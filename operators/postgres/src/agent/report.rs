@@ -37,7 +37,8 @@ pub struct Facts<'a> {
     pub sight: &'a Sight,
     /// A primary lets clients in.
     pub open: bool,
-    /// Settings that only a start as primary brings into force.
+    /// Settings that are asked lower than the data allows: only a start as primary brings them into
+    /// force, on a replica once the primary has them.
     pub held_back: Vec<String>,
     /// What the election waits for, in words; none for a replica that has a primary.
     pub waits: Option<String>,
@@ -75,6 +76,7 @@ pub fn status(f: &Facts<'_>) -> Status {
             vitals,
             pending_restart,
             configuration_error,
+            ..
         } if running && f.now.saturating_sub(*at) <= FRESH => {
             s.phase = Phase::Running;
             s.role = if vitals.in_recovery {
@@ -89,10 +91,13 @@ pub fn status(f: &Facts<'_>) -> Status {
             s.lag_bytes = vitals.lag;
             s.config_hash.clone_from(&f.config_hash);
             s.pending_restart.clone_from(pending_restart);
-            if !vitals.in_recovery {
+            if vitals.in_recovery {
+                s.held_back.clone_from(&f.held_back);
+            } else {
                 s.pending_restart.extend(f.held_back.iter().cloned());
                 s.pending_restart.sort();
                 s.pending_restart.dedup();
+                s.restart_primary_first = !f.held_back.is_empty();
             }
             if !vitals.in_recovery {
                 s.streaming = f
@@ -266,6 +271,7 @@ mod tests {
             vitals: Box::new(vitals),
             pending_restart: vec![],
             configuration_error: None,
+            settings_of: 0.0,
         }
     }
 

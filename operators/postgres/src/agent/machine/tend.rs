@@ -116,7 +116,13 @@ impl Machine {
     /// Look after the running engine.
     pub(super) async fn tend(&mut self, role: Role) {
         let sight = self.monitor.sight.borrow().clone();
-        let Sight::Up { at, vitals, .. } = sight else {
+        let Sight::Up {
+            at,
+            vitals,
+            settings_of,
+            ..
+        } = sight
+        else {
             return;
         };
         if self.started_ok_since.is_none() {
@@ -137,7 +143,7 @@ impl Machine {
         let Some((config, _)) = self.mounts.config.clone() else {
             return;
         };
-        self.reload(vitals.loaded_at).await;
+        self.reload(vitals.loaded_at, settings_of).await;
         if vitals.in_recovery == (role == Role::Replica) {
             self.tend_role(starts, role, config);
         }
@@ -188,10 +194,16 @@ impl Machine {
         else {
             return;
         };
-        let Sight::Up { vitals, .. } = self.monitor.sight.borrow().clone() else {
+        let sight = self.monitor.sight.borrow().clone();
+        let Sight::Up {
+            vitals,
+            settings_of,
+            ..
+        } = sight
+        else {
             return;
         };
-        self.reload(vitals.loaded_at).await;
+        self.reload(vitals.loaded_at, settings_of).await;
         let ready = vitals.standby_names == standby_names(group.as_ref());
         let this = (self.init.heard().borrow().state.starts, timeline);
         if self.promoting == Some(this) {
@@ -223,7 +235,9 @@ impl Machine {
         self.monitor.look.notify_one();
     }
 
-    pub(super) async fn reload(&mut self, loaded_at: f64) {
+    /// Have the newest configuration loaded. What is loaded counts as in force once it is also known
+    /// which of its settings wait for a restart (`settings_of`).
+    pub(super) async fn reload(&mut self, loaded_at: f64, settings_of: f64) {
         // A refusal is told by the configuration itself.
         if let Ok(true) = self.configure().await {
             let told = Command::Signal(EngineSignal::Hangup);
@@ -233,10 +247,7 @@ impl Machine {
                 self.monitor.look.notify_one();
             }
         }
-        if self.configuration.seen(loaded_at) {
-            // What waits for a restart is known only now.
-            self.monitor.look.notify_one();
-        }
+        self.configuration.seen(settings_of);
     }
 
     fn tend_role(&mut self, starts: u64, role: Role, config: PostgresConfig) {
