@@ -1,5 +1,5 @@
-//! Runs are kept in a file of the project, for one version of the election: a change of its sources
-//! begins a new count.
+//! Runs are kept in a file of the project, for one version of the election and of what drives it: a
+//! change of those sources begins a new count.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,9 +27,15 @@ pub fn file() -> PathBuf {
 /// # Errors
 /// They cannot be read.
 pub fn version() -> Result<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/src/election");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut sources = BTreeMap::new();
-    collect(&root, &root, &mut sources)?;
+    for folder in [
+        "shared/src/election",
+        "shared/src/agent/election",
+        "operators/postgres/src/agent",
+    ] {
+        collect(&root, &root.join(folder), &mut sources)?;
+    }
     let parts: Vec<Vec<u8>> = sources
         .into_iter()
         .flat_map(|(name, content)| [name.into_bytes(), content])

@@ -51,6 +51,11 @@ impl Configuration {
         self.open && self.loading.is_none() && self.in_force.is_some()
     }
 
+    /// Whether what is in place is not loaded yet.
+    pub fn is_loading(&self) -> bool {
+        self.loading.is_some()
+    }
+
     /// Why the newest configuration is not taken.
     pub fn refusal(&self) -> Option<&String> {
         self.refused.as_ref().map(|(_, why)| why)

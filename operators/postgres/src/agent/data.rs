@@ -148,19 +148,31 @@ pub async fn rewind(
     settings: &Path,
     progress: &watch::Sender<String>,
 ) -> Result<(), DataError> {
+    let rewind = |dry: bool| {
+        let mut rewind = Command::new(place.program("pg_rewind"));
+        rewind
+            .arg("--target-pgdata")
+            .arg(place.data())
+            .arg(format!("--config-file={}", settings.display()))
+            .arg(format!("--source-server={conninfo} dbname='postgres'"))
+            .args(["--progress"]);
+        if dry {
+            rewind.arg("--dry-run");
+        }
+        rewind
+    };
+    // Nothing is touched for a source that does not answer. What else is wrong the real run says.
+    if let Err(DataError::Program(name, why)) = run("pg_rewind", rewind(true), progress).await
+        && (why.contains("connection to server") || why.contains("could not connect"))
+    {
+        return Err(DataError::Program(name, why));
+    }
     // It would be kept out of the single-user recovery, and is none of the source's.
     set_role(place, Role::Primary)?;
     let mark = place.rewinding();
     fs::File::create(&mark)?.sync_all()?;
     sync_folder(&place.volume())?;
-    let mut rewind = Command::new(place.program("pg_rewind"));
-    rewind
-        .arg("--target-pgdata")
-        .arg(place.data())
-        .arg(format!("--config-file={}", settings.display()))
-        .arg(format!("--source-server={conninfo} dbname='postgres'"))
-        .args(["--progress"]);
-    run("pg_rewind", rewind, progress).await?;
+    run("pg_rewind", rewind(false), progress).await?;
     set_role(place, Role::Replica)?;
     fs::remove_file(&mark)?;
     Ok(sync_folder(&place.volume())?)
@@ -180,22 +192,18 @@ pub fn remove(place: &Place) -> io::Result<()> {
 /// Before a promotion: have PostgreSQL choose that timeline. It takes the first number after its
 /// own without a history file; those below that others have claimed get one. They never served
 /// anybody, so where they forked matters to nobody: at the beginning, so that a replica that looks
-/// for the latest timeline finds them to be no children of its own.
-pub fn reserve_timelines(
-    place: &Place,
-    own: u64,
-    claimed: u64,
-) -> io::Result<Vec<std::path::PathBuf>> {
+/// for the latest timeline finds them to be no children of its own. Those before the own get one too:
+/// who is further behind asks for the files of all timelines between.
+pub fn reserve_timelines(place: &Place, claimed: u64) -> io::Result<()> {
     let folder = place.data().join("pg_wal");
-    let mut made = Vec::new();
-    for timeline in own + 1..claimed {
+    for timeline in 2..claimed {
         let file = folder.join(format!("{timeline:08X}.history"));
         if !file.exists() {
             fs::write(&file, "1\t0/0\tclaimed by another instance\n")?;
-            made.push(file);
+            fs::File::open(&file)?.sync_all()?;
         }
     }
-    Ok(made)
+    sync_folder(&folder)
 }
 
 const IDENTIFIER: &str = "Database system identifier";

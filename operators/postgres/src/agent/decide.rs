@@ -69,6 +69,8 @@ pub struct Observed<'a> {
     pub role: Role,
     /// For which ballot the data was promoted last, if its last timeline is its own.
     pub promoted: Option<&'a Ballot>,
+    /// It was asked to become primary on the timeline that is wanted, and goes on with that.
+    pub promoting: bool,
     /// It receives from nobody, and the end of its log is known.
     pub detached: bool,
     /// A hard stop goes on.
@@ -177,7 +179,11 @@ fn while_running(o: &Observed<'_>) -> Next {
         (Wanted::Stopped, _) => Next::Stop,
         // It was promoted for this before, and started as a replica nevertheless: promoted again it
         // would take a timeline that nobody claimed for it.
-        (Wanted::Primary { ballot, .. }, Role::Replica) if o.promoted == Some(ballot) => Next::Stop,
+        (Wanted::Primary { ballot, .. }, Role::Replica)
+            if o.promoted == Some(ballot) && !o.promoting =>
+        {
+            Next::Stop
+        }
         (Wanted::Primary { .. }, Role::Replica) if o.detached => Next::Promote,
         (Wanted::Follow(_), Role::Replica) if o.parting != Parting::None => Next::Stop,
         _ => tend,

@@ -45,6 +45,7 @@ fn observed<'a>(wanted: &'a Wanted, data: &'a Data, engine: &'a Engine) -> Obser
         engine,
         role: Role::Replica,
         promoted: None,
+        promoting: false,
         detached: false,
         hard_stopping: false,
         clean: true,
@@ -184,14 +185,14 @@ proptest! {
         promotions in prop_oneof![Just(None), Just(Some(2)), Just(Some(3))],
         parting in prop_oneof![Just(Parting::None), Just(Parting::Rewind), Just(Parting::Copy)],
         role in prop_oneof![Just(Role::Primary), Just(Role::Replica)],
-        flags: [bool; 9],
+        flags: [bool; 10],
     ) {
         let promoted = promotions.map(|e| ballot(e, "db-1"));
-        let [known, detached, hard_stopping, clean, ending, restart, busy, pausing, reachable] = flags;
+        let [known, detached, hard_stopping, clean, ending, restart, busy, pausing, reachable, promoting] = flags;
         let o = Observed {
             wanted: &wanted, because: "x", missing: None, identifier: set, reachable, parting,
             data: &data, known, engine: &engine, role, promoted: promoted.as_ref(), detached,
-            hard_stopping, clean, ending, restart, busy, pausing,
+            promoting, hard_stopping, clean, ending, restart, busy, pausing,
         };
         let running = matches!(engine, Engine::Running { .. });
         let idle = clean && !running && !busy && !ending && !hard_stopping;
@@ -203,15 +204,24 @@ proptest! {
             Next::Rewind | Next::Replace => prop_assert!(idle && reachable && set.is_some()
                 && (same || matches!(data, Data::Broken(_))) && matches!(wanted, Wanted::Follow(_))),
             Next::Start(Role::Primary) => {
-                let Wanted::Primary { ballot, .. } = &wanted else { panic!("{wanted:?}") };
+                let Wanted::Primary { ballot, timeline, .. } = &wanted else { panic!("{wanted:?}") };
                 prop_assert!(idle && same && promoted.as_ref() == Some(ballot));
+                let own = match &data {
+                    Data::Present { timeline, .. } => Some(timeline),
+                    _ => None,
+                };
+                prop_assert_eq!(own, Some(timeline));
             }
             Next::Start(Role::Replica) => prop_assert!(idle && same),
             Next::Promote => {
                 let leads = matches!(wanted, Wanted::Primary { .. });
                 prop_assert!(running && detached && role == Role::Replica && leads);
             }
-            Next::Stop => prop_assert!(running && !busy),
+            Next::Stop => {
+                prop_assert!(running && !busy);
+                let leads = matches!(wanted, Wanted::Primary { .. });
+                prop_assert!(!(leads && promoting && role == Role::Replica) || ending || restart);
+            }
             Next::Halt => prop_assert!(running && role == Role::Primary),
             Next::End => prop_assert!(ending && !running && known),
             Next::Tend(Role::Primary) => {

@@ -68,6 +68,10 @@ struct Cluster {
 }
 
 /// The agent.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub struct Machine {
     place: Arc<Place>,
     init: InitClient,
@@ -94,8 +98,16 @@ pub struct Machine {
     started_as: Role,
     /// The start and the timeline of a promotion that was asked for.
     promoting: Option<(u64, u64)>,
+    /// Sessions were told to wait for nobody since the start.
+    nobody_waits: bool,
+    /// What is asked for is a checkpoint.
+    asking_checkpoint: bool,
+    /// The start that was promoted, and for whom commits waited from then on.
+    promoted_with: Option<(u64, String)>,
     /// Whom the configuration in place names to receive from.
     upstream: Option<Ballot>,
+    /// When it was decided to receive from nobody; a look from before tells nothing of it.
+    detached_since: Duration,
     /// Where recovery ended, of the start of that number.
     recovered: Option<(u64, u64)>,
     /// Since when every session waits for the group, as its rendered names and a place in the log.
@@ -156,7 +168,11 @@ impl Machine {
             asking: None,
             started_as: Role::Replica,
             promoting: None,
+            nobody_waits: false,
+            asking_checkpoint: false,
+            promoted_with: None,
             upstream: None,
+            detached_since: Duration::ZERO,
             recovered: None,
             in_force: None,
             parted: None,
@@ -343,6 +359,12 @@ impl Machine {
             engine: &state.engine,
             role,
             promoted: promoted.as_ref(),
+            promoting: match &wanted {
+                Wanted::Primary { timeline, .. } => {
+                    self.promoting == Some((state.starts, *timeline))
+                }
+                _ => false,
+            },
             detached: matches!(self.seen(&state.engine), Seen::Detached { .. }),
             hard_stopping: state.hard_stopping,
             clean: self.clean_for == Some(state.starts),
@@ -359,6 +381,8 @@ impl Machine {
         self.tended = None;
         self.recovered = None;
         self.in_force = None;
+        self.nobody_waits = false;
+        self.asking_checkpoint = false;
         self.asking = None;
         self.configuration.ended();
         let settled = self

@@ -77,6 +77,7 @@ async fn run(
     let mut count: u32 = 0;
     let mut hurry: u32 = 0;
     let mut settings = Settings::default();
+    let mut moves: u32 = 0;
     loop {
         if !*want.borrow_and_update() {
             client = None;
@@ -94,7 +95,13 @@ async fn run(
         let mut seen = once(&place, &mut client, count, &mut settings).await;
         if let (Some(before), Ok(Sight::Up { vitals, .. })) = (before, &mut seen) {
             let same = before.in_recovery && !before.attached;
-            vitals.heeds |= same && vitals.in_recovery && vitals.position > before.position;
+            // Before the second record that follows the look they were read again.
+            moves = match vitals.position > before.position {
+                _ if !same || !vitals.in_recovery => 0,
+                true => moves + 1,
+                false => moves,
+            };
+            vitals.heeds |= moves > 1;
         }
         let pause = match &seen {
             Ok(_) if hurry > 0 => HURRY.0,

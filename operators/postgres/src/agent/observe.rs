@@ -1,6 +1,7 @@
 //! What the election is told of the engine; values only.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mainstay_shared::election::group::Group;
 use mainstay_shared::election::member::{Ballot, Epoch, Position};
@@ -13,6 +14,10 @@ use super::sql::Vitals;
 
 /// What it is made of.
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub struct Facts<'a> {
     /// The engine's process is there.
     pub running: bool,
@@ -20,6 +25,10 @@ pub struct Facts<'a> {
     pub data: &'a Data,
     /// What was seen of the engine.
     pub sight: &'a Sight,
+    /// Time since boot when it was decided to receive from nobody.
+    pub detached_since: Duration,
+    /// A configuration was put in place and is not loaded yet.
+    pub loading: bool,
     /// Whom the configuration in place names to receive from.
     pub upstream: Option<&'a Ballot>,
     /// Which epoch claimed which timeline.
@@ -45,7 +54,7 @@ pub fn engine(f: &Facts<'_>) -> Engine {
         return Engine::Unknown;
     };
     if vitals.in_recovery {
-        return replica(f, vitals);
+        return replica(f, *at, vitals);
     }
     // What an earlier primary made need not be looked after before others follow.
     let others_can_follow = f.tended || (vitals.roles && f.promotions.len() > 1);
@@ -74,21 +83,30 @@ fn stopped(f: &Facts<'_>) -> Engine {
             end: Some(end),
             role: Role::Primary,
             ..
-        } if f.handing_over => Engine::Detached {
-            position: position(f.promotions, *timeline, *end),
-            timeline: *timeline,
-        },
+        } if f.handing_over => {
+            position(f.promotions, *timeline, *end).map_or(Engine::Unknown, |position| {
+                Engine::Detached {
+                    position,
+                    timeline: *timeline,
+                }
+            })
+        }
         _ => Engine::Unknown,
     }
 }
 
-fn replica(f: &Facts<'_>, vitals: &Vitals) -> Engine {
+fn replica(f: &Facts<'_>, at: Duration, vitals: &Vitals) -> Engine {
     if let Some(ballot) = f.upstream {
         return Engine::Following(ballot.clone());
     }
-    match end(vitals) {
-        Some(end) => Engine::Detached {
-            position: position(f.promotions, vitals.timeline, end),
+    if at <= f.detached_since || f.loading {
+        // It may have received more since that look.
+        return Engine::Unknown;
+    }
+    let place = end(vitals).and_then(|end| position(f.promotions, vitals.timeline, end));
+    match place {
+        Some(position) => Engine::Detached {
+            position,
             timeline: vitals.timeline.max(vitals.newest_timeline),
         },
         None => Engine::Unknown,
@@ -109,11 +127,11 @@ pub fn end(vitals: &Vitals) -> Option<u64> {
     }
 }
 
-fn position(promotions: &BTreeMap<u64, u64>, timeline: u64, lsn: u64) -> Position {
-    Position {
-        epoch: Epoch(promotions.get(&timeline).copied().unwrap_or(0)),
-        lsn,
-    }
+/// None when it is not known which epoch claimed the timeline: only the first is nobody's.
+fn position(promotions: &BTreeMap<u64, u64>, timeline: u64, lsn: u64) -> Option<Position> {
+    let claimed = promotions.get(&timeline).copied();
+    let epoch = Epoch(claimed.or((timeline <= 1).then_some(0))?);
+    Some(Position { epoch, lsn })
 }
 
 /// Whether every session waits for that group: the configuration is loaded, and whoever sends to
@@ -132,8 +150,6 @@ pub fn is_in_force(vitals: &Vitals, group: &Group, first: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn facts<'a>(sight: &'a Sight, data: &'a Data, known: &'a BTreeMap<u64, u64>) -> Facts<'a> {
@@ -141,6 +157,8 @@ mod tests {
             running: true,
             data,
             sight,
+            detached_since: Duration::ZERO,
+            loading: false,
             upstream: None,
             promotions: known,
             promoted: None,
@@ -203,6 +221,29 @@ mod tests {
             }),
             Engine::Unknown
         );
+    }
+
+    #[test]
+    fn a_look_from_before_and_a_timeline_that_nobody_claimed_tell_nothing() {
+        let data = Data::None;
+        let sight = up(Vitals {
+            at_end: true,
+            heeds: true,
+            ..replica()
+        });
+        let known = BTreeMap::from([(2, 7)]);
+        let old = Facts {
+            detached_since: Duration::from_secs(1),
+            ..facts(&sight, &data, &known)
+        };
+        assert_eq!(engine(&old), Engine::Unknown);
+        let loading = Facts {
+            loading: true,
+            ..facts(&sight, &data, &known)
+        };
+        assert_eq!(engine(&loading), Engine::Unknown);
+        let nobodys = BTreeMap::from([(3, 8)]);
+        assert_eq!(engine(&facts(&sight, &data, &nobodys)), Engine::Unknown);
     }
 
     #[test]

@@ -112,6 +112,9 @@ pub fn conninfo(config: &PostgresConfig, facts: &Facts, instance: &str, address:
         ("sslkey", file("tls.key")),
         ("sslrootcert", file("ca.crt")),
         ("connect_timeout", "5".to_owned()),
+        ("keepalives_idle", "5".to_owned()),
+        ("keepalives_interval", "3".to_owned()),
+        ("keepalives_count", "3".to_owned()),
         ("tcp_user_timeout", "10000".to_owned()),
     ];
     let quote = |v: &str| v.replace('\\', "\\\\").replace('\'', "\\'");
@@ -186,7 +189,8 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
         ("port", PORT.to_string()),
         ("primary_slot_name", slot(&facts.instance)),
         ("recovery_target_timeline", "latest".to_owned()),
-        ("restart_after_crash", "on".to_owned()),
+        // The agent starts it again: until enough members have what was recovered, nobody is let in.
+        ("restart_after_crash", "off".to_owned()),
         ("ssl", "on".to_owned()),
         ("ssl_ca_file", in_tls("ca.crt")),
         ("ssl_cert_file", in_tls("tls.crt")),

@@ -111,7 +111,7 @@ pub struct Vitals {
     pub attached: bool,
     /// On a replica: who would start a receiver heeds the settings as loaded now. Its process rereads
     /// them before each record, and after each pause of its search for more log, so it does if it is
-    /// seen in such a pause, or has moved since a look that found the same settings.
+    /// seen in such a pause, or has moved twice since a look that found the same settings.
     pub heeds: bool,
     /// On a replica: up to where it has received and flushed since its start.
     pub received: Option<u64>,
@@ -135,26 +135,22 @@ pub struct Vitals {
 
 /// What the process that replays waits for between looks at its settings; the first at the end of
 /// the log.
-const PAUSES: [&str; 5] = [
+const PAUSES: [&str; 3] = [
     "RecoveryRetrieveRetryInterval",
     "RecoveryApplyDelay",
-    "RecoveryConflictSnapshot",
-    "RecoveryConflictTablespace",
     "RecoveryPause",
 ];
 
 const VITALS: &str = "
 select pg_is_in_recovery() as in_recovery,
        coalesce((select max(('x' || left(name, 8))::bit(32)::bigint) from pg_ls_waldir() where name ~ '^[0-9A-F]{24}$'), 0) as timeline,
-       (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end
-           - '0/0'::pg_lsn)::bigint as position,
        (select status = 'streaming' from pg_stat_wal_receiver) as receiving,
        (select latest_end_lsn - '0/0'::pg_lsn from pg_stat_wal_receiver)::bigint as primary_position,
        array(select application_name from pg_stat_replication where state = 'streaming' and flush_lsn is not null order by application_name) as streaming,
        array(select (flush_lsn - '0/0'::pg_lsn)::bigint from pg_stat_replication where state = 'streaming' and flush_lsn is not null order by application_name) as flushed,
-       array(select application_name from pg_stat_replication where state <> 'backup' and sync_state = 'async') as uncounted,
+       array(select application_name from pg_stat_replication where state <> 'backup' and application_name not like 'copy for %' and sync_state = 'async') as uncounted,
        exists (select from pg_roles where rolname = 'mainstay_replication' and has_function_privilege(oid, 'pg_read_binary_file(text, bigint, bigint, boolean)', 'execute')) as roles,
-       (select extract(epoch from min(backend_start))::float8 from pg_stat_replication where state <> 'backup') as oldest_sender,
+       (select extract(epoch from min(backend_start))::float8 from pg_stat_replication where state <> 'backup' and application_name not like 'copy for %') as oldest_sender,
        current_setting('synchronous_standby_names') as standby_names,
        pg_is_in_recovery() and (current_setting('primary_conninfo') <> '' or exists (select from pg_stat_wal_receiver where status <> 'waiting')) as attached,
        (pg_last_wal_receive_lsn() - '0/0'::pg_lsn)::bigint as received,
@@ -163,7 +159,9 @@ select pg_is_in_recovery() as in_recovery,
        current_setting('synchronous_standby_names') <> '' as synchronous,
        split_part(current_setting('server_version'), ' ', 1) as version,
        (select system_identifier from pg_control_system())::text as system_identifier,
-       extract(epoch from pg_conf_load_time())::float8 as loaded_at";
+       extract(epoch from pg_conf_load_time())::float8 as loaded_at,
+       (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end
+           - '0/0'::pg_lsn)::bigint as position";
 
 /// Ask it. On a primary this includes a small durable write, since a disk that takes no writes is
 /// not healthy; it never waits for a replica.
@@ -227,6 +225,11 @@ fn bytes(row: &tokio_postgres::Row, column: &str) -> Option<u64> {
 /// Have a replica become primary. Returns at once; it is seen in the vitals.
 pub async fn promote(place: &Place) -> Result<(), SqlError> {
     let client = connect(place, "postgres").await?;
+    // Nobody is let in by now; who came in before would write before the door is open.
+    let others = "select pg_terminate_backend(pid) from pg_stat_activity
+                  where backend_type = 'client backend' and usename <> 'postgres'";
+    let ended = client.execute(others, &[]).await;
+    ended.map_err(refused("end the sessions of clients"))?;
     let asked = client.query_one("select pg_promote(wait => false)", &[]);
     asked.await.map(|_| ()).map_err(refused("be promoted"))
 }
@@ -238,7 +241,8 @@ pub async fn renew_senders(place: &Place, at: f64) -> Result<(), SqlError> {
     client
         .execute(
             "select pg_terminate_backend(pid) from pg_stat_replication
-             where state <> 'backup' and extract(epoch from backend_start)::float8 <= $1",
+             where state <> 'backup' and application_name not like 'copy for %'
+             and extract(epoch from backend_start)::float8 <= $1",
             &[&at],
         )
         .await

@@ -435,7 +435,9 @@ impl Machine {
         let until = now + self.policy.timing.stop;
         let ready = self.term().and_then(|term| {
             let primary = self.primary(term)?;
-            let free = term.leaving.is_none() && term.charter.is_settled();
+            // Who has to go anyway goes, whatever changes: the next one satisfies all groups.
+            let settled = term.charter.is_settled() || to.is_none();
+            let free = term.leaving.is_none() && settled;
             let streams = |m: &Member| {
                 term.charter.may_name(m) && primary.flushed.contains_key(m) && *m != self.me.member
             };

@@ -172,7 +172,8 @@ impl Machine {
         let past = match (&*self.monitor.sight.borrow(), &self.data) {
             (Sight::Up { vitals, .. }, _) => Past {
                 timeline: vitals.timeline,
-                end: Some(vitals.received.unwrap_or(0).max(vitals.position)),
+                // A torn last record is no part of a history.
+                end: Some(vitals.position),
                 was_primary: !vitals.in_recovery,
             },
             (
@@ -229,6 +230,8 @@ impl Machine {
                 &UNKNOWN
             },
             sight: &self.monitor.sight.borrow(),
+            detached_since: self.detached_since,
+            loading: self.configuration.is_loading(),
             upstream: self.upstream.as_ref(),
             promotions: &self.store.get().promotions,
             promoted: promoted.as_ref(),

@@ -7,10 +7,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::config::Role as Login;
 use mainstay_shared::agent::init::protocol::{Command, EngineSignal};
+use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::Wanted;
+
+use tokio::time::timeout;
 
 use super::super::data;
 use super::super::decide::Role;
+use super::super::history::Parting;
 use super::super::monitor::Sight;
 use super::super::render::{Facts, application, standby_names};
 use super::super::sql::Slots;
@@ -88,16 +92,60 @@ impl Machine {
             Wanted::Unchanged => return Ok(()),
             _ => None,
         };
-        if let Some(ballot) = &upstream
-            && self.upstream != upstream
-            && let Some(charter) = self.charter().filter(|c| c.ballot == *ballot)
-        {
-            self.store
-                .claimed(charter.timeline, ballot.epoch.0)
-                .map_err(|e| format!("the agent's state on the data volume: {e}"))?;
+        if upstream == self.upstream {
+            return Ok(());
+        }
+        if let Some(ballot) = &upstream {
+            // A receiver confirms what was replayed before it has received anything: data whose end
+            // is not known, or that has parted, would acknowledge what it does not hold.
+            let wanted = self.wanted();
+            if !self.end_is_known() || self.parting(&wanted) != Parting::None {
+                self.detach();
+                return Ok(());
+            }
+            if !self.claim(ballot)? {
+                self.detach();
+                return Ok(());
+            }
+        }
+        if upstream.is_none() {
+            self.detach();
         }
         self.upstream = upstream;
         Ok(())
+    }
+
+    /// Whether the end of the log of what runs as a replica was seen, since it receives from nobody.
+    fn end_is_known(&self) -> bool {
+        match &*self.monitor.sight.borrow() {
+            Sight::Up { at, vitals, .. } => {
+                let detached = vitals.in_recovery && !vitals.attached;
+                detached && vitals.at_end && *at > self.detached_since
+            }
+            _ => false,
+        }
+    }
+
+    /// Receive from nobody from now on.
+    fn detach(&mut self) {
+        if self.upstream.take().is_some() {
+            self.detached_since = boottime();
+        }
+    }
+
+    /// Make durable which epoch claims the charter's timeline; false when the charter is not that
+    /// ballot's.
+    pub(super) fn claim(&mut self, ballot: &Ballot) -> Result<bool, String> {
+        let Some(charter) = self.charter().filter(|c| c.ballot == *ballot) else {
+            return Ok(false);
+        };
+        let claimed = self.store.claimed(charter.timeline, ballot.epoch.0);
+        claimed.map_err(|e| {
+            let why = format!("the agent's state on the data volume: {e}");
+            self.last_error = Some(why.clone());
+            why
+        })?;
+        Ok(true)
     }
 
     /// Put the newest configuration in place; true when something changed.
@@ -144,7 +192,12 @@ impl Machine {
             return;
         };
         self.reload(vitals.loaded_at, settings_of).await;
-        if vitals.in_recovery == (role == Role::Replica) {
+        let follows = matches!(self.wanted(), Wanted::Follow(_));
+        if follows && self.upstream.is_none() {
+            self.monitor.look.notify_one();
+        }
+        // A former primary that starts in place still keeps log for its replicas.
+        if vitals.in_recovery == (role == Role::Replica) && (role == Role::Primary || follows) {
             self.tend_role(starts, role, config);
         }
         if !vitals.in_recovery && role == Role::Primary {
@@ -164,13 +217,33 @@ impl Machine {
             return;
         };
         let names = standby_names(Some(&group));
-        if self.in_force.as_ref().is_some_and(|(n, _)| *n == names) {
-            return;
+        match &self.in_force {
+            Some((same, _)) if *same == names => return,
+            // Back to it, it would be another time.
+            Some(_) => {
+                self.in_force = None;
+                self.promoted_with = None;
+            }
+            None => {}
         }
         // Else the engine may have run with another group before.
-        let promoted = self.promoting.is_some_and(|(start, _)| start == starts);
-        let first = promoted && self.in_force.is_none();
-        if observe::is_in_force(vitals, &group, first) {
+        let promoted = self.promoted_with.as_ref();
+        let first = promoted.is_some_and(|(start, with)| *start == starts && *with == names);
+        let known = observe::is_in_force(vitals, &group, first);
+        if known && !names.is_empty() && self.nobody_waits {
+            // Whether sessions wait at all is told to them by the process that makes checkpoints, when
+            // it has read the configuration: it has before the next one.
+            if self.asking.is_none() {
+                let place = Arc::clone(&self.place);
+                self.asking_checkpoint = true;
+                self.asking = Some(Box::pin(async move {
+                    sql::checkpoint(&place).await.map_err(|e| e.to_string())
+                }));
+            }
+            return;
+        }
+        if known {
+            self.nobody_waits = names.is_empty();
             self.in_force = Some((names, vitals.position));
         } else if first && loaded_within(vitals, RELOAD) {
             // Its senders are about to load it, too.
@@ -215,18 +288,20 @@ impl Machine {
             return;
         }
         let place = Arc::clone(&self.place);
-        let own = vitals.timeline;
         self.promoting = Some(this);
+        self.promoted_with = Some((this.0, standby_names(group.as_ref())));
         tracing::info!(timeline, "PostgreSQL is promoted");
         self.asking = Some(Box::pin(async move {
-            data::reserve_timelines(&place, own, timeline)
-                .map_err(|e| format!("history files: {e}"))?;
+            data::reserve_timelines(&place, timeline).map_err(|e| format!("history files: {e}"))?;
             sql::promote(&place).await.map_err(|e| e.to_string())
         }));
     }
 
     pub(super) fn asked(&mut self, done: Result<(), String>) {
         self.asking = None;
+        if std::mem::take(&mut self.asking_checkpoint) && done.is_ok() {
+            self.nobody_waits = false;
+        }
         if let Err(why) = done {
             tracing::warn!(%why, "asked of PostgreSQL");
             self.promoting = None;
@@ -286,10 +361,18 @@ impl Machine {
             slots: ok,
         });
         let slots = if ok { Slots::Keeping } else { Slots::Ready };
+        let first_pass = !ok;
         let place = Arc::clone(&self.place);
         self.tending = Some(Box::pin(async move {
             let done = match role {
-                Role::Primary => sql::tend(&place, &config, &roles, slots).await,
+                Role::Primary => {
+                    if first_pass && config.engine.major < 16 {
+                        // Before that checkpoint pg_rewind takes the timeline of before for this one.
+                        let made = timeout(PAUSE_MAX, sql::checkpoint(&place)).await;
+                        tracing::debug!(made = made.is_ok(), "checkpoint after the promotion");
+                    }
+                    sql::tend(&place, &config, &roles, slots).await
+                }
                 Role::Replica => sql::tend_replica(&place, &config).await,
             };
             done.map_err(|e| e.to_string())

@@ -9,6 +9,7 @@ use mainstay_shared::agent::api::Phase;
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::init::protocol::{Command, Engine, EngineSignal, Start};
 use mainstay_shared::agent::server::Refusal;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -17,7 +18,8 @@ use super::super::data::{self, DataError};
 use super::super::decide::Role;
 use super::super::render::{Facts, conninfo, slot};
 use super::super::sql;
-use super::{Election, Machine, STOP, Wanted, Work};
+use super::{CONNECT, Election, Machine, STOP, Wanted, Work};
+use crate::settings::PORT;
 
 /// What a task says when the election has ended: so does the process.
 const ENDED: &str = "the election has ended";
@@ -54,15 +56,27 @@ impl Machine {
     }
 
     fn copy_anew(&mut self, remove: bool) {
-        let (Some(source), Some(wanted), Some(cluster)) =
-            (self.source(), self.identifier(), &self.cluster)
-        else {
+        let (Some(source), Some((.., address)), Some(wanted), Some(cluster)) = (
+            self.source(),
+            self.leader(),
+            self.identifier(),
+            &self.cluster,
+        ) else {
             return;
         };
         let place = Arc::clone(&self.place);
         let renewed = cluster.driver.renewal();
         self.parted = None;
         self.begin(Phase::Cloning, move |progress| async move {
+            if remove {
+                // Nothing is thrown away for a source that does not answer.
+                let there = timeout(CONNECT, TcpStream::connect((address.as_str(), PORT))).await;
+                match there {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => return Err(format!("the primary at {address}: {error}")),
+                    Err(_) => return Err(format!("the primary at {address} does not answer")),
+                }
+            }
             // Another member from here on: what the one before promised and flushed is not its.
             renewed.await.ok_or(ENDED)?;
             if remove {
@@ -78,7 +92,13 @@ impl Machine {
 
     /// Take back what the primary's history does not hold; when that fails the data is replaced.
     pub(super) fn rewind(&mut self) {
-        let Some(source) = self.source() else { return };
+        let (Some(source), Some((ballot, ..))) = (self.source(), self.leader()) else {
+            return;
+        };
+        // Whose the history is that it will hold.
+        if !matches!(self.claim(&ballot), Ok(true)) {
+            return;
+        }
         let place = Arc::clone(&self.place);
         self.parted = None;
         self.begin(Phase::Cloning, move |progress| async move {
@@ -191,6 +211,9 @@ impl Machine {
         data::set_role(&self.place, role).map_err(|e| format!("the data directory: {e}"))?;
         self.data_known = false;
         self.started_as = role;
+        // Whom to receive from is decided when it runs and the end of its log is known.
+        self.upstream = None;
+        self.detached_since = boottime();
         if let Err(why) = self.configure().await
             && !Configuration::exists(&self.place)
         {
