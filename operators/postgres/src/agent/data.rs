@@ -38,8 +38,9 @@ pub enum DataError {
 }
 
 /// Look at the volume: what is there, and the least values of settings with
-/// which it can be opened as a replica (see [`super::render::Facts::floors`]).
-pub async fn inspect(place: &Place) -> (Data, BTreeMap<String, u64>) {
+/// which it can be opened as a replica (see [`super::render::Facts::floors`]). `rewound`: it was
+/// rewound to the end, and is whole as soon as it has received what it lacks.
+pub async fn inspect(place: &Place, rewound: bool) -> (Data, BTreeMap<String, u64>) {
     let folder = place.data();
     if !folder.exists() {
         return (Data::None, BTreeMap::new());
@@ -50,7 +51,7 @@ pub async fn inspect(place: &Place) -> (Data, BTreeMap<String, u64>) {
             place.me.instance
         ))
     };
-    if place.rewinding().exists() {
+    if place.rewinding().exists() && !rewound {
         let why = "rewinding it was interrupted".to_owned();
         return (Data::Broken(why), BTreeMap::new());
     }
@@ -140,8 +141,8 @@ pub fn set_role(place: &Place, role: Role) -> io::Result<()> {
 /// Take back what the history of the primary at `conninfo` does not hold. The engine is stopped;
 /// when it was not in order, `pg_rewind` recovers it first.
 ///
-/// Caveat: interrupted, it leaves data that cannot be used; a mark beside it says so, and the data
-/// is copied anew.
+/// Caveat: until it has received from that very primary what it lacks, the data cannot be used; a mark
+/// beside it says so until [`settle`], and without that it is copied anew.
 pub async fn rewind(
     place: &Place,
     conninfo: &str,
@@ -173,9 +174,16 @@ pub async fn rewind(
     fs::File::create(&mark)?.sync_all()?;
     sync_folder(&place.volume())?;
     run("pg_rewind", rewind(false), progress).await?;
-    set_role(place, Role::Replica)?;
-    fs::remove_file(&mark)?;
-    Ok(sync_folder(&place.volume())?)
+    Ok(set_role(place, Role::Replica)?)
+}
+
+/// Rewound data has become whole: the mark goes.
+pub fn settle(place: &Place) -> io::Result<()> {
+    match fs::remove_file(place.rewinding()) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    sync_folder(&place.volume())
 }
 
 /// Throw the data away.

@@ -102,6 +102,8 @@ pub struct Machine {
     nobody_waits: bool,
     /// What is asked for is a checkpoint.
     asking_checkpoint: bool,
+    /// To whose history the data was rewound, until it is whole.
+    fresh: Option<Ballot>,
     /// The start that was promoted, and for whom commits waited from then on.
     promoted_with: Option<(u64, String)>,
     /// Whom the configuration in place names to receive from.
@@ -170,6 +172,7 @@ impl Machine {
             promoting: None,
             nobody_waits: false,
             asking_checkpoint: false,
+            fresh: None,
             promoted_with: None,
             upstream: None,
             detached_since: Duration::ZERO,
@@ -248,7 +251,7 @@ impl Machine {
         // A hard stop kills the program that looks as well: look once it is over.
         let sweeping = self.asked_clean.is_some() || self.init.heard().borrow().state.hard_stopping;
         if !self.data_known && self.work.is_none() && !sweeping {
-            (self.data, self.floors) = data::inspect(&self.place).await;
+            (self.data, self.floors) = data::inspect(&self.place, self.fresh.is_some()).await;
             self.data_known = true;
         }
         self.look_at_floors().await;

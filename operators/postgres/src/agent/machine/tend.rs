@@ -180,6 +180,12 @@ impl Machine {
         if boottime().saturating_sub(self.started_ok_since.unwrap_or(at)) > PAUSE_MAX {
             self.failures = 0;
         }
+        if self.fresh.is_some() && at > self.detached_since {
+            match data::settle(&self.place) {
+                Ok(()) => self.fresh = None,
+                Err(error) => self.last_error = Some(format!("the data volume: {error}")),
+            }
+        }
         let starts = self.init.heard().borrow().state.starts;
         if let Some((before, answer)) = self.restart.take() {
             if starts > before {

@@ -66,6 +66,7 @@ impl Machine {
         };
         let place = Arc::clone(&self.place);
         let renewed = cluster.driver.renewal();
+        self.fresh = None;
         self.parted = None;
         self.begin(Phase::Cloning, move |progress| async move {
             if remove {
@@ -101,6 +102,7 @@ impl Machine {
         }
         let place = Arc::clone(&self.place);
         self.parted = None;
+        self.fresh = Some(ballot);
         self.begin(Phase::Cloning, move |progress| async move {
             data::unlock(&place).map_err(|e| format!("the lock file: {e}"))?;
             let settings = place.run().join("postgresql.conf");
@@ -195,6 +197,9 @@ impl Machine {
             }
             Ok(()) => {}
             Err(why) => {
+                if phase == Some(Phase::Cloning) {
+                    self.fresh = None;
+                }
                 if phase == Some(Phase::Stopping) {
                     self.restart_wanted = false;
                     if let Some((_, answer)) = self.restart.take() {
@@ -214,6 +219,14 @@ impl Machine {
         // Whom to receive from is decided when it runs and the end of its log is known.
         self.upstream = None;
         self.detached_since = boottime();
+        if let Some(fresh) = self.fresh.clone() {
+            // Only from that primary it can receive what it lacks; it holds nothing of its own.
+            if self.wanted() != Wanted::Follow(fresh.clone()) {
+                self.fresh = None;
+                return Err("the data was rewound to a primary that is none any more".to_owned());
+            }
+            self.upstream = Some(fresh);
+        }
         if let Err(why) = self.configure().await
             && !Configuration::exists(&self.place)
         {
