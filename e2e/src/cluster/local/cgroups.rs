@@ -189,7 +189,8 @@ pub async fn kill(cgroup: &str) -> Result<(), LocalError> {
     }
 }
 
-/// Removes a cgroup with all below it from every hierarchy. Its processes must be gone.
+/// Removes a cgroup with all below it from every hierarchy. Its processes must be gone; one that comes
+/// meanwhile, started by somebody who has been killed, is killed as well.
 pub async fn remove(cgroup: &str) -> Result<(), LocalError> {
     let start = Instant::now();
     for root in Hierarchies::read()?.all() {
@@ -202,6 +203,8 @@ pub async fn remove(cgroup: &str) -> Result<(), LocalError> {
                 if start.elapsed() > KILL_LIMIT {
                     return Err(LocalError::Cgroup { path: top });
                 }
+                // One that was on its way in when the others were killed.
+                kill(cgroup).await?;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
