@@ -13,12 +13,13 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::{Ground, INSTANCES};
+use super::Ground;
 use crate::faults::pod::{Deletion, delete};
 use crate::faults::process::{self, PodProcess};
+use crate::faults::{Undo, node};
 use crate::scenarios::failover::another_primary;
 use crate::scenarios::failures::{faults, node_of};
-use crate::scenarios::kit::{Look, READY, Sandbox};
+use crate::scenarios::kit::{INSTANCES, Look, READY, Sandbox};
 use crate::scenarios::operators::SYSTEM;
 
 /// A fault.
@@ -180,32 +181,37 @@ async fn container_killed(g: &Ground<'_>) -> Result<Instant> {
     signalled(g, INIT, Signal::KILL).await
 }
 
-async fn node_cut(g: &Ground<'_>) -> Result<Instant> {
-    let node = node_of(g.sandbox, &g.primary).await?;
-    let cut = crate::faults::node::cut(faults(g.sandbox)?, &node).await?;
+/// The primary is away until another one has taken writes.
+async fn succeeded(g: &Ground<'_>, away: Undo<'_>) -> Result<Instant> {
     another_primary(g.sandbox, &g.primary).await?;
     g.writer.more(200).await?;
-    cut.undo().await?;
+    away.undo().await?;
     Ok(Instant::now())
 }
 
-async fn replica_cut(g: &Ground<'_>) -> Result<Instant> {
-    // Not the one whose node the client is on.
-    let replica = g.replicas.last().context("a replica")?;
-    let node = node_of(g.sandbox, replica).await?;
-    let cut = crate::faults::node::cut(faults(g.sandbox)?, &node).await?;
-    tokio::time::sleep(Duration::from_secs(12)).await;
-    g.writer.more(200).await?;
-    cut.undo().await?;
-    Ok(Instant::now())
+async fn node_cut(g: &Ground<'_>) -> Result<Instant> {
+    let name = node_of(g.sandbox, &g.primary).await?;
+    let cut = node::cut(faults(g.sandbox)?, &name).await?;
+    succeeded(g, cut).await
 }
 
 async fn node_crashed(g: &Ground<'_>) -> Result<Instant> {
-    let node = node_of(g.sandbox, &g.primary).await?;
-    let off = crate::faults::node::power_off(faults(g.sandbox)?, &node).await?;
-    another_primary(g.sandbox, &g.primary).await?;
+    let name = node_of(g.sandbox, &g.primary).await?;
+    let off = node::power_off(faults(g.sandbox)?, &name).await?;
+    succeeded(g, off).await
+}
+
+/// How long a replica is away: longer than the connections to it are kept without an answer.
+const CUT: Duration = Duration::from_secs(12);
+
+async fn replica_cut(g: &Ground<'_>) -> Result<Instant> {
+    let replica = g.replicas.last().context("a replica")?;
+    let name = node_of(g.sandbox, replica).await?;
+    let cut = node::cut(faults(g.sandbox)?, &name).await?;
+    // The length of the fault: nothing is waited for.
+    tokio::time::sleep(CUT).await;
     g.writer.more(200).await?;
-    off.undo().await?;
+    cut.undo().await?;
     Ok(Instant::now())
 }
 

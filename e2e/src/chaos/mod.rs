@@ -10,18 +10,13 @@ pub mod record;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use serde_json::json;
+use anyhow::Result;
 
 use crate::scenarios::Context;
-use crate::scenarios::failover::{equal, primary};
-use crate::scenarios::failures::node_of;
-use crate::scenarios::kit::{READY, Sandbox};
+use crate::scenarios::failover::{equal, written};
+use crate::scenarios::kit::{INSTANCES, READY, Sandbox};
 use crate::scenarios::writer::Writer;
 use faults::Fault;
-
-/// Names of the instances.
-pub const INSTANCES: [&str; 3] = ["db-1", "db-2", "db-3"];
 
 /// What a fault is done to.
 pub struct Ground<'a> {
@@ -29,7 +24,7 @@ pub struct Ground<'a> {
     pub sandbox: &'a Sandbox<'a>,
     /// Who is primary before.
     pub primary: String,
-    /// The others.
+    /// The others; the client is on the node of the first.
     pub replicas: Vec<String>,
     /// The client.
     pub writer: Writer<'a>,
@@ -56,21 +51,13 @@ pub struct Run {
 /// What did not come about in time; a broken promise is none, but in the result.
 pub async fn run(ctx: &Context, fault: &Fault) -> Result<Run> {
     let sandbox = Sandbox::new(ctx, &format!("chaos-{}", fault.name)).await?;
-    sandbox.postgres("db", &json!({"instances": 3})).await?;
-    sandbox.settled("db", READY).await?;
-    let before = primary(&sandbox, "db").await?;
-    let replicas: Vec<String> = INSTANCES
-        .into_iter()
-        .filter(|i| *i != before)
-        .map(str::to_owned)
-        .collect();
-    let near = replicas.first().context("a set of three has replicas")?;
-    let node = node_of(&sandbox, near).await?;
+    let (writer, primary) = written(&sandbox).await?;
+    let others = INSTANCES.into_iter().filter(|i| *i != primary);
     let ground = Ground {
         sandbox: &sandbox,
-        primary: before,
-        replicas,
-        writer: Writer::start(&sandbox, &node).await?,
+        replicas: others.map(str::to_owned).collect(),
+        primary,
+        writer,
     };
     let done = async {
         let since = (fault.run)(&ground).await?;

@@ -76,12 +76,7 @@ pub struct Work {
 /// # Errors
 /// When a program does not start, or the sets do not settle.
 pub async fn run(world: &mut World, count: usize, window: Duration) -> Result<Run> {
-    let before = Look::at(world).await?;
-    let begin = Instant::now();
-    create(world, count).await?;
-    settled(world, count).await?;
-    let create = Look::at(world).await?.since(&before, begin.elapsed());
-    rest(world).await?;
+    let create = measured(world, count, create).await?;
 
     let process = world.operator()?;
     let memory = (process.rss_anon_kib, process.rss_kib);
@@ -92,12 +87,7 @@ pub async fn run(world: &mut World, count: usize, window: Duration) -> Result<Ru
     let scale = 60.0 / window.as_secs_f64();
     let requests = difference(&after.requests, &before.requests, scale);
 
-    let before = Look::at(world).await?;
-    let begin = Instant::now();
-    change(world, count).await?;
-    settled(world, count).await?;
-    let change = Look::at(world).await?.since(&before, begin.elapsed());
-    rest(world).await?;
+    let change = measured(world, count, change).await?;
 
     let begin = Instant::now();
     world.restart_operator().await?;
@@ -159,6 +149,22 @@ fn api(world: &World, index: usize) -> Api<Postgres> {
 
 fn name(index: usize) -> String {
     format!("set{index}")
+}
+
+/// What it costs until all sets have settled after something was asked of them; then the operator
+/// rests.
+async fn measured(
+    world: &World,
+    count: usize,
+    ask: impl AsyncFnOnce(&World, usize) -> Result<()>,
+) -> Result<Work> {
+    let before = Look::at(world).await?;
+    let begin = Instant::now();
+    ask(world, count).await?;
+    settled(world, count).await?;
+    let cost = Look::at(world).await?.since(&before, begin.elapsed());
+    rest(world).await?;
+    Ok(cost)
 }
 
 async fn create(world: &World, count: usize) -> Result<()> {

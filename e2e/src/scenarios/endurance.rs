@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::failover::{another_primary, equal, primary, written};
 use super::failures::signal;
-use super::kit::{Look, READY, Sandbox};
+use super::kit::{INSTANCES, Look, READY, Sandbox};
 use super::operators;
 
 /// How often everything is broken once.
@@ -20,7 +20,7 @@ pub async fn failures_under_load(s: &Sandbox<'_>) -> Result<()> {
     let (writer, _) = written(s).await?;
     for round in 0..ROUNDS {
         let now = primary(s, "db").await?;
-        let replicas = ["db-1", "db-2", "db-3"].into_iter().filter(|i| *i != now);
+        let replicas = INSTANCES.into_iter().filter(|i| *i != now);
         let replica = replicas.cycle().nth(round).unwrap_or("db-1");
         s.delete::<Pod>(replica, READY).await?;
         s.settled("db", READY).await?;

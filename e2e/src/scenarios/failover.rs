@@ -10,7 +10,7 @@ use mainstay_crds::postgres::Postgres;
 use serde_json::json;
 
 use super::failures::{faults, node_of};
-use super::kit::{Look, READY, Sandbox};
+use super::kit::{INSTANCES, Look, READY, Sandbox};
 use super::writer::Writer;
 use crate::chaos::faults::without_api_server;
 
@@ -33,11 +33,11 @@ pub(crate) async fn another_primary(s: &Sandbox<'_>, before: &str) -> Result<Str
 }
 
 /// A set with a writer on a node that is not the primary's. Returns the primary too.
-pub(super) async fn written<'a>(s: &'a Sandbox<'a>) -> Result<(Writer<'a>, String)> {
+pub(crate) async fn written<'a>(s: &'a Sandbox<'a>) -> Result<(Writer<'a>, String)> {
     s.postgres("db", &json!({"instances": 3})).await?;
     s.settled("db", READY).await?;
     let before = primary(s, "db").await?;
-    let replica = ["db-1", "db-2", "db-3"].into_iter().find(|i| *i != before);
+    let replica = INSTANCES.into_iter().find(|i| *i != before);
     let node = node_of(s, replica.context("there are three")?).await?;
     Ok((Writer::start(s, &node).await?, before))
 }
@@ -54,7 +54,7 @@ pub(crate) async fn equal(s: &Sandbox<'_>) -> Result<()> {
         "select count(*), md5(string_agg(id::text, ',' order by id)) from mainstay_ledger where id <= {last}"
     );
     let expected = s.admin_sql_in(&now, "app", &sum).await?;
-    for instance in ["db-1", "db-2", "db-3"] {
+    for instance in INSTANCES {
         s.until(&format!("the rows on {instance}"), READY, || async {
             Ok(match s.admin_sql_in(instance, "app", &sum).await {
                 Ok(rows) if rows == expected => Look::Done(()),

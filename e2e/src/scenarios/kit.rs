@@ -20,6 +20,9 @@ use super::Context;
 /// slow machine. Figures are measured by the benchmarks, not asserted here.
 pub const READY: Duration = Duration::from_mins(3);
 
+/// Names of the instances of a set of three called `db`.
+pub const INSTANCES: [&str; 3] = ["db-1", "db-2", "db-3"];
+
 /// How often a condition is looked at. Scenarios poll; the product does not.
 const LOOK: Duration = Duration::from_millis(250);
 

@@ -24,6 +24,13 @@ const DOUBT: Config = Config {
     ..Config::CALM
 };
 
+/// A voter was replaced, and the Lease lapses once.
+const REPLACED: Config = Config {
+    before: replaced,
+    lapses: 1,
+    ..Config::CALM
+};
+
 fn most_states() -> usize {
     std::env::var("MODEL_STATES").map_or(40_000, |n: String| n.parse().unwrap())
 }
@@ -278,15 +285,7 @@ fn broken_promise_forgotten_on_restart() {
 
 #[test]
 fn broken_reload_seen_late() {
-    fails(
-        Broken::ReloadSeenLate,
-        Config {
-            before: replaced,
-            lapses: 1,
-            ..Config::CALM
-        },
-        LOST,
-    );
+    fails(Broken::ReloadSeenLate, REPLACED, LOST);
 }
 
 #[test]
@@ -303,15 +302,7 @@ fn broken_same_timeline_twice() {
 
 #[test]
 fn broken_holder_unaware_of_a_change() {
-    fails(
-        Broken::UnawareHolder,
-        Config {
-            before: replaced,
-            lapses: 1,
-            ..Config::CALM
-        },
-        LOST,
-    );
+    fails(Broken::UnawareHolder, REPLACED, LOST);
 }
 
 #[test]

@@ -11,3 +11,4 @@ pub mod lease;
 pub mod paths;
 pub mod server;
 pub mod state;
+pub mod tell;

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::election::record::Record;
 use crate::election::charter::Durable;
 
 const FILE: &str = "state.json";
@@ -25,12 +24,6 @@ pub struct Memory {
     /// Highest epoch that this volume has seen. It never goes back.
     #[serde(default)]
     pub epoch: u64,
-    /// The set's record as last seen, for when the API server is away.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub record: Option<Record>,
-    /// Commits wait for replicas: switched on when one streamed for the first time.
-    #[serde(default)]
-    pub synchronous: bool,
     /// What this member has promised and heard of. Of the present generation.
     #[serde(default)]
     pub election: Durable,
@@ -64,8 +57,6 @@ impl Memory {
         Self {
             generation: Some(generation),
             epoch: self.epoch,
-            record: self.record,
-            synchronous: false,
             election: Durable::default(),
             promotions: BTreeMap::new(),
             peers: self.peers,

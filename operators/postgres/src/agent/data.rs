@@ -130,10 +130,7 @@ pub fn set_role(place: &Place, role: Role) -> io::Result<()> {
     let file = place.data().join(SIGNAL);
     match role {
         Role::Replica => fs::File::create(&file)?.sync_all()?,
-        Role::Primary => match fs::remove_file(&file) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        },
+        Role::Primary => absent(fs::remove_file(&file))?,
     }
     sync_folder(&place.data())
 }
@@ -179,22 +176,22 @@ pub async fn rewind(
 
 /// Rewound data has become whole: the mark goes.
 pub fn settle(place: &Place) -> io::Result<()> {
-    match fs::remove_file(place.rewinding()) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
+    absent(fs::remove_file(place.rewinding()))?;
     sync_folder(&place.volume())
 }
 
 /// Throw the data away.
 pub fn remove(place: &Place) -> io::Result<()> {
-    let absent = |result: io::Result<()>| match result {
+    absent(fs::remove_dir_all(place.data()))?;
+    settle(place)
+}
+
+/// What was to be removed is gone, also if it was before.
+fn absent(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
-    };
-    absent(fs::remove_dir_all(place.data()))?;
-    absent(fs::remove_file(place.rewinding()))?;
-    sync_folder(&place.volume())
+    }
 }
 
 /// Before a promotion: have PostgreSQL choose that timeline. It takes the first number after its
@@ -367,10 +364,7 @@ pub async fn copy(
 /// An empty folder for a directory that is not finished; what an interrupted try left is removed.
 fn fresh(place: &Place) -> io::Result<std::path::PathBuf> {
     let unfinished = place.unfinished();
-    match fs::remove_dir_all(&unfinished) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
+    absent(fs::remove_dir_all(&unfinished))?;
     fs::DirBuilder::new().mode(0o700).create(&unfinished)?;
     // Whatever the umask or a default access list of the volume made of it.
     fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o700))?;
@@ -397,10 +391,7 @@ pub fn unlock(place: &Place) -> io::Result<()> {
             .join(format!(".s.PGSQL.{}", crate::settings::PORT)),
     ];
     for file in stale {
-        match fs::remove_file(file) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+        absent(fs::remove_file(file))?;
     }
     Ok(())
 }

@@ -106,11 +106,11 @@ pub fn status(f: &Facts<'_>) -> Status {
                     .filter(|m| {
                         let streams =
                             |a: &String| member(a).is_some_and(|a| a.name.as_str() == **m);
-                        vitals.streaming.iter().any(streams)
+                        vitals.flushed.iter().any(|(name, _)| streams(name))
                     })
                     .cloned()
                     .collect();
-                s.synchronous = Some(vitals.synchronous);
+                s.synchronous = Some(!vitals.standby_names.is_empty());
             }
             s.ready = if vitals.in_recovery {
                 vitals.receiving

@@ -96,10 +96,6 @@ pub struct Vitals {
     pub lag: Option<u64>,
     /// On a replica: it streams.
     pub receiving: bool,
-    /// On a primary: who streams, by application name.
-    pub streaming: Vec<String>,
-    /// On a primary: commits wait for a replica.
-    pub synchronous: bool,
     /// Version, for example `17.12`.
     pub version: String,
     /// System identifier.
@@ -156,7 +152,6 @@ select pg_is_in_recovery() as in_recovery,
        (pg_last_wal_receive_lsn() - '0/0'::pg_lsn)::bigint as received,
        (select wait_event from pg_stat_activity where backend_type = 'startup') as recovery,
        greatest((select max(('x' || left(name, 8))::bit(32)::bigint) from pg_ls_waldir() where name ~ '^[0-9A-F]{8}\\.history$'), 1) as newest_timeline,
-       current_setting('synchronous_standby_names') <> '' as synchronous,
        split_part(current_setting('server_version'), ' ', 1) as version,
        (select system_identifier from pg_control_system())::text as system_identifier,
        extract(epoch from pg_conf_load_time())::float8 as loaded_at,
@@ -191,8 +186,6 @@ pub async fn vitals(client: &Client, write: bool) -> Result<Vitals, SqlError> {
                 .map(|l| u64::try_from(l).unwrap_or(0))
                 .filter(|_| in_recovery),
             receiving: row.get::<_, Option<bool>>("receiving").unwrap_or(false),
-            streaming: row.get("streaming"),
-            synchronous: row.get("synchronous"),
             version: row.get("version"),
             system_identifier: row.get("system_identifier"),
             loaded_at: row.get("loaded_at"),

@@ -5,24 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
+use super::lease::{ADDRESS, CHARTER, EPOCH, SEAT, SYSTEM_IDENTIFIER};
 use crate::election::charter::Charter;
 
-/// Annotation: instance that may be primary.
-const SEAT: &str = "mainstay.dev/seat";
-/// Annotation: what the set has agreed on, once it has a holder. It wins over the others.
-const CHARTER: &str = "mainstay.dev/charter";
-/// Annotation: our own count of acquisitions; the Lease's own count restarts when it is deleted.
-const EPOCH: &str = "mainstay.dev/epoch";
-/// Annotation: identifier of the set's data, once it exists.
-const SYSTEM_IDENTIFIER: &str = "mainstay.dev/system-identifier";
-/// Annotation: address of the holder's pod.
-const ADDRESS: &str = "mainstay.dev/address";
-
 /// What the Lease of a set says besides who holds it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// Instance that may be primary.
     pub seat: String,

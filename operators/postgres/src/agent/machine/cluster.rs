@@ -8,8 +8,9 @@ use std::time::Duration;
 use mainstay_crds::common::Durability;
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::election::driver::{Config, Place, Setup, dns, spawn};
-use mainstay_shared::agent::init::processes::kill_all;
-use mainstay_shared::agent::init::protocol::{Command, Engine};
+use mainstay_shared::agent::election::hard_stop::killer;
+use mainstay_shared::agent::init::protocol::Engine;
+use mainstay_shared::agent::tell::set;
 use mainstay_shared::election::charter::Charter;
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::{Engine as Seen, Wanted};
@@ -42,8 +43,6 @@ impl Machine {
             return;
         };
         let (setup, asked) = tokio::sync::watch::channel(setup(config));
-        let init = self.init.clone();
-        let runtime = tokio::runtime::Handle::current();
         let running = matches!(
             self.init.heard().borrow().state.engine,
             Engine::Running { .. }
@@ -71,12 +70,7 @@ impl Machine {
             connect: Arc::new(|| Box::pin(async { client().await.map_err(|e| e.to_string()) })),
             resolve: dns(&config.set, &config.namespace),
             tls: self.client_tls.subscribe(),
-            hard_stop: Arc::new(move || {
-                // PID 1 counts and reports it; the signals go out even if it should hang.
-                let init = init.clone();
-                runtime.spawn(async move { init.send(Command::HardStop).await });
-                kill_all(nix::unistd::getppid().as_raw(), &[]);
-            }),
+            hard_stop: killer(self.init.clone(), nix::unistd::getppid().as_raw()),
             run: self.place.run(),
             resume: running,
             agent_port: u16::try_from(mainstay_shared::names::AGENT_PORT).unwrap_or_default(),
@@ -93,12 +87,7 @@ impl Machine {
     /// Tell the election what is mounted.
     pub(super) fn set_up(&mut self) {
         if let (Some(cluster), Some((config, _))) = (&self.cluster, &self.mounts.config) {
-            let new = setup(config);
-            cluster.setup.send_if_modified(|old| {
-                let changed = *old != new;
-                *old = new;
-                changed
-            });
+            set(&cluster.setup, setup(config));
         }
     }
 
@@ -262,16 +251,8 @@ impl Machine {
             _ => None,
         };
         let Some(cluster) = &self.cluster else { return };
-        cluster.driver.identifier.send_if_modified(|old| {
-            let changed = *old != identifier;
-            *old = identifier;
-            changed
-        });
-        cluster.driver.engine.send_if_modified(|old| {
-            let changed = *old != seen;
-            *old = seen;
-            changed
-        });
+        set(&cluster.driver.identifier, identifier);
+        set(&cluster.driver.engine, seen);
     }
 
     /// Whether clients are let in.

@@ -9,7 +9,6 @@ use mainstay_shared::agent::config::Role as Login;
 use mainstay_shared::agent::init::protocol::{Command, EngineSignal};
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::Wanted;
-
 use tokio::time::timeout;
 
 use super::super::data;
@@ -86,8 +85,9 @@ impl Machine {
 
     /// Say whom to receive from. What its timeline is claimed by is durable before the first byte.
     pub(super) fn choose_upstream(&mut self) -> Result<(), String> {
-        let upstream = match self.wanted() {
-            Wanted::Follow(ballot) => self.leader().map(|(b, ..)| b).filter(|b| *b == ballot),
+        let wanted = self.wanted();
+        let upstream = match &wanted {
+            Wanted::Follow(ballot) => self.leader().map(|(b, ..)| b).filter(|b| b == ballot),
             // Left as it is.
             Wanted::Unchanged => return Ok(()),
             _ => None,
@@ -95,23 +95,21 @@ impl Machine {
         if upstream == self.upstream {
             return Ok(());
         }
-        if let Some(ballot) = &upstream {
-            // A receiver confirms what was replayed before it has received anything: data whose end
-            // is not known, or that has parted, would acknowledge what it does not hold.
-            let wanted = self.wanted();
-            if !self.end_is_known() || self.parting(&wanted) != Parting::None {
-                self.detach();
-                return Ok(());
+        // A receiver confirms what was replayed before it has received anything: data whose end is
+        // not known, or that has parted, would acknowledge what it does not hold.
+        let may_receive = match &upstream {
+            Some(ballot) => {
+                self.end_is_known()
+                    && self.parting(&wanted) == Parting::None
+                    && self.claim(ballot)?
             }
-            if !self.claim(ballot)? {
-                self.detach();
-                return Ok(());
-            }
+            None => false,
+        };
+        if may_receive {
+            self.upstream = upstream;
+        } else if self.upstream.take().is_some() {
+            self.detached_since = boottime();
         }
-        if upstream.is_none() {
-            self.detach();
-        }
-        self.upstream = upstream;
         Ok(())
     }
 
@@ -123,13 +121,6 @@ impl Machine {
                 detached && vitals.at_end && *at > self.detached_since
             }
             _ => false,
-        }
-    }
-
-    /// Receive from nobody from now on.
-    fn detach(&mut self) {
-        if self.upstream.take().is_some() {
-            self.detached_since = boottime();
         }
     }
 

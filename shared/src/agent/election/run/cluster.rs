@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::lease::{self, Own};
 use super::super::leases::{self, Outcome};
-use super::tell::set;
 use super::{Inbox, Loop, Returned};
 use crate::agent::lease::follow::{Seen, follow};
 use crate::agent::lease::point::{Pointer, Primary};
+use crate::agent::tell::set;
 use crate::election::member::Text;
 use crate::election::message::{Input, Sight, Write, Written};
 

@@ -7,6 +7,7 @@ use super::super::peers::{News, Peer};
 use super::super::wire::{Envelope, Message};
 use super::Loop;
 use crate::agent::clock::boottime;
+use crate::agent::tell::set;
 use crate::election::member::Member;
 use crate::election::message::Input;
 use crate::names;
@@ -86,11 +87,7 @@ impl Loop {
         for name in &names {
             self.peer(name);
         }
-        self.told.names.send_if_modified(|told| {
-            let changed = *told != names;
-            told.clone_from(&names);
-            changed
-        });
+        set(&self.told.names, names);
         let members = self.roster.members(&self.setup, charter.as_ref());
         // It leads to no charter by itself that would lead back here: a charter is written first.
         if self.renewing.is_none() {

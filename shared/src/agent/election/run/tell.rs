@@ -1,11 +1,10 @@
 //! What the loop tells the rest of the agent.
 
-use tokio::sync::watch;
-
 use super::super::disk::Job;
 use super::super::driver::Leader;
 use super::super::wire::Introduction;
 use super::Loop;
+use crate::agent::tell::set;
 use crate::election::member::{Ballot, Text};
 use crate::election::message::Wanted;
 
@@ -97,12 +96,4 @@ impl Loop {
             peers: self.roster.addresses(),
         }
     }
-}
-
-pub(super) fn set<T: PartialEq>(told: &watch::Sender<T>, value: T) {
-    told.send_if_modified(|old| {
-        let changed = *old != value;
-        *old = value;
-        changed
-    });
 }
