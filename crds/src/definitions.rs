@@ -4,6 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::Value;
 
+use crate::operation::Operation;
 use crate::postgres::Postgres;
 
 /// Longest text in a status that sets no bound of its own: nothing that an operator says is longer.
@@ -19,7 +20,10 @@ const TIME_TEXT: u64 = 64;
 /// # Errors
 /// When a definition cannot be written as JSON, which a unit test excludes.
 pub fn definitions() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
-    [Postgres::crd()].into_iter().map(finish).collect()
+    [Operation::crd(), Postgres::crd()]
+        .into_iter()
+        .map(finish)
+        .collect()
 }
 
 fn finish(crd: CustomResourceDefinition) -> Result<CustomResourceDefinition, serde_json::Error> {

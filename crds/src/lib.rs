@@ -5,6 +5,7 @@
 
 pub mod common;
 pub mod definitions;
+pub mod operation;
 pub mod postgres;
 
 /// API group of every kind.

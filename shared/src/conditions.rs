@@ -56,6 +56,8 @@ pub mod reasons {
     pub const FAILED: &str = "Failed";
     /// Fewer instances are ready than asked for.
     pub const INSTANCES_MISSING: &str = "InstancesMissing";
+    /// Commits wait for no replica though they should.
+    pub const DURABILITY_SUSPENDED: &str = "DurabilitySuspended";
     /// Every instance is ready.
     pub const ALL_READY: &str = "AllInstancesReady";
     /// A volume is nearly full.

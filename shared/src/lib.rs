@@ -17,6 +17,7 @@ pub mod lease;
 pub mod metadata;
 pub mod names;
 pub mod network;
+pub mod operations;
 pub mod outcome;
 pub mod pki;
 pub mod placement;

@@ -9,7 +9,9 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use mainstay_crds::common::{Durability, InstanceRole, Placement, Requirement, Survives};
+use mainstay_crds::common::{
+    Durability, Enforcement, InstanceRole, Placement, Requirement, Survives,
+};
 
 use crate::election::group::Group;
 use crate::metadata::SetId;
@@ -158,9 +160,10 @@ pub struct Running {
 /// Whether any one node, and any one zone, can be lost with reads and writes going on.
 ///
 /// Guarantee: what is not known counts as lost.
-pub fn survives(members: &[Running], durability: Durability) -> Survives {
-    let node = lose_any(members, durability, "node", |m| m.node.as_deref());
-    let zone = lose_any(members, durability, "zone", |m| m.zone.as_deref());
+pub fn survives(members: &[Running], durability: Durability, enforcement: Enforcement) -> Survives {
+    let kept = (durability, enforcement);
+    let node = lose_any(members, kept, "node", |m| m.node.as_deref());
+    let zone = lose_any(members, kept, "zone", |m| m.zone.as_deref());
     Survives {
         node: node.is_ok(),
         zone: zone.is_ok(),
@@ -171,7 +174,7 @@ pub fn survives(members: &[Running], durability: Durability) -> Survives {
 /// Whether each domain can be lost, or why one cannot.
 fn lose_any(
     members: &[Running],
-    durability: Durability,
+    kept: (Durability, Enforcement),
     what: &str,
     domain: impl Fn(&Running) -> Option<&str>,
 ) -> Result<(), String> {
@@ -187,12 +190,12 @@ fn lose_any(
     let domains: BTreeSet<&str> = ready.iter().filter_map(|m| domain(m)).collect();
     for lost in domains {
         let left = ready.iter().filter(|m| domain(m) != Some(lost)).count();
-        let needed = match durability {
-            Durability::Async => 1,
+        let needed = match kept {
             // Without the primary so many of the others elect one of them; with it, it goes on as
-            // long as enough of them acknowledge.
-            Durability::Quorum if domain(primary) == Some(lost) => voters - acks + 1,
-            Durability::Quorum => acks + 1,
+            // long as enough of them acknowledge, or without if it need not be.
+            (Durability::Quorum, _) if domain(primary) == Some(lost) => voters - acks + 1,
+            (Durability::Quorum, Enforcement::Required) => acks + 1,
+            (Durability::Quorum, Enforcement::Preferred) | (Durability::Async, _) => 1,
         };
         if left < needed {
             return Err(format!(
@@ -234,7 +237,7 @@ mod tests {
     #[test]
     fn three_in_three_zones_survive_one_of_them() {
         let all = running(SPREAD);
-        let good = survives(&all, Durability::Quorum);
+        let good = survives(&all, Durability::Quorum, Enforcement::Required);
         assert_eq!(
             good,
             Survives {
@@ -248,32 +251,32 @@ mod tests {
     #[test]
     fn two_in_one_zone_survive_a_node_and_not_that_zone() {
         let all = running(&[("n1", "a"), ("n2", "b"), ("n3", "b")]);
-        let half = survives(&all, Durability::Quorum);
+        let half = survives(&all, Durability::Quorum, Enforcement::Required);
         assert!(half.node && !half.zone);
         assert!(half.reason.unwrap().contains("zone b"));
-        assert!(survives(&all, Durability::Async).zone);
+        assert!(survives(&all, Durability::Async, Enforcement::Required).zone);
     }
 
     #[test]
     fn who_is_not_ready_is_not_counted_on() {
         let mut all = running(SPREAD);
         all[2].ready = false;
-        assert!(!survives(&all, Durability::Quorum).node);
+        assert!(!survives(&all, Durability::Quorum, Enforcement::Required).node);
         all[0].ready = false;
-        let none = survives(&all, Durability::Async);
+        let none = survives(&all, Durability::Async, Enforcement::Required);
         assert_eq!(none.reason.as_deref(), Some("no primary is ready"));
     }
 
     #[test]
     fn what_is_not_known_counts_as_lost() {
         let all = running(&[("n1", "a"), ("n2", ""), ("n3", "c")]);
-        let unknown = survives(&all, Durability::Quorum);
+        let unknown = survives(&all, Durability::Quorum, Enforcement::Required);
         assert!(unknown.node && !unknown.zone);
         assert_eq!(
             unknown.reason.as_deref(),
             Some("the zone of db-2 is not known")
         );
-        assert!(!survives(&[], Durability::Async).node);
+        assert!(!survives(&[], Durability::Async, Enforcement::Required).node);
     }
 
     #[test]
@@ -326,5 +329,13 @@ mod tests {
             .as_ref()
             .unwrap();
         assert_eq!(keys.len(), 2);
+    }
+
+    #[test]
+    fn two_survive_a_node_where_the_quorum_is_only_preferred() {
+        let two = running(&[("n1", "a"), ("n2", "b")]);
+        let kept = |enforcement| survives(&two, Durability::Quorum, enforcement).node;
+        assert!(kept(Enforcement::Preferred));
+        assert!(!kept(Enforcement::Required));
     }
 }

@@ -62,6 +62,8 @@ async fn break_things(args: &Args) -> anyhow::Result<()> {
                 Err(error) => {
                     println!("   did not end: {error:#}");
                     unfinished.push(fault.name);
+                    runs.entry(fault.name.to_owned()).or_default().push(None);
+                    keep(args, &runs, &version)?;
                     continue;
                 }
             };
@@ -70,11 +72,10 @@ async fn break_things(args: &Args) -> anyhow::Result<()> {
                 run.gap, run.whole, run.acknowledged, run.lost, run.resurrected
             );
             broken |= run.lost + run.resurrected > 0;
-            runs.entry(fault.name.to_owned()).or_default().push(run);
-            if args.record {
-                // After each, so that no run is lost.
-                std::fs::write(&file, record::write(&runs, &version))?;
-            }
+            runs.entry(fault.name.to_owned())
+                .or_default()
+                .push(Some(run));
+            keep(args, &runs, &version)?;
         }
     }
     println!("\n{}", record::table(&runs));
@@ -83,6 +84,14 @@ async fn break_things(args: &Args) -> anyhow::Result<()> {
     }
     if !unfinished.is_empty() {
         bail!("did not end: {}", unfinished.join(", "));
+    }
+    Ok(())
+}
+
+/// After each run, so that none is lost.
+fn keep(args: &Args, runs: &Runs, version: &str) -> std::io::Result<()> {
+    if args.record {
+        std::fs::write(record::file(), record::write(runs, version))?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ pub mod storage;
 pub mod tls;
 
 pub use deletion::{Deletion, KeptVolumes};
-pub use durability::Durability;
+pub use durability::{Durability, Enforcement, Quorum};
 pub use network::{AllowedClient, Network};
 pub use placement::{DedicatedNodes, Placement, Requirement};
 pub use resources::Resources;

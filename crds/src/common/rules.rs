@@ -91,6 +91,11 @@ pub fn storage_class_is_fixed() -> Rule {
     .message(sentences::STORAGE_CLASS_CHANGES)
 }
 
+/// Of the name of an instance.
+pub fn instance() -> Rule {
+    matches(SUBDOMAIN, sentences::INSTANCE)
+}
+
 /// Of `tls.certificateHours`.
 pub fn certificate_hours() -> Rule {
     Rule::new(format!("self >= 1 && self <= {MAX_CERTIFICATE_HOURS}"))

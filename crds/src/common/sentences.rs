@@ -39,12 +39,28 @@ pub const DEDICATED_VALUE: &str = "write the value of the nodes' label and taint
 /// Of `placement.priorityClass`.
 pub const PRIORITY_CLASS: &str =
     "write the name of a PriorityClass (kubectl get priorityclass lists them), or leave it out";
-/// Of `durability: quorum` with one or two instances.
+/// Of `durability: quorum` with too few instances.
 pub const QUORUM: &str = "durability quorum needs at least 3 instances, so that losing one does not stop writes: \
-     write instances: 3, or durability: async";
+     write instances: 3, or durability: async; with quorum: {enforcement: preferred} it needs 2";
+/// Of `quorum.enforcement` where commits wait for nobody.
+pub const ENFORCEMENT: &str =
+    "quorum says how durability quorum is kept: write durability: quorum as well, or remove quorum";
 /// Of `imagePullSecrets`.
 pub const PULL_SECRETS: &str =
     "write names of Secrets in the same namespace, for example registry-login";
 /// Of an image without a tag, or called latest.
 pub const IMAGE: &str = "write an image with a fixed tag or digest, for example postgres:17.6 or \
      postgres@sha256:…; never latest, which changes without notice";
+/// Of `to` in an `Operation`.
+pub const INSTANCE: &str =
+    "write the name of an instance as the status of the resource lists it, for example db-2";
+/// Of `target.kind` in an `Operation`.
+pub const TARGET_KIND: &str = "write the kind of the resource that it is done to: Postgres";
+/// Of `timeoutSeconds` in an `Operation`.
+pub const TIMEOUT: &str = "write seconds between 10 and 86400 (a day), or leave it out for 300";
+/// Of a changed `Operation`.
+pub const OPERATION_CHANGES: &str = "an operation does what it said when it was made, once: make another one under another name \
+     (or cancel this one with cancel: true)";
+/// Of an `Operation` that shall not be cancelled any more.
+pub const CANCELLED: &str =
+    "it is cancelled, which cannot be taken back: make another one under another name";

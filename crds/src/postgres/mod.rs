@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{
-    CertificateStatus, Deletion, Durability, Endpoints, InstanceStatus, Network, Placement,
+    CertificateStatus, Deletion, Durability, Endpoints, InstanceStatus, Network, Placement, Quorum,
     Resources, SecretRef, Storage, Survives, Tls, WaitingFor, rules as common,
 };
 
@@ -64,6 +64,7 @@ use crate::common::{
 )]
 #[x_kube(
     validation = rules::quorum(),
+    validation = rules::enforcement(),
     validation = rules::synchronous_commit(),
     validation = rules::known_parameters(),
     validation = rules::parameters_of_the_version(),
@@ -106,6 +107,9 @@ pub struct PostgresSpec {
     /// When a write is acknowledged. Default: `quorum` from three instances, else `async`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
+    /// How `durability: quorum` is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<Quorum>,
     /// Where instances run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,

@@ -152,13 +152,24 @@ pub fn instances() -> Rule {
     Rule::new(format!("self >= 1 && self <= {MAX_INSTANCES}")).message(INSTANCES)
 }
 
-/// Quorum needs three.
+/// Quorum needs three, or two where it is only preferred.
 pub fn quorum() -> Rule {
     Rule::new(
-        "!has(self.durability) || self.durability != 'quorum' || (has(self.instances) && self.instances >= 3)",
+        "!has(self.durability) || self.durability != 'quorum' || (has(self.instances) && (self.instances >= 3 || \
+         (self.instances == 2 && has(self.quorum) && has(self.quorum.enforcement) && self.quorum.enforcement == 'preferred')))",
     )
     .message(sentences::QUORUM)
     .field_path(".durability")
+}
+
+/// What says how a quorum is kept needs one.
+pub fn enforcement() -> Rule {
+    Rule::new(
+        "!has(self.quorum) || !has(self.quorum.enforcement) || (has(self.durability) ? self.durability == 'quorum' : \
+         has(self.instances) && self.instances >= 3)",
+    )
+    .message(sentences::ENFORCEMENT)
+    .field_path(".quorum")
 }
 
 /// An identifier of PostgreSQL that is nobody else's.
@@ -245,7 +256,7 @@ pub fn of_parameters() -> Vec<Rule> {
 pub fn synchronous_commit() -> Rule {
     Rule::new(format!(
         "!has(self.parameters) || !('synchronous_commit' in self.parameters) || \
-         !(has(self.instances) && self.instances >= 3 && (!has(self.durability) || self.durability == 'quorum')) || \
+         !(has(self.durability) ? self.durability == 'quorum' : has(self.instances) && self.instances >= 3) || \
          self.parameters['synchronous_commit'].lowerAscii() in {}",
         list(WAITING_COMMITS)
     ))

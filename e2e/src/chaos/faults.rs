@@ -1,6 +1,7 @@
 //! The faults. Each returns from when it counts that things get whole again.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,17 +10,19 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, EvictParams, ListParams, Patch, PatchParams};
+use mainstay_crds::operation::OperationPhase;
 use rustix::process::Signal;
 use serde_json::json;
 
 use super::Ground;
 use crate::faults::pod::{Deletion, delete};
 use crate::faults::process::{self, PodProcess};
-use crate::faults::{Undo, node};
+use crate::faults::{Undo, link, node};
 use crate::scenarios::failover::another_primary;
 use crate::scenarios::failures::{faults, node_of};
 use crate::scenarios::kit::{INSTANCES, Look, READY, Sandbox};
+use crate::scenarios::operations;
 use crate::scenarios::operators::SYSTEM;
 
 /// A fault.
@@ -65,6 +68,22 @@ pub const ALL: &[Fault] = &[
     ),
     fault!(node_cut, "the primary's node is cut off, and comes back"),
     fault!(replica_cut, "a replica's node is cut off, and comes back"),
+    fault!(
+        peers_cut,
+        "the primary reaches the API server and its clients, and no replica, until another one leads"
+    ),
+    fault!(
+        lossy,
+        "for 20 seconds the primary's links to its replicas lose one packet in twenty"
+    ),
+    fault!(
+        replicas_cut,
+        "the nodes of both replicas are cut off, and come back"
+    ),
+    fault!(
+        drained,
+        "the primary's node is drained: cordoned, its pod evicted"
+    ),
     fault!(node_crashed, "the primary's node loses power, and boots"),
     fault!(all_forced, "all pods are deleted by force at once"),
     fault!(two_forced, "two of three pods are deleted by force at once"),
@@ -76,6 +95,14 @@ pub const ALL: &[Fault] = &[
     fault!(
         api_server_frozen,
         "the API server answers nobody for 20 seconds"
+    ),
+    fault!(
+        switchover,
+        "another instance is asked to take over, by an Operation"
+    ),
+    fault!(
+        rolling_parameter,
+        "a parameter that needs a restart: every engine is restarted, one after the other"
     ),
     fault!(
         rolling_image,
@@ -133,8 +160,8 @@ async fn two_forced(g: &Ground<'_>) -> Result<Instant> {
 }
 
 const POSTMASTER: &str = "bin/postgres -D";
-const AGENT: &str = "mainstay-postgres agent";
-const INIT: &str = "mainstay-postgres init";
+const AGENT: &str = "mainstay agent";
+const INIT: &str = "mainstay init";
 
 /// The process of an instance's pod whose command line contains `part`; of several the first.
 async fn process_of(g: &Ground<'_>, instance: &str, part: &str) -> Result<PodProcess> {
@@ -213,6 +240,88 @@ async fn replica_cut(g: &Ground<'_>) -> Result<Instant> {
     g.writer.more(200).await?;
     cut.undo().await?;
     Ok(Instant::now())
+}
+
+/// Part the primary's pod from the replicas' pods.
+async fn parted<'a>(g: &'a Ground<'a>, node: &'a str, percent: u8) -> Result<Undo<'a>> {
+    let mut others = Vec::new();
+    for replica in &g.replicas {
+        others.push(address(g, replica).await?);
+    }
+    let own = address(g, &g.primary).await?;
+    Ok(link::part(faults(g.sandbox)?, node, own, &others, percent).await?)
+}
+
+async fn address(g: &Ground<'_>, instance: &str) -> Result<IpAddr> {
+    let ip = pod(g, instance).await?.status.and_then(|s| s.pod_ip);
+    Ok(ip.context("a pod that runs has an address")?.parse()?)
+}
+
+async fn peers_cut(g: &Ground<'_>) -> Result<Instant> {
+    let node = node_of(g.sandbox, &g.primary).await?;
+    let parted = parted(g, &node, 100).await?;
+    succeeded(g, parted).await
+}
+
+/// Long enough for several renewals, and for a connection that stalls to be noticed.
+const LOSSY: Duration = Duration::from_secs(20);
+
+async fn lossy(g: &Ground<'_>) -> Result<Instant> {
+    let node = node_of(g.sandbox, &g.primary).await?;
+    let parted = parted(g, &node, 5).await?;
+    // The length of the fault: nothing is waited for.
+    tokio::time::sleep(LOSSY).await;
+    parted.undo().await?;
+    g.writer.more(200).await?;
+    Ok(Instant::now())
+}
+
+async fn replicas_cut(g: &Ground<'_>) -> Result<Instant> {
+    let mut nodes = Vec::new();
+    for replica in &g.replicas {
+        nodes.push(node_of(g.sandbox, replica).await?);
+    }
+    let mut cut = Vec::new();
+    for name in &nodes {
+        cut.push(node::cut(faults(g.sandbox)?, name).await?);
+    }
+    // The length of the fault: nothing is waited for.
+    tokio::time::sleep(CUT).await;
+    for cut in cut {
+        cut.undo().await?;
+    }
+    let since = Instant::now();
+    g.writer.more(200).await?;
+    Ok(since)
+}
+
+async fn drained(g: &Ground<'_>) -> Result<Instant> {
+    let node = node_of(g.sandbox, &g.primary).await?;
+    let before = pod(g, &g.primary).await?;
+    operations::cordon(g.sandbox, &node, true).await?;
+    let outcome = evicted(g, &before).await;
+    operations::cordon(g.sandbox, &node, false).await?;
+    outcome?;
+    let since = Instant::now();
+    let uid = before.uid().into_iter().collect();
+    renamed(g, &[&g.primary], &uid).await?;
+    Ok(since)
+}
+
+/// Evict a pod as `kubectl drain` does: again and again until its budget lets it go.
+async fn evicted(g: &Ground<'_>, pod: &Pod) -> Result<()> {
+    let pods = g.sandbox.api::<Pod>();
+    let (name, uid) = (pod.name_any(), pod.uid());
+    g.sandbox
+        .until(&format!("{name} to be evicted"), READY, || async {
+            let now = pods.get_opt(&name).await?;
+            if now.as_ref().and_then(ResourceExt::uid) != uid {
+                return Ok(Look::Done(()));
+            }
+            let evicted = pods.evict(&name, &EvictParams::default()).await;
+            Ok(Look::seen(&evicted))
+        })
+        .await
 }
 
 async fn lease_deleted(g: &Ground<'_>) -> Result<Instant> {
@@ -295,6 +404,35 @@ pub(crate) async fn without_api_server(s: &Sandbox<'_>, time: Duration) -> Resul
     tokio::time::sleep(time).await;
     frozen.undo().await?;
     Ok(())
+}
+
+async fn switchover(g: &Ground<'_>) -> Result<Instant> {
+    let since = Instant::now();
+    let to = g.replicas.first().context("a replica")?;
+    operations::ask(g.sandbox, "move", &json!({"to": to})).await?;
+    let done = operations::over(g.sandbox, "move").await?;
+    ensure!(done.phase == Some(OperationPhase::Succeeded), "{done:?}");
+    Ok(since)
+}
+
+async fn rolling_parameter(g: &Ground<'_>) -> Result<Instant> {
+    let since = Instant::now();
+    let parameters = json!({"parameters": {"max_connections": "150"}});
+    g.sandbox.change("db", &parameters).await?;
+    for instance in INSTANCES {
+        g.sandbox
+            .until(&format!("150 connections of {instance}"), READY, || async {
+                let show = g
+                    .sandbox
+                    .admin_sql_in(instance, "app", "show max_connections");
+                Ok(match show.await {
+                    Ok(now) if now == "150" => Look::Done(()),
+                    other => Look::seen(&other),
+                })
+            })
+            .await?;
+    }
+    Ok(since)
 }
 
 async fn rolling_image(g: &Ground<'_>) -> Result<Instant> {

@@ -10,7 +10,9 @@ pub mod record;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DeleteParams;
 
 use crate::scenarios::Context;
 use crate::scenarios::failover::{equal, written};
@@ -82,8 +84,14 @@ pub async fn run(ctx: &Context, fault: &Fault) -> Result<Run> {
             sandbox.remove().await?;
             Ok(run)
         }
-        // The namespace is left to be looked at.
-        Err(error) => Err(error.context(sandbox.diagnose().await)),
+        // The namespace is left to be looked at, without load for the runs that follow.
+        Err(error) => {
+            let seen = sandbox.diagnose().await;
+            let force = DeleteParams::default().grace_period(0);
+            let stopped = sandbox.api::<Pod>().delete("writer", &force).await;
+            stopped.context("the client was not stopped")?;
+            Err(error.context(seen))
+        }
     }
 }
 

@@ -12,9 +12,11 @@ use super::{Run, upper_bound};
 use crate::figures::Spread;
 use crate::images::recipe::hash;
 
-/// Runs by fault.
-pub type Runs = BTreeMap<String, Vec<Run>>;
+/// Runs by fault; none for one that did not end, of which nothing is known.
+pub type Runs = BTreeMap<String, Vec<Option<Run>>>;
 
+/// In place of the numbers of a run that did not end.
+const UNENDED: &str = ",did not end";
 const COLUMNS: &str = "fault,gap ms,whole ms,acknowledged,lost,refused but there";
 
 /// The file.
@@ -73,9 +75,12 @@ pub fn read(text: &str, version: &str) -> Result<Runs> {
     Ok(runs)
 }
 
-fn parse(line: &str) -> Option<(String, Run)> {
+fn parse(line: &str) -> Option<(String, Option<Run>)> {
     let mut words = line.split(',');
     let fault = words.next()?.to_owned();
+    if line.ends_with(UNENDED) {
+        return Some((fault, None));
+    }
     let mut number = || words.next()?.parse::<u64>().ok();
     let run = Run {
         gap: Duration::from_millis(number()?),
@@ -84,7 +89,7 @@ fn parse(line: &str) -> Option<(String, Run)> {
         lost: number()?.try_into().ok()?,
         resurrected: number()?.try_into().ok()?,
     };
-    Some((fault, run))
+    Some((fault, Some(run)))
 }
 
 fn heading(version: &str) -> String {
@@ -96,6 +101,12 @@ pub fn write(runs: &Runs, version: &str) -> String {
     let mut text = format!("{}\n{COLUMNS}\n", heading(version));
     for (fault, runs) in runs {
         for run in runs {
+            let Some(run) = run else {
+                text.push_str(fault);
+                text.push_str(UNENDED);
+                text.push('\n');
+                continue;
+            };
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
@@ -114,13 +125,15 @@ pub fn write(runs: &Runs, version: &str) -> String {
 /// The result table.
 pub fn table(runs: &Runs) -> String {
     let mut text = String::from(
-        "| fault | write gap, s (min / median / max) | whole again, s | acknowledged | lost | refused but there | at most, 95 % |\n|---|---|---|---|---|---|---|\n",
+        "| fault | write gap, s (min / median / max) | whole again, s | acknowledged | lost | refused but there | did not end | at most, 95 % |\n|---|---|---|---|---|---|---|---|\n",
     );
     let spread = |runs: &[Run], of: fn(&Run) -> Duration| {
         let values: Vec<f64> = runs.iter().map(|r| of(r).as_secs_f64()).collect();
         Spread::of(&values).map_or_else(String::new, |s| s.to_string())
     };
-    for (fault, runs) in runs {
+    for (fault, all) in runs {
+        let runs: Vec<Run> = all.iter().flatten().cloned().collect();
+        let runs = runs.as_slice();
         let sum = |of: fn(&Run) -> usize| runs.iter().map(of).sum::<usize>();
         let (lost, there) = (sum(|r| r.lost), sum(|r| r.resurrected));
         let bound = if lost + there == 0 {
@@ -130,10 +143,11 @@ pub fn table(runs: &Runs) -> String {
         };
         let _ = writeln!(
             text,
-            "| {fault} | {} | {} | {} | {lost} | {there} | {bound} |",
+            "| {fault} | {} | {} | {} | {lost} | {there} | {} | {bound} |",
             spread(runs, |r| r.gap),
             spread(runs, |r| r.whole),
             sum(|r| r.acknowledged),
+            all.len() - runs.len(),
         );
     }
     text
@@ -153,8 +167,8 @@ mod tests {
             resurrected: 0,
         };
         let runs: Runs = [
-            ("a".to_owned(), vec![run(10), run(20)]),
-            ("b".to_owned(), vec![run(5)]),
+            ("a".to_owned(), vec![Some(run(10)), None, Some(run(20))]),
+            ("b".to_owned(), vec![Some(run(5))]),
         ]
         .into();
         let text = write(&runs, "v1");
@@ -174,9 +188,9 @@ mod tests {
             lost: 1,
             resurrected: 0,
         };
-        let table = table(&[("a".to_owned(), vec![broken])].into());
+        let table = table(&[("a".to_owned(), vec![Some(broken)])].into());
         assert!(
-            table.contains("| 1 | 0 | a promise was broken |"),
+            table.contains("| 1 | 0 | 0 | a promise was broken |"),
             "{table}"
         );
     }

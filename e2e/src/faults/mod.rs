@@ -4,6 +4,7 @@
 //! frozen disk or a cut node behind. `undo` does it where the outcome matters.
 
 pub mod guard;
+pub mod link;
 pub mod node;
 pub mod pod;
 pub mod process;

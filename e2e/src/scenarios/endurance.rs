@@ -1,12 +1,13 @@
 //! Long ones: failures one after the other while an application writes.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::failover::{another_primary, equal, primary, written};
 use super::failures::signal;
 use super::kit::{INSTANCES, Look, READY, Sandbox};
 use super::operators;
+use crate::chaos;
 
 /// How often everything is broken once.
 const ROUNDS: usize = 4;
@@ -52,6 +53,33 @@ pub async fn failures_under_load(s: &Sandbox<'_>) -> Result<()> {
         verdict.acknowledged
     );
     equal(s).await
+}
+
+/// Of the faults of `cargo xtask chaos` those that nothing else here does.
+const SHORT: [&str; 6] = [
+    "postmaster_stopped",
+    "agent_stopped",
+    "container_killed",
+    "peers_cut",
+    "two_forced",
+    "lease_deleted",
+];
+
+/// A short form of `cargo xtask chaos`, once each.
+pub async fn chaos_in_short(s: &Sandbox<'_>) -> Result<()> {
+    for name in SHORT {
+        let fault = chaos::faults::ALL.iter().find(|f| f.name == name);
+        let run = chaos::run(s.ctx, fault.context(name)?).await?;
+        println!(
+            "   {name}: writes paused for {:?} at most, whole again after {:?}",
+            run.gap, run.whole
+        );
+        ensure!(
+            run.lost + run.resurrected == 0,
+            "{name}: a promise was broken: {run:?}"
+        );
+    }
+    Ok(())
 }
 
 async fn started(s: &Sandbox<'_>, instance: &str) -> Result<String> {

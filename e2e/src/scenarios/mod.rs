@@ -11,6 +11,7 @@ pub mod failover;
 pub mod failures;
 pub mod kit;
 pub mod network;
+pub mod operations;
 pub mod operators;
 pub mod service;
 pub mod writer;
@@ -142,6 +143,18 @@ pub const ALL: &[Scenario] = &[
         "without the API server the primary goes on, and nothing changes role"
     ),
     scenario!(
+        operations::switchover,
+        "another instance takes over on request, and nothing acknowledged is lost"
+    ),
+    scenario!(
+        operations::switchover_refused,
+        "a switchover that cannot be is refused, waits with a reason, is cancelled or given up"
+    ),
+    scenario!(
+        operations::cordoned,
+        "a primary on a node that takes no pods any more hands over"
+    ),
+    scenario!(
         failures::pod_deleted,
         "a deleted pod comes back on its volume, of a replica and of the primary"
     ),
@@ -192,6 +205,10 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         deletion::namespace_deleted,
         "a namespace goes with everything inside"
+    ),
+    scenario!(
+        endurance::chaos_in_short,
+        "six faults of the chaos suite under load: nothing acknowledged is lost"
     ),
     scenario!(
         long endurance::failures_under_load,

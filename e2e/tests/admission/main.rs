@@ -6,6 +6,7 @@
 mod definition;
 mod fake;
 mod objects;
+mod operations;
 mod protection;
 mod table;
 
@@ -65,6 +66,7 @@ fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
     trials.extend(definition::trials(api));
     trials.extend(fake::trials(api));
     trials.extend(objects::trials(api));
+    trials.extend(operations::trials(api));
     trials.extend(protection::trials(api));
     trials
 }

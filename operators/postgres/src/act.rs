@@ -9,6 +9,7 @@ use mainstay_shared::apply::io::{self, Deleted};
 use mainstay_shared::apply::{ApplyError, Cause, Key, Why};
 use mainstay_shared::instances::Step;
 use mainstay_shared::names;
+use mainstay_shared::operations::Told;
 use mainstay_shared::outcome::Outcomes;
 use mainstay_shared::rollout::{Candidate, Change, Expectations};
 use mainstay_shared::watch::SetKey;
@@ -71,6 +72,12 @@ pub async fn act(
         return steps;
     }
     let complete = steps.errors().is_empty();
+    let mut said = true;
+    for told in &plan.operations {
+        let outcome = hands.say(told).await;
+        said &= matches!(outcome, Ok(true));
+        steps.request(outcome);
+    }
     for note in &plan.notes {
         steps.request(hands.note(note).await);
     }
@@ -88,7 +95,7 @@ pub async fn act(
             without_claim.push(instance);
         }
     }
-    if let Some(candidate) = plan.choice.step.as_ref().filter(|_| complete) {
+    if let Some(candidate) = plan.choice.step.as_ref().filter(|_| complete && said) {
         steps.request(hands.disturb(candidate, observed, expectations).await);
     }
     // What nobody wants goes last: by then what takes its place is there.
@@ -190,6 +197,13 @@ impl Hands<'_> {
                 };
                 self.talk.restart(self.set, identity, instance, why);
             }
+            Change::HandOver { to, .. } => {
+                let who = self.identity.zip(observed.instance(name)).zip(to.as_ref());
+                let Some(((identity, instance), to)) = who else {
+                    return Ok(());
+                };
+                self.talk.hand_over(self.set, identity, instance, to, why);
+            }
             Change::Replace { uid, .. } | Change::Remove { uid, .. } => {
                 if self.delete(observed, POD, name, uid).await? == Deleted::Going {
                     expectations.deleted(name, uid, self.now);
@@ -213,6 +227,19 @@ impl Hands<'_> {
         match object.and_then(Seen::of) {
             Some(seen) => io::delete(self.client, &seen).await,
             None => Ok(Deleted::Gone),
+        }
+    }
+
+    /// What is said of an operation. Says whether it was: one that has changed since it was seen, or is
+    /// gone, is looked at anew before anything is done for it.
+    async fn say(&self, told: &Told) -> Result<bool, ApplyError> {
+        let said = io::write_status_as_seen(self.client, &told.operation, &told.status).await;
+        match said {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.cause, Cause::NotFound(_) | Cause::Conflict(_)) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
         }
     }
 

@@ -142,12 +142,21 @@ async fn watch(
         let namespace = context.settings.namespace.clone();
         let set_of = move |object: &DynamicObject| kinds::set_of(object, &namespace);
         let cache = Arc::clone(&context.cache);
-        let stream = feed(&context.client, kind, &kinds::selector(), cache, set_of);
+        let stream = feed(&context.client, kind, kinds::children(), cache, set_of);
         news.push(stream.map(News::Sets).boxed());
     }
+    // Not waited for: what is not known yet of operations is not done yet, and nothing else.
+    let operations = feed(
+        &context.client,
+        &kinds::operations(),
+        kinds::of_postgres(),
+        Arc::clone(&context.cache),
+        kinds::target_of,
+    );
+    news.push(operations.map(News::Sets).boxed());
     news.push(
         context
-            .zones
+            .nodes
             .feed(&context.client)
             .map(|()| News::Everyone)
             .boxed(),
@@ -172,7 +181,7 @@ async fn watch(
         };
         if ready.is_some() {
             let listed = context.cache.is_ready(&names)
-                && context.zones.is_ready()
+                && context.nodes.is_ready()
                 && context.servers.is_ready()
                 && roots_listed;
             if !listed {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use mainstay_crds::common::{InstanceRole, KeptVolumes};
 use mainstay_shared::agent::election::record::Record;
@@ -10,6 +11,7 @@ use mainstay_shared::apply::{Object, Why, needs_apply};
 use mainstay_shared::instances::{self, Instance, Wanted};
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
+use mainstay_shared::operations::{self, Told};
 use mainstay_shared::rollout::{Choice, Setting, choose};
 
 use crate::observe::Observed;
@@ -157,6 +159,14 @@ pub struct Target<'a> {
     pub confirmations: usize,
     /// Own writes that the caches do not show yet.
     pub unseen: Option<&'a str>,
+    /// An instance was told to do something and is not finished with it.
+    pub under_order: bool,
+    /// Why the primary refused the last hand-over, if it did.
+    pub refusal: Option<&'a str>,
+    /// How often in a row it did.
+    pub refusals: u32,
+    /// Now.
+    pub now: Timestamp,
 }
 
 /// What a pass does.
@@ -176,6 +186,10 @@ pub struct Plan {
     pub choice: Choice,
     /// Names of the members.
     pub members: Vec<String>,
+    /// What is to be said of operations, before anything is disturbed.
+    pub operations: Vec<Told>,
+    /// When the operation that goes on is to be looked at again.
+    pub operation_due: Option<Timestamp>,
 }
 
 impl Plan {
@@ -184,6 +198,7 @@ impl Plan {
         !(self.create.is_empty()
             && self.apply.is_empty()
             && self.prune.is_empty()
+            && self.operations.is_empty()
             && self.instances.steps.is_empty()
             && self.choice.step.is_none())
     }
@@ -218,7 +233,7 @@ fn describe(step: &instances::Step) -> String {
 ///
 /// Guarantee: for a settled set it does nothing: [`Plan::works`] is false and there are no notes.
 pub fn plan(observed: &Observed, target: &Target<'_>) -> Plan {
-    let steps = instances::plan(target.wanted, &observed.instances);
+    let mut steps = instances::plan(target.wanted, &observed.instances);
     let members = member_names(&target.set.name, &steps.membership.members);
     let live: BTreeMap<_, &Object> = observed.live.iter().map(|o| (o.key(), o)).collect();
     let absent = |object: &&Object| !live.contains_key(&object.key());
@@ -230,6 +245,19 @@ pub fn plan(observed: &Observed, target: &Target<'_>) -> Plan {
     let mut prune = inventory::prune(&target.set.uid, &observed.live, &all);
     prune.extend(certificates_of_nobody(observed, &members));
     let seat = names::instance(&target.set.name, target.wanted.seat);
+    let setting = operations::Setting {
+        now: target.now,
+        set: &target.set.name,
+        seat: &seat,
+        epoch: observed.record().map_or(0, |r| r.epoch),
+        members: &members,
+        instances: &observed.instances,
+        under_order: target.under_order,
+        refusal: target.refusal,
+    };
+    if let Some(step) = operations::proposed(&observed.operations, &setting) {
+        steps.candidates.insert(0, step);
+    }
     let choice = choose(&Setting {
         instances: &observed.instances,
         members: &members,
@@ -238,11 +266,14 @@ pub fn plan(observed: &Observed, target: &Target<'_>) -> Plan {
         confirmations: target.confirmations,
         config_hash: &target.wanted.config_hash,
         unseen: target.unseen,
+        refusals: target.refusals,
     });
     Plan {
         create: target.once.iter().filter(absent).cloned().collect(),
         apply: apply.collect(),
         prune,
+        operations: operations::told(&observed.operations, &setting, &choice),
+        operation_due: operations::due(&observed.operations, &setting),
         notes: notes(target.set, observed.record(), &observed.instances),
         instances: steps,
         choice,

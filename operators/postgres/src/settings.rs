@@ -11,6 +11,8 @@ pub const REPLICATION_ROLE: &str = "mainstay_replication";
 pub const PROBE_ROLE: &str = "mainstay_probe";
 /// Port of PostgreSQL.
 pub const PORT: u16 = 5432;
+/// What a client sends that asks for TLS: length 8, then the code. PostgreSQL answers with one byte.
+pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 /// Name of that port, the same in Services and in the EndpointSlice that the primary writes:
 /// Kubernetes matches them by it.
 pub const PORT_NAME: &str = "postgresql";

@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mainstay_crds::common::{
-    CertificateStatus, Durability, Endpoints, InstanceRole, InstanceStatus, SecretRef, Survives,
-    WaitingFor,
+    CertificateStatus, Durability, Endpoints, Enforcement, InstanceRole, InstanceStatus, SecretRef,
+    Survives, WaitingFor,
 };
 use mainstay_crds::postgres::PostgresStatus;
 use mainstay_shared::agent::api;
@@ -65,6 +65,8 @@ pub struct View<'a> {
     pub image: Option<&'a str>,
     /// What the probe through the Service found; none before the first.
     pub probe: Option<&'a Known<Answer>>,
+    /// Where a quorum is asked for: what happens while it is not to be had.
+    pub enforcement: Option<Enforcement>,
     /// Certificates as served.
     pub certificates: Vec<CertificateStatus>,
     /// How long a certificate lives, in hours.
@@ -297,6 +299,19 @@ fn ready(view: &View<'_>) -> (State, &'static str, String) {
 
 fn degraded(view: &View<'_>, serves: bool) -> (State, &'static str, String) {
     let (serving, wanted) = (view.serving(), view.members.len());
+    let seat = view.member(view.seat).filter(|i| i.serves());
+    let alone = seat
+        .and_then(Instance::agent)
+        .is_some_and(|s| s.synchronous == Some(false));
+    if alone && view.enforcement == Some(Enforcement::Preferred) {
+        let message = "Too few replicas can acknowledge, and the quorum is only preferred: what is written now is \
+                       lost if the primary is lost before one of them is back.";
+        return (
+            State::True,
+            reasons::DURABILITY_SUSPENDED,
+            message.to_owned(),
+        );
+    }
     if serves && serving < wanted {
         let message = format!("{serving} of {wanted} instances serve.");
         return (State::True, reasons::INSTANCES_MISSING, message);

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use mainstay_crds::common::{Deletion, KeptVolumes};
+use mainstay_crds::operation::{Operation, OperationPhase};
 use mainstay_crds::postgres::{Postgres, PostgresStatus};
 use mainstay_postgres::operator::{self, Settings};
 use mainstay_postgres::validate::Catalogue;
@@ -22,6 +23,7 @@ use mainstay_shared::conditions::{self, reasons};
 use mainstay_shared::events::Events;
 use mainstay_shared::names;
 use mainstay_shared::telemetry::metrics::Metrics;
+use mainstay_testkit::agent::FakeAgent;
 use mainstay_testkit::api::{FakeApi, Fault, Rule, Verb};
 use mainstay_testkit::cluster::FakeCluster;
 use mainstay_testkit::fixtures;
@@ -386,15 +388,70 @@ async fn a_restart_parameter_restarts_engines_and_keeps_pods() {
 }
 
 #[tokio::test]
+async fn a_switchover_is_done_once_whoever_sees_its_end() {
+    let mut world = World::new();
+    world.start();
+    world.create(3);
+    world.settled().await;
+    let pods = world.pod_uids();
+    let operation: Operation = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Operation",
+        "metadata": {"name": "move", "namespace": "shop", "generation": 1},
+        "spec": {"target": {"kind": "Postgres", "name": "db"}, "action": "Switchover", "to": "db-3"},
+    }))
+    .unwrap();
+    world.api.put(&operation);
+    let said = |w: &World| {
+        let operation: Option<Operation> = w.api.get(SHOP, "move");
+        operation.and_then(|o| o.status).unwrap_or_default()
+    };
+    world
+        .until("what was before to be written", |w| said(w).from.is_some())
+        .await;
+    // Another operator sees what came of it.
+    world.start();
+    world
+        .until("the operation to end", |w| {
+            said(w).phase.is_some_and(OperationPhase::is_over)
+        })
+        .await;
+    let status = said(&world);
+    assert_eq!(status.phase, Some(OperationPhase::Succeeded), "{status:?}");
+    world.settled().await;
+    assert_eq!(world.status().primary.as_deref(), Some("db-3"));
+    assert_eq!(world.pod_uids(), pods);
+    let restarts: usize = ["db-1", "db-2", "db-3"]
+        .iter()
+        .filter_map(|n| world.cluster.agent("shop", n))
+        .map(FakeAgent::restarts)
+        .sum();
+    assert_eq!(
+        restarts, 1,
+        "the former primary follows, nobody else is disturbed"
+    );
+    // It is over, whatever leads later.
+    world.quiet().await;
+    assert_eq!(said(&world), status);
+}
+
+#[tokio::test]
 async fn another_image_in_the_catalogue_or_a_restarted_operator_rolls_nothing() {
     let mut world = World::new();
     world.start();
     world.create(2);
     world.settled().await;
     let pods = world.pod_uids();
+    world.quiet().await;
+    world.api.forget_requests();
     world.start_version("0.2.0", "17.13");
     world.quiet().await;
     assert_eq!(world.pod_uids(), pods);
+    // Nor does the status waver until everybody has answered the new operator.
+    let written = world.api.writes();
+    assert!(
+        !written.iter().any(|w| w.resource.contains("postgreses")),
+        "{written:?}"
+    );
     world.change(|pg| pg.spec.instances = Some(3));
     world.settled().await;
     let images: Vec<_> = world

@@ -18,6 +18,8 @@ pub const STATUS: &str = "/v1/status";
 pub const RELOAD: &str = "/v1/reload";
 /// POST [`Restart`]: restart the engine in place, answer [`Status`] once it runs again.
 pub const RESTART: &str = "/v1/restart";
+/// POST [`HandOver`]: let another instance take over as primary, answer [`Status`] once it has.
+pub const HAND_OVER: &str = "/v1/hand-over";
 
 /// What an agent knows of its engine and of itself.
 ///
@@ -138,6 +140,18 @@ pub struct Restart {
     /// Nonce from the status that the decision was made on; another one is refused (409), so that
     /// a restart is never made twice.
     pub nonce: String,
+    /// Why, for the log.
+    pub reason: String,
+}
+
+/// Body of a [`HAND_OVER`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HandOver {
+    /// As in [`Restart`].
+    pub nonce: String,
+    /// Name of the instance that takes over. It streams from the primary.
+    pub to: String,
     /// Why, for the log.
     pub reason: String,
 }

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::api::{self, Reload, Restart, Status};
+use super::api::{self, HandOver, Reload, Restart, Status};
 
 /// Bound of connecting, handshake included.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -29,6 +29,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 const RELOAD: Duration = Duration::from_secs(70);
 /// Bound of a restart: stop with checkpoint, start with recovery.
 const RESTART: Duration = Duration::from_mins(3);
+/// Bound of a hand-over: a checkpoint, the stop, an election.
+const HAND_OVER: Duration = Duration::from_mins(3);
 /// Longest answer that is read.
 const LIMIT: usize = 1 << 20;
 
@@ -204,6 +206,23 @@ impl AgentClient {
             reason: reason.to_owned(),
         })?;
         self.call(Method::POST, api::RESTART, body, RESTART).await
+    }
+
+    /// Have a primary hand over to the instance `to`; returns once that one is primary. `nonce` is
+    /// that of the primary's status on which the decision was made.
+    pub async fn hand_over(
+        &mut self,
+        nonce: &str,
+        to: &str,
+        reason: &str,
+    ) -> Result<Status, ClientError> {
+        let body = body(&HandOver {
+            nonce: nonce.to_owned(),
+            to: to.to_owned(),
+            reason: reason.to_owned(),
+        })?;
+        self.call(Method::POST, api::HAND_OVER, body, HAND_OVER)
+            .await
     }
 
     async fn call(

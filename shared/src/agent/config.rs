@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use mainstay_crds::common::Durability;
+use mainstay_crds::common::{Durability, Enforcement};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -26,6 +26,9 @@ pub struct SetConfig<E> {
     pub zones: BTreeMap<String, String>,
     /// When a write is acknowledged.
     pub durability: Durability,
+    /// With `quorum`: what happens while too few replicas can acknowledge.
+    #[serde(default, skip_serializing_if = "Enforcement::is_default")]
+    pub enforcement: Enforcement,
     /// The engine's own part.
     pub engine: E,
 }

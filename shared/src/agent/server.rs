@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::api::{self, Reload, Restart, Status};
+use super::api::{self, HandOver, Reload, Restart, Status};
 use super::election::door::{self, Door};
 use super::election::wire;
 use crate::names::OPERATOR_COMMON_NAME;
@@ -37,6 +37,8 @@ const POLL_MAX: Duration = Duration::from_mins(5);
 const RELOAD: Duration = Duration::from_mins(1);
 /// How long a restart may take before the caller is told so.
 const RESTART: Duration = Duration::from_secs(170);
+/// How long a hand-over may take before the caller is told so: a checkpoint comes first.
+const HAND_OVER: Duration = Duration::from_secs(170);
 
 /// What a person or the operator asks for. The answer goes to the sender.
 #[derive(Debug)]
@@ -45,8 +47,14 @@ pub enum Order {
     Look,
     /// Restart the engine, if the nonce is still that of the status. The answer comes when it
     /// runs again.
-    Restart(Restart, oneshot::Sender<Result<(), Refusal>>),
+    Restart(Restart, Answer),
+    /// Let another instance take over, if the nonce is still that of the status. The answer comes
+    /// when it has, or when this one is primary again.
+    HandOver(HandOver, Answer),
 }
+
+/// Where the answer to an order goes.
+pub type Answer = oneshot::Sender<Result<(), Refusal>>;
 
 /// Why an order is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,7 +221,11 @@ async fn answer(
             Err(refused) => *refused,
         },
         (Method::POST, api::RESTART) => match read::<Restart>(request).await {
-            Ok(restart) => restarted(restart, &interface).await,
+            Ok(restart) => done(&interface, RESTART, |to| Order::Restart(restart, to)).await,
+            Err(refused) => *refused,
+        },
+        (Method::POST, api::HAND_OVER) => match read::<HandOver>(request).await {
+            Ok(wish) => done(&interface, HAND_OVER, |to| Order::HandOver(wish, to)).await,
             Err(refused) => *refused,
         },
         (Method::GET, wire::MEMBER) => match &door {
@@ -245,6 +257,7 @@ async fn answer(
             | api::STATUS
             | api::RELOAD
             | api::RESTART
+            | api::HAND_OVER
             | wire::MEMBER
             | wire::ELECTION,
         ) => text(StatusCode::METHOD_NOT_ALLOWED, "not with this method"),
@@ -296,30 +309,27 @@ async fn reloaded(reload: &Reload, interface: &mut Interface) -> Response<Full<B
     )
 }
 
-async fn restarted(restart: Restart, interface: &Interface) -> Response<Full<Bytes>> {
-    let (done, answer) = oneshot::channel();
-    if interface
-        .orders
-        .send(Order::Restart(restart, done))
-        .await
-        .is_err()
-    {
+/// Give an order and wait for what comes of it.
+async fn done(
+    interface: &Interface,
+    bound: Duration,
+    order: impl FnOnce(Answer) -> Order,
+) -> Response<Full<Bytes>> {
+    let (to, answer) = oneshot::channel();
+    if interface.orders.send(order(to)).await.is_err() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "the agent is ending");
     }
-    match timeout(RESTART, answer).await {
+    match timeout(bound, answer).await {
         Ok(Ok(Ok(()))) => status(interface),
         Ok(Ok(Err(Refusal::Outdated))) => text(
             StatusCode::CONFLICT,
             "the engine was started since that status: look again",
         ),
         Ok(Ok(Err(Refusal::Impossible(why)))) => text(StatusCode::SERVICE_UNAVAILABLE, &why),
-        Ok(Err(_)) => text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the agent gave the restart up",
-        ),
+        Ok(Err(_)) => text(StatusCode::SERVICE_UNAVAILABLE, "the agent gave it up"),
         Err(_) => text(
             StatusCode::GATEWAY_TIMEOUT,
-            "the engine does not run again yet",
+            "it goes on, and is not finished yet",
         ),
     }
 }
@@ -396,7 +406,13 @@ mod tests {
             assert_eq!(may(api::METRICS), caller != Anyone);
             assert_eq!(may(wire::MEMBER), caller != Anyone);
             assert_eq!(may(wire::ELECTION), caller == Member("db-1".into()));
-            for path in [api::STATUS, api::RELOAD, api::RESTART, "/anything"] {
+            for path in [
+                api::STATUS,
+                api::RELOAD,
+                api::RESTART,
+                api::HAND_OVER,
+                "/anything",
+            ] {
                 assert_eq!(may(path), caller == Operator);
             }
         }

@@ -122,6 +122,34 @@ where
     K: kube::Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + std::fmt::Debug,
     S: Serialize,
 {
+    status_of(client, object, status, None).await
+}
+
+/// The same, but only if the object is still as it was seen: a conflict otherwise. For a status that
+/// was made from the one before, which a cache may show too late.
+pub async fn write_status_as_seen<K, S>(
+    client: &Client,
+    object: &K,
+    status: &S,
+) -> Result<(), ApplyError>
+where
+    K: kube::Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + std::fmt::Debug,
+    S: Serialize,
+{
+    let version = object.meta().resource_version.as_deref();
+    status_of(client, object, status, version).await
+}
+
+async fn status_of<K, S>(
+    client: &Client,
+    object: &K,
+    status: &S,
+    version: Option<&str>,
+) -> Result<(), ApplyError>
+where
+    K: kube::Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + std::fmt::Debug,
+    S: Serialize,
+{
     let address = Object {
         resource: kube::core::ApiResource::erase::<K>(&()),
         value: serde_json::json!({
@@ -129,13 +157,16 @@ where
         }),
     };
     let key = address.key();
-    let body = serde_json::json!({
+    let mut body = serde_json::json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         // The uid keeps the status of a deleted resource off a new one of the same name.
         "metadata": {"name": key.name, "uid": object.meta().uid},
         "status": status,
     });
+    if let Some(version) = version {
+        body["metadata"]["resourceVersion"] = version.into();
+    }
     let parameters = PatchParams::apply(STATUS_MANAGER).force();
     api(client, &address)
         .patch_status(&key.name, &parameters, &Patch::Apply(&body))

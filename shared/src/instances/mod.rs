@@ -12,5 +12,5 @@ mod simulation;
 pub mod template;
 
 pub use membership::Membership;
-pub use observed::{ClaimSeen, Instance, Known, Phase, PodSeen, Waiting};
+pub use observed::{ClaimSeen, Instance, Known, NodeSeen, Phase, PodSeen, Waiting};
 pub use plan::{Plan, Step, Trouble, Wanted, plan};

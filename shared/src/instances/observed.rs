@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::agent::api::Status;
+use crate::agent::api::{self, Status};
 
 /// Something that may not have answered. What is unreachable is never taken for healthy.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +83,24 @@ pub struct PodSeen {
     pub config_hash: Option<String>,
     /// Why it does not start, if the scheduler or the kubelet says so.
     pub waiting: Option<Waiting>,
+    /// Whether its node takes no pods any more, so that it will have to move.
+    pub cordoned: bool,
+}
+
+impl PodSeen {
+    /// Whether it will have to move to another node, or is about to.
+    pub fn must_move(&self) -> bool {
+        self.cordoned || self.deleting
+    }
+}
+
+/// A node as seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeSeen {
+    /// Its zone, if it has one.
+    pub zone: Option<String>,
+    /// Whether it takes no pods any more.
+    pub cordoned: bool,
 }
 
 /// Why a pod does not start.
@@ -133,8 +151,9 @@ impl Instance {
 
     /// Whether it is certain that it does not serve, so that disturbing it costs nothing.
     ///
-    /// An agent that does not answer proves nothing: then the kubelet's word counts. Between
-    /// [`Self::serves`] and this there is a gap, in which nothing is disturbed.
+    /// Of a pod that runs, agent and kubelet have to agree: what an agent says may be of a moment, as
+    /// in an election. One that does not answer proves nothing. Between [`Self::serves`] and this there
+    /// is a gap, in which nothing is disturbed.
     pub fn is_down(&self) -> bool {
         let Some(pod) = &self.pod else {
             return true;
@@ -143,7 +162,41 @@ impl Instance {
             || pod.waiting.is_some()
             || pod.phase == Phase::Pending
             || pod.phase == Phase::Ended
-            || self.agent().map_or(!pod.ready, |status| !status.ready)
+            || (!pod.ready && self.agent().is_none_or(|status| !status.ready))
+    }
+
+    /// Whether its pod cannot run as it is, by the kubelet's word.
+    pub fn is_stuck(&self) -> bool {
+        let pod = self.pod.as_ref();
+        pod.is_none_or(|p| p.waiting.is_some() || p.phase == Phase::Ended)
+    }
+
+    /// Why it is on its way to serve, or to its end, in a sentence; none when it serves or is stuck.
+    pub fn in_flight(&self) -> Option<String> {
+        let name = &self.name;
+        let Some(pod) = &self.pod else {
+            let claim = self.claim.as_ref().filter(|c| !c.deleting && !c.lost);
+            return claim.map(|_| format!("{name} has no pod yet"));
+        };
+        if pod.deleting {
+            return Some(format!("the pod of {name} is being deleted"));
+        }
+        if pod.waiting.is_some() {
+            return None;
+        }
+        if pod.phase == Phase::Pending {
+            return Some(format!("the pod of {name} does not run yet"));
+        }
+        let going = |phase| {
+            use api::Phase::{Cloning, Initialising, Recovering, Starting, Stopping};
+            matches!(
+                phase,
+                Starting | Initialising | Cloning | Recovering | Stopping
+            )
+        };
+        let status = self.agent().filter(|s| !s.ready && going(s.phase))?;
+        let what = status.message.as_deref().unwrap_or("it is on its way");
+        Some(format!("{name}: {what}"))
     }
 
     /// Why it does not serve, in a sentence; none when it does.

@@ -146,6 +146,7 @@ pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
         claim: None,
         agent: super::observed::Known::Unreachable("it has no pod".to_owned()),
     };
+    let refuge = refuge(wanted, &membership, instances);
     for ordinal in &membership.members {
         let seen = instances.iter().find(|i| i.ordinal == *ordinal).cloned();
         let instance = seen.unwrap_or_else(|| Instance {
@@ -154,6 +155,7 @@ pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
             ..absent.clone()
         });
         member(wanted, &instance, &mut plan);
+        leave_node(wanted, &instance, refuge, &mut plan);
     }
     let leaving: BTreeSet<u32> = membership.leaving.iter().copied().collect();
     for ordinal in &membership.leaving {
@@ -180,6 +182,40 @@ fn member(wanted: &Wanted, instance: &Instance, plan: &mut Plan) {
         }
         None => {}
     }
+}
+
+/// A replica that serves, on a node that takes pods.
+fn refuge<'a>(
+    wanted: &Wanted,
+    membership: &Membership,
+    instances: &'a [Instance],
+) -> Option<&'a str> {
+    let able = instances.iter().filter(|i| {
+        let stays = i.pod.as_ref().is_some_and(|p| !p.must_move());
+        membership.members.contains(&i.ordinal) && i.ordinal != wanted.seat && stays && i.serves()
+    });
+    let lag = |i: &&Instance| i.agent().and_then(|s| s.lag_bytes).unwrap_or(u64::MAX) >> 20;
+    able.min_by_key(lag).map(|i| i.name.as_str())
+}
+
+/// A primary on a node that takes no pods any more hands over before the node is drained.
+fn leave_node(wanted: &Wanted, instance: &Instance, refuge: Option<&str>, plan: &mut Plan) {
+    let (Some(pod), Some(status), Some(to)) = (&instance.pod, instance.agent(), refuge) else {
+        return;
+    };
+    let leads = instance.ordinal == wanted.seat && instance.serves();
+    if !(leads && pod.cordoned) || pod.deleting || is_proposed(plan, &instance.name) {
+        return;
+    }
+    let node = pod.node.as_deref().unwrap_or("its node");
+    plan.candidates.push(Candidate {
+        instance: instance.name.clone(),
+        change: Change::HandOver {
+            nonce: status.nonce.clone(),
+            to: Some(to.to_owned()),
+        },
+        why: format!("{node} takes no pods any more"),
+    });
 }
 
 /// Steps for the claim of a member; whether a pod may be made on it.

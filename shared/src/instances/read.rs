@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ContainerState, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::observed::{ClaimSeen, Phase, PodSeen, Waiting};
+use super::observed::{ClaimSeen, NodeSeen, Phase, PodSeen, Waiting};
 use crate::names;
 use mainstay_crds::common::quantity;
 
@@ -22,12 +22,13 @@ const HELD_BACK: &[&str] = &[
     "RunContainerError",
 ];
 
-/// Read a pod. `zone` gives the zone of a node, `engine` is the name of the engine's container.
-pub fn pod(pod: &Pod, engine: &str, zone: impl Fn(&str) -> Option<String>) -> PodSeen {
+/// Read a pod. `nodes` tells of a node, `engine` is the name of the engine's container.
+pub fn pod(pod: &Pod, engine: &str, nodes: impl Fn(&str) -> NodeSeen) -> PodSeen {
     let annotation = |key: &str| annotation(&pod.metadata, key);
     let spec = pod.spec.as_ref();
     let status = pod.status.as_ref();
     let node = spec.and_then(|s| s.node_name.clone());
+    let of_node = node.as_deref().map(nodes).unwrap_or_default();
     let condition = |kind: &str| {
         let conditions = status.and_then(|s| s.conditions.as_ref());
         conditions.and_then(|all| all.iter().find(|c| c.type_ == kind))
@@ -43,7 +44,8 @@ pub fn pod(pod: &Pod, engine: &str, zone: impl Fn(&str) -> Option<String>) -> Po
         },
         ready: condition("Ready").is_some_and(|c| c.status == "True"),
         deleting: pod.metadata.deletion_timestamp.is_some(),
-        zone: node.as_deref().and_then(zone),
+        zone: of_node.zone,
+        cordoned: of_node.cordoned,
         node,
         ip: status.and_then(|s| s.pod_ip.clone()),
         image: spec

@@ -28,6 +28,7 @@ enum Event {
     RestartParameter,
     LoweredLimit,
     Grow,
+    Cordon(u32),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -44,6 +45,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::RestartParameter),
         1 => Just(Event::LoweredLimit),
         1 => Just(Event::Grow),
+        1 => (1..6_u32).prop_map(Event::Cordon),
     ]
 }
 
@@ -76,6 +78,10 @@ impl World {
         }
     }
 
+    fn seat(&self) -> String {
+        names::instance(SET, self.wanted.seat)
+    }
+
     fn uid(&mut self) -> String {
         self.uids += 1;
         format!("u{}", self.uids)
@@ -98,8 +104,11 @@ impl World {
             Event::Nothing => {}
             Event::DeletePod(o) => self.with_pod(*o, |pod| pod.deleting = true),
             Event::EvictPod(o) => self.with_pod(*o, |pod| pod.phase = Phase::Ended),
+            Event::DeleteReplicaClaim(o) | Event::LoseReplicaVolume(o)
+                if *o == self.wanted.seat => {}
             Event::DeleteReplicaClaim(o) => self.with_claim(*o, |claim| claim.deleting = true),
             Event::LoseReplicaVolume(o) => self.with_claim(*o, |claim| claim.lost = true),
+            Event::Cordon(o) => self.with_pod(*o, |pod| pod.cordoned = true),
             Event::Unreachable(o) => {
                 self.unreachable.insert(*o, 3);
             }
@@ -171,12 +180,13 @@ impl World {
                     self.wanted.revision.clone(),
                     self.wanted.config_hash.clone(),
                 );
+                let label = role(*instance == self.seat()).to_owned();
                 let entry = self.entry(instance);
                 assert!(entry.pod.is_none(), "a pod is made once");
                 assert!(entry.claim.as_ref().is_some_and(|c| !c.deleting && !c.lost));
                 entry.pod = Some(PodSeen {
                     uid,
-                    role: Some(role(instance == "db-1").to_owned()),
+                    role: Some(label),
                     revision: Some(revision),
                     config_hash: Some(hash),
                     ..PodSeen::default()
@@ -188,7 +198,11 @@ impl World {
                 claim.asked = *to;
             }
             Step::DeleteClaim { instance, .. } => {
-                assert_ne!(instance, "db-1", "the primary's data is never deleted");
+                assert_ne!(
+                    *instance,
+                    self.seat(),
+                    "the primary's data is never deleted"
+                );
                 self.entry(instance).claim.as_mut().unwrap().deleting = true;
             }
             Step::ClearPod { instance, .. } => {
@@ -228,11 +242,12 @@ impl World {
 
     fn disturb(&mut self, candidate: &Candidate) {
         match &candidate.change {
-            Change::Restart { .. } => {
-                if let Known::Known(status) = &mut self.entry(&candidate.instance).agent {
-                    status.ready = false;
-                    status.phase = api::Phase::Recovering;
-                }
+            Change::Restart { .. } => self.restart(&candidate.instance),
+            Change::HandOver { to, .. } => {
+                let to = to.as_ref().expect("somebody takes over");
+                self.wanted.seat = names::ordinal(SET, to).expect("an instance");
+                self.restart(&candidate.instance.clone());
+                self.restart(to);
             }
             Change::Replace { .. } | Change::Remove { .. } => {
                 self.entry(&candidate.instance)
@@ -244,19 +259,26 @@ impl World {
         }
     }
 
+    fn restart(&mut self, instance: &str) {
+        if let Known::Known(status) = &mut self.entry(instance).agent {
+            status.ready = false;
+            status.phase = api::Phase::Recovering;
+        }
+    }
+
     /// Time passes: what was begun goes one stage on.
     fn tick(&mut self) {
         self.unreachable.retain(|_, left| {
             *left -= 1;
             *left > 0
         });
-        let hash = self.wanted.config_hash.clone();
+        let (hash, seat) = (self.wanted.config_hash.clone(), self.wanted.seat);
         let primary_ready = self
             .instances
-            .get(&1)
+            .get(&seat)
             .is_some_and(|i| i.agent.known().is_some_and(|s| s.ready) && i.pod.is_some());
         for instance in self.instances.values_mut() {
-            let is_seat = instance.ordinal == 1;
+            let is_seat = instance.ordinal == seat;
             if instance.pod.as_ref().is_some_and(|p| p.deleting) {
                 instance.pod = None;
                 instance.agent = Known::Unreachable("no pod".into());
@@ -303,11 +325,14 @@ impl World {
         let streaming: Vec<String> = self
             .instances
             .values()
-            .filter(|i| i.ordinal != 1 && i.agent().is_some_and(|s| s.ready))
+            .filter(|i| i.ordinal != seat && i.agent().is_some_and(|s| s.ready))
             .map(|i| i.name.clone())
             .collect();
-        if let Some(Known::Known(status)) = self.instances.get_mut(&1).map(|i| &mut i.agent) {
-            status.streaming = streaming;
+        for instance in self.instances.values_mut() {
+            let is_seat = instance.ordinal == seat;
+            if let Known::Known(status) = &mut instance.agent {
+                status.streaming = if is_seat { streaming.clone() } else { vec![] };
+            }
         }
     }
 }
@@ -323,14 +348,16 @@ fn pass(world: &World) -> (Plan, Choice) {
         .map(|o| names::instance(SET, *o))
         .collect();
     let confirmations = usize::from(members.len() >= 3);
+    let seat = world.seat();
     let setting = Setting {
         instances: &seen,
         members: &members,
         candidates: &planned.candidates,
-        seat: "db-1",
+        seat: &seat,
         confirmations,
         config_hash: &world.wanted.config_hash,
         unseen: None,
+        refusals: 0,
     };
     let choice = choose(&setting);
     if let Some(step) = &choice.step {
@@ -345,8 +372,12 @@ fn pass(world: &World) -> (Plan, Choice) {
             }
         } else {
             assert!(setting.is_down(me), "{me} may be serving");
+            let stuck = setting.instance(me).is_none_or(Instance::is_stuck);
+            let primary = seen.iter().find(|i| i.name == seat && i.name != *me);
+            let flight = primary.and_then(Instance::in_flight);
+            assert!(stuck || flight.is_none(), "{} meanwhile", step.step());
         }
-        if me != "db-1" && setting.streaming().contains(me) {
+        if *me != seat && setting.streaming().contains(me) {
             let remain = setting
                 .streaming()
                 .iter()
@@ -357,11 +388,14 @@ fn pass(world: &World) -> (Plan, Choice) {
                 step.step()
             );
         }
-        if me == "db-1" && setting.serves(me) && planned.candidates.len() > 1 {
+        if let Change::HandOver { to, .. } = &step.change {
+            let to = to.as_ref().expect("somebody takes over");
+            assert!(*me == seat && setting.streaming().contains(to) && setting.serves(to));
+        } else if *me == seat && setting.serves(me) && members.len() > 1 {
             let status = setting.instance(me).and_then(Instance::agent).unwrap();
             assert!(
                 status.restart_primary_first,
-                "the primary before its replicas"
+                "a primary is disturbed though somebody could take over"
             );
         }
     }
@@ -404,7 +438,11 @@ proptest! {
         while !world.unreachable.is_empty() {
             run(&mut world);
         }
-        let settled = (0..200).find(|_| run(&mut world) && wanted(&world));
+        let at_rest = |world: &World| {
+            let (planned, _) = pass(world);
+            planned.steps.is_empty() && planned.candidates.is_empty()
+        };
+        let settled = (0..200).find(|_| run(&mut world) && wanted(&world) && at_rest(&world));
         prop_assert!(settled.is_some(), "never settles: {:#?}", pass(&world));
         for _ in 0..3 {
             let planned = pass(&world);

@@ -1,7 +1,11 @@
 //! Choosing the one disruptive step of a pass.
+//!
+//! A primary that serves is not disturbed where a replica can take over: handing over comes first,
+//! and by the next pass it is a replica like the others. If it refuses again and again, for example
+//! since no replica ever has nearly everything, it is disturbed all the same.
 
-use super::predicates::PREDICATES;
-use crate::instances::Instance;
+use super::predicates::{PREDICATES, lowers_a_limit};
+use crate::instances::{Instance, PodSeen};
 use crate::outcome::Wait;
 
 /// A step that disturbs, proposed by a planner.
@@ -23,6 +27,13 @@ pub enum Change {
         /// Nonce of the agent's status that the decision was made on.
         nonce: String,
     },
+    /// Let a replica take over from this primary.
+    HandOver {
+        /// Nonce of the agent's status that the decision was made on.
+        nonce: String,
+        /// The instance that takes over; none where the best one may.
+        to: Option<String>,
+    },
     /// Delete the pod; the next pass makes it anew on its volume.
     Replace {
         /// Uid of the pod, a precondition.
@@ -40,14 +51,25 @@ pub enum Change {
 }
 
 impl Candidate {
+    /// The same hand-over, to that instance.
+    fn to(&self, to: String) -> Self {
+        let mut named = self.clone();
+        if let Change::HandOver { to: slot, .. } = &mut named.change {
+            *slot = Some(to);
+        }
+        named
+    }
+
     /// The step in a few words, for example `restart db-2`.
     pub fn step(&self) -> String {
-        let verb = match self.change {
-            Change::Restart { .. } => "restart",
-            Change::Replace { .. } => "replace",
-            Change::Remove { .. } => "remove",
-        };
-        format!("{verb} {}", self.instance)
+        let name = &self.instance;
+        match &self.change {
+            Change::Restart { .. } => format!("restart {name}"),
+            Change::Replace { .. } => format!("replace {name}"),
+            Change::Remove { .. } => format!("remove {name}"),
+            Change::HandOver { to: Some(to), .. } => format!("hand over from {name} to {to}"),
+            Change::HandOver { to: None, .. } => format!("hand over from {name}"),
+        }
     }
 }
 
@@ -68,7 +90,12 @@ pub struct Setting<'a> {
     pub config_hash: &'a str,
     /// Own writes that the caches do not show yet, in words.
     pub unseen: Option<&'a str>,
+    /// How often in a row the primary refused to hand over.
+    pub refusals: u32,
 }
+
+/// A primary that refuses to hand over so often is restarted or replaced as it is.
+const REFUSALS: u32 = 6;
 
 impl<'a> Setting<'a> {
     /// The instance called `name`, if it is seen.
@@ -131,7 +158,15 @@ pub fn choose(setting: &Setting<'_>) -> Choice {
             (rule.holds_back)(setting, candidate).map(|reason| (rule.name, reason))
         });
         match refusal {
-            None => choice.step = Some(candidate.clone()),
+            None => match gently(setting, candidate) {
+                Ok(step) => choice.step = Some(step),
+                Err(reason) => choice.refused.push(Wait {
+                    step: candidate.step(),
+                    predicate: "wait_until_somebody_can_take_over",
+                    reason,
+                    after: None,
+                }),
+            },
             Some((predicate, reason)) => choice.refused.push(Wait {
                 step: candidate.step(),
                 predicate,
@@ -141,4 +176,65 @@ pub fn choose(setting: &Setting<'_>) -> Choice {
         }
     }
     choice
+}
+
+/// The candidate itself, or what comes before it: a primary that serves hands over first. Why not,
+/// where a hand-over was asked for and nobody can take over.
+fn gently(setting: &Setting<'_>, candidate: &Candidate) -> Result<Candidate, String> {
+    let seat = setting.instance(setting.seat).filter(|i| i.serves());
+    let nonce = seat
+        .and_then(Instance::agent)
+        .map(|s| s.nonce.clone())
+        .filter(|_| candidate.instance == setting.seat);
+    match (&candidate.change, nonce) {
+        (Change::HandOver { to: None, .. }, _) => {
+            let to = successor(setting).ok_or("no replica that streams can take over")?;
+            Ok(candidate.to(to))
+        }
+        (Change::HandOver { to: Some(to), .. }, _) => {
+            if setting.streaming().contains(to) && setting.serves(to) {
+                Ok(candidate.clone())
+            } else {
+                Err(format!("{to} does not stream from {}", setting.seat))
+            }
+        }
+        (Change::Restart { .. } | Change::Replace { .. }, Some(nonce))
+            if !lowers_a_limit(setting) && setting.refusals < REFUSALS =>
+        {
+            Ok(match successor(setting) {
+                Some(to) => Candidate {
+                    instance: candidate.instance.clone(),
+                    why: format!("{}: {}", candidate.step(), candidate.why),
+                    change: Change::HandOver {
+                        nonce,
+                        to: Some(to),
+                    },
+                },
+                // Nobody who could: then it is a short interruption.
+                None => candidate.clone(),
+            })
+        }
+        _ => Ok(candidate.clone()),
+    }
+}
+
+/// Who takes over best: a replica that streams, of which nothing is to be changed, on a node that
+/// takes pods, and that lacks least.
+fn successor(setting: &Setting<'_>) -> Option<String> {
+    let streams = setting.streaming().iter();
+    let able = streams.filter(|name| {
+        **name != setting.seat && setting.members.contains(name) && setting.serves(name)
+    });
+    let rank = |name: &&String| {
+        let instance = setting.instance(name);
+        let pod = instance.and_then(|i| i.pod.as_ref());
+        let lag = instance.and_then(Instance::agent).and_then(|s| s.lag_bytes);
+        (
+            setting.candidates.iter().any(|c| c.instance == **name),
+            pod.is_some_and(PodSeen::must_move),
+            lag.unwrap_or(u64::MAX) >> 20,
+            (*name).clone(),
+        )
+    };
+    able.min_by_key(rank).cloned()
 }

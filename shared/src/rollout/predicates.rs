@@ -1,6 +1,7 @@
 //! The rules, in the order in which they are asked. Each is a sentence and a small function.
 
 use super::choose::{Candidate, Change, Setting};
+use crate::instances::Instance;
 
 /// A named rule.
 pub struct Predicate {
@@ -67,14 +68,20 @@ fn unknown_is_not_down(setting: &Setting<'_>, candidate: &Candidate) -> Option<S
 
 /// While any other member does not serve, nobody else is disturbed.
 fn one_instance_at_a_time(setting: &Setting<'_>, candidate: &Candidate) -> Option<String> {
-    if setting.is_down(&candidate.instance) {
-        // It is down already: whoever else is down too, changing it makes nothing worse.
-        return None;
-    }
     let others = setting
         .members
         .iter()
         .filter(|name| **name != candidate.instance);
+    if setting.is_down(&candidate.instance) {
+        // It is down already, and changing it makes nothing worse; unless it only waits for another one
+        // that is on its way, as a replica waits for its primary, and a primary for its replicas.
+        let stuck = setting
+            .instance(&candidate.instance)
+            .is_none_or(Instance::is_stuck);
+        let mut asked = others
+            .filter(|name| !stuck && (candidate.instance == setting.seat || *name == setting.seat));
+        return asked.find_map(|name| setting.instance(name)?.in_flight());
+    }
     others
         .map(|name| match setting.instance(name) {
             None => Some(format!("{name} is not there yet")),
@@ -90,9 +97,7 @@ fn give_up_a_copy_only_while_the_primary_serves(
 ) -> Option<String> {
     let leaves = matches!(candidate.change, Change::Remove { .. });
     (leaves && !setting.serves(setting.seat)).then(|| {
-        let unwell = setting
-            .instance(setting.seat)
-            .and_then(crate::instances::Instance::unwell);
+        let unwell = setting.instance(setting.seat).and_then(Instance::unwell);
         unwell.unwrap_or_else(|| format!("the primary {} is not there", setting.seat))
     })
 }
@@ -154,7 +159,7 @@ fn primary_first_when_a_limit_is_lowered(
     if candidate.instance == setting.seat || !matches!(candidate.change, Change::Restart { .. }) {
         return None;
     }
-    lowers(setting).then(|| {
+    lowers_a_limit(setting).then(|| {
         format!(
             "a limit is lowered that a replica must not have lower than the primary, so {} restarts first",
             setting.seat
@@ -167,7 +172,11 @@ fn primary_last(setting: &Setting<'_>, candidate: &Candidate) -> Option<String> 
     if candidate.instance != setting.seat || setting.is_down(setting.seat) {
         return None;
     }
-    if matches!(candidate.change, Change::Restart { .. }) && lowers(setting) {
+    if matches!(candidate.change, Change::Restart { .. }) && lowers_a_limit(setting) {
+        return None;
+    }
+    // Handing over changes nothing that replicas have to have first.
+    if matches!(candidate.change, Change::HandOver { .. }) {
         return None;
     }
     let others: Vec<&str> = setting
@@ -180,7 +189,7 @@ fn primary_last(setting: &Setting<'_>, candidate: &Candidate) -> Option<String> 
 }
 
 /// Whether a restart of the primary lowers a limit that replicas must not have lower than it.
-fn lowers(setting: &Setting<'_>) -> bool {
+pub(super) fn lowers_a_limit(setting: &Setting<'_>) -> bool {
     let restarts = setting
         .candidates
         .iter()
@@ -188,6 +197,6 @@ fn lowers(setting: &Setting<'_>) -> bool {
     restarts
         && setting
             .instance(setting.seat)
-            .and_then(crate::instances::Instance::agent)
+            .and_then(Instance::agent)
             .is_some_and(|status| status.restart_primary_first)
 }

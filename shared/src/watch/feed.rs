@@ -60,7 +60,7 @@ where
         })
 }
 
-/// Watch one kind in all namespaces by a label selector, and put what is seen into the cache. The
+/// Watch one kind in all namespaces as `config` selects, and put what is seen into the cache. The
 /// stream yields the sets for which something changed that somebody may act on; a delete always is.
 /// It also yields, maybe nothing, when the kind was listed: [`Cache::is_ready`] may be asked then.
 ///
@@ -68,7 +68,7 @@ where
 pub fn feed<F>(
     client: &Client,
     kind: &Kind,
-    selector: &str,
+    config: watcher::Config,
     cache: Arc<Cache>,
     set_of: F,
 ) -> impl Stream<Item = Vec<SetKey>> + Send + use<F> + 'static
@@ -77,7 +77,6 @@ where
 {
     let name = kind.name;
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource);
-    let config = watcher::Config::default().labels(selector);
     events(api, config, name, move |event| {
         let listed = matches!(event, Event::InitDone);
         let touched = take(name, &cache, &set_of, event);

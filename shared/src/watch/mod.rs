@@ -6,7 +6,9 @@
 
 pub mod cache;
 pub mod feed;
+pub mod nodes;
 pub mod trim;
 
 pub use cache::{Cache, SetKey};
 pub use feed::{Kind, events, feed};
+pub use nodes::Nodes;

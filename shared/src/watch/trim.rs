@@ -9,13 +9,12 @@ use serde_json::Value;
 /// which [`super::Cache`] keeps apart.
 pub fn trim(kind: &str, object: &mut Value) {
     if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        for field in [
-            "managedFields",
-            "selfLink",
-            "generateName",
-            "creationTimestamp",
-        ] {
+        for field in ["managedFields", "selfLink", "generateName"] {
             meta.remove(field);
+        }
+        // Operations are done in the order in which they were made.
+        if kind != "Operation" {
+            meta.remove("creationTimestamp");
         }
         if let Some(notes) = meta.get_mut("annotations").and_then(Value::as_object_mut) {
             notes.remove("kubectl.kubernetes.io/last-applied-configuration");

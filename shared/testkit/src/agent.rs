@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mainstay_crds::common::InstanceRole;
 use mainstay_shared::agent::api::Status;
 use mainstay_shared::agent::server::{self, Interface, Order, Refusal};
 use mainstay_shared::names::AGENT_PORT;
@@ -16,6 +17,17 @@ use tokio::task::JoinHandle;
 
 /// What an agent finds when it is told to look at its mounts: the hash of the configuration.
 pub type Mount = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+/// What an agent does to hand over to the instance of that name.
+pub type HandOver = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What an agent has to do with the rest of the world.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Its mounts.
+    pub mount: Mount,
+    /// Its Lease.
+    pub hand_over: HandOver,
+}
 
 /// Next address on loopback to try.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -36,7 +48,11 @@ impl FakeAgent {
     ///
     /// # Errors
     /// When no address can be had.
-    pub async fn start(tls: Arc<ServerConfig>, status: Status, mount: Mount) -> io::Result<Self> {
+    pub async fn start(
+        tls: Arc<ServerConfig>,
+        status: Status,
+        around: Surroundings,
+    ) -> io::Result<Self> {
         let listener = listen().await?;
         let address = listener.local_addr()?;
         let (sender, receiver) = watch::channel(status);
@@ -54,7 +70,7 @@ impl FakeAgent {
         let obeys = obey(
             taken,
             status.clone(),
-            mount,
+            around,
             Arc::clone(&restarts),
             Arc::clone(&refuse_restarts),
         );
@@ -148,13 +164,13 @@ fn set(status: &watch::Sender<Status>, change: impl FnOnce(&mut Status)) {
 async fn obey(
     mut orders: mpsc::Receiver<Order>,
     status: Arc<watch::Sender<Status>>,
-    mount: Mount,
+    around: Surroundings,
     restarts: Arc<AtomicUsize>,
     refuse: Arc<Mutex<Option<String>>>,
 ) {
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Look => set(&status, |status| status.config_hash = mount()),
+            Order::Look => set(&status, |status| status.config_hash = (around.mount)()),
             Order::Restart(wish, answer) => {
                 let refused = refuse
                     .lock()
@@ -174,6 +190,22 @@ async fn obey(
                     }
                 };
                 // A caller that has gone away knows nothing, as with a real agent.
+                let _ = answer.send(done);
+            }
+            Order::HandOver(wish, answer) => {
+                let done = if wish.nonce == status.borrow().nonce {
+                    (around.hand_over)(&wish.to);
+                    // The engine starts again, as a replica.
+                    let count = restarts.fetch_add(1, Ordering::AcqRel) + 1;
+                    set(&status, |status| {
+                        status.nonce = format!("{}.{count}", status.pod_uid);
+                        status.pending_restart.clear();
+                        status.role = InstanceRole::Replica;
+                    });
+                    Ok(())
+                } else {
+                    Err(Refusal::Outdated)
+                };
                 let _ = answer.send(done);
             }
         }

@@ -28,7 +28,7 @@ use mainstay_shared::names;
 use mainstay_shared::pki::{self, ClientAuth, server_config};
 use serde_json::json;
 
-use crate::agent::{FakeAgent, Mount};
+use crate::agent::{FakeAgent, HandOver, Mount, Surroundings};
 use crate::api::FakeApi;
 use crate::engine::Engines;
 
@@ -280,8 +280,24 @@ impl FakeCluster {
             }),
             ..Status::default()
         };
+        let (api, at, lease) = (self.api.clone(), namespace.to_owned(), set.clone());
+        let hand_over: HandOver = Arc::new(move |to| {
+            api.edit::<Lease>(Some(&at), &lease, |lease| {
+                let Ok(record) = Record::from_annotations(lease.annotations()) else {
+                    return;
+                };
+                let next = Record {
+                    seat: to.to_owned(),
+                    address: None,
+                    ..record
+                };
+                lease.annotations_mut().extend(next.to_annotations());
+                lease.spec.get_or_insert_default().holder_identity = None;
+            });
+        });
+        let around = Surroundings { mount, hand_over };
         Some(
-            FakeAgent::start(Arc::new(tls), status, mount)
+            FakeAgent::start(Arc::new(tls), status, around)
                 .await
                 .expect("a loopback address"),
         )

@@ -86,6 +86,16 @@ pub fn also_good() -> Vec<(&'static str, Value)> {
         ),
         ("four instances", spec(json!({ "instances": 4 }))),
         (
+            "a preferred quorum of two",
+            spec(
+                json!({ "instances": 2, "durability": "quorum", "quorum": { "enforcement": "preferred" } }),
+            ),
+        ),
+        (
+            "a preferred quorum of three, by default",
+            spec(json!({ "quorum": { "enforcement": "preferred" } })),
+        ),
+        (
             "three instances, async",
             spec(json!({ "durability": "async", "parameters": { "synchronous_commit": "off" } })),
         ),
@@ -306,6 +316,27 @@ fn of_the_set() -> Vec<Case> {
         ),
         quorum("quorum of one", 1),
         quorum("quorum of two", 2),
+        spec(
+            "a preferred quorum of one",
+            Both,
+            "spec.durability",
+            sentences::QUORUM,
+            json!({ "instances": 1, "durability": "quorum", "quorum": { "enforcement": "preferred" } }),
+        ),
+        spec(
+            "a quorum that is none",
+            Both,
+            "spec.quorum",
+            sentences::ENFORCEMENT,
+            json!({ "durability": "async", "quorum": { "enforcement": "required" } }),
+        ),
+        spec(
+            "a quorum that is none by default",
+            Both,
+            "spec.quorum",
+            sentences::ENFORCEMENT,
+            json!({ "instances": 2, "quorum": { "enforcement": "preferred" } }),
+        ),
         spec(
             "quorum of an unsaid number",
             Both,

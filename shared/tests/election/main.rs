@@ -97,6 +97,30 @@ async fn who_leaves_and_may_not_write_the_lease_any_more_tells_the_others() {
 }
 
 #[tokio::test]
+async fn a_holder_that_reaches_the_api_server_and_no_voter_lets_go() {
+    let mut set = Set::started(Durability::Required, TIMING);
+    let (first, epoch) = set.settled().await;
+    sleep(TIMING.duration).await;
+    set.cut_from_peers(&first);
+    let (second, later, took) = set.next_primary(epoch).await;
+    eprintln!(
+        "cut off from its voters alone: {took:?}, patience being {:?}",
+        TIMING.patience
+    );
+    assert_ne!(second, first);
+    assert!(took > TIMING.patience, "it may pass by itself");
+    set.heal(&first);
+    assert_eq!(set.settled().await, (second, later));
+    // What was said of an epoch that is over is cleared.
+    set.until("a Lease without old words", |s| {
+        let lease: Lease = s.api.get(Some(NAMESPACE), SET).unwrap();
+        let notes = lease.metadata.annotations.unwrap_or_default();
+        !notes.keys().any(|key| key.contains("stranded"))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn without_the_api_server_the_primary_goes_on_as_long_as_its_peers_do() {
     let mut set = Set::started(Durability::Required, TIMING);
     let (first, epoch) = set.settled().await;

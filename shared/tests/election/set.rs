@@ -209,7 +209,6 @@ impl Set {
                 },
                 members,
                 zones: BTreeMap::new(),
-                connected: BTreeSet::new(),
             }),
             agents: BTreeMap::new(),
             starts: AtomicU32::new(0),
@@ -328,10 +327,15 @@ impl Set {
 
     /// The node of an agent reaches neither the API server nor other nodes, nor they it.
     pub fn cut(&mut self, name: &str) {
-        self.engines.cut(name, true);
         self.api
             .add_rule(Rule::new(Fault::Unreachable).client(name));
         self.api.cut_watches();
+        self.cut_from_peers(name);
+    }
+
+    /// The node of an agent reaches no other node, nor they it; the API server it does.
+    pub fn cut_from_peers(&mut self, name: &str) {
+        self.engines.cut(name, true);
         for (other, agent) in &mut self.agents {
             agent.server.stop();
             if other == name {

@@ -28,6 +28,8 @@ pub struct Configuration {
     placed: Option<String>,
     /// What is in place lets clients in.
     open: bool,
+    /// So did what was loaded before it.
+    was_open: bool,
     /// Told to load; the time of the load before.
     loading: Option<f64>,
     in_force: Option<String>,
@@ -46,9 +48,9 @@ impl Configuration {
         self.serial.as_ref()
     }
 
-    /// Whether what is loaded lets clients in.
+    /// Whether what is loaded lets clients in, and what is about to be as well.
     pub fn is_open(&self) -> bool {
-        self.open && self.loading.is_none() && self.in_force.is_some()
+        self.open && (self.was_open || self.loading.is_none()) && self.in_force.is_some()
     }
 
     /// Whether what is in place is not loaded yet.
@@ -123,12 +125,14 @@ impl Configuration {
     pub fn started(&mut self) {
         self.in_force.clone_from(&self.placed);
         self.loading = None;
+        self.was_open = self.open;
     }
 
     /// The engine has ended.
     pub fn ended(&mut self) {
         self.in_force = None;
         self.loading = None;
+        self.was_open = false;
     }
 
     /// The engine was told to load what is in place; `loaded_at` is when it did so before.
@@ -140,10 +144,12 @@ impl Configuration {
     pub fn seen(&mut self, loaded_at: f64) {
         if self.loading.take_if(|before| loaded_at > *before).is_some() {
             self.in_force.clone_from(&self.placed);
+            self.was_open = self.open;
         }
         // An agent that was started beside a running engine: what it rendered is what was in place.
         if self.loading.is_none() && self.in_force.is_none() {
             self.in_force.clone_from(&self.placed);
+            self.was_open = self.open;
         }
     }
 }

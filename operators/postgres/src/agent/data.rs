@@ -40,10 +40,12 @@ pub enum DataError {
 /// Look at the volume: what is there, and the least values of settings with
 /// which it can be opened as a replica (see [`super::render::Facts::floors`]). `rewound`: it was
 /// rewound to the end, and is whole as soon as it has received what it lacks.
-pub async fn inspect(place: &Place, rewound: bool) -> (Data, BTreeMap<String, u64>) {
+///
+/// None when the program that looks was killed, as a hard stop does: that tells nothing of the data.
+pub async fn inspect(place: &Place, rewound: bool) -> Option<(Data, BTreeMap<String, u64>)> {
     let folder = place.data();
     if !folder.exists() {
-        return (Data::None, BTreeMap::new());
+        return Some((Data::None, BTreeMap::new()));
     }
     let unusable = |why: &str| {
         Data::Unusable(format!(
@@ -53,18 +55,19 @@ pub async fn inspect(place: &Place, rewound: bool) -> (Data, BTreeMap<String, u6
     };
     if place.rewinding().exists() && !rewound {
         let why = "rewinding it was interrupted".to_owned();
-        return (Data::Broken(why), BTreeMap::new());
+        return Some((Data::Broken(why), BTreeMap::new()));
     }
     let control = match control(place, &folder).await {
         Ok(control) => control,
-        Err(why) => return (unusable(&why), BTreeMap::new()),
+        Err(Looked::Killed) => return None,
+        Err(Looked::Refused(why)) => return Some((unusable(&why), BTreeMap::new())),
     };
     let Some(identifier) = control.get(IDENTIFIER).cloned() else {
-        return (unusable("it has no identifier"), BTreeMap::new());
+        return Some((unusable("it has no identifier"), BTreeMap::new()));
     };
     let timeline = match last_timeline(&folder) {
         Ok(timeline) => timeline,
-        Err(error) => return (unusable(&format!("its log: {error}")), BTreeMap::new()),
+        Err(error) => return Some((unusable(&format!("its log: {error}")), BTreeMap::new())),
     };
     let orderly = control
         .get("Database cluster state")
@@ -84,7 +87,7 @@ pub async fn inspect(place: &Place, rewound: bool) -> (Data, BTreeMap<String, u6
         timeline,
         end: end.filter(|_| role == Role::Primary),
     };
-    (data, least(&control))
+    Some((data, least(&control)))
 }
 
 /// The least values of settings with which the data of the running engine can be opened as a replica.
@@ -223,14 +226,26 @@ const FLOORS: [(&str, &str); 5] = [
 ];
 
 async fn identifier(place: &Place, folder: &Path) -> Result<String, String> {
-    let mut control = control(place, folder).await?;
+    let looked = control(place, folder).await;
+    let mut control = looked.map_err(|e| e.to_string())?;
     control
         .remove(IDENTIFIER)
         .ok_or_else(|| "it has no identifier".to_owned())
 }
 
+/// Why `pg_controldata` said nothing.
+#[derive(Debug, thiserror::Error)]
+enum Looked {
+    /// By a hard stop.
+    #[error("pg_controldata was killed")]
+    Killed,
+    /// It cannot read the data, or cannot be run.
+    #[error("{0}")]
+    Refused(String),
+}
+
 /// What `pg_controldata` says, by its words.
-async fn control(place: &Place, folder: &Path) -> Result<BTreeMap<String, String>, String> {
+async fn control(place: &Place, folder: &Path) -> Result<BTreeMap<String, String>, Looked> {
     let output = Command::new(place.program("pg_controldata"))
         .arg("-D")
         .arg(folder)
@@ -238,10 +253,13 @@ async fn control(place: &Place, folder: &Path) -> Result<BTreeMap<String, String
         .stdin(Stdio::null())
         .output()
         .await
-        .map_err(|e| format!("pg_controldata cannot be run: {e}"))?;
+        .map_err(|e| Looked::Refused(format!("pg_controldata cannot be run: {e}")))?;
     let text = String::from_utf8_lossy(&output.stdout);
+    if output.status.code().is_none() {
+        return Err(Looked::Killed);
+    }
     if !output.status.success() {
-        return Err(last_line(&output.stderr));
+        return Err(Looked::Refused(last_line(&output.stderr)));
     }
     let pairs = text.lines().filter_map(|line| line.split_once(':'));
     Ok(pairs

@@ -1,7 +1,9 @@
 //! The loop: observe, decide, act, report. I/O; what to do is decided in [`super::decide`].
 
 mod cluster;
+mod hand_over;
 mod tend;
+mod upstream;
 mod work;
 
 use std::collections::BTreeMap;
@@ -17,13 +19,13 @@ use mainstay_shared::agent::election::door::Door;
 use mainstay_shared::agent::election::driver::{Handle, Setup};
 use mainstay_shared::agent::init::client::InitClient;
 use mainstay_shared::agent::init::protocol::{Command, Engine};
-use mainstay_shared::agent::server::{Order, Refusal};
+use mainstay_shared::agent::server::{Answer, Order, Refusal};
 use mainstay_shared::agent::state::Store;
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::{Engine as Seen, Order as Election, Wanted};
 use mainstay_shared::pki::{ClientAuth, client_config, server_config};
 use rustls::{ClientConfig, ServerConfig};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::AgentError;
@@ -36,7 +38,9 @@ use super::mounts::{Mounts, place_identity};
 use super::place::Place;
 use super::render::held_back;
 use super::report::{self, differs};
+use hand_over::Handing;
 use tend::Tended;
+use upstream::Hunger;
 
 /// The loop turns at least this often.
 const TICK: Duration = Duration::from_millis(500);
@@ -108,6 +112,8 @@ pub struct Machine {
     promoted_with: Option<(u64, String)>,
     /// Whom the configuration in place names to receive from.
     upstream: Option<Ballot>,
+    /// It receives nothing though it should.
+    hunger: Hunger,
     /// When it was decided to receive from nobody; a look from before tells nothing of it.
     detached_since: Duration,
     /// Where recovery ended, of the start of that number.
@@ -116,15 +122,17 @@ pub struct Machine {
     in_force: Option<(String, u64)>,
     /// The ballot whose history the data was found to have parted from.
     parted: Option<(Ballot, Parting)>,
-    /// A hand-over was asked for, by the container's end or by somebody.
+    /// The container ends, and whoever takes over was asked for.
     leaving: bool,
+    /// A hand-over that somebody asked for.
+    handing: Option<Handing>,
     /// Engine starts for which no process is left.
     clean_for: Option<u64>,
     /// A hard stop was asked for when so many were over.
     asked_clean: Option<u64>,
     /// Start that was asked for and not confirmed yet.
     asked_start: Option<(u64, Duration)>,
-    restart: Option<(u64, oneshot::Sender<Result<(), Refusal>>)>,
+    restart: Option<(u64, Answer)>,
     restart_wanted: bool,
     failures: u32,
     pause_until: Duration,
@@ -175,11 +183,13 @@ impl Machine {
             fresh: None,
             promoted_with: None,
             upstream: None,
+            hunger: Hunger::default(),
             detached_since: Duration::ZERO,
             recovered: None,
             in_force: None,
             parted: None,
             leaving: false,
+            handing: None,
             clean_for: None,
             asked_clean: None,
             asked_start: None,
@@ -215,6 +225,7 @@ impl Machine {
             }
             self.act(&next).await;
             self.observe(&state.engine);
+            self.answer_hand_over();
             self.tell(&next, &state.engine);
             let election = async {
                 match &mut self.cluster {
@@ -237,6 +248,10 @@ impl Machine {
                 done = finished(self.work.as_mut().map(|w| &mut w.task)) => self.worked(done),
                 done = finished(self.tending.as_mut()) => self.tending_done(done),
                 done = finished(self.asking.as_mut()) => self.asked(done),
+                lacks = finished(self.hunger.asking.as_mut()) => self.answered(lacks),
+                made = finished(self.handing.as_mut().and_then(|h| h.checkpoint.as_mut())) => {
+                    self.checkpointed(made);
+                }
             }
         }
     }
@@ -250,8 +265,12 @@ impl Machine {
         self.join();
         // A hard stop kills the program that looks as well: look once it is over.
         let sweeping = self.asked_clean.is_some() || self.init.heard().borrow().state.hard_stopping;
-        if !self.data_known && self.work.is_none() && !sweeping {
-            (self.data, self.floors) = data::inspect(&self.place, self.fresh.is_some()).await;
+        if !self.data_known
+            && self.work.is_none()
+            && !sweeping
+            && let Some(found) = data::inspect(&self.place, self.fresh.is_some()).await
+        {
+            (self.data, self.floors) = found;
             self.data_known = true;
         }
         self.look_at_floors().await;
@@ -451,7 +470,7 @@ impl Machine {
                 let starts = self.init.heard().borrow().state.starts;
                 let refusal = if restart.nonce != self.nonce(starts) {
                     Some(Refusal::Outdated)
-                } else if self.restart.is_some() || self.work.is_some() {
+                } else if self.restart.is_some() || self.work.is_some() || self.handing.is_some() {
                     Some(Refusal::Impossible(
                         "something else is being done just now".to_owned(),
                     ))
@@ -471,6 +490,7 @@ impl Machine {
                 self.restart_wanted = true;
                 self.restart = Some((starts, answer));
             }
+            Order::HandOver(wish, answer) => self.hand_over(&wish, answer),
         }
     }
 

@@ -4,6 +4,7 @@
 pub mod configuration;
 pub mod data;
 pub mod decide;
+pub mod hand_over;
 pub mod history;
 pub mod machine;
 pub mod monitor;
@@ -12,6 +13,7 @@ pub mod observe;
 pub mod place;
 pub mod render;
 pub mod report;
+pub mod source;
 pub mod sql;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -151,6 +151,9 @@ async fn once(
         _ => client.insert(sql::connect(place, "postgres").await?),
     };
     let at = boottime();
+    if !new && count.is_multiple_of(2) {
+        sql::answers(place).await?;
+    }
     let vitals = sql::vitals(client, count.is_multiple_of(2)).await?;
     if new || count.is_multiple_of(SETTINGS) {
         let (pending, error) = sql::settings(client).await?;

@@ -1,4 +1,4 @@
-use mainstay_crds::common::Durability;
+use mainstay_crds::common::{Durability, Enforcement};
 
 use super::*;
 use crate::settings::PostgresSettings;
@@ -10,6 +10,7 @@ fn config(parameters: &[(&str, &str)]) -> PostgresConfig {
         members: vec!["db-1".into(), "db-2".into(), "db-3".into()],
         zones: BTreeMap::new(),
         durability: Durability::Quorum,
+        enforcement: Enforcement::Required,
         engine: PostgresSettings {
             major: 17,
             parameters: parameters

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use mainstay_shared::agent::config::Role;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::place::Place;
 use super::render::slot;
-use crate::settings::{PORT, PROBE_ROLE, PostgresConfig, REPLICATION_ROLE};
+use crate::settings::{PORT, PROBE_ROLE, PostgresConfig, REPLICATION_ROLE, SSL_REQUEST};
 
 /// Longest time for a connection or a statement.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -158,6 +160,23 @@ select pg_is_in_recovery() as in_recovery,
        (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end
            - '0/0'::pg_lsn)::bigint as position";
 
+/// Whether somebody new is answered: sessions that are there go on for as long as they like when the
+/// first process, which lets others in, stands still.
+pub async fn answers(place: &Place) -> Result<(), SqlError> {
+    // Over a socket of files the answer is no.
+    let socket = place.sockets().join(format!(".s.PGSQL.{PORT}"));
+    let ask = async {
+        let mut stream = UnixStream::connect(&socket).await?;
+        stream.write_all(&SSL_REQUEST).await?;
+        stream.read_u8().await
+    };
+    let answered = timeout(PATIENCE, ask).await;
+    answered
+        .map_err(|_| SqlError::Timeout)?
+        .map(|_| ())
+        .map_err(|e| SqlError::Connect(e.to_string()))
+}
+
 /// Ask it. On a primary this includes a small durable write, since a disk that takes no writes is
 /// not healthy; it never waits for a replica.
 pub async fn vitals(client: &Client, write: bool) -> Result<Vitals, SqlError> {
@@ -241,6 +260,23 @@ pub async fn renew_senders(place: &Place, at: f64) -> Result<(), SqlError> {
         .await
         .map(|_| ())
         .map_err(refused("renew its senders"))
+}
+
+/// End the processes that send to who lacks more than so many bytes of the log, or has not told what
+/// it has; never to who has most: that one takes over. Says how many.
+pub async fn end_laggards(place: &Place, most: u64) -> Result<u64, SqlError> {
+    let client = connect(place, "postgres").await?;
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    client
+        .execute(
+            "select pg_terminate_backend(pid) from pg_stat_replication
+             where not pg_is_in_recovery()
+             and coalesce((pg_current_wal_lsn() - flush_lsn)::bigint > $1, true)
+             and flush_lsn is distinct from (select max(flush_lsn) from pg_stat_replication)",
+            &[&most],
+        )
+        .await
+        .map_err(refused("leave behind who lacks much"))
 }
 
 /// Settings that wait for a restart, and what is wrong with the configuration.

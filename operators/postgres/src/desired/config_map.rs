@@ -36,6 +36,7 @@ pub fn config(v: &Validated, members: &[String]) -> PostgresConfig {
         members: members.to_vec(),
         zones: BTreeMap::new(),
         durability: v.durability,
+        enforcement: v.enforcement,
         engine: PostgresSettings {
             major: v.major,
             parameters: parameters::parameters(v),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use mainstay_crds::common::{
-    AllowedClient, DedicatedNodes, Durability, KeptVolumes, Placement, Requirement,
+    AllowedClient, DedicatedNodes, Durability, Enforcement, KeptVolumes, Placement, Requirement,
 };
 use mainstay_shared::access::Password;
 use mainstay_shared::apply::{Object, inventory};
@@ -45,6 +45,7 @@ pub fn db() -> Validated {
         storage: 20 << 30,
         storage_class: None,
         durability: Durability::Quorum,
+        enforcement: Enforcement::Required,
         parameters: BTreeMap::new(),
         placement: None,
         certificate_hours: 2160,

@@ -10,6 +10,8 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::ResourceExt;
 use kube::api::DynamicObject;
+use kube::runtime::watcher::Config as Watch;
+use mainstay_crds::operation::Operation;
 use mainstay_shared::names;
 use mainstay_shared::traffic::{SLICE_MANAGED_BY, SLICE_MANAGER};
 use mainstay_shared::watch::{Kind, SetKey};
@@ -24,6 +26,8 @@ pub const LEASE: &str = "Lease";
 pub const SECRET: &str = "Secret";
 /// Kind of Services.
 pub const SERVICE: &str = "Service";
+/// Kind of operations.
+pub const OPERATION: &str = "Operation";
 /// The add-on's name in labels and derived names.
 pub const APP: &str = "postgres";
 
@@ -46,14 +50,34 @@ pub fn all() -> [Kind; 12] {
     ]
 }
 
-/// Label selector of every child.
-pub fn selector() -> String {
-    format!(
+/// Which objects are children.
+pub fn children() -> Watch {
+    Watch::default().labels(&format!(
         "{}={},{}={APP}",
         names::MANAGED_BY,
         names::MANAGER,
         names::APP_NAME
-    )
+    ))
+}
+
+/// Operations, which users make.
+pub fn operations() -> Kind {
+    Kind::of::<Operation>(OPERATION)
+}
+
+/// Which of them are done to a `Postgres`.
+pub fn of_postgres() -> Watch {
+    Watch::default().fields("spec.target.kind=Postgres")
+}
+
+/// The set that an operation is done to.
+pub fn target_of(object: &DynamicObject) -> Option<SetKey> {
+    let target = object.data.get("spec")?.get("target")?;
+    (target.get("kind")?.as_str()? == "Postgres").then_some(())?;
+    Some(SetKey {
+        namespace: object.namespace()?,
+        name: target.get("name")?.as_str()?.to_owned(),
+    })
 }
 
 /// The set that a child belongs to. Authorities live in the operator's namespace: their name tells

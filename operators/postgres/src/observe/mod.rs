@@ -5,7 +5,6 @@ pub mod identity;
 pub mod kinds;
 pub mod servers;
 pub mod talk;
-pub mod zones;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,15 +12,16 @@ use std::net::IpAddr;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
+use mainstay_crds::operation::Operation;
 use mainstay_shared::agent::election::record::{Record, RecordError};
 use mainstay_shared::apply::Object;
 use mainstay_shared::apply::inventory::Seen;
 use mainstay_shared::instances::{Instance, Known, read};
 use mainstay_shared::names;
-use mainstay_shared::watch::{Cache, SetKey};
+use mainstay_shared::operations::ordered;
+use mainstay_shared::watch::{Cache, Nodes, SetKey};
 
-use self::kinds::{CLAIM, LEASE, POD, SECRET, SERVICE};
-use self::zones::Zones;
+use self::kinds::{CLAIM, LEASE, OPERATION, POD, SECRET, SERVICE};
 
 /// Name of the engine's container.
 pub const CONTAINER: &str = "postgres";
@@ -55,6 +55,8 @@ pub struct Observed {
     pub secrets: BTreeMap<String, Data>,
     /// Address of the Service that leads to the primary.
     pub service_address: Option<IpAddr>,
+    /// Operations on it, in the order in which they are done.
+    pub operations: Vec<Operation>,
 }
 
 impl Observed {
@@ -70,13 +72,14 @@ impl Observed {
 }
 
 /// Look at a set.
-pub fn observe(set: &SetKey, cache: &Cache, zones: &Zones) -> Observed {
+pub fn observe(set: &SetKey, cache: &Cache, nodes: &Nodes) -> Observed {
     let mut observed = Observed {
-        instances: instances(set, cache, zones),
+        instances: instances(set, cache, nodes),
         lease: cache
             .typed::<Lease>(set, LEASE)
             .into_iter()
             .find_map(|l| lease(set, &l)),
+        operations: ordered(cache.typed(set, OPERATION)),
         ..Observed::default()
     };
     for kind in kinds::all() {
@@ -109,7 +112,7 @@ pub fn observe(set: &SetKey, cache: &Cache, zones: &Zones) -> Observed {
     observed
 }
 
-fn instances(set: &SetKey, cache: &Cache, zones: &Zones) -> Vec<Instance> {
+fn instances(set: &SetKey, cache: &Cache, nodes: &Nodes) -> Vec<Instance> {
     let mut found: BTreeMap<u32, Instance> = BTreeMap::new();
     let mut entry = |name: &str, fill: &mut dyn FnMut(&mut Instance)| {
         if let Some(ordinal) = names::ordinal(&set.name, name) {
@@ -125,7 +128,7 @@ fn instances(set: &SetKey, cache: &Cache, zones: &Zones) -> Vec<Instance> {
     for pod in cache.typed::<Pod>(set, POD) {
         let name = pod.metadata.name.clone().unwrap_or_default();
         entry(&name, &mut |i| {
-            i.pod = Some(read::pod(&pod, CONTAINER, |node| zones.of(node)));
+            i.pod = Some(read::pod(&pod, CONTAINER, |node| nodes.get(node)));
         });
     }
     for claim in cache.typed::<PersistentVolumeClaim>(set, CLAIM) {

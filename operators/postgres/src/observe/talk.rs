@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mainstay_crds::common::InstanceRole;
 use mainstay_shared::agent::api::{self, Status};
-use mainstay_shared::agent::client::AgentClient;
+use mainstay_shared::agent::client::{AgentClient, ClientError};
 use mainstay_shared::follow::follow;
 use mainstay_shared::instances::{Instance, Known};
 use mainstay_shared::keeper::{Keeper, Reporter};
@@ -20,7 +20,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::identity::Identity;
 use crate::engine::{self, Answer, Target};
-use crate::settings::PORT;
+use crate::settings::{PORT, SSL_REQUEST};
 
 /// A pod, by set and uid.
 type PodKey = (SetKey, String);
@@ -36,6 +36,15 @@ const LOOKED_AGAIN: Duration = Duration::from_millis(2500);
 /// Bound of one look at a served certificate.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What an order to an agent ended with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It was carried out: the agent's nonce and the number of its status then.
+    Done(String, u64),
+    /// It was not, for this reason, and so often in a row.
+    Refused(String, u32),
+}
+
 /// All conversations of the operator.
 #[derive(Clone)]
 pub struct Talk {
@@ -43,8 +52,8 @@ pub struct Talk {
     probes: Keeper<SetKey, Known<Answer>>,
     served: Keeper<PodKey, Known<Served>>,
     reloads: Keeper<PodKey, ()>,
-    /// What the last restart ended with: the agent's nonce and the number of its status then.
-    restarts: Keeper<PodKey, Option<(String, u64)>>,
+    /// What the last restart or hand-over ended with.
+    orders: Keeper<PodKey, Ended>,
     wake: UnboundedSender<SetKey>,
 }
 
@@ -56,7 +65,7 @@ impl Talk {
             probes: Keeper::default(),
             served: Keeper::default(),
             reloads: Keeper::default(),
-            restarts: Keeper::default(),
+            orders: Keeper::default(),
             wake,
         }
     }
@@ -98,7 +107,7 @@ impl Talk {
         self.agents.retain(keep);
         self.served.retain(keep);
         self.reloads.retain(keep);
-        self.restarts.retain(keep);
+        self.orders.retain(keep);
     }
 
     /// Try the Service: at once when something changed that `occasion` names, and from time to
@@ -124,6 +133,19 @@ impl Talk {
         self.probes
             .want_on(set, &token, |to| probe(target, before, to, waker));
         self.probes.last(set)
+    }
+
+    /// Whether somebody was asked and has not answered even once, be it with an error.
+    pub fn awaits(&self, set: &SetKey, instances: &[Instance]) -> bool {
+        let silent = |instance: &Instance| {
+            let Some(pod) = &instance.pod else {
+                return false;
+            };
+            let key = (set.clone(), pod.uid.clone());
+            let asked = self.agents.runs(&key) && self.agents.last(&key).is_none();
+            asked || (self.served.runs(&key) && self.served.last(&key).is_none())
+        };
+        (self.probes.runs(set) && self.probes.last(set).is_none()) || instances.iter().any(silent)
     }
 
     /// The primary does not serve: what the Service answered before counts no more.
@@ -178,45 +200,91 @@ impl Talk {
         });
     }
 
-    /// Whether a restart goes on, or has ended and the status that shows so has not come yet.
-    pub fn is_restarting(&self, set: &SetKey, instance: &Instance) -> bool {
+    /// Whether a restart or hand-over goes on, or has ended and the status that shows so has not come
+    /// yet.
+    pub fn is_under_order(&self, set: &SetKey, instance: &Instance) -> bool {
         let Some(pod) = &instance.pod else {
             return false;
         };
         let key = (set.clone(), pod.uid.clone());
-        if self.restarts.runs(&key) {
+        if self.orders.runs(&key) {
             return true;
         }
-        let ended = self.restarts.last(&key).flatten();
-        ended.is_some_and(|(nonce, sequence)| match instance.agent() {
-            Some(status) => status.nonce == nonce && status.sequence < sequence,
-            None => false,
-        })
+        match (self.orders.last(&key), instance.agent()) {
+            (Some(Ended::Done(nonce, sequence)), Some(status)) => {
+                status.nonce == nonce && status.sequence < sequence
+            }
+            _ => false,
+        }
+    }
+
+    /// Why the last restart or hand-over of an instance was refused, if it was, and how often in a row.
+    pub fn refusal(&self, set: &SetKey, instance: &Instance) -> Option<(String, u32)> {
+        let key = (set.clone(), instance.pod.as_ref()?.uid.clone());
+        match self.orders.last(&key)? {
+            Ended::Refused(why, count) => Some((why, count)),
+            Ended::Done(..) => None,
+        }
     }
 
     /// Have an engine restarted, once; a failure is seen in the next status. The caller has asked
-    /// [`Self::is_restarting`] before.
+    /// [`Self::is_under_order`] before.
     pub fn restart(&self, set: &SetKey, identity: &Identity, instance: &Instance, why: &str) {
+        let why = why.to_owned();
+        let restart = |mut client: AgentClient, nonce: String| async move {
+            client.restart(&nonce, &why).await
+        };
+        self.order(set, identity, instance, "restart", restart);
+    }
+
+    /// Have a primary hand over, once. The caller has asked [`Self::is_under_order`] before.
+    pub fn hand_over(
+        &self,
+        set: &SetKey,
+        identity: &Identity,
+        instance: &Instance,
+        to: &str,
+        why: &str,
+    ) {
+        let (to, why) = (to.to_owned(), why.to_owned());
+        let hand_over = |mut client: AgentClient, nonce: String| async move {
+            client.hand_over(&nonce, &to, &why).await
+        };
+        self.order(set, identity, instance, "hand-over", hand_over);
+    }
+
+    fn order<F>(
+        &self,
+        set: &SetKey,
+        identity: &Identity,
+        instance: &Instance,
+        what: &'static str,
+        order: impl FnOnce(AgentClient, String) -> F,
+    ) where
+        F: Future<Output = Result<Status, ClientError>> + Send + 'static,
+    {
         let Some((key, client)) = client(set, identity, instance) else {
             return;
         };
         let Some(status) = instance.agent() else {
             return;
         };
-        let (nonce, why, name) = (status.nonce.clone(), why.to_owned(), instance.name.clone());
+        let (order, name) = (order(client, status.nonce.clone()), instance.name.clone());
         let waker = self.waker(set);
-        self.restarts.forget(&key);
-        self.restarts.want(&key, "", |to| async move {
-            let mut client = client;
-            match client.restart(&nonce, &why).await {
+        let before = self.refusal(set, instance).map_or(0, |(_, count)| count);
+        self.orders.forget(&key);
+        self.orders.want(&key, "", |to| async move {
+            match order.await {
                 Ok(status) => {
-                    tracing::info!(instance = name, "the engine was restarted");
-                    to.report(Some((status.nonce, status.sequence)));
+                    tracing::info!(instance = name, what, "done");
+                    to.report(Ended::Done(status.nonce, status.sequence));
                     // What the agent says of settings may still be from before the restart.
                     tokio::time::sleep(LOOKED_AGAIN).await;
                 }
                 Err(error) => {
-                    tracing::warn!(instance = name, %error, "the engine was not restarted");
+                    tracing::warn!(instance = name, what, %error, "not done");
+                    to.report(Ended::Refused(error.to_string(), before + 1));
+                    waker();
                     // Not again at once: the pass that follows would decide the same.
                     tokio::time::sleep(PAUSE.1).await;
                 }
@@ -229,7 +297,7 @@ impl Talk {
     pub fn retain(&self, keep: impl Fn(&SetKey) -> bool) {
         self.probes.retain(&keep);
         self.reloads.retain(|key| keep(&key.0));
-        self.restarts.retain(|key| keep(&key.0));
+        self.orders.retain(|key| keep(&key.0));
         self.agents.retain(|key| keep(&key.0));
         self.served.retain(|key| keep(&key.0));
     }
@@ -328,8 +396,6 @@ async fn look(
 
 /// PostgreSQL's own preamble, then the handshake.
 async fn shown(address: SocketAddr, host: &str, tls: &Arc<ClientConfig>) -> Result<Served, String> {
-    /// Length 8, then the code of an `SSLRequest`.
-    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
     let mut tcp = TcpStream::connect(address)
         .await
         .map_err(|e| e.to_string())?;

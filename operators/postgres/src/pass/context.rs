@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use kube::Client;
 use mainstay_crds::postgres::PostgresStatus;
@@ -9,12 +10,11 @@ use mainstay_shared::backoff::{Backoffs, Policy};
 use mainstay_shared::events::Events;
 use mainstay_shared::rollout::Expectations;
 use mainstay_shared::telemetry::metrics::Metrics;
-use mainstay_shared::watch::{Cache, SetKey};
+use mainstay_shared::watch::{Cache, Nodes, SetKey};
 
 use crate::observe::identity::Identities;
 use crate::observe::servers::Servers;
 use crate::observe::talk::Talk;
-use crate::observe::zones::Zones;
 use crate::operator::Settings;
 
 /// What every pass shares.
@@ -25,8 +25,8 @@ pub struct Context {
     pub settings: Settings,
     /// Children by set.
     pub cache: Arc<Cache>,
-    /// Zones of nodes.
-    pub zones: Zones,
+    /// Nodes: their zones, and which take pods.
+    pub nodes: Nodes,
     /// Addresses of the API servers.
     pub servers: Servers,
     pub(super) talk: Talk,
@@ -41,6 +41,8 @@ pub struct Context {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) expectations: Expectations,
+    /// When this process looked at it first.
+    pub(super) first: Option<Instant>,
     /// The status as written last: the cached resource may be older.
     pub(super) written: Option<(String, PostgresStatus)>,
 }
@@ -59,7 +61,7 @@ impl Context {
             client,
             settings,
             cache,
-            zones: Zones::default(),
+            nodes: Nodes::default(),
             servers: Servers::default(),
             talk,
             events,

@@ -1,18 +1,56 @@
 //! What a pass has to know of instances before it plans.
 
+use kube::Resource;
+use mainstay_crds::common::{Durability, Enforcement};
 use mainstay_crds::postgres::PostgresStatus;
 use mainstay_shared::conditions::reasons;
-use mainstay_shared::instances::Instance;
+use mainstay_shared::instances::{Instance, Wanted};
+use mainstay_shared::operations;
 use mainstay_shared::outcome::Wait;
 use mainstay_shared::rollout::Expectations;
 
+use super::objects::Wishes;
 use super::report::Report;
 use super::{LOOK, Pass};
 use crate::desired::revision::revision;
 use crate::observe::{Observed, classes};
+use crate::plan::{Plan, Seat};
 use crate::validate::Validated;
 
+/// What instances were told to do.
+pub(super) struct Orders {
+    /// Why the primary refused, if it did, and how often in a row.
+    pub(super) refusal: Option<(String, u32)>,
+    /// One of them is not finished with it.
+    pub(super) go_on: bool,
+}
+
+/// Replicas that must confirm a commit, and without which writes stop.
+pub(super) fn confirmations(validated: &Validated) -> usize {
+    let kept = (validated.durability, validated.enforcement);
+    usize::from(kept == (Durability::Quorum, Enforcement::Required))
+}
+
+/// How many instances are wanted.
+pub(super) fn count(validated: &Validated) -> u32 {
+    u32::try_from(validated.instances).unwrap_or(1)
+}
+
 impl Pass<'_> {
+    /// What the instances should be.
+    pub(super) fn wanted(&self, validated: &Validated, seat: &Seat, wishes: &Wishes) -> Wanted {
+        Wanted {
+            set: self.set.name.clone(),
+            count: count(validated),
+            seat: seat.ordinal,
+            initialised: seat.system_identifier.is_some(),
+            revision: wishes.revision.hash.clone(),
+            template: wishes.revision.inputs.clone(),
+            config_hash: wishes.config_hash.clone(),
+            storage: validated.storage,
+        }
+    }
+
     /// Own writes that the caches do not show yet.
     pub(super) fn unseen(
         &self,
@@ -29,11 +67,37 @@ impl Pass<'_> {
             })
             .collect();
         expectations.settle(&pods, self.now);
-        let restarting = |i: &&Instance| self.context.talk.is_restarting(&self.set, i);
+        let ordered = |i: &&Instance| self.context.talk.is_under_order(&self.set, i);
         expectations.unmet().or_else(|| {
-            let instance = observed.instances.iter().find(restarting)?;
-            Some(format!("the restart of {} is not finished", instance.name))
+            let instance = observed.instances.iter().find(ordered)?;
+            let name = &instance.name;
+            Some(match self.context.talk.refusal(&self.set, instance) {
+                Some((why, _)) => format!("{name} did not do what it was asked: {why}"),
+                None => format!("the restart or hand-over of {name} is not finished"),
+            })
         })
+    }
+
+    /// What instances were told to do.
+    pub(super) fn orders(&self, observed: &Observed, seat: &str) -> Orders {
+        let talk = &self.context.talk;
+        let mut all = observed.instances.iter();
+        Orders {
+            refusal: observed
+                .instance(seat)
+                .and_then(|i| talk.refusal(&self.set, i)),
+            go_on: all.any(|i| talk.is_under_order(&self.set, i)),
+        }
+    }
+
+    /// Events about operations that begin or end.
+    pub(super) fn tell_of_operations(&self, plan: &Plan) {
+        for told in &plan.operations {
+            if let Some(happening) = operations::happening(told) {
+                let object = told.operation.object_ref(&());
+                self.context.events.report(&object, happening);
+            }
+        }
     }
 
     /// While a volume is not there, find out whether its class is.

@@ -22,10 +22,9 @@ use jiff::Timestamp;
 use kube::api::DynamicObject;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
-use mainstay_crds::common::Durability;
 use mainstay_crds::postgres::{Postgres, PostgresStatus};
 use mainstay_shared::apply::io;
-use mainstay_shared::instances::{Membership, Wanted};
+use mainstay_shared::instances::{Instance, Membership};
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
 use mainstay_shared::outcome::{Outcome, Outcomes};
@@ -47,6 +46,9 @@ use crate::validate::{is_paused, validate};
 const KIND: &str = "Postgres";
 /// When to look again at what no watch tells: a missing class, a write that does not show.
 const LOOK: Duration = Duration::from_secs(10);
+/// A new process gives everybody so long to answer for the first time before it says anything else
+/// than the one before.
+const EARLY: Duration = Duration::from_secs(3);
 
 /// One pass. It never fails: what fails is said in the status, and tried again later.
 pub async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Infallible> {
@@ -67,7 +69,8 @@ pub async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<A
     let mut memory = context
         .with_memory(|all| all.remove(&set))
         .unwrap_or_default();
-    let pass = Pass::new(&context, set.clone(), root, memory.written.take());
+    let first = *memory.first.get_or_insert(begun);
+    let pass = Pass::new(&context, set.clone(), root, memory.written.take(), first);
     let (outcomes, written) = pass.run(&mut memory.expectations).await;
     memory.written = written;
     for error in outcomes.errors() {
@@ -96,6 +99,8 @@ struct Pass<'a> {
     root: Postgres,
     before: PostgresStatus,
     now: Timestamp,
+    /// When this process looked at the set first.
+    first: Instant,
 }
 
 impl<'a> Pass<'a> {
@@ -104,6 +109,7 @@ impl<'a> Pass<'a> {
         set: SetKey,
         root: Postgres,
         written: Option<(String, PostgresStatus)>,
+        first: Instant,
     ) -> Self {
         let uid = root.uid().unwrap_or_default();
         let cached = root.status.clone().unwrap_or_default();
@@ -124,6 +130,7 @@ impl<'a> Pass<'a> {
             root,
             before,
             now: Timestamp::now(),
+            first,
         }
     }
 
@@ -131,7 +138,7 @@ impl<'a> Pass<'a> {
         self,
         expectations: &mut Expectations,
     ) -> (Outcomes<PassError>, Option<(String, PostgresStatus)>) {
-        let observed = observe(&self.set, &self.context.cache, &self.context.zones);
+        let observed = observe(&self.set, &self.context.cache, &self.context.nodes);
         let mut report = Report::of(observed);
         if self.root.metadata.deletion_timestamp.is_some() {
             if self.end(&mut report).await {
@@ -144,6 +151,11 @@ impl<'a> Pass<'a> {
         let mut outcomes = report.outcomes;
         if status == self.before {
             return (outcomes, Some((self.id.uid, status)));
+        }
+        if self.is_too_early(&report.observed.instances) {
+            // What has not answered yet is not known to be unwell.
+            outcomes.look_after(EARLY);
+            return (outcomes, Some((self.id.uid, self.before)));
         }
         for happening in status::happenings(&self.before, &status) {
             self.context
@@ -161,6 +173,15 @@ impl<'a> Pass<'a> {
 
     fn is_paused(&self) -> bool {
         is_paused(&self.root)
+    }
+
+    /// Whether the status is still that of an operator before, and not everybody has been heard yet.
+    fn is_too_early(&self, instances: &[Instance]) -> bool {
+        self.before.observed_generation.is_some()
+            && self.before.observed_generation == self.root.metadata.generation
+            && self.root.metadata.deletion_timestamp.is_none()
+            && self.first.elapsed() < EARLY
+            && self.context.talk.awaits(&self.set, instances)
     }
 
     async fn look_after(&self, report: &mut Report, expectations: &mut Expectations) {
@@ -191,8 +212,11 @@ impl<'a> Pass<'a> {
         };
         self.talk_to_members(report, &authority);
         pin_image(&mut validated, &report.observed, &self.before);
-        let count = u32::try_from(validated.instances).unwrap_or(1);
-        let membership = Membership::of(count, seat.ordinal, &report.observed.instances);
+        let membership = Membership::of(
+            instances::count(&validated),
+            seat.ordinal,
+            &report.observed.instances,
+        );
         let members = plan::member_names(&self.set.name, &membership.members);
         let wishes = match self.wishes(&report.observed, &validated, &seat, &authority, &members) {
             Ok(wishes) => wishes,
@@ -209,23 +233,19 @@ impl<'a> Pass<'a> {
             report.outcomes.look_after(LOOK);
         }
         let seat_name = names::instance(&self.set.name, seat.ordinal);
-        let wanted = Wanted {
-            set: self.set.name.clone(),
-            count,
-            seat: seat.ordinal,
-            initialised: seat.system_identifier.is_some(),
-            revision: wishes.revision.hash.clone(),
-            template: wishes.revision.inputs.clone(),
-            config_hash: wishes.config_hash.clone(),
-            storage: validated.storage,
-        };
+        let wanted = self.wanted(&validated, &seat, &wishes);
+        let orders = self.orders(&report.observed, &seat_name);
         let target = Target {
             set: &self.id,
             objects: &wishes.apply,
             once: &wishes.once,
             wanted: &wanted,
-            confirmations: usize::from(validated.durability == Durability::Quorum),
+            confirmations: instances::confirmations(&validated),
             unseen: unseen.as_deref(),
+            under_order: orders.go_on,
+            refusal: orders.refusal.as_ref().map(|(why, _)| why.as_str()),
+            refusals: orders.refusal.as_ref().map_or(0, |(_, count)| *count),
+            now: self.now,
         };
         let plan = plan::plan(&report.observed, &target);
         for wait in &plan.choice.refused {
@@ -233,6 +253,10 @@ impl<'a> Pass<'a> {
         }
         self.check_class(report, &validated, &members).await;
         if !paused {
+            if let Some(due) = plan.operation_due.filter(|due| *due > self.now) {
+                report.look_at(due, self.now);
+            }
+            self.tell_of_operations(&plan);
             let hands = Hands {
                 client: &self.context.client,
                 set: &self.set,

@@ -43,6 +43,7 @@ impl Pass<'_> {
             .map(running)
             .collect();
         let durability = report.validated.as_ref().map(|v| v.durability);
+        let enforcement = report.validated.as_ref().map(|v| v.enforcement);
         let identifier = observed
             .record()
             .and_then(|r| r.system_identifier.as_deref())
@@ -70,9 +71,14 @@ impl Pass<'_> {
                 .map(|v| v.image.as_str())
                 .or(self.before.image.as_deref()),
             probe: probe.as_ref(),
+            enforcement: enforcement.filter(|_| durability == Some(Durability::Quorum)),
             certificates,
             certificate_hours: report.validated.as_ref().map_or(1, |v| v.certificate_hours),
-            survives: placement::survives(&running, durability.unwrap_or(Durability::Async)),
+            survives: placement::survives(
+                &running,
+                durability.unwrap_or(Durability::Async),
+                enforcement.unwrap_or_default(),
+            ),
             chosen: plan.and_then(|p| p.choice.step.as_ref()),
             waits: &waits,
             pending: plan.map(Plan::pending).unwrap_or_default(),

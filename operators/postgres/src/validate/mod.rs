@@ -17,7 +17,7 @@ use mainstay_crds::common::rules::{
     MIN_STORAGE,
 };
 use mainstay_crds::common::{
-    AllowedClient, Deletion, Durability, KeptVolumes, Placement, quantity,
+    AllowedClient, Deletion, Durability, Enforcement, KeptVolumes, Placement, quantity,
 };
 use mainstay_crds::postgres::Postgres;
 use mainstay_crds::postgres::rules::{MAJORS, MAX_INSTANCES, RESERVED_DATABASES, RESERVED_OWNERS};
@@ -69,6 +69,8 @@ pub struct Validated {
     pub storage_class: Option<String>,
     /// When a write is acknowledged: the effective value.
     pub durability: Durability,
+    /// What happens while too few replicas can acknowledge, with `quorum`.
+    pub enforcement: Enforcement,
     /// The user's parameters; none of them is managed.
     pub parameters: BTreeMap<String, String>,
     /// Where instances run.
@@ -100,10 +102,15 @@ pub fn validate(resource: &Postgres, catalogue: &Catalogue) -> Result<Validated,
     let image = image(resource, major, catalogue, &mut problems);
     let instances = spec.instances();
     let durability = Durability::effective(spec.durability, instances);
+    let enforcement = Enforcement::of(spec.quorum.as_ref());
     if !(1..=MAX_INSTANCES).contains(&instances) {
         problems.push(Problem::Instances);
-    } else if durability == Durability::Quorum && instances < 3 {
+    } else if durability == Durability::Quorum && instances < enforcement.fewest_instances() {
         problems.push(Problem::Quorum);
+    }
+    let says = spec.quorum.as_ref().and_then(|q| q.enforcement);
+    if durability != Durability::Quorum && says.is_some() {
+        problems.push(Problem::Enforcement);
     }
     pull_secrets(&spec.image_pull_secrets, &mut problems);
     let (cpu_milli, memory) = resources(resource, &mut problems);
@@ -149,6 +156,7 @@ pub fn validate(resource: &Postgres, catalogue: &Catalogue) -> Result<Validated,
             storage,
             storage_class: spec.storage.class.clone(),
             durability,
+            enforcement,
             parameters: spec.parameters.clone(),
             placement: spec.placement.clone(),
             certificate_hours: certificate_hours.into(),

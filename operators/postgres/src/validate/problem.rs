@@ -61,6 +61,9 @@ pub enum Problem {
     /// Quorum with fewer than three instances.
     #[error("spec.durability: {}", sentences::QUORUM)]
     Quorum,
+    /// How a quorum is kept that there is none of.
+    #[error("spec.quorum: {}", sentences::ENFORCEMENT)]
+    Enforcement,
     /// A parameter that is not the user's to set.
     #[error("spec.parameters: {name}: {sentence}")]
     ParameterRefused {
@@ -167,6 +170,7 @@ impl Problem {
             Self::StorageSize => "InvalidStorageSize",
             Self::StorageClass => "InvalidStorageClass",
             Self::Quorum => "QuorumNeedsThree",
+            Self::Enforcement => "QuorumNeedsDurability",
             Self::ParameterRefused { .. } => "ParameterManaged",
             Self::ParameterUnknown { .. } => "ParameterUnknown",
             Self::ParameterName => "InvalidParameterName",

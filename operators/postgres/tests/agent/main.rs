@@ -11,7 +11,7 @@
 mod api;
 mod pod;
 
-use mainstay_crds::common::{Durability, InstanceRole};
+use mainstay_crds::common::{Durability, Enforcement, InstanceRole};
 use mainstay_shared::agent::api::{Phase, Status};
 use mainstay_shared::agent::client::ClientError;
 use nix::sys::signal::{Signal, kill};
@@ -198,6 +198,17 @@ async fn data_on_disk_goes_on_after_every_end() {
     .await;
     assert_ne!(one.engine_pid(), engine);
 
+    // One whose first process stands still serves nobody new, though sessions go on: it is ended.
+    let (engine, client) = (one.engine_pid(), set.connect(&one).await.unwrap());
+    let nonce = set.until(&one, "ready", |s| s.ready).await.nonce;
+    kill(Pid::from_raw(engine), Signal::SIGSTOP).unwrap();
+    client.query_one("select n from t", &[]).await.unwrap();
+    set.until(&one, "ready with another engine", |s| {
+        s.ready && s.nonce != nonce
+    })
+    .await;
+    assert_ne!(one.engine_pid(), engine);
+
     // An orderly stop lets go of the Lease, and a pod of the same name goes on with the data as
     // soon as the API server says that it may.
     assert!(one.terminate(), "{}", one.log());
@@ -375,6 +386,149 @@ async fn replicas_copy_stream_and_are_waited_for() {
         row.get::<_, i64>(0) == 1
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_primary_hands_over_on_request_and_who_was_away_too_long_is_copied() {
+    let mut set = Set::new(3, Durability::Quorum).await;
+    let small = [("max_wal_size", "64MB"), ("min_wal_size", "32MB")];
+    let small = small.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    set.config.engine.parameters.extend(small);
+    set.config.engine.max_slot_wal_keep_mib = 32;
+    let (mut one, mut two, mut three) = (set.pod(1), set.pod(2), set.pod(3));
+    for (pod, uid) in [
+        (&mut one, "uid-1"),
+        (&mut two, "uid-2"),
+        (&mut three, "uid-3"),
+    ] {
+        set.start(pod, uid, true);
+    }
+    set.until(&two, "streaming", |s| s.ready).await;
+    set.until(&three, "streaming", |s| s.ready).await;
+    let whole = |s: &Status| s.ready && s.streaming.len() == 2;
+    let status = set.until(&one, "waiting for replicas", whole).await;
+    let client = set.connect(&one).await.unwrap();
+    let table = "create table t (n int, filler text); insert into t values (1)";
+    client.batch_execute(table).await.unwrap();
+
+    // Another agent beside a replica's engine leaves it attached.
+    let receiver = async |pod: &Pod| -> Option<i32> {
+        let client = set.probe(pod).await.unwrap();
+        let pid = "select pid from pg_stat_wal_receiver";
+        let row = client.query_opt(pid, &[]).await.unwrap();
+        row.map(|row| row.get(0))
+    };
+    // It was renewed when commits began to wait.
+    wait_for("the receiver", async || receiver(&two).await.is_some()).await;
+    let before = receiver(&two).await;
+    let nonce = set.until(&two, "ready", |s| s.ready).await.nonce;
+    kill(Pid::from_raw(two.agent_pid()), Signal::SIGKILL).unwrap();
+    set.until(&two, "ready again", |s| s.ready && s.nonce != nonce)
+        .await;
+    assert_eq!(receiver(&two).await, before, "it was detached");
+
+    // Who does not stream cannot take over, and an old decision counts no more.
+    let mut agent = set.agent(&one);
+    let refused = agent.hand_over(&status.nonce, "db-4", "test").await;
+    assert!(
+        matches!(&refused, Err(ClientError::Refused(code, why)) if *code == 503 && why.contains("db-4")),
+        "{refused:?}"
+    );
+    let outdated = agent.hand_over("another", "db-3", "test").await;
+    assert!(
+        matches!(&outdated, Err(ClientError::Refused(code, _)) if *code == 409),
+        "{outdated:?}"
+    );
+    let epoch = set.record().await.epoch;
+    agent
+        .hand_over(&status.nonce, "db-3", "test")
+        .await
+        .unwrap();
+    let record = set.record().await;
+    assert_eq!(record.seat, "db-3");
+    assert!(record.epoch > epoch);
+    let replica = |s: &Status| s.ready && s.role == InstanceRole::Replica;
+    let former = set.until(&one, "following", replica).await;
+    let again = agent.hand_over(&former.nonce, "db-2", "test").await;
+    assert!(
+        matches!(&again, Err(ClientError::Refused(code, _)) if *code == 503),
+        "{again:?}"
+    );
+    set.until(&three, "leading", whole).await;
+
+    // Longer away than log is kept.
+    two.cut();
+    let client = set.connect(&three).await.unwrap();
+    let much = "insert into t select n, md5(n::text) from generate_series(1, 500000) n; truncate t";
+    for _ in 0..3 {
+        client.batch_execute(much).await.unwrap();
+    }
+    client
+        .batch_execute("insert into t values (3)")
+        .await
+        .unwrap();
+    set.start(&mut two, "uid-2b", true);
+    let copied = |pod: &Pod| pod.log().contains("no log any more");
+    set.until(&two, "streaming a copy", |s| replica(s) && copied(&two))
+        .await;
+    let client = set.connect(&two).await.unwrap();
+    let row = client.query_one("select n from t", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i32>(0), 3);
+    assert!(!copied(&one) && !copied(&three));
+}
+
+#[tokio::test]
+async fn a_preferred_quorum_is_suspended_without_replicas_and_kept_again_with_them() {
+    let mut set = Set::new(2, Durability::Quorum).await;
+    set.config.enforcement = Enforcement::Preferred;
+    let (mut one, mut two) = (set.pod(1), set.pod(2));
+    set.start(&mut one, "uid-1", true);
+    set.start(&mut two, "uid-2", true);
+    set.until(&two, "streaming", |s| s.ready).await;
+    let kept = |s: &Status| s.ready && s.synchronous == Some(true) && s.streaming.len() == 1;
+    set.until(&one, "waiting for the replica", kept).await;
+    let client = set.connect(&one).await.unwrap();
+    let table = "create table t (n int); insert into t values (1)";
+    client.batch_execute(table).await.unwrap();
+
+    // Writes wait for a while, then go on alone, and the status says so.
+    two.cut();
+    let insert = client.batch_execute("insert into t values (2)");
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(5), insert).await;
+    assert!(waited.is_err(), "acknowledged before anything was recorded");
+    set.until(&one, "going on alone", |s| {
+        s.ready && s.synchronous == Some(false)
+    })
+    .await;
+    let client = set.connect(&one).await.unwrap();
+    client
+        .batch_execute("insert into t values (3)")
+        .await
+        .unwrap();
+
+    // Back again, it is waited for again, and can take over with everything.
+    set.start(&mut two, "uid-2b", true);
+    let status = set.until(&one, "waiting for the replica again", kept).await;
+    client
+        .batch_execute("insert into t values (4)")
+        .await
+        .unwrap();
+    // Not before it is settled for whom commits wait.
+    wait_for("the hand-over", async || {
+        let mut agent = set.agent(&one);
+        agent.hand_over(&status.nonce, "db-2", "test").await.is_ok()
+    })
+    .await;
+    set.until(&two, "leading", |s| {
+        s.ready && s.role == InstanceRole::Primary
+    })
+    .await;
+    let client = set.connect(&two).await.unwrap();
+    let rows = client
+        .query_one("select count(*) from t where n in (1, 3, 4)", &[])
+        .await
+        .unwrap();
+    assert_eq!(rows.get::<_, i64>(0), 3);
 }
 
 async fn show(client: &tokio_postgres::Client, name: &str) -> String {

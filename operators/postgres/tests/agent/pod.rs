@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use mainstay_crds::common::Durability;
+use mainstay_crds::common::{Durability, Enforcement};
 use mainstay_e2e::apiserver::ApiServer;
 use mainstay_postgres::settings::{PostgresConfig, PostgresSettings};
 use mainstay_shared::agent::api::Status;
@@ -133,6 +133,7 @@ impl Set {
                 members: (1..=instances).map(|n| names::instance("db", n)).collect(),
                 zones: std::collections::BTreeMap::new(),
                 durability,
+                enforcement: Enforcement::Required,
                 engine: PostgresSettings {
                     major: major(),
                     parameters: [("shared_buffers", "32MB"), ("max_connections", "40")]

@@ -88,8 +88,6 @@ pub struct Setup {
     pub members: BTreeSet<String>,
     /// Zone of an instance, by its name; those that are not there have none.
     pub zones: BTreeMap<String, String>,
-    /// Names of instances that say, through the API server, that they reach the other voters.
-    pub connected: BTreeSet<String>,
 }
 
 /// Who holds the Lease, or held it last.
@@ -119,6 +117,9 @@ pub struct Handle {
     pub held: watch::Receiver<Option<Ballot>>,
     /// Who this agent is now.
     pub me: watch::Receiver<Member>,
+    /// Whether the primary's endpoints lead to this pod, as seen while it is primary and from then on
+    /// until they lead elsewhere.
+    pub leads_here: watch::Receiver<bool>,
     /// What is seen of the engine goes in here.
     pub engine: watch::Sender<Engine>,
     /// Identifier of the own data goes in here: the first holder writes it into the Lease.
@@ -214,6 +215,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
     let (tell_set, set) = watch::channel(None);
     let (tell_held, held) = watch::channel(None);
     let (tell_me, told_me) = watch::channel(me.clone());
+    let (tell_leads, leads_here) = watch::channel(false);
     let (introduce, introduced) = watch::channel(introduction);
     let (tell_names, names) = watch::channel(first.members);
     let (engine, engine_seen) = watch::channel(Engine::Unknown);
@@ -251,6 +253,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
             set: tell_set,
             held: tell_held,
             me: tell_me,
+            leads_here: tell_leads,
             introduction: introduce,
             names: tell_names,
             turned: Arc::clone(&turned),
@@ -281,6 +284,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
         set,
         held,
         me: told_me,
+        leads_here,
         engine,
         identifier,
         orders,

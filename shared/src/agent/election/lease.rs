@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use serde::de::DeserializeOwned;
 
 use crate::election::charter::Charter;
-use crate::election::member::{Holder, Member, Position, Text};
+use crate::election::member::{Epoch, Holder, Member, Position, Text};
 use crate::election::message::{Precondition, Seen, Write};
 
 /// Annotation: what the set has agreed on, as JSON of a [`Charter`].
@@ -28,6 +28,11 @@ pub const SEAT: &str = "mainstay.dev/seat";
 pub const EPOCH: &str = "mainstay.dev/epoch";
 /// Annotation: identifier of the set's data. Once there it is never changed.
 pub const SYSTEM_IDENTIFIER: &str = "mainstay.dev/system-identifier";
+
+/// Annotation, with an instance's name after it: the epoch whose holder that instance does not reach,
+/// while it reaches enough others for an election, and a number that changes as long as that is so.
+/// It writes that itself: only through the Lease can the holder learn it.
+const STRANDED: &str = "mainstay.dev/stranded.";
 
 /// The Lease cannot be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +69,9 @@ pub struct Look {
     pub seat: Option<String>,
     /// Identifier of the set's data.
     pub identifier: Option<String>,
+    /// Instances that did not reach the present holder when they said so, and could have elected another
+    /// one; each with a number. Only one that changes says anything of now.
+    pub stranded: BTreeMap<String, u64>,
 }
 
 impl Look {
@@ -89,7 +97,15 @@ pub fn read(lease: &Lease) -> Result<Look, LeaseError> {
     let identity = spec.and_then(|s| s.holder_identity.as_deref());
     let transitions = spec.and_then(|s| s.lease_transitions).unwrap_or(0);
     let identifier = charter.as_ref().and_then(|c| c.identifier.clone());
+    let epoch = charter.as_ref().map(|c| c.ballot.epoch.to_string());
+    let of_now = |(key, value): (&String, &String)| {
+        let name = key.strip_prefix(STRANDED)?;
+        let (of, count) = value.split_once(' ')?;
+        let count = count.parse().ok()?;
+        (epoch.as_deref() == Some(of)).then(|| (name.to_owned(), count))
+    };
     Ok(Look {
+        stranded: annotations.iter().filter_map(of_now).collect(),
         address: annotations.get(ADDRESS).and_then(|a| a.parse().ok()),
         seat: annotations.get(SEAT).cloned(),
         identifier: identifier
@@ -196,6 +212,8 @@ pub fn written(
     let charter = &write.charter;
     let unwritable = |e: serde_json::Error| LeaseError::Unwritable(e.to_string());
     let annotations = lease.metadata.annotations.get_or_insert_default();
+    let of_now = format!("{} ", charter.ballot.epoch);
+    annotations.retain(|key, value| !key.starts_with(STRANDED) || value.starts_with(&of_now));
     let mut put = |key: &str, value: String| annotations.insert(key.to_owned(), value);
     put(CHARTER, serde_json::to_string(charter).map_err(unwritable)?);
     put(PUBLISHED, position(write.published)?);
@@ -220,6 +238,17 @@ pub fn written(
     spec.lease_duration_seconds = i32::try_from(own.duration.as_secs()).ok();
     spec.renew_time = Some(MicroTime(now));
     Ok(lease)
+}
+
+/// The Lease with the word of an instance that it does not reach the holder of that epoch.
+///
+/// It replaces the very version that was seen, and changes nothing that the election decides by.
+pub fn stranded(seen: &Lease, instance: &str, epoch: Epoch, count: u64) -> Lease {
+    let mut lease = seen.clone();
+    lease.metadata.managed_fields = None;
+    let annotations = lease.metadata.annotations.get_or_insert_default();
+    annotations.insert(format!("{STRANDED}{instance}"), format!("{epoch} {count}"));
+    lease
 }
 
 fn position(position: Position) -> Result<String, LeaseError> {

@@ -74,3 +74,13 @@ pub(super) async fn look(
         Err(_) => Err(SILENT.to_owned()),
     }
 }
+
+/// Replace the Lease with one that only says more. Whether it had effect is seen by watching it.
+pub(super) async fn say(api: Api<Lease>, name: &str, lease: &Lease, bound: Duration) {
+    let params = PostParams::default();
+    match timeout(bound, api.replace(name, &params, lease)).await {
+        Ok(Ok(_)) => tracing::info!("the Lease says that its holder is not reached from here"),
+        Ok(Err(error)) => tracing::debug!(why = said(&error), "the Lease was not written"),
+        Err(_) => {}
+    }
+}

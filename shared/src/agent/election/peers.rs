@@ -23,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use super::driver::Resolve;
 use super::wire::{self, Envelope, Introduction};
 use crate::agent::client::{ClientError, Link, body};
+use crate::agent::clock::boottime;
 
 /// Bound of connecting, finding the address included.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -67,6 +68,7 @@ pub(super) struct News {
 pub(super) struct Peer {
     shared: Arc<Shared>,
     task: AbortHandle,
+    began: Duration,
 }
 
 #[derive(Default)]
@@ -81,6 +83,8 @@ struct State {
     /// Addresses that it had, or was seen with; the latest last.
     known: Vec<IpAddr>,
     introduce: bool,
+    /// Time since boot when it answered last.
+    reached: Option<Duration>,
 }
 
 impl Drop for Peer {
@@ -101,7 +105,11 @@ impl Peer {
             link: None,
         };
         let task = tokio::spawn(way.run()).abort_handle();
-        Self { shared, task }
+        Self {
+            shared,
+            task,
+            began: boottime(),
+        }
     }
 
     /// Send a message, now or never.
@@ -135,6 +143,16 @@ impl Peer {
             drop(state);
             self.introduce();
         }
+    }
+
+    /// Time since boot when it was learned of.
+    pub(super) fn began(&self) -> Duration {
+        self.began
+    }
+
+    /// Time since boot when it answered last.
+    pub(super) fn reached(&self) -> Option<Duration> {
+        self.shared.lock().reached
     }
 
     /// Ask it soon who it is.
@@ -200,7 +218,10 @@ impl Way {
                 continue;
             };
             match outcome {
-                Ok(()) => why.clear(),
+                Ok(()) => {
+                    self.shared.lock().reached = Some(boottime());
+                    why.clear();
+                }
                 // Said once, not at every try.
                 Err(new) if new != why => {
                     tracing::info!(peer = %self.name, why = %new, "a peer is not reached");

@@ -74,11 +74,12 @@ impl Roster {
     }
 
     /// All members of the set that exist, or existed last under their name. An instance of which
-    /// nobody ever told is none.
+    /// nobody ever told is none. `connected` say through the Lease that they could elect another holder.
     pub(super) fn members(
         &self,
         setup: &Setup,
         charter: Option<&Charter>,
+        connected: &BTreeSet<String>,
     ) -> BTreeMap<Member, Peer> {
         let others = setup.members.iter().filter(|n| *n != self.me.name.as_str());
         let others = others.filter_map(|name| self.latest(name, charter));
@@ -88,7 +89,7 @@ impl Roster {
                 let name = member.name.as_str();
                 let peer = Peer {
                     zone: setup.zones.get(name).map(|z| Text::from(z.as_str())),
-                    connected: setup.connected.contains(name),
+                    connected: connected.contains(name),
                 };
                 (member, peer)
             })
@@ -137,7 +138,6 @@ mod tests {
             },
             members: ["a", "b", "c", "d"].map(str::to_owned).into(),
             zones: BTreeMap::from([("b".to_owned(), "z".to_owned())]),
-            connected: BTreeSet::new(),
         }
     }
 
@@ -171,7 +171,9 @@ mod tests {
         let mut roster = Roster::new(Member::new("a", "1"), remembered.into());
         let agreed = charter(&[Member::new("b", "agreed")]);
         let members = |r: &Roster| -> Vec<Member> {
-            r.members(&setup(), Some(&agreed)).into_keys().collect()
+            r.members(&setup(), Some(&agreed), &BTreeSet::new())
+                .into_keys()
+                .collect()
         };
         let (b, c) = (Member::new("b", "agreed"), Member::new("c", "old"));
         assert_eq!(members(&roster), [Member::new("a", "1"), b, c.clone()]);
@@ -180,7 +182,7 @@ mod tests {
         assert!(!roster.meet(&b, None), "no news");
         assert_eq!(roster.address("b"), Some([10, 0, 0, 1].into()));
         assert_eq!(members(&roster), [Member::new("a", "1"), b, c]);
-        let all = roster.members(&setup(), None);
+        let all = roster.members(&setup(), None, &BTreeSet::new());
         assert_eq!(all[&Member::new("b", "new")].zone, Some("z".into()));
     }
 }

@@ -60,6 +60,16 @@ impl Pointer {
         self.slice = None;
     }
 
+    /// Whether clients are led to the own pod, as far as was seen; unknown, it is none.
+    pub fn leads_here(&self) -> bool {
+        let Some(seen) = self.slice.as_ref().and_then(|s| s.borrow().clone()) else {
+            return false;
+        };
+        let endpoints = seen.object.into_iter().flat_map(|slice| slice.endpoints);
+        let mut addresses = endpoints.flat_map(|endpoint| endpoint.addresses);
+        addresses.any(|address| address == self.primary.address)
+    }
+
     /// When the endpoints have changed, or may be written again; never while at rest.
     pub async fn changed(&mut self) {
         if let Some(slice) = &mut self.slice

@@ -120,7 +120,9 @@ impl Machine {
     /// Give the answers that had to wait for the disk or the engine.
     pub(super) fn pay(&mut self, now: Moment, out: &mut Vec<Effect>) {
         if let Some(ballot) = self.owed.clone() {
-            if self.memory.promise.as_ref() != Some(&ballot) {
+            let decided = self.durable.charter.as_ref().map(|c| &c.ballot) == Some(&ballot);
+            if self.memory.promise.as_ref() != Some(&ballot) || decided {
+                // Nobody waits for it any more: another has been promised, or this one leads by now.
                 self.owed = None;
             } else if self.durable.promise.as_ref() == Some(&ballot)
                 && let Engine::Detached { position, timeline } = self.engine
@@ -200,5 +202,71 @@ impl Machine {
     /// Highest epoch that this member has promised or heard of.
     pub(super) fn epoch(&self) -> Epoch {
         self.memory.epoch().max(self.highest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::election::charter::Durable;
+    use crate::election::machine::Start;
+    use crate::election::member::Holder;
+    use crate::election::message::Wanted;
+    use crate::election::policy::{Durability, Policy, Timing};
+
+    fn holder(name: &str) -> Holder {
+        Holder {
+            member: Member::new(name, "g"),
+            pod: name.into(),
+            nonce: "n".into(),
+        }
+    }
+
+    /// Whoever cannot tell where its log ends, for example since its data is half rewound, would
+    /// otherwise wait for ever, and never be made anew.
+    #[test]
+    fn a_vote_that_nobody_waits_for_any_more_is_not_owed() {
+        let ballot = Ballot {
+            epoch: Epoch(4),
+            holder: holder("db-2"),
+        };
+        let mut machine = Machine::new(Start {
+            me: holder("db-1"),
+            policy: Policy {
+                durability: Durability::Required,
+                across_zones: false,
+                max_lag: 0,
+                timing: Timing::DEFAULT,
+            },
+            durable: Durable {
+                promise: Some(ballot.clone()),
+                charter: None,
+            },
+            now: Moment::default(),
+        });
+        machine.owed = Some(ballot.clone());
+        let mut out = Vec::new();
+        machine.pay(Moment::default(), &mut out);
+        assert_eq!(
+            machine.owed.as_ref(),
+            Some(&ballot),
+            "it may still be needed"
+        );
+
+        let charter = Charter {
+            ballot: ballot.clone(),
+            version: 1,
+            groups: Vec::new(),
+            members: [holder("db-1").member, holder("db-2").member].into(),
+            timeline: 5,
+            fork: 0,
+            successor: None,
+            identifier: None,
+        };
+        machine.memory.hear(&charter);
+        machine.durable.hear(&charter);
+        machine.pay(Moment::default(), &mut out);
+        assert_eq!(machine.owed, None);
+        assert_eq!(machine.wanted(), Wanted::Follow(ballot));
     }
 }

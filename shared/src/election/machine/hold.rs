@@ -210,9 +210,12 @@ impl Machine {
             return;
         }
         self.account(&mut term, now);
-        self.advance(&mut term, now, out);
-        self.ask_members(&mut term, now, out);
+        // Before anything is changed: who leaves does not suspend a promise as well.
         self.consider_leaving(&mut term, now);
+        if term.leaving.is_none() {
+            self.advance(&mut term, now, out);
+            self.ask_members(&mut term, now, out);
+        }
         self.role = Role::Holder(term);
     }
 

@@ -231,8 +231,9 @@ impl Machine {
         let mut out = Vec::new();
         // Whatever it is about: nothing is done in the name of a term whose time is over.
         self.check_deadline(now, &mut out);
-        self.take(now, input, &mut out);
+        // What is waited for is said anew; what an order was refused for, once.
         self.wait = None;
+        self.take(now, input, &mut out);
         match self.role {
             Role::Follower => self.follow(now, &mut out),
             Role::Candidate(_) => self.collect(now, &mut out),

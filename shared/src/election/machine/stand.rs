@@ -70,7 +70,10 @@ impl Machine {
         if self.has_just_started(now) && !former && !released {
             return Err(Wait::JustStarted);
         }
-        if self.owed.is_some() || self.voted.is_some_and(|at| now < at + timing.duration) {
+        // Whoever it voted for is given time to win; if that one led by that ballot, it has.
+        let has_led = self.memory.promise.as_ref() == Some(&charter.ballot);
+        let voted = self.voted.is_some_and(|at| now < at + timing.duration);
+        if self.owed.is_some() || (voted && !has_led) {
             return Err(Wait::Voted);
         }
         if now < self.not_before {

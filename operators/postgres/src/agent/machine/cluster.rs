@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_crds::common::Durability;
+use mainstay_crds::common::{Durability, Enforcement};
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::election::driver::{Config, Place, Setup, dns, spawn};
 use mainstay_shared::agent::election::hard_stop::killer;
@@ -26,6 +26,14 @@ use super::super::{data, observe, render};
 use super::{Cluster, Machine};
 use crate::settings::{PORT, PORT_NAME, PostgresConfig};
 
+/// The Lease is let go within this time, or not at all.
+const RELEASED: Duration = Duration::from_secs(3);
+/// Somebody who can take over has taken the Lease within this time.
+const TAKEN: Duration = Duration::from_secs(2);
+/// Clients are led to whoever took over within this time.
+const LED_AWAY: Duration = Duration::from_secs(6);
+/// What of a pod's grace is left when its agent ends.
+const GRACE: Duration = Duration::from_secs(2);
 /// Most log, in bytes, that a candidate may miss of what an `async` primary last published.
 const MAX_LAG: u64 = 16 << 20;
 
@@ -75,6 +83,9 @@ impl Machine {
             resume: running,
             agent_port: u16::try_from(mainstay_shared::names::AGENT_PORT).unwrap_or_default(),
         });
+        if running {
+            self.resume_upstream();
+        }
         match driver {
             Ok(driver) => {
                 self.door.send_replace(Some(driver.door.clone()));
@@ -264,14 +275,32 @@ impl Machine {
     }
 
     /// The engine has stopped: wait until the Lease is let go, so that nobody has to wait for its
-    /// expiry.
+    /// expiry, and until clients are led to whoever takes over: as long as the pod is there they are
+    /// refused at once, and an address without a pod answers nobody.
     pub(super) async fn release(&mut self) {
+        let within = self.init.heard().borrow().state.stop_within;
         let Some(cluster) = &mut self.cluster else {
             return;
         };
-        let gone = cluster.driver.held.wait_for(Option::is_none);
-        if timeout(Duration::from_secs(3), gone).await.is_err() {
+        let driver = &mut cluster.driver;
+        let gone = driver.held.wait_for(Option::is_none);
+        if timeout(RELEASED, gone).await.is_err() {
             tracing::warn!("the Lease could not be let go: it expires");
+            return;
+        }
+        let left = within.map_or(LED_AWAY, |ms| {
+            LED_AWAY.min(Duration::from_millis(ms).saturating_sub(GRACE))
+        });
+        let me = &self.place.me.instance;
+        let followed = driver.leader.wait_for(|leader| {
+            let name = leader
+                .as_ref()
+                .map(|l| l.ballot.holder.member.name.as_str());
+            name.is_some_and(|name| name != me)
+        });
+        if matches!(timeout(left.min(TAKEN), followed).await, Ok(Ok(_))) {
+            // It may also take longer: whoever took over has to be promoted first.
+            let _ = timeout(left, driver.leads_here.wait_for(|here| !here)).await;
         }
     }
 
@@ -289,9 +318,10 @@ fn setup(config: &PostgresConfig) -> Setup {
     let zones: BTreeSet<&String> = config.zones.values().collect();
     Setup {
         policy: Policy {
-            durability: match config.durability {
-                Durability::Quorum => policy::Durability::Required,
-                Durability::Async => policy::Durability::Async,
+            durability: match (config.durability, config.enforcement) {
+                (Durability::Quorum, Enforcement::Required) => policy::Durability::Required,
+                (Durability::Quorum, Enforcement::Preferred) => policy::Durability::Preferred,
+                (Durability::Async, _) => policy::Durability::Async,
             },
             // Without a second zone nobody could vote.
             across_zones: zones.len() > 1,
@@ -300,7 +330,6 @@ fn setup(config: &PostgresConfig) -> Setup {
         },
         members: config.members.iter().cloned().collect(),
         zones: config.zones.clone(),
-        connected: BTreeSet::new(),
     }
 }
 

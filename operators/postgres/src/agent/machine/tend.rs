@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::config::Role as Login;
-use mainstay_shared::agent::init::protocol::{Command, EngineSignal};
+use mainstay_shared::agent::init::protocol::{Command, Engine, EngineSignal};
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::Wanted;
 use tokio::time::timeout;
 
+use super::super::configuration::Configuration;
 use super::super::data;
 use super::super::decide::Role;
 use super::super::history::Parting;
@@ -106,11 +107,13 @@ impl Machine {
             None => false,
         };
         if may_receive {
-            self.upstream = upstream;
-        } else if self.upstream.take().is_some() {
-            self.detached_since = boottime();
+            self.set_upstream(upstream)
+        } else {
+            if self.upstream.is_some() {
+                self.detached_since = boottime();
+            }
+            self.set_upstream(None)
         }
-        Ok(())
     }
 
     /// Whether the end of the log of what runs as a replica was seen, since it receives from nobody.
@@ -144,6 +147,15 @@ impl Machine {
         let Some(config) = self.mounts.config.clone() else {
             return Ok(false);
         };
+        let state = self.init.heard().borrow().state.engine.clone();
+        if matches!(state, Engine::Running { .. })
+            && self.wanted() == Wanted::Unchanged
+            && Configuration::exists(&self.place)
+        {
+            // Beside an engine of the process before nothing is changed before the election says how
+            // it should be: it might lose its primary, or those who acknowledge.
+            return Ok(false);
+        }
         self.choose_upstream()?;
         let facts = self.facts();
         let identity = self.mounts.identity.as_ref();
@@ -189,6 +201,7 @@ impl Machine {
             return;
         };
         self.reload(vitals.loaded_at, settings_of).await;
+        self.feel_hunger();
         let follows = matches!(self.wanted(), Wanted::Follow(_));
         if follows && self.upstream.is_none() {
             self.monitor.look.notify_one();

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::super::configuration::{Configuration, settings_file};
 use super::super::data::{self, DataError};
 use super::super::decide::Role;
+use super::super::hand_over::MOST_BEHIND;
 use super::super::render::{Facts, conninfo, slot};
 use super::super::sql;
 use super::{CONNECT, Election, Machine, STOP, Wanted, Work};
@@ -150,6 +151,9 @@ impl Machine {
                 // The container ends: somebody else shall take over. It is refused where nobody can.
                 let _ = orders.send(Election::HandOver(None)).await;
             }
+            // A fast stop waits for everybody to whom log is sent: not for who lacks much of it.
+            let ended = timeout(CONNECT, sql::end_laggards(&place, MOST_BEHIND)).await;
+            tracing::debug!(?ended, "replicas that lack much");
             let left = bound.saturating_sub(boottime().saturating_sub(begun));
             let steps = [
                 (Command::Signal(EngineSignal::Interrupt), left),
@@ -217,7 +221,7 @@ impl Machine {
         self.data_known = false;
         self.started_as = role;
         // Whom to receive from is decided when it runs and the end of its log is known.
-        self.upstream = None;
+        self.set_upstream(None)?;
         self.detached_since = boottime();
         if let Some(fresh) = self.fresh.clone() {
             // Only from that primary it can receive what it lacks; it holds nothing of its own.
@@ -225,7 +229,7 @@ impl Machine {
                 self.fresh = None;
                 return Err("the data was rewound to a primary that is none any more".to_owned());
             }
-            self.upstream = Some(fresh);
+            self.set_upstream(Some(fresh))?;
         }
         if let Err(why) = self.configure().await
             && !Configuration::exists(&self.place)

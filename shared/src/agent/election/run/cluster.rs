@@ -39,7 +39,7 @@ impl Loop {
         });
     }
 
-    fn api(&self) -> Option<Api<Lease>> {
+    pub(super) fn api(&self) -> Option<Api<Lease>> {
         let client = self.client.clone()?;
         Some(Api::namespaced(client, &self.config.place.namespace))
     }
@@ -59,7 +59,8 @@ impl Loop {
                 port: place.port,
             },
         );
-        tokio::spawn(point(pointer, self.pointed.subscribe()));
+        let here = self.told.leads_here.clone();
+        tokio::spawn(point(pointer, self.pointed.subscribe(), here));
         self.client = Some(client);
         self.step(Input::Tick);
     }
@@ -240,6 +241,7 @@ impl Loop {
             set(&self.told.set, look.identifier.clone());
         }
         self.versions += 1;
+        self.words.hear(&look.stranded);
         self.lease = Some(lease);
         self.look = Some(look);
         Ok(version)
@@ -262,13 +264,21 @@ impl Loop {
     }
 }
 
-/// Have the endpoints lead here while there is an epoch.
-async fn point(mut pointer: Pointer, mut epoch: watch::Receiver<Option<u64>>) {
+/// Have the endpoints lead here while there is an epoch, and tell whether they do: afterwards until
+/// they lead elsewhere.
+async fn point(
+    mut pointer: Pointer,
+    mut epoch: watch::Receiver<Option<u64>>,
+    here: watch::Sender<bool>,
+) {
     loop {
         let now = *epoch.borrow_and_update();
-        match now {
-            Some(epoch) => pointer.point(epoch).await,
-            None => pointer.rest(),
+        if let Some(epoch) = now {
+            pointer.point(epoch).await;
+        }
+        set(&here, pointer.leads_here());
+        if now.is_none() && !pointer.leads_here() {
+            pointer.rest();
         }
         tokio::select! {
             changed = epoch.changed() => if changed.is_err() { return },

@@ -4,6 +4,7 @@
 //! as something that happens.
 
 mod cluster;
+mod stranded;
 mod talk;
 mod tell;
 
@@ -34,6 +35,7 @@ use crate::election::charter::{Charter, Durable};
 use crate::election::machine::{Machine, Start};
 use crate::election::member::{Ballot, Holder, Member, Position};
 use crate::election::message::{Effect, Engine, Input, Order, Sight, Wanted};
+use stranded::Words;
 
 /// What the driver tells.
 pub(super) struct Told {
@@ -44,6 +46,7 @@ pub(super) struct Told {
     pub(super) set: watch::Sender<Option<String>>,
     pub(super) held: watch::Sender<Option<Ballot>>,
     pub(super) me: watch::Sender<Member>,
+    pub(super) leads_here: watch::Sender<bool>,
     pub(super) introduction: watch::Sender<Introduction>,
     pub(super) names: watch::Sender<BTreeSet<String>>,
     pub(super) turned: Arc<AtomicU64>,
@@ -169,6 +172,7 @@ pub(super) struct Loop {
     /// Becoming a new member: nothing is done in the name of the old one.
     renewing: Option<oneshot::Sender<Member>>,
     trouble: Option<String>,
+    words: Words,
 }
 
 impl Loop {
@@ -229,6 +233,7 @@ impl Loop {
             claiming: None,
             renewing: None,
             trouble: None,
+            words: Words::default(),
         }
     }
 
@@ -248,6 +253,7 @@ impl Loop {
                 Event::Time => {
                     tick = Instant::now() + self.setup.policy.timing.renew / 4;
                     self.step(Input::Tick);
+                    self.turn_words();
                 }
                 Event::Setup => self.take_setup(&inbox),
                 Event::Engine => self.take_engine(&mut inbox),

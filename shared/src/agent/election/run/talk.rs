@@ -88,7 +88,10 @@ impl Loop {
             self.peer(name);
         }
         set(&self.told.names, names);
-        let members = self.roster.members(&self.setup, charter.as_ref());
+        let connected = self.connected();
+        let members = self
+            .roster
+            .members(&self.setup, charter.as_ref(), &connected);
         // It leads to no charter by itself that would lead back here: a charter is written first.
         if self.renewing.is_none() {
             let input = Input::Peers(members);

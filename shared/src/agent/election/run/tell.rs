@@ -23,10 +23,10 @@ impl Loop {
         }
         self.tenure.keep(self.machine.tenure());
         let wanted = self.shown();
+        // Before the door is open: what leads clients takes its time, and until then they are refused
+        // here as they are where they were led before.
         let pointed = match &wanted {
-            Wanted::Primary {
-                ballot, open: true, ..
-            } if held.is_some() => Some(ballot.epoch.0),
+            Wanted::Primary { ballot, .. } if held.is_some() => Some(ballot.epoch.0),
             _ => None,
         };
         let charter = self.machine.charter().cloned();

@@ -1,36 +1,37 @@
-//! Zones of nodes: a small map, kept by a metadata watch (I/O).
+//! What is known of nodes: a small map, kept by a watch (I/O).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::Stream;
 use k8s_openapi::api::core::v1::Node;
-use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client, ResourceExt};
-use mainstay_shared::watch::events;
+
+use super::events;
+use crate::instances::NodeSeen;
 
 /// Label that tells a node's zone.
 const ZONE: &str = "topology.kubernetes.io/zone";
 
-/// Zone of each node by its name; a node without the label has none.
+/// Nodes by name.
 #[derive(Clone, Debug, Default)]
-pub struct Zones(Arc<Mutex<Known>>);
+pub struct Nodes(Arc<Mutex<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
-    zones: HashMap<String, Option<String>>,
+    nodes: HashMap<String, NodeSeen>,
     listed: bool,
 }
 
-impl Zones {
+impl Nodes {
     fn with<T>(&self, work: impl FnOnce(&mut Known) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Zone of a node.
-    pub fn of(&self, node: &str) -> Option<String> {
-        self.with(|known| known.zones.get(node).cloned().flatten())
+    /// What is known of a node; of one that is not there nothing is.
+    pub fn get(&self, node: &str) -> NodeSeen {
+        self.with(|known| known.nodes.get(node).cloned().unwrap_or_default())
     }
 
     /// Whether nodes were listed once.
@@ -38,17 +39,20 @@ impl Zones {
         self.with(|known| known.listed)
     }
 
-    fn take(&self, event: Event<PartialObjectMeta<Node>>) -> bool {
+    fn take(&self, event: Event<Node>) -> bool {
         self.with(|known| match event {
             Event::Init => {
-                known.zones.clear();
+                known.nodes.clear();
                 false
             }
             Event::Apply(node) | Event::InitApply(node) => {
-                let zone = node.labels().get(ZONE).cloned();
-                known.zones.insert(node.name_any(), zone.clone()) != Some(zone)
+                let seen = NodeSeen {
+                    zone: node.labels().get(ZONE).cloned(),
+                    cordoned: node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true),
+                };
+                known.nodes.insert(node.name_any(), seen.clone()) != Some(seen)
             }
-            Event::Delete(node) => known.zones.remove(&node.name_any()).is_some(),
+            Event::Delete(node) => known.nodes.remove(&node.name_any()).is_some(),
             Event::InitDone => {
                 known.listed = true;
                 true
@@ -56,13 +60,13 @@ impl Zones {
         })
     }
 
-    /// Keep the map up to date. The stream yields when a node came, went or changed its zone: a
-    /// heartbeat of a node is no news.
+    /// Keep the map up to date. The stream yields when a node came, went or changed in what is
+    /// known of it: a heartbeat is no news.
     pub fn feed(&self, client: &Client) -> impl Stream<Item = ()> + Send + use<> + 'static {
-        let zones = self.clone();
-        let api: Api<PartialObjectMeta<Node>> = Api::all(client.clone());
+        let nodes = self.clone();
+        let api: Api<Node> = Api::all(client.clone());
         events(api, Config::default(), "nodes", move |event| {
-            zones.take(event).then_some(())
+            nodes.take(event).then_some(())
         })
     }
 }

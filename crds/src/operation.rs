@@ -1,0 +1,199 @@
+//! `kind: Operation`: something that is done once, with a beginning and an end.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::core::Rule;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::common::{rules as common, sentences};
+
+/// Shortest and longest `timeoutSeconds`.
+pub const TIMEOUT: std::ops::RangeInclusive<i32> = 10..=86_400;
+/// `timeoutSeconds` unless said.
+pub const DEFAULT_TIMEOUT: i32 = 300;
+/// Kinds that operations know.
+pub const KINDS: &[&str] = &["Postgres"];
+
+/// Something that is done once to an add-on: for example another instance takes over as primary.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "mainstay.dev",
+    version = "v1alpha1",
+    kind = "Operation",
+    plural = "operations",
+    category = "mainstay",
+    namespaced,
+    status = "OperationStatus",
+    derive = "PartialEq",
+    doc = "Something that is done once to an add-on: for example another instance takes over as primary.",
+    selectable = ".spec.target.kind",
+    selectable = ".spec.target.name",
+    printcolumn(
+        name = "Target",
+        type_ = "string",
+        json_path = ".spec.target.name",
+        description = "What it is done to."
+    ),
+    printcolumn(
+        name = "Action",
+        type_ = "string",
+        json_path = ".spec.action",
+        description = "What is done."
+    ),
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        description = "How far it is."
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        description = "What it waits for, or what came of it."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = common::name()
+)]
+#[x_kube(validation = is_fixed(), validation = stays_cancelled())]
+#[serde(rename_all = "camelCase")]
+pub struct OperationSpec {
+    /// What it is done to, in the same namespace.
+    pub target: Target,
+    /// What is done.
+    pub action: Action,
+    /// Name of the instance that takes over in a `Switchover`. Default: the one that lacks least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = common::instance())]
+    pub to: Option<String>,
+    /// Seconds after which it is given up, from when the operator first saw it. Default: 300.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = timeout())]
+    pub timeout_seconds: Option<i32>,
+    /// Whether it is given up. What has begun in an instance may still go to its end; the status says
+    /// what came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<bool>,
+}
+
+/// The resource that something is done to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct Target {
+    /// Its kind: `Postgres`.
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = known_kind())]
+    pub kind: String,
+    /// Its name.
+    #[schemars(length(max = 63))]
+    pub name: String,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Action {
+    /// Another instance takes over as primary, and the former one follows it.
+    Switchover,
+}
+
+impl OperationSpec {
+    /// Seconds after which it is given up.
+    pub fn timeout_seconds(&self) -> i32 {
+        self.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT)
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.unwrap_or(false)
+    }
+}
+
+/// An operation as last seen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Reconciling` while it goes on, `Stalled` when it has failed (meanings as in kstatus).
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"], "maxItems" = 32))]
+    pub conditions: Vec<Condition>,
+    /// How far it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<OperationPhase>,
+    /// What it waits for, or what came of it, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When the operator first saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// What was when it began: written before anything is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Beginning>,
+}
+
+/// What was when a hand-over began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Beginning {
+    /// Instance that was primary.
+    pub primary: String,
+    /// Under which epoch.
+    pub epoch: i64,
+}
+
+/// How far an operation is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OperationPhase {
+    /// It has not begun; the message says what it waits for.
+    #[default]
+    Pending,
+    /// It has begun.
+    Running,
+    /// It is done.
+    Succeeded,
+    /// It was not done; the message says why.
+    Failed,
+    /// It was cancelled before it was done.
+    Cancelled,
+}
+
+impl OperationPhase {
+    /// Whether nothing more comes of it.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+fn known_kind() -> Rule {
+    let kinds: Vec<String> = KINDS.iter().map(|k| format!("'{k}'")).collect();
+    Rule::new(format!("self in [{}]", kinds.join(","))).message(sentences::TARGET_KIND)
+}
+
+fn timeout() -> Rule {
+    Rule::new(format!(
+        "self >= {} && self <= {}",
+        TIMEOUT.start(),
+        TIMEOUT.end()
+    ))
+    .message(sentences::TIMEOUT)
+}
+
+/// What is done, and to what, stays.
+fn is_fixed() -> Rule {
+    Rule::new(
+        "self.target == oldSelf.target && self.action == oldSelf.action && \
+         has(self.to) == has(oldSelf.to) && (!has(self.to) || self.to == oldSelf.to)",
+    )
+    .message(sentences::OPERATION_CHANGES)
+}
+
+/// A cancellation cannot be taken back.
+fn stays_cancelled() -> Rule {
+    Rule::new("!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)")
+        .message(sentences::CANCELLED)
+}

@@ -1,0 +1,135 @@
+//! Operations: bad ones, each with its exact sentence, and changes that are not allowed.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use libtest_mimic::Trial;
+use mainstay_crds::common::sentences;
+use mainstay_crds::operation::Operation;
+use mainstay_e2e::apiserver::ApiServer;
+use mainstay_testkit::api::merge;
+use serde_json::{Value, json};
+
+use super::{Server, trial};
+
+pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
+    let bad = [
+        (
+            "a kind that is none",
+            json!({"target": {"kind": "Deployment"}}),
+            sentences::TARGET_KIND,
+        ),
+        (
+            "an instance that is no name",
+            json!({"to": "DB 2"}),
+            sentences::INSTANCE,
+        ),
+        (
+            "no time at all",
+            json!({"timeoutSeconds": 0}),
+            sentences::TIMEOUT,
+        ),
+        (
+            "a week",
+            json!({"timeoutSeconds": 604_800}),
+            sentences::TIMEOUT,
+        ),
+    ];
+    let changes = [
+        (
+            "another target",
+            json!({"target": {"name": "other"}}),
+            sentences::OPERATION_CHANGES,
+        ),
+        (
+            "another instance",
+            json!({"to": "db-3"}),
+            sentences::OPERATION_CHANGES,
+        ),
+        (
+            "no instance any more",
+            json!({"to": null}),
+            sentences::OPERATION_CHANGES,
+        ),
+        (
+            "a cancellation taken back",
+            json!({"cancel": false}),
+            sentences::CANCELLED,
+        ),
+    ];
+    let mut trials = Vec::new();
+    for (name, patch, sentence) in bad {
+        let name = format!("operation::refused::{name}");
+        trials.push(trial(name, api, move |server| {
+            refused(server, patch, sentence)
+        }));
+    }
+    for (number, (name, patch, sentence)) in changes.into_iter().enumerate() {
+        let name = format!("operation::refused::{name}");
+        trials.push(trial(name, api, move |server| {
+            unchanged(server, number, patch, sentence)
+        }));
+    }
+    trials.push(trial("operation::can be selected by target", api, selected));
+    trials
+}
+
+fn operation(name: &str, spec: &Value) -> Result<Operation> {
+    let mut object = json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Operation", "metadata": {"name": name},
+        "spec": {
+            "target": {"kind": "Postgres", "name": "db"}, "action": "Switchover", "to": "db-2",
+        },
+    });
+    merge(&mut object, &json!({ "spec": spec }));
+    Ok(serde_json::from_value(object)?)
+}
+
+fn api(server: &Server) -> Api<Operation> {
+    Api::namespaced(server.client.clone(), "shop")
+}
+
+fn judge(outcome: kube::Result<Operation>, sentence: &str) -> Result<()> {
+    match outcome {
+        Err(kube::Error::Api(status)) => {
+            ensure!(status.message.contains(sentence), "{}", status.message);
+            Ok(())
+        }
+        Err(other) => Err(other).context("no answer of the API server"),
+        Ok(_) => bail!("accepted"),
+    }
+}
+
+async fn refused(server: Server, patch: Value, sentence: &'static str) -> Result<()> {
+    let bad = operation("bad", &patch)?;
+    let outcome = api(&server).create(&PostParams::default(), &bad).await;
+    judge(outcome, sentence)
+}
+
+async fn unchanged(
+    server: Server,
+    number: usize,
+    patch: Value,
+    sentence: &'static str,
+) -> Result<()> {
+    let name = format!("fixed-{number}");
+    let operations = api(&server);
+    let good = operation(&name, &json!({"cancel": true}))?;
+    operations.create(&PostParams::default(), &good).await?;
+    let patch = Patch::Merge(json!({ "spec": patch }));
+    let parameters = PatchParams::default();
+    judge(operations.patch(&name, &parameters, &patch).await, sentence)
+}
+
+async fn selected(server: Server) -> Result<()> {
+    let operations = api(&server);
+    let other = operation("of-another", &json!({"target": {"name": "selected"}}))?;
+    operations.create(&PostParams::default(), &other).await?;
+    let by = "spec.target.kind=Postgres,spec.target.name=selected";
+    let found = operations
+        .list(&kube::api::ListParams::default().fields(by))
+        .await?;
+    ensure!(found.items.len() == 1, "{:?}", found.items);
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! Whom a replica receives from: kept for the next process beside a running engine, and given up when
+//! that one has no log any more of what comes next. I/O.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mainstay_shared::agent::clock::boottime;
+use mainstay_shared::election::member::Ballot;
+use mainstay_shared::names;
+
+use super::super::decide::Role;
+use super::super::history::Parting;
+use super::super::monitor::Sight;
+use super::super::source::{Source, lacks_log_after};
+use super::{Machine, Task};
+
+const FILE: &str = "upstream.json";
+/// Who has received nothing for so long asks the primary whether it still has what comes next.
+const STARVING: Duration = Duration::from_secs(15);
+
+/// A replica that receives nothing.
+#[derive(Default)]
+pub(super) struct Hunger {
+    /// Since when, or since it was last asked about.
+    since: Option<Duration>,
+    pub(super) asking: Option<Task<Result<bool, String>>>,
+    /// Whose log it is about.
+    of: Option<Ballot>,
+    /// What comes after this place.
+    at: u64,
+}
+
+impl Machine {
+    fn upstream_file(&self) -> PathBuf {
+        self.place.run().join(FILE)
+    }
+
+    /// From now on the configuration names that one, or nobody. It is kept before it is rendered, in
+    /// memory, as long as the pod.
+    pub(super) fn set_upstream(&mut self, upstream: Option<Ballot>) -> Result<(), String> {
+        if upstream == self.upstream && upstream.is_some() {
+            return Ok(());
+        }
+        let file = self.upstream_file();
+        let kept = match &upstream {
+            Some(ballot) => keep(&file, ballot),
+            None => match fs::remove_file(&file) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            },
+        };
+        kept.map_err(|e| format!("{}: {e}", file.display()))?;
+        self.upstream = upstream;
+        Ok(())
+    }
+
+    /// What the process before rendered for the engine that runs.
+    pub(super) fn resume_upstream(&mut self) {
+        let text = fs::read(self.upstream_file()).ok();
+        self.upstream = text.and_then(|text| serde_json::from_slice(&text).ok());
+    }
+
+    /// A replica that has received nothing for a while asks the primary whether it ever will.
+    pub(super) fn feel_hunger(&mut self) {
+        let starving = match &*self.monitor.sight.borrow() {
+            Sight::Up { vitals, .. } if vitals.in_recovery && !vitals.receiving => {
+                // Only the end of the own log tells what has to come next.
+                vitals.at_end.then_some(vitals.position)
+            }
+            _ => {
+                self.hunger = Hunger::default();
+                return;
+            }
+        };
+        let Some(upstream) = self.upstream.clone() else {
+            self.hunger = Hunger::default();
+            return;
+        };
+        let now = boottime();
+        let since = *self.hunger.since.get_or_insert(now);
+        let (Some(position), None) = (starving, &self.hunger.asking) else {
+            return;
+        };
+        if now.saturating_sub(since) < STARVING || self.started_as != Role::Replica {
+            return;
+        }
+        let leader = self.leader().filter(|(ballot, ..)| *ballot == upstream);
+        let (Some((_, name, address)), Some((config, _)), Some(tls)) = (
+            leader,
+            &self.mounts.config,
+            self.client_tls.borrow().clone(),
+        ) else {
+            return;
+        };
+        let Ok(address) = address.parse::<IpAddr>() else {
+            return;
+        };
+        let source = Source {
+            address,
+            host: names::instance_host(&name, &config.set, &config.namespace),
+            tls,
+        };
+        self.hunger.since = Some(now);
+        self.hunger.of = Some(upstream);
+        self.hunger.at = position;
+        self.hunger.asking = Some(Box::pin(
+            async move { lacks_log_after(&source, position).await },
+        ));
+    }
+
+    /// The primary has answered.
+    pub(super) fn answered(&mut self, lacks: Result<bool, String>) {
+        self.hunger.asking = None;
+        let of = self.hunger.of.take();
+        // It may have got on meanwhile.
+        let still = match &*self.monitor.sight.borrow() {
+            Sight::Up { vitals, .. } => !vitals.receiving && vitals.position == self.hunger.at,
+            _ => false,
+        };
+        match (lacks, of) {
+            (Ok(true), Some(of)) if still && self.upstream.as_ref() == Some(&of) => {
+                tracing::warn!("the primary has no log any more of what comes next here");
+                self.last_error = Some(
+                    "it was away for so long that the primary has not kept the log that it lacks: its data is copied anew"
+                        .to_owned(),
+                );
+                self.parted = Some((of, Parting::Copy));
+            }
+            (Ok(_), _) => {}
+            (Err(why), _) => tracing::info!(%why, "the primary was asked for its log"),
+        }
+    }
+}
+
+fn keep(file: &std::path::Path, ballot: &Ballot) -> io::Result<()> {
+    let new = file.with_extension("new");
+    fs::write(&new, serde_json::to_vec(ballot)?)?;
+    fs::rename(new, file)
+}
