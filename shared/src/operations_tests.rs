@@ -1,8 +1,7 @@
 use super::*;
-use crate::agent::api;
-use crate::instances::{Known, Phase, PodSeen};
+use crate::instances::Known;
+use crate::instances::fixture::{members, three};
 use crate::rollout::{self, choose};
-use mainstay_crds::common::InstanceRole;
 use serde_json::json;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -33,41 +32,11 @@ struct Set {
 
 impl Set {
     fn new(seat: &'static str, epoch: u64) -> Self {
-        let members: Vec<String> = (1..=3).map(|n| format!("db-{n}")).collect();
-        let instances = (1..).zip(&members).map(|(ordinal, name)| {
-            let primary = name == seat;
-            let others = members.iter().filter(|m| *m != name).cloned();
-            Instance {
-                name: name.clone(),
-                ordinal,
-                pod: Some(PodSeen {
-                    uid: name.clone(),
-                    phase: Phase::Running,
-                    ready: true,
-                    ..PodSeen::default()
-                }),
-                claim: None,
-                agent: Known::Known(api::Status {
-                    pod_uid: name.clone(),
-                    instance: name.clone(),
-                    nonce: format!("{name}.1"),
-                    phase: api::Phase::Running,
-                    role: if primary {
-                        InstanceRole::Primary
-                    } else {
-                        InstanceRole::Replica
-                    },
-                    ready: true,
-                    streaming: if primary { others.collect() } else { vec![] },
-                    ..api::Status::default()
-                }),
-            }
-        });
         Self {
             seat,
             epoch,
-            instances: instances.collect(),
-            members: members.clone(),
+            instances: three(seat),
+            members: members(),
             under_order: false,
             refusal: None,
             now: NOW,

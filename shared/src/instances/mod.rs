@@ -3,6 +3,8 @@
 //! [`observed`] is what is seen of them, [`membership`] says which belong to the set, [`plan`] what
 //! to do next. All of it is pure; the operators read, call, and act.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod membership;
 pub mod observed;
 pub mod plan;

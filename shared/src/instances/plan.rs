@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use mainstay_crds::common::InstanceRole;
 
 use super::membership::Membership;
 use super::observed::{ClaimSeen, Instance, Phase, PodSeen};
@@ -363,7 +364,13 @@ fn running(wanted: &Wanted, instance: &Instance, pod: &PodSeen, is_seat: bool, p
         return;
     }
     let role = role(is_seat);
-    if pod.role.as_deref() != Some(role) {
+    // Once it is so, not as soon as it shall be: by these labels the replicas' Service changes, and
+    // what leads clients follows one change a second; the primary's comes first.
+    let is_so = instance.agent().is_some_and(|status| {
+        let primary = status.role == InstanceRole::Primary;
+        status.ready && status.role != InstanceRole::Unknown && primary == is_seat
+    });
+    if pod.role.as_deref() != Some(role) && is_so {
         plan.steps.push(Step::SetRole {
             instance: name.clone(),
             uid: pod.uid.clone(),

@@ -495,6 +495,16 @@ fn the_labels_follow_the_primary() {
         run(&mut world);
     }
     world.wanted.seat = 2;
+    let labels = |planned: &Plan| {
+        let of = |s: &Step| matches!(s, Step::SetRole { .. });
+        planned.steps.iter().filter(|s| of(s)).count()
+    };
+    assert_eq!(
+        labels(&pass(&world).0),
+        0,
+        "not before they do as they shall"
+    );
+    world.tick();
     let (planned, _) = pass(&world);
     let mut roles: Vec<_> = planned
         .steps

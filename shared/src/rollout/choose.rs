@@ -238,3 +238,7 @@ fn successor(setting: &Setting<'_>) -> Option<String> {
     };
     able.min_by_key(rank).cloned()
 }
+
+#[cfg(test)]
+#[path = "choose_tests.rs"]
+mod tests;
