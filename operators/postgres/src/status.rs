@@ -205,6 +205,17 @@ pub fn starting(members: &[String], instances: &[Instance]) -> Vec<Wait> {
     members.iter().filter_map(wait).collect()
 }
 
+/// Commits do not wait for replicas yet, though they shall.
+pub fn alone(seat: &Instance) -> Option<Wait> {
+    let status = seat.agent().filter(|s| s.synchronous == Some(false))?;
+    Some(Wait {
+        step: "keep durability quorum".to_owned(),
+        predicate: "wait_until_commits_wait",
+        reason: format!("{} does not wait for its replicas yet", status.instance),
+        after: None,
+    })
+}
+
 fn waiting_for(view: &View<'_>) -> Vec<WaitingFor> {
     let entry = |wait: &&Wait| {
         let same = |w: &&WaitingFor| w.step == wait.step && w.predicate == wait.predicate;
@@ -300,10 +311,7 @@ fn ready(view: &View<'_>) -> (State, &'static str, String) {
 fn degraded(view: &View<'_>, serves: bool) -> (State, &'static str, String) {
     let (serving, wanted) = (view.serving(), view.members.len());
     let seat = view.member(view.seat).filter(|i| i.serves());
-    let alone = seat
-        .and_then(Instance::agent)
-        .is_some_and(|s| s.synchronous == Some(false));
-    if alone && view.enforcement == Some(Enforcement::Preferred) {
+    if seat.and_then(alone).is_some() && view.enforcement == Some(Enforcement::Preferred) {
         let message = "Too few replicas can acknowledge, and the quorum is only preferred: what is written now is \
                        lost if the primary is lost before one of them is back.";
         return (

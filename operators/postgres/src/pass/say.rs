@@ -91,10 +91,20 @@ impl Pass<'_> {
 
     /// Instances that do not serve yet, and when their troubles become a person's matter.
     fn record_waits(&self, report: &mut Report, members: &[String]) {
-        if self.root.metadata.deletion_timestamp.is_none() {
+        let stays = self.root.metadata.deletion_timestamp.is_none();
+        if stays {
             for wait in status::starting(members, &report.observed.instances) {
                 report.progress(Outcome::Progressing(wait));
             }
+        }
+        let quorum = report.validated.as_ref().map(|v| v.durability) == Some(Durability::Quorum);
+        let seat = report.seat.as_ref().filter(|_| quorum && stays);
+        let seat = seat.and_then(|s| {
+            let name = names::instance(&self.set.name, s.ordinal);
+            report.observed.instance(&name)
+        });
+        if let Some(wait) = seat.and_then(status::alone) {
+            report.progress(Outcome::Progressing(wait));
         }
         let troubles = report.plan.iter().flat_map(|p| &p.instances.troubles);
         let wake: Vec<_> = troubles.filter_map(status::stuck_at).collect();
