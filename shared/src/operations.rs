@@ -12,7 +12,6 @@ use mainstay_crds::operation::{Action, Beginning, Operation, OperationPhase, Ope
 use crate::conditions::{self, Progress, reasons};
 use crate::events::Happening;
 use crate::instances::Instance;
-use crate::outcome::Wait;
 use crate::rollout::{Candidate, Change, Choice};
 
 /// The set as it is.
@@ -82,23 +81,26 @@ fn is_late(operation: &Operation, setting: &Setting<'_>) -> bool {
 pub fn proposed(operations: &[Operation], setting: &Setting<'_>) -> Option<Candidate> {
     let operation = current(operations)?;
     let taken_over = began(operation).is_some_and(|from| led_since(from, setting));
-    let to = operation.spec.to.clone();
+    let to = operation.spec.to.as_deref();
     let pointless = to
-        .as_deref()
         .is_some_and(|to| to == setting.seat || !setting.members.iter().any(|member| member == to));
     let late = is_late(operation, setting);
     if taken_over || pointless || late || operation.spec.is_cancelled() {
         return None;
     }
-    let status = setting.instance(setting.seat)?.agent()?;
-    Some(Candidate {
+    setting.instance(setting.seat)?.agent()?;
+    Some(asked(operation, setting))
+}
+
+/// What the operation asks for.
+fn asked(operation: &Operation, setting: &Setting<'_>) -> Candidate {
+    Candidate {
         instance: setting.seat.to_owned(),
         change: Change::HandOver {
-            nonce: status.nonce.clone(),
-            to,
+            to: operation.spec.to.clone(),
         },
         why: why(operation),
-    })
+    }
 }
 
 /// The reason that the step of an operation bears, by which it is known again.
@@ -292,18 +294,8 @@ fn pointless(operation: &Operation, setting: &Setting<'_>) -> Option<(OperationP
 
 /// What the operation's step waits for.
 fn waits(operation: &Operation, setting: &Setting<'_>, choice: &Choice) -> Option<String> {
-    let refused = |wait: &&Wait| {
-        let step = Candidate {
-            instance: setting.seat.to_owned(),
-            change: Change::HandOver {
-                nonce: String::new(),
-                to: operation.spec.to.clone(),
-            },
-            why: String::new(),
-        };
-        wait.step == step.step()
-    };
-    let held_back = choice.refused.iter().find(refused);
+    let step = asked(operation, setting).step();
+    let held_back = choice.refused.iter().find(|wait| wait.step == step);
     match (held_back, setting.refusal) {
         (Some(wait), _) => Some(wait.reason.clone()),
         (None, Some(why)) => Some(why.to_owned()),

@@ -27,12 +27,17 @@ pub(crate) async fn ask(s: &Sandbox<'_>, name: &str, more: &Value) -> Result<()>
     Ok(())
 }
 
-/// Wait until an operation is over.
-pub(crate) async fn over(s: &Sandbox<'_>, name: &str) -> Result<OperationStatus> {
-    s.until(&format!("operation {name} to end"), READY, || async {
+/// Wait until an operation's status is as wanted.
+async fn until(
+    s: &Sandbox<'_>,
+    name: &str,
+    what: &str,
+    wanted: impl Fn(&OperationStatus) -> bool,
+) -> Result<OperationStatus> {
+    s.until(&format!("operation {name} to {what}"), READY, || async {
         let seen = s.api::<Operation>().get(name).await?.status;
         let status = seen.unwrap_or_default();
-        Ok(if status.phase.is_some_and(OperationPhase::is_over) {
+        Ok(if wanted(&status) {
             Look::Done(status)
         } else {
             Look::seen(&status)
@@ -41,36 +46,26 @@ pub(crate) async fn over(s: &Sandbox<'_>, name: &str) -> Result<OperationStatus>
     .await
 }
 
-/// Wait until an operation says something.
-async fn says(s: &Sandbox<'_>, name: &str, words: &str) -> Result<()> {
-    s.until(
-        &format!("operation {name} to say {words:?}"),
-        READY,
-        || async {
-            let seen = s.api::<Operation>().get(name).await?.status;
-            let status = seen.unwrap_or_default();
-            Ok(match &status.message {
-                Some(message) if message.contains(words) => Look::Done(()),
-                _ => Look::seen(&status),
-            })
-        },
-    )
-    .await
+/// Wait until an operation is over.
+pub(crate) async fn over(s: &Sandbox<'_>, name: &str) -> Result<OperationStatus> {
+    let is_over = |status: &OperationStatus| status.phase.is_some_and(OperationPhase::is_over);
+    until(s, name, "end", is_over).await
 }
 
-/// The pods that run, by uid.
-async fn uids(s: &Sandbox<'_>) -> Result<Vec<String>> {
-    let mut uids = Vec::new();
-    for instance in INSTANCES {
-        uids.extend(s.api::<Pod>().get(instance).await?.metadata.uid);
-    }
-    Ok(uids)
+/// Wait until an operation says something.
+async fn says(s: &Sandbox<'_>, name: &str, words: &str) -> Result<()> {
+    let says = |status: &OperationStatus| {
+        let message = status.message.as_ref();
+        message.is_some_and(|message| message.contains(words))
+    };
+    until(s, name, &format!("say {words:?}"), says).await?;
+    Ok(())
 }
 
 /// A switchover on request, to a given instance, while a client writes.
 pub async fn switchover(s: &Sandbox<'_>) -> Result<()> {
     let (writer, before) = written(s).await?;
-    let pods = uids(s).await?;
+    let pods = s.pod_uids("db").await?;
     let replica = INSTANCES.into_iter().find(|i| *i != before);
     let to = replica.context("there are three")?;
     ask(s, "move", &json!({"to": to})).await?;
@@ -83,7 +78,7 @@ pub async fn switchover(s: &Sandbox<'_>) -> Result<()> {
     ensure!(done.phase == Some(OperationPhase::Succeeded), "{done:?}");
     ensure!(primary(s, "db").await? != to, "{done:?}");
     equal(s).await?;
-    ensure!(uids(s).await? == pods, "a pod was replaced");
+    ensure!(s.pod_uids("db").await? == pods, "a pod was replaced");
     let gap = writer.holds().await?;
     println!("   two switchovers: writes paused for {gap:?} at most");
     Ok(())
@@ -148,7 +143,7 @@ pub(crate) async fn cordon(s: &Sandbox<'_>, node: &str, cordoned: bool) -> Resul
 /// The primary's node takes no pods any more: another instance takes over before anybody drains it.
 pub async fn cordoned(s: &Sandbox<'_>) -> Result<()> {
     let (writer, before) = written(s).await?;
-    let pods = uids(s).await?;
+    let pods = s.pod_uids("db").await?;
     let node = node_of(s, &before).await?;
     cordon(s, &node, true).await?;
     let outcome = async {
@@ -162,7 +157,7 @@ pub async fn cordoned(s: &Sandbox<'_>) -> Result<()> {
     cordon(s, &node, false).await?;
     outcome?;
     equal(s).await?;
-    ensure!(uids(s).await? == pods, "a pod was replaced");
+    ensure!(s.pod_uids("db").await? == pods, "a pod was replaced");
     let gap = writer.holds().await?;
     println!("   the primary's node was cordoned: writes paused for {gap:?} at most");
     Ok(())

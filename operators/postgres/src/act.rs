@@ -197,7 +197,7 @@ impl Hands<'_> {
                 };
                 self.talk.restart(self.set, identity, instance, why);
             }
-            Change::HandOver { to, .. } => {
+            Change::HandOver { to } => {
                 let who = self.identity.zip(observed.instance(name)).zip(to.as_ref());
                 let Some(((identity, instance), to)) = who else {
                     return Ok(());

@@ -201,7 +201,7 @@ fn refuge<'a>(
 
 /// A primary on a node that takes no pods any more hands over before the node is drained.
 fn leave_node(wanted: &Wanted, instance: &Instance, refuge: Option<&str>, plan: &mut Plan) {
-    let (Some(pod), Some(status), Some(to)) = (&instance.pod, instance.agent(), refuge) else {
+    let (Some(pod), Some(to)) = (&instance.pod, refuge) else {
         return;
     };
     let leads = instance.ordinal == wanted.seat && instance.serves();
@@ -212,7 +212,6 @@ fn leave_node(wanted: &Wanted, instance: &Instance, refuge: Option<&str>, plan: 
     plan.candidates.push(Candidate {
         instance: instance.name.clone(),
         change: Change::HandOver {
-            nonce: status.nonce.clone(),
             to: Some(to.to_owned()),
         },
         why: format!("{node} takes no pods any more"),

@@ -243,7 +243,7 @@ impl World {
     fn disturb(&mut self, candidate: &Candidate) {
         match &candidate.change {
             Change::Restart { .. } => self.restart(&candidate.instance),
-            Change::HandOver { to, .. } => {
+            Change::HandOver { to } => {
                 let to = to.as_ref().expect("somebody takes over");
                 self.wanted.seat = names::ordinal(SET, to).expect("an instance");
                 self.restart(&candidate.instance.clone());
@@ -388,7 +388,7 @@ fn pass(world: &World) -> (Plan, Choice) {
                 step.step()
             );
         }
-        if let Change::HandOver { to, .. } = &step.change {
+        if let Change::HandOver { to } = &step.change {
             let to = to.as_ref().expect("somebody takes over");
             assert!(*me == seat && setting.streaming().contains(to) && setting.serves(to));
         } else if *me == seat && setting.serves(me) && members.len() > 1 {

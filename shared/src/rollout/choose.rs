@@ -29,8 +29,6 @@ pub enum Change {
     },
     /// Let a replica take over from this primary.
     HandOver {
-        /// Nonce of the agent's status that the decision was made on.
-        nonce: String,
         /// The instance that takes over; none where the best one may.
         to: Option<String>,
     },
@@ -51,15 +49,6 @@ pub enum Change {
 }
 
 impl Candidate {
-    /// The same hand-over, to that instance.
-    fn to(&self, to: String) -> Self {
-        let mut named = self.clone();
-        if let Change::HandOver { to: slot, .. } = &mut named.change {
-            *slot = Some(to);
-        }
-        named
-    }
-
     /// The step in a few words, for example `restart db-2`.
     pub fn step(&self) -> String {
         let name = &self.instance;
@@ -67,8 +56,8 @@ impl Candidate {
             Change::Restart { .. } => format!("restart {name}"),
             Change::Replace { .. } => format!("replace {name}"),
             Change::Remove { .. } => format!("remove {name}"),
-            Change::HandOver { to: Some(to), .. } => format!("hand over from {name} to {to}"),
-            Change::HandOver { to: None, .. } => format!("hand over from {name}"),
+            Change::HandOver { to: Some(to) } => format!("hand over from {name} to {to}"),
+            Change::HandOver { to: None } => format!("hand over from {name}"),
         }
     }
 }
@@ -145,29 +134,16 @@ pub fn choose(setting: &Setting<'_>) -> Choice {
     });
     let mut choice = Choice::default();
     for candidate in order {
-        if let Some(chosen) = &choice.step {
-            choice.refused.push(Wait {
-                step: candidate.step(),
-                predicate: "one_instance_at_a_time",
-                reason: format!("{} is being changed", chosen.instance),
-                after: None,
-            });
-            continue;
-        }
-        let refusal = PREDICATES.iter().find_map(|rule| {
-            (rule.holds_back)(setting, candidate).map(|reason| (rule.name, reason))
-        });
-        match refusal {
-            None => match gently(setting, candidate) {
-                Ok(step) => choice.step = Some(step),
-                Err(reason) => choice.refused.push(Wait {
-                    step: candidate.step(),
-                    predicate: "wait_until_somebody_can_take_over",
-                    reason,
-                    after: None,
-                }),
-            },
-            Some((predicate, reason)) => choice.refused.push(Wait {
+        let outcome = match &choice.step {
+            Some(chosen) => Err((
+                "one_instance_at_a_time",
+                format!("{} is being changed", chosen.instance),
+            )),
+            None => judge(setting, candidate),
+        };
+        match outcome {
+            Ok(step) => choice.step = Some(step),
+            Err((predicate, reason)) => choice.refused.push(Wait {
                 step: candidate.step(),
                 predicate,
                 reason,
@@ -178,41 +154,48 @@ pub fn choose(setting: &Setting<'_>) -> Choice {
     choice
 }
 
+/// What is done for a candidate, or the rule that holds it back and its reason.
+fn judge(
+    setting: &Setting<'_>,
+    candidate: &Candidate,
+) -> Result<Candidate, (&'static str, String)> {
+    let refusal = PREDICATES
+        .iter()
+        .find_map(|rule| Some((rule.name, (rule.holds_back)(setting, candidate)?)));
+    match refusal {
+        Some(refusal) => Err(refusal),
+        None => gently(setting, candidate)
+            .map_err(|reason| ("wait_until_somebody_can_take_over", reason)),
+    }
+}
+
 /// The candidate itself, or what comes before it: a primary that serves hands over first. Why not,
 /// where a hand-over was asked for and nobody can take over.
 fn gently(setting: &Setting<'_>, candidate: &Candidate) -> Result<Candidate, String> {
-    let seat = setting.instance(setting.seat).filter(|i| i.serves());
-    let nonce = seat
-        .and_then(Instance::agent)
-        .map(|s| s.nonce.clone())
-        .filter(|_| candidate.instance == setting.seat);
-    match (&candidate.change, nonce) {
-        (Change::HandOver { to: None, .. }, _) => {
+    let hand_over = |to: String, why: String| Candidate {
+        instance: candidate.instance.clone(),
+        change: Change::HandOver { to: Some(to) },
+        why,
+    };
+    let leads = candidate.instance == setting.seat && setting.serves(setting.seat);
+    match &candidate.change {
+        Change::HandOver { to: None } => {
             let to = successor(setting).ok_or("no replica that streams can take over")?;
-            Ok(candidate.to(to))
+            Ok(hand_over(to, candidate.why.clone()))
         }
-        (Change::HandOver { to: Some(to), .. }, _) => {
-            if setting.streaming().contains(to) && setting.serves(to) {
-                Ok(candidate.clone())
-            } else {
-                Err(format!("{to} does not stream from {}", setting.seat))
-            }
-        }
-        (Change::Restart { .. } | Change::Replace { .. }, Some(nonce))
-            if !lowers_a_limit(setting) && setting.refusals < REFUSALS =>
+        Change::HandOver { to: Some(to) }
+            if !(setting.streaming().contains(to) && setting.serves(to)) =>
         {
-            Ok(match successor(setting) {
-                Some(to) => Candidate {
-                    instance: candidate.instance.clone(),
-                    why: format!("{}: {}", candidate.step(), candidate.why),
-                    change: Change::HandOver {
-                        nonce,
-                        to: Some(to),
-                    },
-                },
-                // Nobody who could: then it is a short interruption.
-                None => candidate.clone(),
-            })
+            Err(format!("{to} does not stream from {}", setting.seat))
+        }
+        Change::Restart { .. } | Change::Replace { .. }
+            if leads && !lowers_a_limit(setting) && setting.refusals < REFUSALS =>
+        {
+            // With nobody who could take over it is a short interruption.
+            Ok(successor(setting).map_or_else(
+                || candidate.clone(),
+                |to| hand_over(to, format!("{}: {}", candidate.step(), candidate.why)),
+            ))
         }
         _ => Ok(candidate.clone()),
     }

@@ -21,8 +21,8 @@ use crate::validate::Validated;
 pub(super) struct Orders {
     /// Why the primary refused, if it did, and how often in a row.
     pub(super) refusal: Option<(String, u32)>,
-    /// One of them is not finished with it.
-    pub(super) go_on: bool,
+    /// Which of them is not finished with it, in a sentence.
+    pub(super) going: Option<String>,
 }
 
 /// Replicas that must confirm a commit, and without which writes stop.
@@ -55,6 +55,7 @@ impl Pass<'_> {
     pub(super) fn unseen(
         &self,
         observed: &Observed,
+        orders: &Orders,
         expectations: &mut Expectations,
     ) -> Option<String> {
         let pods: Vec<(&str, &str, bool)> = observed
@@ -67,26 +68,23 @@ impl Pass<'_> {
             })
             .collect();
         expectations.settle(&pods, self.now);
-        let ordered = |i: &&Instance| self.context.talk.is_under_order(&self.set, i);
-        expectations.unmet().or_else(|| {
-            let instance = observed.instances.iter().find(ordered)?;
-            let name = &instance.name;
-            Some(match self.context.talk.refusal(&self.set, instance) {
-                Some((why, _)) => format!("{name} did not do what it was asked: {why}"),
-                None => format!("the restart or hand-over of {name} is not finished"),
-            })
-        })
+        expectations.unmet().or_else(|| orders.going.clone())
     }
 
     /// What instances were told to do.
     pub(super) fn orders(&self, observed: &Observed, seat: &str) -> Orders {
-        let talk = &self.context.talk;
-        let mut all = observed.instances.iter();
+        let refusal = |i| self.context.talk.refusal(&self.set, i);
+        let ordered = |i: &&Instance| self.context.talk.is_under_order(&self.set, i);
+        let going = observed.instances.iter().find(ordered).map(|instance| {
+            let name = &instance.name;
+            match refusal(instance) {
+                Some((why, _)) => format!("{name} did not do what it was asked: {why}"),
+                None => format!("the restart or hand-over of {name} is not finished"),
+            }
+        });
         Orders {
-            refusal: observed
-                .instance(seat)
-                .and_then(|i| talk.refusal(&self.set, i)),
-            go_on: all.any(|i| talk.is_under_order(&self.set, i)),
+            refusal: observed.instance(seat).and_then(refusal),
+            going,
         }
     }
 

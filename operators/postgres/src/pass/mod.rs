@@ -228,13 +228,13 @@ impl<'a> Pass<'a> {
         if let Some(due) = wishes.due {
             report.look_at(due, self.now);
         }
-        let unseen = self.unseen(&report.observed, expectations);
+        let seat_name = names::instance(&self.set.name, seat.ordinal);
+        let orders = self.orders(&report.observed, &seat_name);
+        let unseen = self.unseen(&report.observed, &orders, expectations);
         if unseen.is_some() {
             report.outcomes.look_after(LOOK);
         }
-        let seat_name = names::instance(&self.set.name, seat.ordinal);
         let wanted = self.wanted(&validated, &seat, &wishes);
-        let orders = self.orders(&report.observed, &seat_name);
         let target = Target {
             set: &self.id,
             objects: &wishes.apply,
@@ -242,7 +242,7 @@ impl<'a> Pass<'a> {
             wanted: &wanted,
             confirmations: instances::confirmations(&validated),
             unseen: unseen.as_deref(),
-            under_order: orders.go_on,
+            under_order: orders.going.is_some(),
             refusal: orders.refusal.as_ref().map(|(why, _)| why.as_str()),
             refusals: orders.refusal.as_ref().map_or(0, |(_, count)| *count),
             now: self.now,
