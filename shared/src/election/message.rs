@@ -120,6 +120,22 @@ pub struct Seen {
     pub transitions: u64,
 }
 
+impl Seen {
+    /// Whether the holder, or whoever acquired or released, has written nothing since `self`.
+    ///
+    /// Others write notes into the Lease, which change its version and say nothing of the holder: if
+    /// they counted as a renewal, members that tell a holder that they miss it would keep a dead one
+    /// alive. A holder's renewal always has another mark.
+    pub fn says_the_same(&self, later: &Self) -> bool {
+        let version = later.version.clone();
+        *later
+            == Self {
+                version,
+                ..self.clone()
+            }
+    }
+}
+
 /// What is known of the Lease.
 #[allow(clippy::large_enum_variant, reason = "one exists at a time")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

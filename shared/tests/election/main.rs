@@ -56,6 +56,50 @@ async fn the_founder_leads_first_and_another_when_it_is_gone() {
 }
 
 #[tokio::test]
+async fn notes_in_the_lease_keep_no_dead_holder_alive() {
+    let mut set = Set::started(Durability::Required, TIMING);
+    let (first, epoch) = set.settled().await;
+    sleep(TIMING.duration).await;
+    let api = set.api.clone();
+    let annotator = tokio::spawn(async move {
+        for n in 0.. {
+            api.edit(Some(NAMESPACE), SET, |l: &mut Lease| {
+                let notes = l.metadata.annotations.as_mut().unwrap();
+                notes.insert("example.com/seen".into(), n.to_string());
+            });
+            sleep(TIMING.renew).await;
+        }
+    });
+    set.crash(&first).await;
+    let (second, later, _) = set.next_primary(epoch).await;
+    assert_ne!(second, first);
+    set.start(&first, false);
+    assert_eq!(set.settled().await, (second, later));
+    annotator.abort();
+}
+
+#[tokio::test]
+async fn who_let_go_may_lead_again_at_once_after_another_has_led() {
+    let set = Set::started(Durability::Required, Timing::DEFAULT);
+    let (first, epoch) = set.settled().await;
+    sleep(Timing::DEFAULT.duration).await;
+    let hand_over = async |from: &str, to: &str, before| {
+        let to = set.agent(to).handle.me.borrow().clone();
+        let orders = set.agent(from).handle.orders.clone();
+        orders.send(Order::HandOver(Some(to))).await.unwrap();
+        set.next_primary(before).await
+    };
+    let (second, later, _) = hand_over(&first, "db-3", epoch).await;
+    assert_eq!(second, "db-3");
+    set.settled().await;
+    let (third, last, took) = hand_over("db-3", &first, later).await;
+    assert_eq!(third, first);
+    eprintln!("handed back: {took:?}");
+    assert!(took < Timing::DEFAULT.duration / 2);
+    assert_eq!(set.settled().await, (third, last));
+}
+
+#[tokio::test]
 async fn a_hand_over_waits_for_no_lapse() {
     let set = Set::started(Durability::Required, Timing::DEFAULT);
     let (first, epoch) = set.settled().await;

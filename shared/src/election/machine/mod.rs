@@ -292,6 +292,11 @@ impl Machine {
         self.term().map(|t| &t.charter.ballot)
     }
 
+    /// Since when the Lease is as it is: acquired, renewed or let go then, as far as was seen.
+    pub fn lease_since(&self) -> Moment {
+        self.since
+    }
+
     /// When it must be told the time at the latest, so that a holder stops in time.
     pub fn deadline(&self) -> Option<Moment> {
         self.term().map(|t| self.until(t))
@@ -330,7 +335,7 @@ impl Machine {
         self.stale = false;
         let same = match (&self.lease, &sight) {
             (Some(Sight::Missing), Sight::Missing) => true,
-            (Some(Sight::Seen(old)), Sight::Seen(new)) => old.version == new.version,
+            (Some(Sight::Seen(old)), Sight::Seen(new)) => old.says_the_same(new),
             _ => false,
         };
         if !same {

@@ -70,13 +70,15 @@ impl Machine {
         if self.has_just_started(now) && !former && !released {
             return Err(Wait::JustStarted);
         }
-        // Whoever it voted for is given time to win; if that one led by that ballot, it has.
+        // Whoever it voted for, or let go first, is given time to win; if that one led by the ballot
+        // that was promised last, it has.
         let has_led = self.memory.promise.as_ref() == Some(&charter.ballot);
+        let other_has_led = has_led && charter.ballot.holder.member != self.me.member;
         let voted = self.voted.is_some_and(|at| now < at + timing.duration);
         if self.owed.is_some() || (voted && !has_led) {
             return Err(Wait::Voted);
         }
-        if now < self.not_before {
+        if now < self.not_before && !other_has_led {
             return Err(Wait::Turn);
         }
         if !self.is_free(now, &self.me) {

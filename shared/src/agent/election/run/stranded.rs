@@ -2,7 +2,9 @@
 //!
 //! A holder that reaches the API server and none of its voters acknowledges nothing, and would keep
 //! the Lease for ever. It lets go while enough of them say that they could elect another one. They say
-//! it again and again with another number: a word that stands still says nothing of now.
+//! it again and again with another number: a word that stands still says nothing of now. To a holder
+//! that does not renew nothing is said: it would not read it, and whoever is about to acquire the Lease
+//! would have to read it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -99,6 +101,9 @@ impl Loop {
         }
         let timing = &self.setup.policy.timing;
         let now = boottime();
+        if now > self.machine.lease_since() + timing.renew * 2 {
+            return None;
+        }
         let holder = self.peers.get(charter.ballot.holder.member.name.as_str())?;
         if now < holder.reached().unwrap_or(holder.began()) + timing.patience {
             return None;
