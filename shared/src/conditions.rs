@@ -54,6 +54,8 @@ pub mod reasons {
     pub const NO_VOLUME: &str = "VolumeUnavailable";
     /// A pass failed and is tried again.
     pub const FAILED: &str = "Failed";
+    /// A new agent did not work and was given up.
+    pub const AGENT_GIVEN_UP: &str = "AgentGivenUp";
     /// Fewer instances are ready than asked for.
     pub const INSTANCES_MISSING: &str = "InstancesMissing";
     /// Commits wait for no replica though they should.

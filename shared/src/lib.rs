@@ -11,6 +11,7 @@ pub mod conditions;
 pub mod election;
 pub mod events;
 pub mod follow;
+pub mod hex;
 pub mod instances;
 pub mod keeper;
 pub mod lease;

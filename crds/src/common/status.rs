@@ -59,6 +59,10 @@ pub struct InstanceStatus {
     /// Revision of the pod template it was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// The program of its agent: the first 12 digits of its SHA-256, the same in all instances once an
+    /// upgrade of the operator is through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
 }
 
 /// What can be lost right now with the add-on going on, computed from what runs.

@@ -156,9 +156,12 @@ fn one(
     }
     if let Some(binary) = recipe.binary {
         let file = binary::build(binary, cache, progress)?;
-        parts.push(fs::read(&file).map_err(at(&file))?);
+        let mut program = fs::read(&file).map_err(at(&file))?;
+        program.extend(recipe.mark.iter().flat_map(|mark| mark.bytes()));
         let target = context.path().join(binary);
         fs::copy(&file, &target).map_err(at(&target))?;
+        fs::write(&target, &program).map_err(at(&target))?;
+        parts.push(program);
     }
     let hash = recipe::hash(&parts);
     let archive = archives.join(format!("{}-{hash}.tar", recipe.repository));

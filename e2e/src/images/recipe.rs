@@ -38,6 +38,8 @@ pub struct Recipe {
     pub binary: Option<&'static str>,
     /// Version in its tag.
     pub version: Version,
+    /// Put after the end of the binary, so that it is another program that does the same.
+    pub mark: Option<String>,
     /// Part of the tag between version and hash.
     pub suffix: Option<String>,
 }
@@ -61,6 +63,7 @@ impl Image {
                 args: vec![("REVISION".to_owned(), revision.to_string())],
                 needs_base: false,
                 binary: Some("mainstay-postgres"),
+                mark: suffix(*revision),
                 version: Version::Known(env!("CARGO_PKG_VERSION")),
                 suffix: suffix(*revision),
             },
@@ -70,6 +73,7 @@ impl Image {
                 args: Vec::new(),
                 needs_base: false,
                 binary: Some("mainstay-workload"),
+                mark: None,
                 version: Version::Known(env!("CARGO_PKG_VERSION")),
                 suffix: None,
             },
@@ -82,6 +86,7 @@ impl Image {
                 ],
                 needs_base: true,
                 binary: None,
+                mark: None,
                 version: Version::Asked(&["postgres", "--version"]),
                 suffix: suffix(*revision),
             },

@@ -1,13 +1,17 @@
 //! The operator dies, and is upgraded.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use mainstay_crds::postgres::Postgres;
 use serde_json::json;
 
-use super::kit::{Look, READY, Sandbox};
+use super::failover::{primary, written};
+use super::kit::{INSTANCES, Look, READY, Sandbox};
 
 /// Namespace of the operators, as the chart's tests install them.
 pub(crate) const SYSTEM: &str = "mainstay-system";
@@ -70,12 +74,40 @@ pub async fn operator_restarted(s: &Sandbox<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Another template of the operator (as an upgrade brings it) leaves every data pod alone, and
-/// changes asked for afterwards are made.
+/// When each engine was started.
+async fn started(s: &Sandbox<'_>) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for name in INSTANCES {
+        all.push(
+            s.admin_sql(name, "select pg_postmaster_start_time()")
+                .await?,
+        );
+    }
+    Ok(all)
+}
+
+/// Programs of the agents, as the status tells them.
+async fn agents(s: &Sandbox<'_>) -> Result<BTreeSet<String>> {
+    let status = s
+        .api::<Postgres>()
+        .get("db")
+        .await?
+        .status
+        .unwrap_or_default();
+    let agents = status
+        .instances
+        .into_iter()
+        .map(|i| i.agent.unwrap_or_default());
+    Ok(agents.collect())
+}
+
+/// An upgrade of the operator leaves every data pod and every engine alone, while an application
+/// writes; the agents are upgraded beside their engines, and changes asked for afterwards are made.
 pub async fn operator_upgraded(s: &Sandbox<'_>) -> Result<()> {
-    s.postgres("db", &json!({"instances": 2})).await?;
-    s.settled("db", READY).await?;
-    let before = s.pod_uids("db").await?;
+    let (writer, primary_before) = written(s).await?;
+    let before = (s.pod_uids("db").await?, started(s).await?);
+    let agents_before = agents(s).await?;
+    ensure!(agents_before.len() == 1, "{agents_before:?}");
     let deployments: Api<Deployment> = Api::namespaced(s.ctx.client.clone(), SYSTEM);
     for deployment in deployments.list(&ListParams::default()).await? {
         let name = deployment.name_any();
@@ -105,10 +137,27 @@ pub async fn operator_upgraded(s: &Sandbox<'_>) -> Result<()> {
     }
     s.change("db", &json!({"parameters": {"work_mem": "5MB"}}))
         .await?;
+    s.until("every agent to be the new operator's", READY, || async {
+        let now = agents(s).await?;
+        Ok(if now.len() == 1 && now != agents_before {
+            Look::Done(())
+        } else {
+            Look::seen(&now)
+        })
+    })
+    .await?;
     s.settled("db", READY).await?;
     ensure!(
-        before == s.pod_uids("db").await?,
-        "upgrading the operator replaced data pods"
+        before == (s.pod_uids("db").await?, started(s).await?),
+        "upgrading the operator replaced a data pod, or restarted an engine"
+    );
+    ensure!(
+        primary(s, "db").await? == primary_before,
+        "upgrading the agents moved the primary"
+    );
+    println!(
+        "   longest pause of writes: {} ms",
+        writer.holds().await?.as_millis()
     );
     ensure!(
         s.admin_sql("db-2", "show work_mem").await? == "5MB",

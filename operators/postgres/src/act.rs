@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
+use mainstay_shared::agent::program::Own;
 use mainstay_shared::apply::inventory::Seen;
 use mainstay_shared::apply::io::{self, Deleted};
 use mainstay_shared::apply::{ApplyError, Cause, Key, Why};
@@ -35,6 +36,8 @@ pub struct Hands<'a> {
     pub pod: &'a (dyn Fn(&str) -> Pod + Sync),
     /// Makes an instance's claim.
     pub claim: &'a (dyn Fn(&str) -> PersistentVolumeClaim + Sync),
+    /// The operator's own program, for agents.
+    pub program: &'a Own,
     /// Now.
     pub now: Timestamp,
 }
@@ -196,6 +199,13 @@ impl Hands<'_> {
                     return Ok(());
                 };
                 self.talk.restart(self.set, identity, instance, why);
+            }
+            Change::Upgrade { .. } => {
+                let Some((identity, instance)) = self.identity.zip(observed.instance(name)) else {
+                    return Ok(());
+                };
+                self.talk
+                    .upgrade(self.set, identity, instance, self.program, why);
             }
             Change::HandOver { to } => {
                 let who = self.identity.zip(observed.instance(name)).zip(to.as_ref());

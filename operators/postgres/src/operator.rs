@@ -17,6 +17,7 @@ use kube::runtime::watcher::{Config as Watch, DefaultBackoff, Event};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, ResourceExt};
 use mainstay_crds::postgres::Postgres;
+use mainstay_shared::agent::program::Own;
 use mainstay_shared::events::Events;
 use mainstay_shared::telemetry::metrics::Metrics;
 use mainstay_shared::watch::{Cache, SetKey, feed};
@@ -42,6 +43,8 @@ pub struct Settings {
     pub image: String,
     /// Image of each major version.
     pub catalogue: Catalogue,
+    /// Its own program, which agents are upgraded to.
+    pub program: Own,
 }
 
 /// How the custom resource is addressed.

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use mainstay_shared::access::entropy;
+use mainstay_shared::agent::program::Own;
 use mainstay_shared::events::Events;
+use mainstay_shared::hex::hex;
 use mainstay_shared::lease::clock::Boottime;
 use mainstay_shared::lease::{self, End, Timing, lead};
 use mainstay_shared::telemetry::metrics::Metrics;
@@ -96,13 +98,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     config.read_timeout = Some(Duration::from_secs(330));
     let client = counted(config, &metrics).map_err(Box::new)?;
     let (events, write_events) = Events::new(client.clone(), &options.pod);
-    let nonce: String = entropy::<4>()?
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            use std::fmt::Write as _;
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
+    let nonce = hex(&entropy::<4>()?[..]);
     let lease = lease::Config {
         namespace: options.namespace.clone(),
         name: LEASE.to_owned(),
@@ -147,5 +143,6 @@ fn settings(options: &Options) -> Result<Settings, ServeError> {
         namespace: options.namespace.clone(),
         image: options.image.clone(),
         catalogue: Catalogue::from_json(&text).map_err(|e| unreadable(e.to_string()))?,
+        program: Own::find()?,
     })
 }

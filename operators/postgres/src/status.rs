@@ -185,6 +185,7 @@ fn instance(view: &View<'_>, i: &Instance) -> Option<InstanceStatus> {
             .and_then(|s| s.lag_bytes)
             .and_then(|bytes| i64::try_from(bytes >> 20).ok()),
         revision: pod.and_then(|p| p.revision.clone()),
+        agent: agent.and_then(|s| Some(s.program.as_ref()?.sha256.get(..12)?.to_owned())),
     })
 }
 
@@ -388,6 +389,7 @@ fn stalled(view: &View<'_>) -> Option<(&'static str, String)> {
         | TroubleKind::Resize => reasons::NO_VOLUME,
         TroubleKind::Unschedulable => reasons::UNSCHEDULABLE,
         TroubleKind::NotStarting | TroubleKind::Failed => reasons::FAILED,
+        TroubleKind::AgentGivenUp => reasons::AGENT_GIVEN_UP,
     };
     Some((reason, trouble.sentence.clone()))
 }

@@ -7,6 +7,7 @@
     reason = "helpers of tests say what they expect by unwrapping it"
 )]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,13 @@ use futures::FutureExt;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
-use mainstay_crds::common::{Deletion, KeptVolumes};
+use mainstay_crds::common::{Deletion, InstanceStatus, KeptVolumes};
 use mainstay_crds::operation::{Operation, OperationPhase};
 use mainstay_crds::postgres::{Postgres, PostgresStatus};
 use mainstay_postgres::operator::{self, Settings};
 use mainstay_postgres::validate::Catalogue;
+use mainstay_shared::agent::api::{GivenUp, Program};
+use mainstay_shared::agent::program::Own;
 use mainstay_shared::conditions::{self, reasons};
 use mainstay_shared::events::Events;
 use mainstay_shared::names;
@@ -83,6 +86,7 @@ impl World {
             namespace: "mainstay-system".into(),
             image: format!("mainstay/postgres-operator:{operator}"),
             catalogue: Catalogue::from_iter([(17, format!("postgres:{postgres}"))]),
+            program: Own::at(Path::new(PROGRAM)).unwrap(),
         };
         let (events, _) = Events::new(client.clone(), "test");
         let metrics = Arc::clone(&self.metrics);
@@ -385,6 +389,75 @@ async fn a_restart_parameter_restarts_engines_and_keeps_pods() {
         .await;
     world.settled().await;
     assert_eq!(world.pod_uids(), pods);
+}
+
+/// Stands for the operator's program.
+const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+
+/// The agents run another program than the operator's.
+fn outdate_agents(world: &World) {
+    for name in ["db-1", "db-2", "db-3"] {
+        world.cluster.agent("shop", name).unwrap().set(|status| {
+            status.program = Some(Program {
+                sha256: "0".repeat(64),
+                architecture: std::env::consts::ARCH.into(),
+            });
+        });
+    }
+}
+
+#[tokio::test]
+async fn agents_of_another_release_are_upgraded_beside_their_engines() {
+    let mut world = World::new();
+    world.start();
+    world.create(3);
+    world.settled().await;
+    let pods = world.pod_uids();
+    outdate_agents(&world);
+    let own = Own::at(Path::new(PROGRAM)).unwrap().program.sha256;
+    world
+        .until("every agent to be upgraded", |w| {
+            let agents = w.status().instances;
+            let upgraded = |i: &InstanceStatus| i.agent.as_deref() == own.get(..12);
+            agents.len() == 3 && agents.iter().all(upgraded)
+        })
+        .await;
+    world.settled().await;
+    assert_eq!(world.pod_uids(), pods);
+    for name in ["db-1", "db-2", "db-3"] {
+        let agent = world.cluster.agent("shop", name).unwrap();
+        assert_eq!(agent.restarts(), 1, "{name} once");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_was_given_up_stops_the_upgrade_of_the_others() {
+    let mut world = World::new();
+    world.start();
+    world.create(3);
+    world.settled().await;
+    let own = Own::at(Path::new(PROGRAM)).unwrap().program.sha256;
+    world.cluster.agent("shop", "db-3").unwrap().set(|status| {
+        status.given_up = Some(GivenUp {
+            sha256: own,
+            why: "it ended: exit code 1".into(),
+        });
+    });
+    outdate_agents(&world);
+    world
+        .until("the set to stall", |w| w.stalled().is_some())
+        .await;
+    world.quiet().await;
+    let (reason, sentence) = world.stalled().unwrap();
+    assert_eq!(reason, "AgentGivenUp");
+    assert!(
+        sentence.contains("db-3") && sentence.contains("exit code 1"),
+        "{sentence}"
+    );
+    for name in ["db-1", "db-2", "db-3"] {
+        let agent = world.cluster.agent("shop", name).unwrap();
+        assert_eq!(agent.restarts(), 0, "{name}");
+    }
 }
 
 #[tokio::test]

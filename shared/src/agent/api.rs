@@ -20,6 +20,12 @@ pub const RELOAD: &str = "/v1/reload";
 pub const RESTART: &str = "/v1/restart";
 /// POST [`HandOver`]: let another instance take over as primary, answer [`Status`] once it has.
 pub const HAND_OVER: &str = "/v1/hand-over";
+/// PUT with `?sha256=<of the whole>&offset=<bytes before>`: a piece of a program of the agent, of at
+/// most [`super::program::PIECE`] bytes.
+pub const PROGRAM: &str = "/v1/program";
+/// POST [`Upgrade`]: go on with the program that came in pieces, beside the running engine. Answers
+/// [`Status`] before that; the next process tells [`Status::program`], or [`Status::given_up`].
+pub const UPGRADE: &str = "/v1/upgrade";
 
 /// What an agent knows of its engine and of itself.
 ///
@@ -31,6 +37,12 @@ pub struct Status {
     pub sequence: u64,
     /// Version of the agent's program.
     pub agent_version: String,
+    /// The agent's program; none from agents that cannot be upgraded in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Program>,
+    /// A program that was tried out in this container and did not work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<GivenUp>,
     /// It changes with every start of the agent and of the engine.
     pub nonce: String,
     /// Uid of the pod.
@@ -93,6 +105,26 @@ pub struct Status {
     pub last_error: Option<String>,
 }
 
+/// A program of the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Program {
+    /// SHA-256 of its file, in hexadecimal.
+    pub sha256: String,
+    /// For which processors it is, as in [`std::env::consts::ARCH`].
+    pub architecture: String,
+}
+
+/// A program that did not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GivenUp {
+    /// SHA-256 of its file, in hexadecimal.
+    pub sha256: String,
+    /// Why, in words.
+    pub why: String,
+}
+
 /// Phase of the engine in one instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
@@ -152,6 +184,18 @@ pub struct HandOver {
     pub nonce: String,
     /// Name of the instance that takes over. It streams from the primary.
     pub to: String,
+    /// Why, for the log.
+    pub reason: String,
+}
+
+/// Body of an [`UPGRADE`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Upgrade {
+    /// As in [`Restart`].
+    pub nonce: String,
+    /// SHA-256 of the program, in hexadecimal.
+    pub sha256: String,
     /// Why, for the log.
     pub reason: String,
 }

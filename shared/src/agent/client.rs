@@ -4,6 +4,7 @@
 //! client is that of one TLS session and two small buffers.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +16,14 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde::Serialize;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::api::{self, HandOver, Reload, Restart, Status};
+use super::api::{self, HandOver, Reload, Restart, Status, Upgrade};
+use super::program::PIECE;
 
 /// Bound of connecting, handshake included.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -31,6 +35,8 @@ const RELOAD: Duration = Duration::from_secs(70);
 const RESTART: Duration = Duration::from_mins(3);
 /// Bound of a hand-over: a checkpoint, the stop, an election.
 const HAND_OVER: Duration = Duration::from_mins(3);
+/// Bound of one piece of a program, and of checking the whole.
+const PROGRAM: Duration = Duration::from_secs(20);
 /// Longest answer that is read.
 const LIMIT: usize = 1 << 20;
 
@@ -56,6 +62,9 @@ pub enum ClientError {
     /// The answer is not what the contract says.
     #[error("the agent's answer could not be read: {0}")]
     Unreadable(String),
+    /// The program to send.
+    #[error("the program to send cannot be read: {0}")]
+    Program(std::io::Error),
 }
 
 /// Client of one agent, at one address. Make a new one when the pod's address changes.
@@ -223,6 +232,37 @@ impl AgentClient {
         })?;
         self.call(Method::POST, api::HAND_OVER, body, HAND_OVER)
             .await
+    }
+
+    /// Have an agent go on as another program, beside its running engine; returns once it is about
+    /// to. `nonce` is that of the status on which the decision was made.
+    pub async fn upgrade(
+        &mut self,
+        nonce: &str,
+        program: &Path,
+        sha256: &str,
+        reason: &str,
+    ) -> Result<Status, ClientError> {
+        let mut file = File::open(program).await.map_err(ClientError::Program)?;
+        let mut offset = 0;
+        loop {
+            let mut piece = Vec::with_capacity(PIECE);
+            let limit = u64::try_from(PIECE).unwrap_or(u64::MAX);
+            let read = (&mut file).take(limit).read_to_end(&mut piece).await;
+            let read = read.map_err(ClientError::Program)?;
+            if read == 0 {
+                break;
+            }
+            let path = format!("{}?sha256={sha256}&offset={offset}", api::PROGRAM);
+            self.call(Method::PUT, &path, piece.into(), PROGRAM).await?;
+            offset += read;
+        }
+        let body = body(&Upgrade {
+            nonce: nonce.to_owned(),
+            sha256: sha256.to_owned(),
+            reason: reason.to_owned(),
+        })?;
+        self.call(Method::POST, api::UPGRADE, body, PROGRAM).await
     }
 
     async fn call(

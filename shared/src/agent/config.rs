@@ -1,11 +1,12 @@
 //! What the operator tells the agents of one set, as one JSON file in a ConfigMap.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use mainstay_crds::common::{Durability, Enforcement};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::hex::hex;
 
 /// Configuration of every member of a set. `E` is the engine's part.
 ///
@@ -47,14 +48,7 @@ impl<E: Serialize> SetConfig<E> {
 
 /// Hash of a rendered configuration: 16 hexadecimal digits of SHA-256.
 pub fn hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes())
-        .iter()
-        .take(8)
-        .fold(String::with_capacity(16), |mut text, b| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{b:02x}");
-            text
-        })
+    hex(&Sha256::digest(text.as_bytes())[..8])
 }
 
 /// A login that the agent makes in the engine: never a password, only what checks one.

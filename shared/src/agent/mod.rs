@@ -9,6 +9,7 @@ pub mod init;
 pub mod install;
 pub mod lease;
 pub mod paths;
+pub mod program;
 pub mod server;
 pub mod state;
 pub mod tell;

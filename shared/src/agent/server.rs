@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +21,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::api::{self, HandOver, Reload, Restart, Status};
+use super::api::{self, HandOver, Reload, Restart, Status, Upgrade};
 use super::election::door::{self, Door};
 use super::election::wire;
+use super::program::{self, ProgramError, Programs};
 use crate::names::OPERATOR_COMMON_NAME;
 use crate::pki::facts_of_der;
 
@@ -39,6 +42,10 @@ const RELOAD: Duration = Duration::from_mins(1);
 const RESTART: Duration = Duration::from_secs(170);
 /// How long a hand-over may take before the caller is told so: a checkpoint comes first.
 const HAND_OVER: Duration = Duration::from_secs(170);
+/// How long an agent may take to say whether it makes room for another program.
+const UPGRADE: Duration = Duration::from_secs(10);
+/// Longest body, but for pieces of a program.
+const BODY: usize = 64 << 10;
 
 /// What a person or the operator asks for. The answer goes to the sender.
 #[derive(Debug)]
@@ -51,6 +58,9 @@ pub enum Order {
     /// Let another instance take over, if the nonce is still that of the status. The answer comes
     /// when it has, or when this one is primary again.
     HandOver(HandOver, Answer),
+    /// Make room for another program of the agent, if the nonce is still that of the status. The answer
+    /// comes before that.
+    Upgrade(Upgrade, PathBuf, Answer),
 }
 
 /// Where the answer to an order goes.
@@ -78,6 +88,8 @@ pub struct Interface {
     pub metrics: fn(&Status) -> String,
     /// Where peers talk to the election's driver, if there is one.
     pub election: watch::Receiver<Option<Door>>,
+    /// Where programs of the agent are kept.
+    pub programs: Programs,
 }
 
 /// Serve until the process ends. `tls` is read at every connection, so a renewed certificate is
@@ -228,6 +240,11 @@ async fn answer(
             Ok(wish) => done(&interface, HAND_OVER, |to| Order::HandOver(wish, to)).await,
             Err(refused) => *refused,
         },
+        (Method::PUT, api::PROGRAM) => keep(request, &interface).await,
+        (Method::POST, api::UPGRADE) => match read::<Upgrade>(request).await {
+            Ok(wish) => upgrade(wish, &interface).await,
+            Err(refused) => *refused,
+        },
         (Method::GET, wire::MEMBER) => match &door {
             Some(door) => {
                 if let Caller::Member(name) = &caller {
@@ -258,6 +275,8 @@ async fn answer(
             | api::RELOAD
             | api::RESTART
             | api::HAND_OVER
+            | api::PROGRAM
+            | api::UPGRADE
             | wire::MEMBER
             | wire::ELECTION,
         ) => text(StatusCode::METHOD_NOT_ALLOWED, "not with this method"),
@@ -273,19 +292,62 @@ fn ready(status: &Status) -> Response<Full<Bytes>> {
     text(StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
-/// `after` and `wait` of a long poll; what cannot be read counts as absent.
+/// The value of a key in a query; what cannot be read counts as absent.
+fn value<T: FromStr>(query: &str, key: &str) -> Option<T> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(k, _)| *k == key)?.1.parse().ok()
+}
+
+/// `after` and `wait` of a long poll.
 fn poll_query(query: &str) -> (Option<u64>, Duration) {
-    let value = |key: &str| {
-        query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .find(|(k, _)| *k == key)
-            .and_then(|(_, v)| v.parse().ok())
+    let wait = value(query, "wait").unwrap_or(0);
+    (value(query, "after"), Duration::from_millis(wait))
+}
+
+/// A piece of a program.
+async fn keep(request: Request<Incoming>, interface: &Interface) -> Response<Full<Bytes>> {
+    let query = request.uri().query().unwrap_or_default();
+    let sha256: String = value(query, "sha256").unwrap_or_default();
+    let Some(offset) = value(query, "offset") else {
+        return text(StatusCode::BAD_REQUEST, "the query says no offset");
     };
-    (
-        value("after"),
-        Duration::from_millis(value("wait").unwrap_or(0)),
-    )
+    let piece = match body(request, program::PIECE).await {
+        Ok(piece) => piece,
+        Err(refused) => return *refused,
+    };
+    let programs = interface.programs.clone();
+    match blocking(move || programs.keep(&sha256, offset, &piece)).await {
+        Ok(()) => status(interface),
+        Err(refused) => *refused,
+    }
+}
+
+async fn upgrade(wish: Upgrade, interface: &Interface) -> Response<Full<Bytes>> {
+    let (programs, sha256) = (interface.programs.clone(), wish.sha256.clone());
+    match blocking(move || programs.complete(&sha256)).await {
+        Ok(path) => done(interface, UPGRADE, |to| Order::Upgrade(wish, path, to)).await,
+        Err(refused) => *refused,
+    }
+}
+
+/// Work on the folder of programs, which may wait for a disk.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ProgramError> + Send + 'static,
+) -> Result<T, Box<Response<Full<Bytes>>>> {
+    let outcome = match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(ProgramError::Io(error.into())),
+    };
+    outcome.map_err(|error| {
+        let code = match error {
+            ProgramError::NoHash(_) | ProgramError::TooLarge | ProgramError::Other(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            ProgramError::Gap { .. } => StatusCode::CONFLICT,
+            ProgramError::Io(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Box::new(text(code, &error.to_string()))
+    })
 }
 
 async fn reloaded(reload: &Reload, interface: &mut Interface) -> Response<Full<Bytes>> {
@@ -337,16 +399,24 @@ async fn done(
 async fn read<T: DeserializeOwned>(
     request: Request<Incoming>,
 ) -> Result<T, Box<Response<Full<Bytes>>>> {
-    let bad = |why: String| Box::new(text(StatusCode::BAD_REQUEST, &why));
-    let body = timeout(
-        PATIENCE,
-        Limited::new(request.into_body(), 64 * 1024).collect(),
-    )
-    .await
-    .map_err(|_| bad("the body did not come".to_owned()))?
-    .map_err(|e| bad(e.to_string()))?
-    .to_bytes();
-    serde_json::from_slice(&body).map_err(|e| bad(e.to_string()))
+    let body = body(request, BODY).await?;
+    serde_json::from_slice(&body).map_err(|e| bad(&e.to_string()))
+}
+
+async fn body(
+    request: Request<Incoming>,
+    limit: usize,
+) -> Result<Bytes, Box<Response<Full<Bytes>>>> {
+    let all = Limited::new(request.into_body(), limit).collect();
+    match timeout(PATIENCE, all).await {
+        Ok(Ok(all)) => Ok(all.to_bytes()),
+        Ok(Err(error)) => Err(bad(&error.to_string())),
+        Err(_) => Err(bad("the body did not come")),
+    }
+}
+
+fn bad(why: &str) -> Box<Response<Full<Bytes>>> {
+    Box::new(text(StatusCode::BAD_REQUEST, why))
 }
 
 fn no_election() -> Response<Full<Bytes>> {
@@ -411,6 +481,8 @@ mod tests {
                 api::RELOAD,
                 api::RESTART,
                 api::HAND_OVER,
+                api::PROGRAM,
+                api::UPGRADE,
                 "/anything",
             ] {
                 assert_eq!(may(path), caller == Operator);

@@ -11,7 +11,7 @@ pub mod inventory;
 pub mod io;
 pub mod quantity;
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use base64::Engine as _;
 use kube::Resource;
@@ -20,6 +20,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::hex::hex;
 use crate::names::APPLIED;
 pub use error::{ApplyError, Cause};
 
@@ -242,15 +243,7 @@ fn drop_nulls(value: &mut Value) {
 fn hash(value: &Value) -> String {
     let mut hasher = Sha256::new();
     feed(&mut hasher, value);
-    let digest = hasher.finalize();
-    digest
-        .iter()
-        .take(16)
-        .fold(String::with_capacity(32), |mut text, byte| {
-            // Writing to a String does not fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    hex(&hasher.finalize()[..16])
 }
 
 fn feed(hasher: &mut Sha256, value: &Value) {

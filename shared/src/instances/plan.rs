@@ -35,6 +35,8 @@ pub struct Wanted {
     pub config_hash: String,
     /// Bytes of each volume.
     pub storage: i64,
+    /// The agents' program.
+    pub agent: api::Program,
 }
 
 /// A step that disturbs nobody.
@@ -112,6 +114,8 @@ pub enum TroubleKind {
     Resize,
     /// The agent says that a person is needed.
     Failed,
+    /// A new agent did not work and was given up: nobody else gets it.
+    AgentGivenUp,
 }
 
 /// What to do next.
@@ -148,6 +152,7 @@ pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
         agent: super::observed::Known::Unreachable("it has no pod".to_owned()),
     };
     let refuge = refuge(wanted, &membership, instances);
+    let given_up = given_up(wanted, instances);
     for ordinal in &membership.members {
         let seen = instances.iter().find(|i| i.ordinal == *ordinal).cloned();
         let instance = seen.unwrap_or_else(|| Instance {
@@ -157,7 +162,11 @@ pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
         });
         member(wanted, &instance, &mut plan);
         leave_node(wanted, &instance, refuge, &mut plan);
+        if given_up.is_none() {
+            upgrade(wanted, &instance, &mut plan);
+        }
     }
+    plan.troubles.extend(given_up);
     let leaving: BTreeSet<u32> = membership.leaving.iter().copied().collect();
     for ordinal in &membership.leaving {
         for instance in instances.iter().filter(|i| i.ordinal == *ordinal) {
@@ -216,6 +225,44 @@ fn leave_node(wanted: &Wanted, instance: &Instance, refuge: Option<&str>, plan: 
         },
         why: format!("{node} takes no pods any more"),
     });
+}
+
+/// An agent that is not the operator's own program is upgraded in place, one at a time.
+fn upgrade(wanted: &Wanted, instance: &Instance, plan: &mut Plan) {
+    let Some(status) = instance.agent().filter(|_| instance.serves()) else {
+        return;
+    };
+    let (Some(runs), false) = (&status.program, is_proposed(plan, &instance.name)) else {
+        return;
+    };
+    let offered = &wanted.agent;
+    // A program for other processors would only be given up: that agent stays until its pod is made anew.
+    if runs.sha256 == offered.sha256 || runs.architecture != offered.architecture {
+        return;
+    }
+    plan.candidates.push(Candidate {
+        instance: instance.name.clone(),
+        change: Change::Upgrade {
+            nonce: status.nonce.clone(),
+        },
+        why: "its agent is not that of this operator; the engine keeps running".to_owned(),
+    });
+}
+
+/// The first instance that has tried out this operator's agent in vain.
+fn given_up(wanted: &Wanted, instances: &[Instance]) -> Option<Trouble> {
+    instances.iter().find_map(|instance| {
+        let given_up = instance.agent()?.given_up.as_ref()?;
+        (given_up.sha256 == wanted.agent.sha256).then(|| Trouble {
+            instance: instance.name.clone(),
+            kind: TroubleKind::AgentGivenUp,
+            sentence: format!(
+                "The agent of this operator does not work in {}, which went back to the one before ({}). The others keep theirs: install another release of the operator, or delete the pod to try again.",
+                instance.name, given_up.why
+            ),
+            since: None,
+        })
+    })
 }
 
 /// Steps for the claim of a member; whether a pod may be made on it.

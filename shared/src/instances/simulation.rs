@@ -29,6 +29,7 @@ enum Event {
     LoweredLimit,
     Grow,
     Cordon(u32),
+    Operator,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -46,7 +47,15 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::LoweredLimit),
         1 => Just(Event::Grow),
         1 => (1..6_u32).prop_map(Event::Cordon),
+        1 => Just(Event::Operator),
     ]
+}
+
+fn program(n: u32) -> api::Program {
+    api::Program {
+        sha256: format!("p{n}"),
+        architecture: "x86_64".into(),
+    }
 }
 
 struct World {
@@ -70,6 +79,7 @@ impl World {
                 template: "{}".into(),
                 config_hash: "c0".into(),
                 storage: 10,
+                agent: program(0),
             },
             instances: BTreeMap::new(),
             restart_of: BTreeMap::new(),
@@ -118,6 +128,7 @@ impl World {
             Event::RestartParameter => self.configure(changes, (true, false)),
             Event::LoweredLimit => self.configure(changes, (true, true)),
             Event::Grow => self.wanted.storage += 10,
+            Event::Operator => self.wanted.agent = program(self.uids + 1),
         }
         if let Event::Scale(_) = event {
             // The list of members is part of the configuration.
@@ -243,6 +254,14 @@ impl World {
     fn disturb(&mut self, candidate: &Candidate) {
         match &candidate.change {
             Change::Restart { .. } => self.restart(&candidate.instance),
+            Change::Upgrade { .. } => {
+                let program = self.wanted.agent.clone();
+                if let Known::Known(status) = &mut self.entry(&candidate.instance).agent {
+                    status.program = Some(program);
+                }
+                let ordinal = names::ordinal(SET, &candidate.instance).unwrap();
+                self.unreachable.insert(ordinal, 1);
+            }
             Change::HandOver { to } => {
                 let to = to.as_ref().expect("somebody takes over");
                 self.wanted.seat = names::ordinal(SET, to).expect("an instance");
@@ -273,6 +292,7 @@ impl World {
             *left > 0
         });
         let (hash, seat) = (self.wanted.config_hash.clone(), self.wanted.seat);
+        let agent = self.wanted.agent.clone();
         let primary_ready = self
             .instances
             .get(&seat)
@@ -297,6 +317,7 @@ impl World {
                         instance: instance.name.clone(),
                         phase: api::Phase::Recovering,
                         config_hash: Some(hash.clone()),
+                        program: Some(agent.clone()),
                         ..api::Status::default()
                     });
                 }
@@ -391,7 +412,11 @@ fn pass(world: &World) -> (Plan, Choice) {
         if let Change::HandOver { to } = &step.change {
             let to = to.as_ref().expect("somebody takes over");
             assert!(*me == seat && setting.streaming().contains(to) && setting.serves(to));
-        } else if *me == seat && setting.serves(me) && members.len() > 1 {
+        } else if *me == seat
+            && setting.serves(me)
+            && members.len() > 1
+            && !matches!(step.change, Change::Upgrade { .. })
+        {
             let status = setting.instance(me).and_then(Instance::agent).unwrap();
             assert!(
                 status.restart_primary_first,
@@ -454,6 +479,7 @@ proptest! {
             let claim = instance.claim.as_ref().unwrap();
             prop_assert_eq!(claim.asked, world.wanted.storage);
             prop_assert_eq!(instance.pod.as_ref().unwrap().revision.as_ref(), Some(&world.wanted.revision));
+            prop_assert_eq!(instance.agent().unwrap().program.as_ref(), Some(&world.wanted.agent));
             prop_assert_eq!(instance.agent().unwrap().config_hash.as_ref(), Some(&world.wanted.config_hash));
         }
     }
@@ -550,4 +576,33 @@ fn an_unreachable_instance_is_not_disturbed_and_a_full_volume_grows_all_the_same
             .iter()
             .all(|r| r.predicate == "unknown_is_not_down")
     );
+}
+
+#[test]
+fn an_agent_that_was_given_up_by_one_is_not_offered_to_others() {
+    let mut world = World::new(3);
+    for _ in 0..20 {
+        run(&mut world);
+    }
+    world.wanted.agent = program(9);
+    let (planned, choice) = pass(&world);
+    assert_eq!(planned.candidates.len(), 3);
+    let first = choice.step.unwrap();
+    assert_eq!(first.step(), "upgrade the agent of db-3");
+    let Known::Known(status) = &mut world.entry("db-3").agent else {
+        panic!("it answers");
+    };
+    status.given_up = Some(api::GivenUp {
+        sha256: "p9".into(),
+        why: "it ended: exit code 1".into(),
+    });
+    let (planned, _) = pass(&world);
+    assert_eq!(planned.candidates, []);
+    assert_eq!(
+        planned.troubles[0].kind,
+        super::plan::TroubleKind::AgentGivenUp
+    );
+    // The next release is tried again.
+    world.wanted.agent = program(10);
+    assert_eq!(pass(&world).0.candidates.len(), 3);
 }

@@ -27,6 +27,11 @@ pub enum Change {
         /// Nonce of the agent's status that the decision was made on.
         nonce: String,
     },
+    /// Go on with another agent, beside the engine.
+    Upgrade {
+        /// As with a restart.
+        nonce: String,
+    },
     /// Let a replica take over from this primary.
     HandOver {
         /// The instance that takes over; none where the best one may.
@@ -54,6 +59,7 @@ impl Candidate {
         let name = &self.instance;
         match &self.change {
             Change::Restart { .. } => format!("restart {name}"),
+            Change::Upgrade { .. } => format!("upgrade the agent of {name}"),
             Change::Replace { .. } => format!("replace {name}"),
             Change::Remove { .. } => format!("remove {name}"),
             Change::HandOver { to: Some(to) } => format!("hand over from {name} to {to}"),

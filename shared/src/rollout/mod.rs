@@ -2,7 +2,7 @@
 //!
 //! A change is *live* (an object is applied), a *reload* (the agent takes over configuration), a
 //! *restart* (of the engine in its pod) or a *replace* (of the pod on its volume). The last two
-//! disturb clients, so they are proposed as [`Candidate`]s, and [`choose`] lets one through when
+//! disturb clients, and an *upgrade* of the agent leaves the engine unattended for a moment, so they are proposed as [`Candidate`]s, and [`choose`] lets one through when
 //! every [predicate](predicates) agrees. Refusals are not lost: they become `status.waitingFor`.
 
 pub mod choose;

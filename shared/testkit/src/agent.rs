@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mainstay_crds::common::InstanceRole;
 use mainstay_shared::agent::api::Status;
+use mainstay_shared::agent::program::Programs;
 use mainstay_shared::agent::server::{self, Interface, Order, Refusal};
 use mainstay_shared::names::AGENT_PORT;
 use rustls::ServerConfig;
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -40,6 +42,8 @@ pub struct FakeAgent {
     restarts: Arc<AtomicUsize>,
     refuse_restarts: Arc<Mutex<Option<String>>>,
     tasks: Vec<JoinHandle<()>>,
+    /// Where programs that it is sent are kept.
+    _programs: TempDir,
 }
 
 impl FakeAgent {
@@ -54,6 +58,7 @@ impl FakeAgent {
         around: Surroundings,
     ) -> io::Result<Self> {
         let listener = listen().await?;
+        let folder = tempfile::tempdir()?;
         let address = listener.local_addr()?;
         let (sender, receiver) = watch::channel(status);
         let status = Arc::new(sender);
@@ -66,6 +71,7 @@ impl FakeAgent {
             alive: Arc::new(|| true),
             metrics: |_| String::new(),
             election: tokio::sync::watch::channel(None).1,
+            programs: Programs::new(folder.path().to_owned()),
         };
         let obeys = obey(
             taken,
@@ -85,6 +91,7 @@ impl FakeAgent {
             restarts,
             refuse_restarts,
             tasks,
+            _programs: folder,
         })
     }
 
@@ -190,6 +197,21 @@ async fn obey(
                     }
                 };
                 // A caller that has gone away knows nothing, as with a real agent.
+                let _ = answer.send(done);
+            }
+            Order::Upgrade(wish, _, answer) => {
+                let done = if wish.nonce == status.borrow().nonce {
+                    let count = restarts.fetch_add(1, Ordering::AcqRel) + 1;
+                    set(&status, |status| {
+                        status.nonce = format!("{}.{count}", status.pod_uid);
+                        if let Some(program) = &mut status.program {
+                            program.sha256.clone_from(&wish.sha256);
+                        }
+                    });
+                    Ok(())
+                } else {
+                    Err(Refusal::Outdated)
+                };
                 let _ = answer.send(done);
             }
             Order::HandOver(wish, answer) => {

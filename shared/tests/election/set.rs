@@ -14,6 +14,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use mainstay_shared::agent::api::Status;
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::election::driver::{self, Config, Handle, Place, Setup};
+use mainstay_shared::agent::program::Programs;
 use mainstay_shared::agent::server::{Interface, serve};
 use mainstay_shared::agent::state::Store;
 use mainstay_shared::election::charter::Charter;
@@ -294,6 +295,7 @@ impl Set {
             alive: Arc::new(|| true),
             metrics: |_| String::new(),
             election: watch::Sender::new(Some(handle.door.clone())).subscribe(),
+            programs: Programs::new(self.folder.clone()),
         };
         let at = SocketAddr::new(address(name), port);
         let deadline = self.setup.borrow().policy.timing.deadline;

@@ -3,6 +3,7 @@
 mod cluster;
 mod hand_over;
 mod tend;
+mod upgrade;
 mod upstream;
 mod work;
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mainstay_shared::agent::api::{Phase, Status, Volume};
+use mainstay_shared::agent::api::{Phase, Program, Status, Volume};
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::election::door::Door;
 use mainstay_shared::agent::election::driver::{Handle, Setup};
@@ -138,6 +139,11 @@ pub struct Machine {
     pause_until: Duration,
     started_ok_since: Option<Duration>,
     configuration: Configuration,
+    /// What this process runs.
+    program: Option<Program>,
+    identifying: Option<Task<Option<Program>>>,
+    /// PID 1 has been told that this agent works.
+    works: bool,
     last_error: Option<String>,
     volume: Option<Volume>,
     volume_at: Duration,
@@ -199,6 +205,9 @@ impl Machine {
             pause_until: Duration::ZERO,
             started_ok_since: None,
             configuration: Configuration::default(),
+            program: None,
+            identifying: Some(upgrade::identify()),
+            works: false,
             last_error: None,
             volume: None,
             volume_at: Duration::ZERO,
@@ -227,6 +236,7 @@ impl Machine {
             self.observe(&state.engine);
             self.answer_hand_over();
             self.tell(&next, &state.engine);
+            self.say_works().await;
             let election = async {
                 match &mut self.cluster {
                     Some(cluster) => tokio::select! {
@@ -249,6 +259,7 @@ impl Machine {
                 done = finished(self.tending.as_mut()) => self.tending_done(done),
                 done = finished(self.asking.as_mut()) => self.asked(done),
                 lacks = finished(self.hunger.asking.as_mut()) => self.answered(lacks),
+                program = finished(self.identifying.as_mut()) => self.identified(program),
                 made = finished(self.handing.as_mut().and_then(|h| h.checkpoint.as_mut())) => {
                     self.checkpointed(made);
                 }
@@ -491,6 +502,7 @@ impl Machine {
                 self.restart = Some((starts, answer));
             }
             Order::HandOver(wish, answer) => self.hand_over(&wish, answer),
+            Order::Upgrade(wish, program, answer) => self.make_room(&wish, program, answer),
         }
     }
 
@@ -505,6 +517,8 @@ impl Machine {
             now: boottime(),
             instance: &self.place.me.instance,
             pod_uid: &self.place.me.pod_uid,
+            program: self.program.as_ref(),
+            given_up: self.given_up(),
             nonce: self.nonce(starts),
             data: &self.data,
             engine,

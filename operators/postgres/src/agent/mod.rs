@@ -27,6 +27,7 @@ use mainstay_shared::agent::init::client::InitClient;
 use mainstay_shared::agent::init::processes::kill_all;
 use mainstay_shared::agent::init::protocol::Command;
 use mainstay_shared::agent::paths;
+use mainstay_shared::agent::program::Programs;
 use mainstay_shared::agent::server::{Interface, serve};
 use mainstay_shared::agent::state::Store;
 use mainstay_shared::names::AGENT_PORT;
@@ -99,6 +100,7 @@ pub async fn run() -> Result<(), AgentError> {
         alive: Arc::new(move || turns(&alive)),
         metrics: report::metrics,
         election: entrance,
+        programs: Programs::new(place.mount(paths::BIN)),
     };
     tokio::spawn(serve(listener, served, interface));
     Machine::new(place, init, store, status, tls, door, turned)

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use mainstay_crds::common::InstanceRole;
-use mainstay_shared::agent::api::{Phase, Status, Volume};
+use mainstay_shared::agent::api::{GivenUp, Phase, Program, Status, Volume};
 use mainstay_shared::agent::init::protocol::Engine;
 
 use super::decide::{Data, Next};
@@ -23,6 +23,10 @@ pub struct Facts<'a> {
     pub instance: &'a str,
     /// Uid of the pod.
     pub pod_uid: &'a str,
+    /// The agent's program.
+    pub program: Option<&'a Program>,
+    /// A program that was tried out and given up.
+    pub given_up: Option<GivenUp>,
     /// Nonce of agent and engine start.
     pub nonce: String,
     /// What is on the volume.
@@ -58,6 +62,8 @@ pub struct Facts<'a> {
 pub fn status(f: &Facts<'_>) -> Status {
     let mut s = Status {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        program: f.program.cloned(),
+        given_up: f.given_up.clone(),
         nonce: f.nonce.clone(),
         pod_uid: f.pod_uid.to_owned(),
         instance: f.instance.to_owned(),
@@ -248,6 +254,8 @@ mod tests {
             now: Duration::from_secs(100),
             instance: "db-1",
             pod_uid: "u",
+            program: None,
+            given_up: None,
             nonce: "n".into(),
             data,
             engine: &Engine::Running { pid: 7 },

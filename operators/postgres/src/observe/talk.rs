@@ -7,6 +7,7 @@ use std::time::Duration;
 use mainstay_crds::common::InstanceRole;
 use mainstay_shared::agent::api::{self, Status};
 use mainstay_shared::agent::client::{AgentClient, ClientError};
+use mainstay_shared::agent::program::Own;
 use mainstay_shared::follow::follow;
 use mainstay_shared::instances::{Instance, Known};
 use mainstay_shared::keeper::{Keeper, Reporter};
@@ -16,6 +17,7 @@ use mainstay_shared::watch::SetKey;
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::identity::Identity;
@@ -33,6 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_hours(1);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// By then an agent has looked at its engine again: it does so every second.
 const LOOKED_AGAIN: Duration = Duration::from_millis(2500);
+/// Agents that are sent a program at a time, each a piece of a megabyte.
+const SENDING: usize = 4;
 /// Bound of one look at a served certificate.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -52,8 +56,10 @@ pub struct Talk {
     probes: Keeper<SetKey, Known<Answer>>,
     served: Keeper<PodKey, Known<Served>>,
     reloads: Keeper<PodKey, ()>,
-    /// What the last restart or hand-over ended with.
+    /// What the last restart, hand-over or upgrade ended with.
     orders: Keeper<PodKey, Ended>,
+    /// Programs that are being sent.
+    sending: Arc<Semaphore>,
     wake: UnboundedSender<SetKey>,
 }
 
@@ -66,6 +72,7 @@ impl Talk {
             served: Keeper::default(),
             reloads: Keeper::default(),
             orders: Keeper::default(),
+            sending: Arc::new(Semaphore::new(SENDING)),
             wake,
         }
     }
@@ -200,8 +207,8 @@ impl Talk {
         });
     }
 
-    /// Whether a restart or hand-over goes on, or has ended and the status that shows so has not come
-    /// yet.
+    /// Whether a restart, hand-over or upgrade goes on, or has ended and the status that shows so has not
+    /// come yet.
     pub fn is_under_order(&self, set: &SetKey, instance: &Instance) -> bool {
         let Some(pod) = &instance.pod else {
             return false;
@@ -251,6 +258,26 @@ impl Talk {
             client.hand_over(&nonce, &to, &why).await
         };
         self.order(set, identity, instance, "hand-over", hand_over);
+    }
+
+    /// Have an agent go on as another program, once. The caller has asked [`Self::is_under_order`]
+    /// before.
+    pub fn upgrade(
+        &self,
+        set: &SetKey,
+        identity: &Identity,
+        instance: &Instance,
+        own: &Own,
+        why: &str,
+    ) {
+        let (own, why, sending) = (own.clone(), why.to_owned(), Arc::clone(&self.sending));
+        let upgrade = |mut client: AgentClient, nonce: String| async move {
+            // It is never closed.
+            let _place = sending.acquire_owned().await;
+            let sha256 = &own.program.sha256;
+            client.upgrade(&nonce, &own.path, sha256, &why).await
+        };
+        self.order(set, identity, instance, "upgrade of the agent", upgrade);
     }
 
     fn order<F>(

@@ -48,6 +48,7 @@ impl Pass<'_> {
             template: wishes.revision.inputs.clone(),
             config_hash: wishes.config_hash.clone(),
             storage: validated.storage,
+            agent: self.context.settings.program.program.clone(),
         }
     }
 
@@ -79,7 +80,7 @@ impl Pass<'_> {
             let name = &instance.name;
             match refusal(instance) {
                 Some((why, _)) => format!("{name} did not do what it was asked: {why}"),
-                None => format!("the restart or hand-over of {name} is not finished"),
+                None => format!("what {name} was asked to do is not finished"),
             }
         });
         Orders {

@@ -272,6 +272,7 @@ impl<'a> Pass<'a> {
                     desired::pod::pod(&validated, instance, &template)
                 },
                 claim: &|instance| desired::claim::claim(&validated, instance),
+                program: &self.context.settings.program,
                 now: self.now,
             };
             let steps = act::act(&hands, &plan, &report.observed, expectations).await;

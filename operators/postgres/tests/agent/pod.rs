@@ -31,6 +31,8 @@ use nix::unistd::{Gid, Pid, Uid, User};
 
 use crate::api;
 
+/// What runs in the pods.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-postgres");
 /// Longest wait for anything.
 pub const LONG: Duration = Duration::from_mins(1);
 
@@ -198,6 +200,7 @@ impl Set {
         for folder in [
             "/var/lib/postgresql/data",
             "/var/run/postgresql",
+            paths::BIN,
             paths::RUN,
             paths::CONFIG,
             paths::TLS,
@@ -268,7 +271,7 @@ impl Set {
             .append(true)
             .open(pod.root.join("log"))
             .unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay-postgres"));
+        let mut command = Command::new(PROGRAM);
         command
             .arg("init")
             .env_clear()

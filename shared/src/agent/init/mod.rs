@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod processes;
+pub mod programs;
 pub mod protocol;
 pub mod supervisor;
 
@@ -268,9 +269,10 @@ impl Init {
     }
 
     fn start_agent(&mut self) -> Input {
-        let Some((program, args)) = self.options.agent.split_first() else {
-            return Input::AgentEnded;
+        let Some((own, args)) = self.options.agent.split_first() else {
+            return Input::AgentEnded("no program was named".to_owned());
         };
+        let program = self.supervisor.program().unwrap_or(own);
         let spawned = std::process::Command::new(program)
             .args(args)
             .stdin(Stdio::null())
@@ -281,8 +283,9 @@ impl Init {
                 Input::AgentStarted
             }
             Err(e) => {
-                log(&format!("cannot start the agent {program}: {e}"));
-                Input::AgentEnded
+                let how = format!("{program} cannot be started: {e}");
+                log(&how);
+                Input::AgentEnded(how)
             }
         }
     }
@@ -322,7 +325,7 @@ impl Init {
             if let Some(status) = ended(&mut self.agent, pid) {
                 log(&format!("the agent ended: {}", how(status)));
                 self.peer = None;
-                over |= self.feed(Input::AgentEnded);
+                over |= self.feed(Input::AgentEnded(how(status)));
             } else if let Some(status) = ended(&mut self.engine, pid) {
                 over |= self.feed(Input::EngineEnded(how(status), status.success()));
             } else if waitpid(pid, Some(WaitPidFlag::WNOHANG)).is_err() {

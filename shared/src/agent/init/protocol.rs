@@ -19,6 +19,14 @@ pub enum Command {
     Signal(EngineSignal),
     /// Kill every process of the container but PID 1 and the agent, until none is left.
     HardStop,
+    /// The agent works: its server listens, and it has looked at the engine. Said once by each.
+    Works,
+    /// Go on with the agent that this program is, beside the engine. The one that says so is ended;
+    /// a new one that does not work is given up, and this one started again.
+    TryOut {
+        /// Path of the program.
+        program: String,
+    },
 }
 
 /// How to start the engine.
@@ -61,9 +69,22 @@ pub struct State {
     /// How many hard stops are over: after one that began later than a start, no process of the
     /// engine is left.
     pub hard_stops: u64,
+    /// The agent's program that was given up last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<GivenUp>,
     /// The container is being stopped: milliseconds that are left for an orderly end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_within: Option<u64>,
+}
+
+/// A program of the agent that did not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GivenUp {
+    /// Path of the program.
+    pub program: String,
+    /// Why, in words.
+    pub why: String,
 }
 
 /// The engine's process.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::programs::Programs;
 use super::protocol::{Command, Engine, EngineSignal, Start, State};
 
 /// The bounds.
@@ -31,8 +32,8 @@ pub enum Input {
     Tick,
     /// The agent was started.
     AgentStarted,
-    /// The agent ended, or could not be started.
-    AgentEnded,
+    /// The agent ended, or could not be started: how.
+    AgentEnded(String),
     /// A command came from the agent.
     Command(Command),
     /// The engine was started.
@@ -81,6 +82,7 @@ enum Agent {
 pub struct Supervisor {
     bounds: Bounds,
     agent: Agent,
+    programs: Programs,
     backoff: Duration,
     engine: Engine,
     starts: u64,
@@ -97,6 +99,7 @@ impl Supervisor {
         Self {
             bounds,
             agent: Agent::Due(Duration::ZERO),
+            programs: Programs::default(),
             backoff: Duration::ZERO,
             engine: Engine::Absent,
             starts: 0,
@@ -116,10 +119,16 @@ impl Supervisor {
             starts: self.starts,
             hard_stopping: self.hard_stopping,
             hard_stops: self.hard_stops,
+            given_up: self.programs.given_up().cloned(),
             stop_within: self
                 .stopping_since
                 .map(|s| u64::try_from(left(s).as_millis()).unwrap_or(u64::MAX)),
         }
+    }
+
+    /// The program to start the agent from; none for the container's own.
+    pub fn program(&self) -> Option<&str> {
+        self.programs.current()
     }
 
     /// Whether a hard stop goes on, so that ticks should come quickly.
@@ -138,7 +147,7 @@ impl Supervisor {
                 };
                 vec![]
             }
-            Input::AgentEnded => self.agent_ended(now),
+            Input::AgentEnded(how) => self.agent_ended(now, &how),
             Input::Command(command) => self.command(now, command),
             Input::EngineStarted(pid) => {
                 self.engine = Engine::Running { pid };
@@ -185,7 +194,14 @@ impl Supervisor {
         match self.agent {
             Agent::Due(at) if at <= now && self.stopping_since.is_none() && !self.hard_stopping => {
                 self.agent = Agent::Starting;
+                self.programs.starts(now);
                 acts.push(Act::StartAgent);
+            }
+            Agent::Running { since, .. } if self.programs.tick(now, self.bounds.watchdog) => {
+                // Before the watchdog's time is over: the engine is left to the agent that comes next.
+                self.backoff = Duration::ZERO;
+                self.agent = Agent::Killed { since };
+                acts.push(Act::KillAgent);
             }
             Agent::Running { since, heard } if now.saturating_sub(heard) > self.bounds.watchdog => {
                 // The engine first: a silent agent may hold a lease that others believe expired.
@@ -213,12 +229,12 @@ impl Supervisor {
         acts
     }
 
-    fn agent_ended(&mut self, now: Duration) -> Vec<Act> {
+    fn agent_ended(&mut self, now: Duration, how: &str) -> Vec<Act> {
         let lived = match self.agent {
             Agent::Running { since, .. } | Agent::Killed { since } => now.saturating_sub(since),
             Agent::Due(_) | Agent::Starting => Duration::ZERO,
         };
-        if lived >= SETTLED {
+        if lived >= SETTLED || self.programs.ended(how) {
             self.backoff = Duration::ZERO;
         }
         self.agent = Agent::Due(now + self.backoff);
@@ -243,12 +259,31 @@ impl Supervisor {
                 vec![Act::StartEngine(start)]
             }
             Command::Signal(signal) if self.engine_runs() => vec![Act::SignalEngine(signal)],
+            Command::Works => {
+                self.programs.works();
+                vec![Act::Publish]
+            }
+            Command::TryOut { program } => self.try_out(program),
             Command::Heartbeat | Command::Signal(_) => vec![Act::Publish],
             Command::HardStop => {
                 self.hard_stopping = true;
                 vec![Act::KillAll]
             }
         }
+    }
+
+    /// The agent makes room for a new one.
+    fn try_out(&mut self, program: String) -> Vec<Act> {
+        let Agent::Running { since, .. } = self.agent else {
+            return vec![Act::Publish];
+        };
+        let busy = self.hard_stopping || self.stopping_since.is_some();
+        if busy || !self.programs.try_out(program) {
+            return vec![Act::Publish];
+        }
+        self.backoff = Duration::ZERO;
+        self.agent = Agent::Killed { since };
+        vec![Act::KillAgent]
     }
 
     /// While stopping, an engine that has no agent is told to stop, once.

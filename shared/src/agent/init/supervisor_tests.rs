@@ -35,10 +35,10 @@ fn running() -> Supervisor {
 #[test]
 fn a_dead_agent_is_started_again_and_the_engine_is_left_alone() {
     let mut s = running();
-    assert_eq!(s.step(at(1), Input::AgentEnded), vec![]);
+    assert_eq!(s.step(at(1), Input::AgentEnded("signal 9".into())), vec![]);
     assert_eq!(s.step(at(1), Input::Tick), vec![Act::StartAgent]);
     s.step(at(1), Input::AgentStarted);
-    assert_eq!(s.step(at(2), Input::AgentEnded), vec![]);
+    assert_eq!(s.step(at(2), Input::AgentEnded("signal 9".into())), vec![]);
     assert_eq!(
         s.step(at(2), Input::Tick),
         vec![],
@@ -57,7 +57,7 @@ fn a_silent_agent_costs_the_engine_and_then_itself() {
         s.step(at(16), Input::Tick),
         vec![Act::KillAll, Act::KillAgent]
     );
-    s.step(at(16), Input::AgentEnded);
+    s.step(at(16), Input::AgentEnded("signal 9".into()));
     assert_eq!(
         s.step(at(17), Input::Tick),
         vec![Act::KillAll],
@@ -93,7 +93,10 @@ fn an_orderly_stop_ends_when_both_are_gone() {
         s.step(at(2), Input::EngineEnded("code 0".into(), true)),
         vec![Act::Publish]
     );
-    assert_eq!(s.step(at(2), Input::AgentEnded), vec![Act::Exit]);
+    assert_eq!(
+        s.step(at(2), Input::AgentEnded("signal 9".into())),
+        vec![Act::Exit]
+    );
 }
 
 #[test]
@@ -101,7 +104,7 @@ fn a_stop_without_agent_stops_the_engine_in_order() {
     let mut s = running();
     s.step(at(1), Input::Terminate);
     assert_eq!(
-        s.step(at(2), Input::AgentEnded),
+        s.step(at(2), Input::AgentEnded("signal 9".into())),
         vec![Act::SignalEngine(EngineSignal::Interrupt)]
     );
     assert_eq!(
@@ -125,10 +128,57 @@ fn a_stop_that_takes_too_long_gets_hard() {
         s.step(at(27), Input::Tick),
         vec![Act::KillAgent, Act::KillAll]
     );
-    s.step(at(27), Input::AgentEnded);
+    s.step(at(27), Input::AgentEnded("signal 9".into()));
     s.step(at(27), Input::EngineEnded("signal 9".into(), false));
     assert_eq!(
         s.step(at(27), Input::Left(0)),
         vec![Act::Publish, Act::Exit]
     );
+}
+
+#[test]
+fn a_new_program_takes_over_beside_the_engine() {
+    let mut s = running();
+    let program = "/bin/new".to_owned();
+    let acts = s.step(at(1), Input::Command(Command::TryOut { program }));
+    assert_eq!(acts, vec![Act::KillAgent]);
+    s.step(at(1), Input::AgentEnded("signal 9".into()));
+    assert_eq!(s.program(), Some("/bin/new"));
+    assert_eq!(s.step(at(1), Input::Tick), vec![Act::StartAgent], "at once");
+    s.step(at(1), Input::AgentStarted);
+    s.step(at(2), Input::Command(Command::Works));
+    for now in 3..70 {
+        s.step(at(now), Input::Command(Command::Heartbeat));
+        assert_eq!(s.step(at(now), Input::Tick), vec![]);
+    }
+    assert_eq!(s.state(at(70)).engine, Engine::Running { pid: 7 });
+    assert_eq!(s.state(at(70)).given_up, None);
+}
+
+#[test]
+fn a_new_program_that_hangs_costs_the_engine_nothing() {
+    let mut s = running();
+    let program = "/bin/new".to_owned();
+    s.step(at(1), Input::Command(Command::TryOut { program }));
+    s.step(at(1), Input::AgentEnded("signal 9".into()));
+    s.step(at(1), Input::Tick);
+    s.step(at(1), Input::AgentStarted);
+    assert_eq!(s.step(at(9), Input::Tick), vec![]);
+    assert_eq!(s.step(at(10), Input::Tick), vec![Act::KillAgent]);
+    s.step(at(10), Input::AgentEnded("signal 9".into()));
+    assert_eq!(s.program(), None);
+    assert_eq!(s.step(at(10), Input::Tick), vec![Act::StartAgent]);
+    let state = s.state(at(10));
+    assert_eq!(state.engine, Engine::Running { pid: 7 });
+    assert_eq!(state.given_up.unwrap().program, "/bin/new");
+}
+
+#[test]
+fn a_new_program_is_not_tried_out_while_the_container_stops() {
+    let mut s = running();
+    s.step(at(1), Input::Terminate);
+    let program = "/bin/new".to_owned();
+    let acts = s.step(at(1), Input::Command(Command::TryOut { program }));
+    assert_eq!(acts, vec![Act::Publish]);
+    assert_eq!(s.program(), None);
 }
