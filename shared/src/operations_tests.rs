@@ -78,6 +78,7 @@ impl Set {
             config_hash: "",
             unseen: self.under_order.then_some("an order goes on"),
             refusals: 0,
+            door: rollout::Door::Open,
         });
         let mut after = operations.to_vec();
         for told in told(operations, &setting, &choice) {

@@ -2,6 +2,7 @@
 
 pub mod deletion;
 pub mod durability;
+pub mod maintenance;
 pub mod network;
 pub mod placement;
 pub mod quantity;
@@ -14,6 +15,7 @@ pub mod tls;
 
 pub use deletion::{Deletion, KeptVolumes};
 pub use durability::{Durability, Enforcement, Quorum};
+pub use maintenance::{Day, Maintenance};
 pub use network::{AllowedClient, Network};
 pub use placement::{DedicatedNodes, Placement, Requirement};
 pub use resources::Resources;

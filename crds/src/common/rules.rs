@@ -102,6 +102,16 @@ pub fn certificate_hours() -> Rule {
         .message(sentences::CERTIFICATE_HOURS)
 }
 
+/// Of `maintenance.windows[].start`.
+pub fn window_start() -> Rule {
+    matches("^([01][0-9]|2[0-3]):[0-5][0-9]$", sentences::WINDOW_START)
+}
+
+/// Of `maintenance.windows[].hours`.
+pub fn window_hours() -> Rule {
+    Rule::new("self >= 1 && self <= 24").message(sentences::WINDOW_HOURS)
+}
+
 /// A client must be chosen by something.
 pub fn client_selects() -> Rule {
     Rule::new(

@@ -24,6 +24,11 @@ pub const STORAGE_CLASS_CHANGES: &str = "storage.class cannot be changed: volume
 /// Of `tls.certificateHours`.
 pub const CERTIFICATE_HOURS: &str =
     "write hours between 1 and 8760 (a year), or leave it out for 2160 (90 days)";
+/// Of `maintenance.windows[].start`.
+pub const WINDOW_START: &str =
+    "write hour and minute in UTC with two digits each and in quotes, for example \"02:30\"";
+/// Of `maintenance.windows[].hours`.
+pub const WINDOW_HOURS: &str = "write whole hours between 1 and 24";
 /// Of a client that selects nothing.
 pub const CLIENT_SELECTS: &str = "a client needs at least one label in podLabels or namespaceLabels; for every pod of a \
      namespace write namespaceLabels: {kubernetes.io/metadata.name: <namespace>}";

@@ -11,8 +11,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{
-    CertificateStatus, Deletion, Durability, Endpoints, InstanceStatus, Network, Placement, Quorum,
-    Resources, SecretRef, Storage, Survives, Tls, WaitingFor, rules as common,
+    CertificateStatus, Deletion, Durability, Endpoints, InstanceStatus, Maintenance, Network,
+    Placement, Quorum, Resources, SecretRef, Storage, Survives, Tls, WaitingFor, rules as common,
 };
 
 /// A PostgreSQL with replicas, TLS and its own credentials.
@@ -119,6 +119,9 @@ pub struct PostgresSpec {
     /// Who may connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
+    /// When instances may be disturbed. Default: at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
     /// What happens when the resource is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<Deletion>,

@@ -12,7 +12,7 @@ use mainstay_shared::instances::{self, Instance, Wanted};
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
 use mainstay_shared::operations::{self, Told};
-use mainstay_shared::rollout::{Choice, Setting, choose};
+use mainstay_shared::rollout::{Choice, Door, Setting, choose};
 
 use crate::observe::Observed;
 use crate::observe::kinds::{CLAIM, LEASE, POD, SECRET};
@@ -165,6 +165,8 @@ pub struct Target<'a> {
     pub refusal: Option<&'a str>,
     /// How often in a row it did.
     pub refusals: u32,
+    /// Whether the set may be disturbed now.
+    pub door: Door,
     /// Now.
     pub now: Timestamp,
 }
@@ -267,6 +269,7 @@ pub fn plan(observed: &Observed, target: &Target<'_>) -> Plan {
         config_hash: &target.wanted.config_hash,
         unseen: target.unseen,
         refusals: target.refusals,
+        door: target.door,
     });
     Plan {
         create: target.once.iter().filter(absent).cloned().collect(),

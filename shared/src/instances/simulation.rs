@@ -9,7 +9,7 @@ use super::observed::{ClaimSeen, Instance, Known, Phase, PodSeen};
 use super::plan::{Plan, Step, Wanted, plan, role};
 use crate::agent::api;
 use crate::names;
-use crate::rollout::{Candidate, Change, Choice, Setting, choose};
+use crate::rollout::{Candidate, Change, Choice, Door, Setting, choose};
 
 const SET: &str = "db";
 
@@ -379,6 +379,7 @@ fn pass(world: &World) -> (Plan, Choice) {
         config_hash: &world.wanted.config_hash,
         unseen: None,
         refusals: 0,
+        door: Door::Open,
     };
     let choice = choose(&setting);
     if let Some(step) = &choice.step {

@@ -5,6 +5,7 @@
 //! since no replica ever has nearly everything, it is disturbed all the same.
 
 use super::predicates::{PREDICATES, lowers_a_limit};
+use super::window::Door;
 use crate::instances::{Instance, PodSeen};
 use crate::outcome::Wait;
 
@@ -87,6 +88,8 @@ pub struct Setting<'a> {
     pub unseen: Option<&'a str>,
     /// How often in a row the primary refused to hand over.
     pub refusals: u32,
+    /// Whether the set may be disturbed now.
+    pub door: Door,
 }
 
 /// A primary that refuses to hand over so often is restarted or replaced as it is.

@@ -10,6 +10,15 @@ fn restart(instance: &str) -> Candidate {
 }
 
 fn chosen(instances: &[Instance], candidates: &[Candidate], refusals: u32) -> Choice {
+    chosen_by(Door::Open, instances, candidates, refusals)
+}
+
+fn chosen_by(
+    door: Door,
+    instances: &[Instance],
+    candidates: &[Candidate],
+    refusals: u32,
+) -> Choice {
     choose(&Setting {
         instances,
         members: &members(),
@@ -19,6 +28,7 @@ fn chosen(instances: &[Instance], candidates: &[Candidate], refusals: u32) -> Ch
         config_hash: "",
         unseen: None,
         refusals,
+        door,
     })
 }
 
@@ -101,4 +111,40 @@ fn replicas_that_wait_for_their_primary_are_not_replaced_meanwhile() {
         since: None,
     });
     assert_eq!(step(&chosen(&set, &all, 0)), "replace db-2");
+}
+
+#[test]
+fn what_is_wanted_waits_for_a_window_and_what_is_broken_does_not() {
+    let mut set = three("db-1");
+    let opens = "2026-11-28T02:30:00Z".parse().unwrap();
+    let upgrade = Candidate {
+        change: Change::Upgrade { nonce: "n".into() },
+        ..restart("db-2")
+    };
+    let leave = Candidate {
+        change: Change::HandOver { to: None },
+        ..restart("db-1")
+    };
+    let refusal = |door, candidate: &Candidate, set: &[Instance]| {
+        let choice = chosen_by(door, set, std::slice::from_ref(candidate), 0);
+        choice.refused.first().map(|w| w.predicate)
+    };
+    let window = Some("wait_for_maintenance_window");
+    let until = Door::Until(opens);
+    assert_eq!(refusal(until, &restart("db-2"), &set), window);
+    assert_eq!(refusal(until, &restart("db-1"), &set), window);
+    assert_eq!(refusal(until, &upgrade, &set), None, "nobody notices");
+    assert_eq!(refusal(Door::Frozen, &upgrade, &set), window);
+    assert_eq!(
+        refusal(Door::Frozen, &leave, &set),
+        None,
+        "it was asked for"
+    );
+    assert_eq!(refusal(Door::Open, &restart("db-2"), &set), None);
+    set[1].pod = None;
+    assert_eq!(
+        refusal(Door::Frozen, &restart("db-2"), &set),
+        None,
+        "it is down"
+    );
 }

@@ -8,6 +8,8 @@
 pub mod choose;
 pub mod expectations;
 pub mod predicates;
+pub mod window;
 
 pub use choose::{Candidate, Change, Choice, Setting, choose};
 pub use expectations::Expectations;
+pub use window::{Door, Windows};

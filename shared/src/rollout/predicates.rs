@@ -1,6 +1,7 @@
 //! The rules, in the order in which they are asked. Each is a sentence and a small function.
 
 use super::choose::{Candidate, Change, Setting};
+use super::window::Door;
 use crate::instances::Instance;
 
 /// A named rule.
@@ -20,6 +21,10 @@ pub const PREDICATES: &[Predicate] = &[
     Predicate {
         name: "unknown_is_not_down",
         holds_back: unknown_is_not_down,
+    },
+    Predicate {
+        name: "wait_for_maintenance_window",
+        holds_back: wait_for_maintenance_window,
     },
     Predicate {
         name: "one_instance_at_a_time",
@@ -63,6 +68,28 @@ fn unknown_is_not_down(setting: &Setting<'_>, candidate: &Candidate) -> Option<S
         None
     } else {
         instance.unwell()
+    }
+}
+
+/// What somebody wants changed waits for a window; what is broken, or leaves, does not.
+fn wait_for_maintenance_window(setting: &Setting<'_>, candidate: &Candidate) -> Option<String> {
+    let (waits, stays) = match candidate.change {
+        Change::Restart { .. } | Change::Replace { .. } => (true, true),
+        // Nobody notices it, but a freeze means that nothing is changed.
+        Change::Upgrade { .. } => (false, true),
+        Change::HandOver { .. } | Change::Remove { .. } => (false, false),
+    };
+    if setting.is_down(&candidate.instance) {
+        return None;
+    }
+    match setting.door {
+        Door::Until(opens) if waits => {
+            Some(format!("the next maintenance window opens at {opens}"))
+        }
+        Door::Frozen if stays => Some(
+            "changes are frozen: set maintenance.freeze to false, or give it a window".to_owned(),
+        ),
+        _ => None,
     }
 }
 

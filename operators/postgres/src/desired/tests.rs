@@ -49,6 +49,7 @@ pub fn db() -> Validated {
         parameters: BTreeMap::new(),
         placement: None,
         certificate_hours: 2160,
+        windows: mainstay_shared::rollout::Windows::default(),
         clients: vec![],
         protected: true,
         volumes: KeptVolumes::Retain,

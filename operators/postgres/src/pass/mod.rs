@@ -28,7 +28,7 @@ use mainstay_shared::instances::{Instance, Membership};
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
 use mainstay_shared::outcome::{Outcome, Outcomes};
-use mainstay_shared::rollout::Expectations;
+use mainstay_shared::rollout::{Door, Expectations};
 use mainstay_shared::watch::SetKey;
 
 pub use self::context::Context;
@@ -245,8 +245,12 @@ impl<'a> Pass<'a> {
             under_order: orders.going.is_some(),
             refusal: orders.refusal.as_ref().map(|(why, _)| why.as_str()),
             refusals: orders.refusal.as_ref().map_or(0, |(_, count)| *count),
+            door: validated.windows.door(self.now),
             now: self.now,
         };
+        if let Door::Until(opens) = target.door {
+            report.look_at(opens, self.now);
+        }
         let plan = plan::plan(&report.observed, &target);
         for wait in &plan.choice.refused {
             report.progress(Outcome::Blocked(wait.clone()));

@@ -23,6 +23,7 @@ use mainstay_crds::postgres::Postgres;
 use mainstay_crds::postgres::rules::{MAJORS, MAX_INSTANCES, RESERVED_DATABASES, RESERVED_OWNERS};
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
+use mainstay_shared::rollout::Windows;
 
 pub use catalogue::{Catalogue, CatalogueError};
 pub use problem::Problem;
@@ -77,6 +78,8 @@ pub struct Validated {
     pub placement: Option<Placement>,
     /// Hours that an instance's certificate is valid.
     pub certificate_hours: i64,
+    /// When instances may be disturbed.
+    pub windows: Windows,
     /// Clients that may connect, besides labelled pods of the namespace.
     pub clients: Vec<AllowedClient>,
     /// Whether deletion is refused.
@@ -134,6 +137,10 @@ pub fn validate(resource: &Postgres, catalogue: &Catalogue) -> Result<Validated,
     if !(1..=MAX_CERTIFICATE_HOURS).contains(&certificate_hours) {
         problems.push(Problem::CertificateHours);
     }
+    let windows = Windows::read(spec.maintenance.as_ref()).unwrap_or_else(|wrong| {
+        problems.extend(wrong.into_iter().map(Problem::Window));
+        Windows::default()
+    });
     let clients = clients(resource, &mut problems);
     if !syntax::is_identifier(spec.database(), RESERVED_DATABASES) {
         problems.push(Problem::Database);
@@ -160,6 +167,7 @@ pub fn validate(resource: &Postgres, catalogue: &Catalogue) -> Result<Validated,
             parameters: spec.parameters.clone(),
             placement: spec.placement.clone(),
             certificate_hours: certificate_hours.into(),
+            windows,
             clients,
             protected: Deletion::is_protected(spec.deletion.as_ref()),
             volumes: Deletion::volumes(spec.deletion.as_ref()),

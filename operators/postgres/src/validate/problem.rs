@@ -2,6 +2,7 @@
 
 use mainstay_crds::common::sentences;
 use mainstay_crds::postgres::rules;
+use mainstay_shared::rollout::window::WindowProblem;
 
 /// Something that is wrong with a resource. Its text begins with the field.
 ///
@@ -130,6 +131,9 @@ pub enum Problem {
     /// A validity that makes no sense.
     #[error("spec.tls.certificateHours: {}", sentences::CERTIFICATE_HOURS)]
     CertificateHours,
+    /// A maintenance window that is none.
+    #[error("{}", window(*.0))]
+    Window(WindowProblem),
     /// A client chosen by nothing.
     #[error("spec.network.clients[{0}]: {sentence}", sentence = sentences::CLIENT_SELECTS)]
     ClientSelects(usize),
@@ -182,6 +186,7 @@ impl Problem {
             Self::SynchronousCommit => "QuorumNeedsSynchronousCommit",
             Self::SharedBuffers { .. } => "SharedBuffersTooLarge",
             Self::CertificateHours => "InvalidCertificateHours",
+            Self::Window(_) => "InvalidMaintenanceWindow",
             Self::ClientSelects(_) => "ClientWithoutLabels",
             Self::Labels(_) => "InvalidLabels",
             Self::DedicatedKey | Self::DedicatedValue => "InvalidDedicatedNodes",
@@ -190,4 +195,12 @@ impl Problem {
             Self::Owner => "InvalidOwner",
         }
     }
+}
+
+fn window(problem: WindowProblem) -> String {
+    let (at, field, sentence) = match problem {
+        WindowProblem::Start(at) => (at, "start", sentences::WINDOW_START),
+        WindowProblem::Hours(at) => (at, "hours", sentences::WINDOW_HOURS),
+    };
+    format!("spec.maintenance.windows[{at}].{field}: {sentence}")
 }

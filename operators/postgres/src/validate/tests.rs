@@ -154,6 +154,7 @@ const EVERY_REASON: &[&str] = &[
     "QuorumNeedsSynchronousCommit",
     "SharedBuffersTooLarge",
     "InvalidCertificateHours",
+    "InvalidMaintenanceWindow",
     "ClientWithoutLabels",
     "InvalidLabels",
     "InvalidDedicatedNodes",
