@@ -47,40 +47,14 @@ pub struct Run {
     pub resurrected: usize,
 }
 
-/// Do it once.
+/// Do it once, in a namespace of its own.
 ///
 /// # Errors
 /// What did not come about in time; a broken promise is none, but in the result.
 pub async fn run(ctx: &Context, fault: &Fault) -> Result<Run> {
     let sandbox = Sandbox::new(ctx, &format!("chaos-{}", fault.name)).await?;
-    let (writer, primary) = written(&sandbox).await?;
-    let others = INSTANCES.into_iter().filter(|i| *i != primary);
-    let ground = Ground {
-        sandbox: &sandbox,
-        replicas: others.map(str::to_owned).collect(),
-        primary,
-        writer,
-    };
-    let done = async {
-        let since = (fault.run)(&ground).await?;
-        sandbox.settled("db", READY).await?;
-        anyhow::Ok(since.elapsed())
-    };
-    let outcome = async {
-        let whole = done.await?;
-        let verdict = ground.writer.more(50).await?;
-        equal(&sandbox).await?;
-        anyhow::Ok(Run {
-            gap: verdict.gap(),
-            whole,
-            acknowledged: verdict.acknowledged,
-            lost: verdict.lost.len(),
-            resurrected: verdict.resurrected.len(),
-        })
-    };
-    match outcome.await {
+    match run_in(&sandbox, fault).await {
         Ok(run) => {
-            drop(ground);
             sandbox.remove().await?;
             Ok(run)
         }
@@ -93,6 +67,33 @@ pub async fn run(ctx: &Context, fault: &Fault) -> Result<Run> {
             Err(error.context(seen))
         }
     }
+}
+
+/// Do it once in an empty namespace, which is left as it is then.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_in(sandbox: &Sandbox<'_>, fault: &Fault) -> Result<Run> {
+    let (writer, primary) = written(sandbox).await?;
+    let others = INSTANCES.into_iter().filter(|i| *i != primary);
+    let ground = Ground {
+        sandbox,
+        replicas: others.map(str::to_owned).collect(),
+        primary,
+        writer,
+    };
+    let since = (fault.run)(&ground).await?;
+    sandbox.settled("db", READY).await?;
+    let whole = since.elapsed();
+    let verdict = ground.writer.more(50).await?;
+    equal(sandbox).await?;
+    Ok(Run {
+        gap: verdict.gap(),
+        whole,
+        acknowledged: verdict.acknowledged,
+        lost: verdict.lost.len(),
+        resurrected: verdict.resurrected.len(),
+    })
 }
 
 /// The highest rate of failure that none in so many runs leaves possible, with 95 % confidence.

@@ -45,7 +45,7 @@ pub async fn failures_under_load(s: &Sandbox<'_>) -> Result<()> {
         s.settled("db", READY).await?;
     }
     let gap = writer.holds().await?;
-    println!("   writes paused for {gap:?} at most");
+    s.say(&format!("writes paused for {gap:?} at most"));
     let verdict = writer.verdict().await?;
     ensure!(
         verdict.acknowledged > LOAD,
@@ -55,30 +55,18 @@ pub async fn failures_under_load(s: &Sandbox<'_>) -> Result<()> {
     equal(s).await
 }
 
-/// Of the faults of `cargo xtask chaos` those that nothing else here does.
-const SHORT: [&str; 6] = [
-    "postmaster_stopped",
-    "agent_stopped",
-    "container_killed",
-    "peers_cut",
-    "two_forced",
-    "lease_deleted",
-];
-
-/// A short form of `cargo xtask chaos`, once each.
-pub async fn chaos_in_short(s: &Sandbox<'_>) -> Result<()> {
-    for name in SHORT {
-        let fault = chaos::faults::ALL.iter().find(|f| f.name == name);
-        let run = chaos::run(s.ctx, fault.context(name)?).await?;
-        println!(
-            "   {name}: writes paused for {:?} at most, whole again after {:?}",
-            run.gap, run.whole
-        );
-        ensure!(
-            run.lost + run.resurrected == 0,
-            "{name}: a promise was broken: {run:?}"
-        );
-    }
+/// One of the faults of `cargo xtask chaos`, once.
+pub async fn fault(s: &Sandbox<'_>, name: &str) -> Result<()> {
+    let fault = chaos::faults::ALL.iter().find(|f| f.name == name);
+    let run = chaos::run_in(s, fault.context("there is no such fault")?).await?;
+    s.say(&format!(
+        "writes paused for {:?} at most, whole again after {:?}",
+        run.gap, run.whole
+    ));
+    ensure!(
+        run.lost + run.resurrected == 0,
+        "a promise was broken: {run:?}"
+    );
     Ok(())
 }
 

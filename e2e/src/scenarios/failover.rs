@@ -67,9 +67,9 @@ pub(crate) async fn equal(s: &Sandbox<'_>) -> Result<()> {
 }
 
 /// Nothing is lost; how long writes paused is told and not judged.
-async fn tell(writer: &Writer<'_>, what: &str) -> Result<()> {
+async fn tell(s: &Sandbox<'_>, writer: &Writer<'_>) -> Result<()> {
     let gap = writer.holds().await?;
-    println!("   the primary {what}: writes paused for {gap:?} at most");
+    s.say(&format!("writes paused for {gap:?} at most"));
     Ok(())
 }
 
@@ -80,7 +80,7 @@ pub async fn primary_killed(s: &Sandbox<'_>) -> Result<()> {
     s.api::<Pod>().delete(&before, &force).await?;
     another_primary(s, &before).await?;
     equal(s).await?;
-    tell(&writer, "killed").await
+    tell(s, &writer).await
 }
 
 /// The primary's pod is deleted in order, as a drain or a rolling update does.
@@ -91,7 +91,7 @@ pub async fn primary_leaves(s: &Sandbox<'_>) -> Result<()> {
         .await?;
     another_primary(s, &before).await?;
     equal(s).await?;
-    tell(&writer, "told to go").await
+    tell(s, &writer).await
 }
 
 /// The primary's node is cut off; it comes back later, and its instance as a replica.
@@ -105,7 +105,7 @@ pub async fn primary_cut_off(s: &Sandbox<'_>) -> Result<()> {
     outcome?;
     went_on?;
     equal(s).await?;
-    tell(&writer, "cut off").await
+    tell(s, &writer).await
 }
 
 /// The API server is away for longer than a Lease lasts: the primary goes on all the while, and stays.

@@ -30,6 +30,8 @@ const LOOK: Duration = Duration::from_millis(250);
 pub struct Sandbox<'a> {
     /// The cluster and what runs on it.
     pub ctx: &'a Context,
+    /// What it was made for.
+    name: String,
     /// Name of the namespace.
     pub namespace: String,
 }
@@ -43,6 +45,7 @@ impl<'a> Sandbox<'a> {
         let namespaces: Api<Namespace> = Api::all(ctx.client.clone());
         let sandbox = Sandbox {
             ctx,
+            name: name.to_owned(),
             namespace: format!("t-{}", name.replace('_', "-")),
         };
         if namespaces.get_opt(&sandbox.namespace).await?.is_some() {
@@ -61,6 +64,11 @@ impl<'a> Sandbox<'a> {
             .create(&PostParams::default(), &namespace)
             .await?;
         Ok(sandbox)
+    }
+
+    /// Say something to whoever reads along, with the name: others may speak in between.
+    pub fn say(&self, what: &str) {
+        println!("   {}: {what}", self.name);
     }
 
     /// A typed client for objects of this namespace.
@@ -340,21 +348,33 @@ impl<'a> Sandbox<'a> {
         namespaces
             .delete(&self.namespace, &DeleteParams::default())
             .await?;
+        let begun = Instant::now();
         self.until(
             &format!("namespace {} to be gone", self.namespace),
             READY,
             || async {
-                Ok(match namespaces.get_opt(&self.namespace).await? {
-                    None => Look::Done(()),
-                    Some(ns) => Look::seen(&ns.status.and_then(|s| s.conditions)),
-                })
+                let Some(now) = namespaces.get_opt(&self.namespace).await? else {
+                    return Ok(Look::Done(()));
+                };
+                // Its controller looks again after half the pods' grace period, which is minutes
+                // after the last pod has gone; or soon after the namespace has changed.
+                let looks = (begun.elapsed().as_secs() / 5).to_string();
+                let note = json!({"metadata": {"annotations": {"e2e/looks": looks}}});
+                namespaces
+                    .patch(
+                        &self.namespace,
+                        &PatchParams::default(),
+                        &Patch::Merge(note),
+                    )
+                    .await?;
+                Ok(Look::seen(&now.status.and_then(|s| s.conditions)))
             },
         )
         .await
     }
 
-    /// After a success: delete every `Postgres` in order, then the namespace, unless the scenario
-    /// did so itself. That this works is part of every scenario.
+    /// After a success: delete the namespace, unless the scenario did so itself. That this works is
+    /// part of every scenario.
     ///
     /// # Errors
     /// When something does not go.

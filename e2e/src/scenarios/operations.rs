@@ -80,7 +80,7 @@ pub async fn switchover(s: &Sandbox<'_>) -> Result<()> {
     equal(s).await?;
     ensure!(s.pod_uids("db").await? == pods, "a pod was replaced");
     let gap = writer.holds().await?;
-    println!("   two switchovers: writes paused for {gap:?} at most");
+    s.say(&format!("writes paused for {gap:?} at most"));
     Ok(())
 }
 
@@ -159,6 +159,6 @@ pub async fn cordoned(s: &Sandbox<'_>) -> Result<()> {
     equal(s).await?;
     ensure!(s.pod_uids("db").await? == pods, "a pod was replaced");
     let gap = writer.holds().await?;
-    println!("   the primary's node was cordoned: writes paused for {gap:?} at most");
+    s.say(&format!("writes paused for {gap:?} at most"));
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod gates;
 mod report;
+mod scenarios;
 mod suites;
 
 use std::time::Instant;
@@ -23,6 +24,10 @@ pub struct Args {
     /// other step.
     #[arg(long, value_name = "WORD")]
     only: Vec<String>,
+    /// How many of the scenarios that may share the cluster run at a time.
+    #[arg(long, value_name = "NUMBER", default_value_t = 3,
+          value_parser = clap::value_parser!(u8).range(1..))]
+    together: u8,
     /// Leave the cluster of the scenarios running afterwards.
     #[arg(long)]
     keep: bool,
@@ -49,7 +54,7 @@ pub fn run(args: &Args) -> Result<(), Failed> {
         );
     }
     if !args.fast {
-        suites::scenarios(args, &mut report);
+        scenarios::run(args, &mut report);
     }
     print!("{report}");
     let (passed, failed) = report.totals();

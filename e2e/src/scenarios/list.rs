@@ -1,0 +1,221 @@
+//! All scenarios, in the order in which they run: first those that may share the cluster, several at a
+//! time and those that take longest first; then one after the other those that need it for themselves.
+
+use super::{
+    Company, Scenario, changes, deletion, endurance, failover, failures, network, operations,
+    operators, service,
+};
+
+/// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
+/// thought about its company yet. `shares` in front says that it may run next to others, `alone "why"`
+/// that it may not, `long` that only `--full` runs it (last). `fault` is one of `cargo xtask chaos`.
+macro_rules! scenario {
+    (long $($rest:tt)*) => {
+        Scenario {
+            long: true,
+            ..scenario!($($rest)*)
+        }
+    };
+    (shares fault $fault:literal, $shows:literal) => {
+        Scenario {
+            name: concat!("chaos_", $fault),
+            shows: $shows,
+            long: false,
+            company: Company::Shares,
+            run: |sandbox| Box::pin(endurance::fault(sandbox, $fault)),
+        }
+    };
+    (shares $($rest:tt)*) => {
+        Scenario {
+            company: Company::Shares,
+            ..scenario!($($rest)*)
+        }
+    };
+    (alone $why:literal, $($rest:tt)*) => {
+        Scenario {
+            company: Company::Alone($why),
+            ..scenario!($($rest)*)
+        }
+    };
+    ($module:ident :: $function:ident, $shows:literal) => {
+        Scenario {
+            name: stringify!($function),
+            shows: $shows,
+            long: false,
+            company: Company::Alone("nobody has said that it may share the cluster"),
+            run: |sandbox| Box::pin($module::$function(sandbox)),
+        }
+    };
+}
+
+/// Every scenario for one set of installed operators.
+pub const ALL: &[Scenario] = &[
+    scenario!(
+        shares changes::credentials_and_certificates,
+        "a password and a certificate are renewed without a restart"
+    ),
+    scenario!(
+        shares changes::impossible_wishes_stall,
+        "what only the cluster can tell becomes Stalled with a sentence"
+    ),
+    scenario!(
+        shares changes::resources_and_image,
+        "memory and image change by replacing replicas first"
+    ),
+    scenario!(
+        shares changes::scale,
+        "1 to 3 to 2 instances"
+    ),
+    scenario!(
+        shares changes::parameters,
+        "a live parameter is reloaded, another restarts one instance at a time"
+    ),
+    scenario!(
+        shares fault "postmaster_stopped",
+        "under load, the primary's first engine process stands still: nothing acknowledged is lost"
+    ),
+    scenario!(
+        shares fault "agent_stopped",
+        "under load, the primary's agent stands still: nothing acknowledged is lost"
+    ),
+    scenario!(
+        shares fault "container_killed",
+        "under load, the first process of the primary's container is killed: nothing acknowledged is lost"
+    ),
+    scenario!(
+        shares fault "peers_cut",
+        "under load, the primary reaches everything but its replicas: nothing acknowledged is lost"
+    ),
+    scenario!(
+        shares fault "two_forced",
+        "under load, two of three pods are deleted by force at once: nothing acknowledged is lost"
+    ),
+    scenario!(
+        shares fault "lease_deleted",
+        "under load, the set's Lease is deleted: nothing acknowledged is lost"
+    ),
+    scenario!(
+        shares operations::switchover,
+        "another instance takes over on request, and nothing acknowledged is lost"
+    ),
+    scenario!(
+        shares deletion::deletion_and_adoption,
+        "deleted with volumes kept, a resource of the same name adopts them"
+    ),
+    scenario!(
+        shares failures::pod_deleted,
+        "a deleted pod comes back on its volume, of a replica and of the primary"
+    ),
+    scenario!(
+        shares failures::agent_killed,
+        "a killed agent comes back, the engine keeps running; a hung one is caught by the watchdog"
+    ),
+    scenario!(
+        shares failover::primary_leaves,
+        "a primary that is told to go hands over, and nothing acknowledged is lost"
+    ),
+    scenario!(
+        shares failover::primary_killed,
+        "a primary that is killed is succeeded, and nothing acknowledged is lost"
+    ),
+    scenario!(
+        shares failures::replica_volume_lost,
+        "a replica's lost volume is made anew and cloned"
+    ),
+    scenario!(
+        shares failures::primary_volume_lost,
+        "a primary's lost volume: a replica takes over, and it is cloned anew"
+    ),
+    scenario!(
+        shares service::two_in_one_namespace,
+        "two databases in one namespace do not meet"
+    ),
+    scenario!(
+        shares changes::paused,
+        "a paused resource is left alone"
+    ),
+    scenario!(
+        shares service::application_connects,
+        "a developer's resource becomes a database in three zones that an application uses over verified TLS"
+    ),
+    scenario!(
+        shares service::connections_are_refused,
+        "plain text, a wrong authority and clients that are not allowed are refused"
+    ),
+    scenario!(
+        shares failures::engine_killed,
+        "a killed engine is started again in place, nothing acknowledged is lost"
+    ),
+    scenario!(
+        shares changes::volume_grows,
+        "a volume grows while in use"
+    ),
+    scenario!(
+        shares deletion::namespace_deleted,
+        "a namespace goes with everything inside"
+    ),
+    scenario!(
+        shares failures::only_volume_lost,
+        "the only instance's lost volume is Stalled and never initialised again"
+    ),
+    scenario!(
+        shares deletion::protected,
+        "a protected resource is not deleted, and the refusal says what to do"
+    ),
+    // Each on its own from here on.
+    scenario!(
+        alone "it counts every write that the API server is asked for",
+        service::a_settled_set_is_quiet,
+        "a settled set causes no writes but lease renewals"
+    ),
+    scenario!(
+        alone "silence for 0.8 s counts as dropped, which a busy machine may be too slow for",
+        network::network_policy,
+        "network policies let pass and drop as the API says, within a node and across nodes"
+    ),
+    scenario!(
+        alone "it cuts a node off",
+        failover::primary_cut_off,
+        "a primary that is cut off stops, is succeeded, and comes back as a replica"
+    ),
+    scenario!(
+        alone "nobody has an API server",
+        failover::api_server_away,
+        "without the API server the primary goes on, and nothing changes role"
+    ),
+    scenario!(
+        alone "it cordons a node",
+        operations::switchover_refused,
+        "a switchover that cannot be is refused, waits with a reason, is cancelled or given up"
+    ),
+    scenario!(
+        alone "it cordons a node",
+        operations::cordoned,
+        "a primary on a node that takes no pods any more hands over"
+    ),
+    scenario!(
+        alone "nodes lose power",
+        failures::node_rebooted,
+        "a node loses power and comes back, with a replica on it and with the primary"
+    ),
+    scenario!(
+        alone "it cuts a node off",
+        failures::replica_cut_off,
+        "with a replica's node cut off writes go on, and it streams again afterwards"
+    ),
+    scenario!(
+        alone "it kills the operators",
+        operators::operator_restarted,
+        "the operator may die in the middle of a change"
+    ),
+    scenario!(
+        alone "it upgrades the operators",
+        operators::operator_upgraded,
+        "upgrading the operator restarts no data pod"
+    ),
+    scenario!(
+        long alone "it kills the operators",
+        endurance::failures_under_load,
+        "failure after failure while an application writes: nothing acknowledged is lost"
+    ),
+];
