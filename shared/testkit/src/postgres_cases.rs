@@ -1,6 +1,8 @@
 //! Bad `Postgres` resources, and the sentence that each gets: one table for the tests with and
 //! without an API server.
 
+mod maintenance;
+
 use mainstay_crds::common::sentences;
 use mainstay_crds::postgres::parameters::{INTERNAL, REFUSED};
 use mainstay_crds::postgres::rules;
@@ -148,17 +150,13 @@ pub fn also_good() -> Vec<(&'static str, Value)> {
             ),
         ),
         (
-            "windows for changes",
-            spec(json!({ "maintenance": { "freeze": false, "windows": [
-                { "start": "02:30", "hours": 4 },
-                { "days": ["Saturday", "Sunday"], "start": "00:00", "hours": 24 },
-            ] } })),
-        ),
-        (
             "an hour's certificates",
             spec(json!({ "tls": { "certificateHours": 1 } })),
         ),
     ]
+    .into_iter()
+    .chain(maintenance::good())
+    .collect()
 }
 
 fn case(
@@ -215,6 +213,7 @@ pub fn cases() -> Vec<Case> {
         of_parameters(),
         of_groups(),
         of_surroundings(),
+        maintenance::cases(),
     ]
     .concat()
 }
@@ -738,46 +737,7 @@ fn of_surroundings() -> Vec<Case> {
             json!({ "tls": { "certificateHours": n } }),
         )
     };
-    let window = |what, field: &'static str, sentence, start: &str, hours: i32| {
-        spec(
-            what,
-            Both,
-            field,
-            sentence,
-            json!({ "maintenance": { "windows": [{ "start": start, "hours": hours }] } }),
-        )
-    };
-    let start = "spec.maintenance.windows[0].start";
-    let length = "spec.maintenance.windows[0].hours";
     vec![
-        window(
-            "a window at half past",
-            start,
-            sentences::WINDOW_START,
-            "2:30",
-            1,
-        ),
-        window(
-            "a window on the next day",
-            start,
-            sentences::WINDOW_START,
-            "24:00",
-            1,
-        ),
-        window(
-            "a window without length",
-            length,
-            sentences::WINDOW_HOURS,
-            "02:30",
-            0,
-        ),
-        window(
-            "a window of two days",
-            length,
-            sentences::WINDOW_HOURS,
-            "02:30",
-            48,
-        ),
         client("a client chosen by nothing", json!({})),
         client(
             "a client chosen by no label",

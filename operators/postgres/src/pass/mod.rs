@@ -38,7 +38,7 @@ use crate::act::{self, Hands};
 use crate::desired;
 use crate::desired::pod::Template;
 use crate::observe::observe;
-use crate::plan::{self, Target};
+use crate::plan::{self, Plan, Target};
 use crate::status;
 use crate::validate::{is_paused, validate};
 
@@ -248,13 +248,8 @@ impl<'a> Pass<'a> {
             door: validated.windows.door(self.now),
             now: self.now,
         };
-        if let Door::Until(opens) = target.door {
-            report.look_at(opens, self.now);
-        }
         let plan = plan::plan(&report.observed, &target);
-        for wait in &plan.choice.refused {
-            report.progress(Outcome::Blocked(wait.clone()));
-        }
+        self.tell_what_waits(report, &plan, target.door);
         self.check_class(report, &validated, &members).await;
         if !paused {
             if let Some(due) = plan.operation_due.filter(|due| *due > self.now) {
@@ -285,5 +280,13 @@ impl<'a> Pass<'a> {
         report.working = plan.works() || unseen.is_some();
         report.plan = Some(plan);
         report.validated = Some(validated);
+    }
+    fn tell_what_waits(&self, report: &mut Report, plan: &Plan, door: Door) {
+        for wait in &plan.choice.refused {
+            report.progress(Outcome::Blocked(wait.clone()));
+        }
+        if let Door::Until(opens) = door {
+            report.look_at(opens, self.now);
+        }
     }
 }
