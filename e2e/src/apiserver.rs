@@ -28,7 +28,7 @@ const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// Runs the arguments after the first as a child, kills it when standard input ends, and removes
 /// the folder that the first names, if it names one. A test that is killed leaves nothing behind:
 /// its end of the pipe closes with it.
-const KEEPER: &str = r#"trap '' INT
+pub(crate) const KEEPER: &str = r#"trap '' INT
 folder=$1
 shift
 "$@" </dev/null &

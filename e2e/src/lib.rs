@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod faults;
 pub mod figures;
 pub mod images;
+pub mod object_store;
 pub mod process;
 pub mod scenarios;
 pub mod stage;

@@ -20,6 +20,7 @@ pub use kind::KindCluster;
 pub use local::LocalCluster;
 pub use steps::Steps;
 
+use crate::object_store::{ObjectStore, ObjectStoreError};
 use crate::process::ProcessError;
 
 /// Why a cluster cannot do what it was asked for.
@@ -40,6 +41,15 @@ pub enum ClusterError {
         /// The cluster.
         cluster: String,
     },
+    /// Only a local cluster has an object store of its own.
+    #[error("cluster {cluster} has no object store of ours: use a local one")]
+    NoObjectStore {
+        /// The cluster.
+        cluster: String,
+    },
+    /// Its object store.
+    #[error(transparent)]
+    ObjectStore(#[from] ObjectStoreError),
     /// A program failed.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -91,6 +101,12 @@ pub trait Cluster: Send + Sync {
 
     /// What can be broken in it, where anything can.
     fn faults(&self) -> Option<&dyn Faults>;
+
+    /// An S3 server that pods reach, started when it is first asked for; it ends with the cluster.
+    fn object_store(&self) -> BoxFuture<'_, Result<ObjectStore, ClusterError>> {
+        let cluster = self.name().to_owned();
+        Box::pin(async { Err(ClusterError::NoObjectStore { cluster }) })
+    }
 }
 
 /// Programs that every node runs.

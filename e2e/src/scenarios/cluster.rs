@@ -49,6 +49,12 @@ pub const ALL: &[ClusterScenario] = &[
         run: || Box::pin(cluster_side_by_side()),
     },
     ClusterScenario {
+        name: "cluster_object_store",
+        shows: "pods reach the cluster's object store over verified TLS; it refuses a second write, and keeps what is locked",
+        long: false,
+        run: || Box::pin(super::object_store::cluster_object_store()),
+    },
+    ClusterScenario {
         name: "cluster_faults",
         shows: "a cut or crashed node is not Ready, and comes back when healed or booted",
         long: true,
@@ -238,7 +244,7 @@ impl Machine {
 }
 
 /// Runs a pod with a volume, of the only image that every cluster has.
-async fn run_pod(cluster: &LocalCluster) -> Result<()> {
+pub(super) async fn run_pod(cluster: &LocalCluster) -> Result<()> {
     let client = cluster::client(cluster).await?;
     let claims: Api<k8s_openapi::api::core::v1::PersistentVolumeClaim> =
         Api::default_namespaced(client.clone());
@@ -278,7 +284,7 @@ async fn run_pod(cluster: &LocalCluster) -> Result<()> {
     Ok(())
 }
 
-fn gone(cluster: &LocalCluster) -> Result<()> {
+pub(super) fn gone(cluster: &LocalCluster) -> Result<()> {
     let left = down::leftovers(cluster.layout())?;
     ensure!(
         left.is_empty(),

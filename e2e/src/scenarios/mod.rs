@@ -13,6 +13,7 @@ pub mod failures;
 pub mod kit;
 pub mod list;
 pub mod network;
+mod object_store;
 pub mod operations;
 pub mod operators;
 pub mod service;

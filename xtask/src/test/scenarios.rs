@@ -44,6 +44,9 @@ async fn run_all(args: &Args, report: &mut Report) {
             .tell(report);
         }
     }
+    if !scenarios::ALL.iter().any(|s| chosen(args, s.name, s.long)) {
+        return;
+    }
     println!("── cluster and installation");
     let begun = Instant::now();
     let prepared = stage::local(&args.name, &Steps::shown()).await;

@@ -16,6 +16,7 @@ pub mod layout;
 mod load;
 mod lock;
 mod network;
+mod object_store;
 pub(crate) mod pki;
 mod provider;
 pub mod records;

@@ -14,10 +14,11 @@ use super::load::Archive;
 use super::lock::Lock;
 use super::records::Record;
 use super::template::{self, Template};
-use super::{Description, LocalError, Programs, cgroups, down, load, network, up};
+use super::{Description, LocalError, Programs, cgroups, down, load, network, object_store, up};
 use crate::cluster::context::NodeContext;
 use crate::cluster::steps::Steps;
 use crate::cluster::{Cluster, ClusterError, Faults, NodeProcess};
+use crate::object_store::ObjectStore;
 use crate::process;
 use crate::tools;
 
@@ -241,6 +242,14 @@ impl Cluster for LocalCluster {
 
     fn faults(&self) -> Option<&dyn Faults> {
         Some(self)
+    }
+
+    fn object_store(&self) -> BoxFuture<'_, Result<ObjectStore, ClusterError>> {
+        Box::pin(async move {
+            let anchor = self.anchor()?;
+            let _lock = Lock::take(&self.layout).await?;
+            object_store::start(&self.layout, anchor).await
+        })
     }
 }
 
