@@ -1,0 +1,231 @@
+//! What is in a repository.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+
+use crate::ids::BackupId;
+use crate::layout::{self, Label};
+use crate::manifest::{Begun, Manifest};
+use crate::pieces::{Origin, PieceKey};
+use crate::repository::Repository;
+use crate::retention::{BackupFact, Facts, HistoryFact, PieceFact};
+use crate::store::{Found, StoreError};
+
+/// Most bytes of a manifest: some hundred thousand objects.
+const MANIFEST: usize = 64 << 20;
+/// Manifests that are read at a time.
+const AT_A_TIME: usize = 4;
+
+/// A backup without a manifest: it is being made, or was left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Which one.
+    pub id: BackupId,
+    /// Whose; none if nothing says so.
+    pub begun: Option<Begun>,
+    /// When its newest object was written, by the store's clock.
+    pub last_written: Option<Timestamp>,
+    /// How many objects it has.
+    pub objects: usize,
+}
+
+/// A backup whose manifest is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// Which one.
+    pub id: BackupId,
+    /// Why.
+    pub why: String,
+}
+
+/// A piece of the log that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Which one.
+    pub key: PieceKey,
+    /// Its size as stored.
+    pub size: u64,
+    /// When it was stored, by the store's clock.
+    pub stored: Timestamp,
+}
+
+/// Everything that is in a repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    /// Backups, the oldest first.
+    pub backups: Vec<Manifest>,
+    /// What is no backup yet, or never will be.
+    pub unfinished: Vec<Unfinished>,
+    /// What nobody should touch before a person has looked.
+    pub unread: Vec<Unread>,
+    /// Pieces of the log, by key.
+    pub pieces: Vec<Piece>,
+    /// Histories, and where they come from, where that is said.
+    pub histories: BTreeMap<Label, Option<Origin>>,
+}
+
+impl Catalogue {
+    /// Reads what is there. Manifests that `known` has are not read again: they are written once.
+    pub async fn read(repository: &Repository, known: Option<&Self>) -> Result<Self, StoreError> {
+        let mut catalogue = Self::default();
+        catalogue.read_backups(repository, known).await?;
+        catalogue.read_log(repository).await?;
+        Ok(catalogue)
+    }
+
+    async fn read_backups(
+        &mut self,
+        repository: &Repository,
+        known: Option<&Self>,
+    ) -> Result<(), StoreError> {
+        let mut folders: BTreeMap<BackupId, Vec<Found>> = BTreeMap::new();
+        for found in repository.store().list(layout::BACKUPS).await? {
+            // What has no name of ours is not ours: it is passed over, and never deleted.
+            if let Some((id, _)) = layout::backup_of(&found.key) {
+                folders.entry(id).or_default().push(found);
+            }
+        }
+        let one = |(id, found): (BackupId, Vec<Found>)| async move {
+            if !found
+                .iter()
+                .any(|object| object.key == layout::manifest(&id))
+            {
+                return Ok(Entry::Unfinished(
+                    Self::unfinished(repository, id, &found).await?,
+                ));
+            }
+            let before =
+                known.and_then(|known| known.backups.iter().find(|manifest| manifest.id == id));
+            match before {
+                Some(manifest) => Ok(Entry::Backup(Box::new(manifest.clone()))),
+                None => Self::manifest(repository, id).await,
+            }
+        };
+        let mut entries = futures::stream::iter(folders).map(one).buffered(AT_A_TIME);
+        while let Some(entry) = entries.try_next().await? {
+            match entry {
+                Entry::Backup(manifest) => self.backups.push(*manifest),
+                Entry::Unfinished(unfinished) => self.unfinished.push(unfinished),
+                Entry::Unread(unread) => self.unread.push(unread),
+            }
+        }
+        Ok(())
+    }
+
+    async fn manifest(repository: &Repository, id: BackupId) -> Result<Entry, StoreError> {
+        use crate::store::Reason;
+        let unread = |id, why| Ok(Entry::Unread(Unread { id, why }));
+        match repository
+            .store()
+            .read(&layout::manifest(&id), None, MANIFEST)
+            .await
+        {
+            Ok((bytes, _)) => {
+                match Manifest::open(&bytes, &id, repository.protection().keyring()) {
+                    Ok(manifest) => Ok(Entry::Backup(Box::new(manifest))),
+                    Err(error) => unread(id, error.to_string()),
+                }
+            }
+            Err(error) if matches!(error.reason, Reason::Damaged { .. } | Reason::NotFound) => {
+                unread(id, error.to_string())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn unfinished(
+        repository: &Repository,
+        id: BackupId,
+        found: &[Found],
+    ) -> Result<Unfinished, StoreError> {
+        let key = layout::begun(&id);
+        let begun = if found.iter().any(|object| object.key == key) {
+            repository.read_json(&key).await?
+        } else {
+            None
+        };
+        Ok(Unfinished {
+            id,
+            begun,
+            last_written: found.iter().map(|object| object.modified).max(),
+            objects: found.len(),
+        })
+    }
+
+    async fn read_log(&mut self, repository: &Repository) -> Result<(), StoreError> {
+        let mut origins = Vec::new();
+        let mut all = repository.store().list_stream(layout::LOG);
+        while let Some(found) = all.try_next().await? {
+            if let Some(key) = layout::piece_of(&found.key) {
+                self.histories.entry(key.history.clone()).or_default();
+                self.pieces.push(Piece {
+                    key,
+                    size: found.size,
+                    stored: found.modified,
+                });
+            } else if let Some(history) = layout::origin_of(&found.key) {
+                origins.push((history, found.key));
+            }
+        }
+        for (history, key) in origins {
+            let origin = repository.read_json(&key).await?;
+            self.histories.insert(history, origin);
+        }
+        self.pieces.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(())
+    }
+
+    /// What retention looks at. `live`: the history that is written now, where the caller knows.
+    pub fn facts(&self, live: Option<Label>) -> Facts {
+        let backup = |manifest: &Manifest| BackupFact {
+            id: manifest.id.clone(),
+            parent: manifest.parent.clone(),
+            consistent_at: manifest.consistent_at,
+            log: manifest.log.clone(),
+        };
+        let piece = |piece: &Piece| PieceFact {
+            key: layout::piece(&piece.key),
+            history: piece.key.history.clone(),
+            piece: piece.key.piece.clone(),
+            kind: piece.key.kind,
+            stored: piece.stored,
+        };
+        let history = |(history, origin): (&Label, &Option<Origin>)| HistoryFact {
+            history: history.clone(),
+            origin: origin.clone(),
+        };
+        Facts {
+            backups: self.backups.iter().map(backup).collect(),
+            pieces: self.pieces.iter().map(piece).collect(),
+            histories: self.histories.iter().map(history).collect(),
+            live,
+        }
+    }
+
+    /// The manifests that a restore of a backup reads, from the full one on.
+    ///
+    /// # Errors
+    /// The id of the backup that is missing.
+    pub fn chain(&self, id: &BackupId) -> Result<Vec<&Manifest>, BackupId> {
+        let mut chain: Vec<&Manifest> = Vec::new();
+        let mut next = Some(id);
+        while let Some(id) = next {
+            let found = self.backups.iter().find(|manifest| manifest.id == *id);
+            let manifest = found
+                .filter(|m| chain.iter().all(|seen| seen.id != m.id))
+                .ok_or_else(|| id.clone())?;
+            chain.push(manifest);
+            next = manifest.parent.as_ref();
+        }
+        chain.reverse();
+        Ok(chain)
+    }
+}
+
+enum Entry {
+    Backup(Box<Manifest>),
+    Unfinished(Unfinished),
+    Unread(Unread),
+}

@@ -1,0 +1,212 @@
+//! Compression and encryption, as blocking readers and writers.
+
+use std::io::{self, Read, Write};
+
+use age::Decryptor;
+use zstd::stream::{read::Decoder, write::Encoder};
+
+use crate::crypto::{Encrypted, Protection, Recipient};
+
+/// The level of zstd. 3 is its own default: higher ones cost more time than they save in a store.
+const LEVEL: i32 = 3;
+
+/// Turns plain bytes into stored ones.
+pub(super) struct Encode<W: Write> {
+    zstd: Encoder<'static, Sealed<W>>,
+}
+
+/// The layer below compression.
+enum Sealed<W: Write> {
+    Plain(W),
+    Age(Box<age::stream::StreamWriter<W>>),
+}
+
+impl<W: Write> Write for Sealed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(out) => out.write(bytes),
+            Self::Age(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(out) => out.flush(),
+            Self::Age(out) => out.flush(),
+        }
+    }
+}
+
+impl<W: Write> Encode<W> {
+    pub(super) fn new(protection: &Protection, out: W) -> io::Result<Self> {
+        let sealed = match protection {
+            Protection::Plain => Sealed::Plain(out),
+            Protection::Encrypted(encrypted) => {
+                Sealed::Age(Box::new(encryptor(encrypted)?.wrap_output(out)?))
+            }
+        };
+        let mut zstd = Encoder::new(sealed, LEVEL)?;
+        zstd.include_checksum(true)?;
+        Ok(Self { zstd })
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.zstd.write_all(bytes)
+    }
+
+    /// Ends both layers.
+    pub(super) fn finish(self) -> io::Result<W> {
+        match self.zstd.finish()? {
+            Sealed::Plain(out) => Ok(out),
+            Sealed::Age(out) => out.finish(),
+        }
+    }
+}
+
+fn encryptor(encrypted: &Encrypted) -> io::Result<age::Encryptor> {
+    let recipients = encrypted.recipients();
+    age::Encryptor::with_recipients(recipients.iter().map(Recipient::as_age))
+        .map_err(io::Error::other)
+}
+
+/// Turns stored bytes into plain ones.
+pub(super) enum Decode<R: Read> {
+    Plain(Box<Decoder<'static, io::BufReader<R>>>),
+    Age(Box<Decoder<'static, io::BufReader<age::stream::StreamReader<R>>>>),
+}
+
+impl<R: Read> Decode<R> {
+    /// `encrypted`: whether the object is.
+    pub(super) fn new(encrypted: bool, protection: &Protection, stored: R) -> io::Result<Self> {
+        if !encrypted {
+            return Ok(Self::Plain(Box::new(bounded(Decoder::new(stored)?)?)));
+        }
+        let identities = protection
+            .keyring()
+            .map(crate::crypto::Keyring::identities)
+            .unwrap_or_default();
+        let decryptor = Decryptor::new(stored).map_err(unopened)?;
+        // The newest first: it is the likeliest.
+        let opened = decryptor.decrypt(
+            identities
+                .iter()
+                .rev()
+                .map(|identity| identity as &dyn age::Identity),
+        );
+        Ok(Self::Age(Box::new(bounded(Decoder::new(
+            opened.map_err(unopened)?,
+        )?)?)))
+    }
+
+    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(plain) => plain.read(into),
+            Self::Age(plain) => plain.read(into),
+        }
+    }
+}
+
+/// What an object asks for, it may not have: ours look back 2 MiB.
+fn bounded<R: io::BufRead>(mut decoder: Decoder<'static, R>) -> io::Result<Decoder<'static, R>> {
+    decoder.window_log_max(23)?;
+    Ok(decoder)
+}
+
+/// The cause of a failure to open, so that it can be told from damage.
+#[derive(Debug, thiserror::Error)]
+#[error("none of the keys at hand opens it")]
+pub(super) struct NoKey;
+
+fn unopened(error: age::DecryptError) -> io::Error {
+    match error {
+        age::DecryptError::NoMatchingKeys => io::Error::new(io::ErrorKind::PermissionDenied, NoKey),
+        age::DecryptError::Io(error) => error,
+        other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{EncryptionSpec, Keyring};
+    use proptest::prelude::*;
+
+    fn protections() -> [Protection; 2] {
+        let spec = EncryptionSpec {
+            recipients: Vec::new(),
+            i_accept_key_loss: true,
+        };
+        [
+            Protection::Plain,
+            Protection::encrypted(Keyring::generate([1; 32]), &spec).unwrap(),
+        ]
+    }
+
+    fn encode(protection: &Protection, content: &[u8], step: usize) -> Vec<u8> {
+        let mut encode = Encode::new(protection, Vec::new()).unwrap();
+        for chunk in content.chunks(step) {
+            encode.write(chunk).unwrap();
+        }
+        encode.finish().unwrap()
+    }
+
+    fn decode(encrypted: bool, protection: &Protection, stored: &[u8]) -> io::Result<Vec<u8>> {
+        let mut decode = Decode::new(encrypted, protection, stored)?;
+        let (mut content, mut chunk) = (Vec::new(), [0; 777]);
+        loop {
+            match decode.read(&mut chunk)? {
+                0 => return Ok(content),
+                read => content.extend_from_slice(&chunk[..read]),
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn there_and_back(content in prop::collection::vec(any::<u8>(), 0..200_000), step in 1_usize..70_000) {
+            for protection in protections() {
+                let stored = encode(&protection, &content, step);
+                prop_assert_eq!(&decode(protection.keyed(), &protection, &stored).unwrap(), &content);
+            }
+        }
+
+        #[test]
+        fn what_is_cut_off_is_an_error(content in prop::collection::vec(any::<u8>(), 0..100_000), at in any::<prop::sample::Index>()) {
+            for protection in protections() {
+                let stored = encode(&protection, &content, 4096);
+                let kept = at.index(stored.len());
+                if kept > 0 || protection.keyed() {
+                    prop_assert!(decode(protection.keyed(), &protection, &stored[..kept]).is_err(), "{} of {}", kept, stored.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rotated_keys_open_what_older_ones_wrote_and_strangers_do_not() {
+        let spec = EncryptionSpec {
+            recipients: Vec::new(),
+            i_accept_key_loss: true,
+        };
+        let first = Keyring::generate([1; 32]);
+        let stored = encode(
+            &Protection::encrypted(first.clone(), &spec).unwrap(),
+            b"old",
+            1,
+        );
+        let rotated = Protection::opening(first.rotated());
+        assert_eq!(decode(true, &rotated, &stored).unwrap(), b"old");
+        let newer = encode(
+            &Protection::encrypted(first.rotated(), &spec).unwrap(),
+            b"new",
+            1,
+        );
+        let error = decode(true, &Protection::opening(first), &newer).unwrap_err();
+        assert!(
+            error.get_ref().unwrap().is::<NoKey>(),
+            "the old key does not open new objects: {error}"
+        );
+    }
+}

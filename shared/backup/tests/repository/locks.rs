@@ -1,0 +1,151 @@
+//! A bucket that keeps versions, and locks them.
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use mainstay_backup::catalogue::Catalogue;
+use mainstay_backup::crypto::Protection;
+use mainstay_backup::layout;
+use mainstay_backup::pieces::PieceKind;
+use mainstay_backup::prune::prune;
+use mainstay_backup::repository::{Content, PieceOutcome};
+use mainstay_backup::retention::Plan;
+
+use crate::kit::{Kit, LOCKS, TestEngine, back_up, restore};
+use crate::log::label;
+
+/// Locks a version of an object as its owner would, with another client.
+async fn lock(kit: &Kit, key: &str, until: Timestamp) {
+    let body = kit.folder.path().join("retention.xml");
+    let text = format!(
+        "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Mode>GOVERNANCE</Mode>\
+         <RetainUntilDate>{}</RetainUntilDate></Retention>",
+        until.strftime("%Y-%m-%dT%H:%M:%SZ")
+    );
+    std::fs::write(&body, &text).unwrap();
+    let script = "openssl dgst -md5 -binary \"$0\" | base64";
+    let sum = std::process::Command::new("sh")
+        .args(["-c", script])
+        .arg(&body)
+        .output()
+        .unwrap()
+        .stdout;
+    let sum = format!("Content-MD5: {}", String::from_utf8(sum).unwrap().trim());
+    let path = format!("/{LOCKS}/{}/{key}?retention=", kit.prefix);
+    let answer = kit
+        .server
+        .store()
+        .ask("PUT", &path, &[&sum], Some(&body))
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+pub async fn versions_are_recorded_and_what_is_locked_waits(kit: Kit) {
+    let (repository, owned) = kit.owned(Protection::Plain).await;
+    let bucket = repository.store().bucket().await.unwrap().unwrap();
+    assert!(bucket.versions && bucket.locks, "{bucket:?}");
+    let writer = repository.writer(owned);
+    let engine = TestEngine::with(&[("f", b"what was".to_vec())]);
+    let manifest = back_up(&writer, &engine, None).await.unwrap();
+    let object = &manifest.files[0].objects[0];
+    assert!(object.version.is_some(), "{object:?}");
+
+    // Whoever may write may put something over it: what the manifest names is read all the same.
+    let other = kit.folder.path().join("other");
+    std::fs::write(&other, "what somebody else wrote").unwrap();
+    let path = format!("/{LOCKS}/{}/{}", kit.prefix, object.key);
+    let answer = kit
+        .server
+        .store()
+        .ask("PUT", &path, &[], Some(&other))
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(
+        repository
+            .store()
+            .versions(&object.key)
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(
+        restore(&repository, &manifest.files[0]).await.unwrap(),
+        b"what was"
+    );
+
+    let until = Timestamp::now()
+        .checked_add(SignedDuration::from_hours(1))
+        .unwrap();
+    let key = layout::manifest(&manifest.id);
+    lock(&kit, &key, until).await;
+    let catalogue = Catalogue::read(&repository, None).await.unwrap();
+    let plan = Plan {
+        expire: vec![manifest.id.clone()],
+        ..Plan::default()
+    };
+    let pruned = prune(&writer, &engine, &catalogue, &plan, &[])
+        .await
+        .unwrap();
+    assert!(pruned.backups.is_empty());
+    assert_eq!(pruned.waits.len(), 1, "{pruned:?}");
+    assert_eq!(
+        (
+            &pruned.waits[0].key,
+            pruned.waits[0].until.map(Timestamp::as_second)
+        ),
+        (&key, Some(until.as_second()))
+    );
+    // It is a backup still, whole.
+    let catalogue = Catalogue::read(&repository, None).await.unwrap();
+    assert_eq!(catalogue.backups, std::slice::from_ref(&manifest));
+    assert_eq!(
+        restore(&repository, &manifest.files[0]).await.unwrap(),
+        b"what was"
+    );
+}
+
+pub async fn an_overwritten_piece_is_found_in_its_older_version(kit: Kit) {
+    let (repository, owned) = kit.owned(Protection::Plain).await;
+    let writer = repository.writer(owned);
+    let content = Content::Bytes(Bytes::from_static(b"the log"));
+    let outcome = writer
+        .put_piece(&label("1"), &label("1"), PieceKind::Whole, content)
+        .await
+        .unwrap();
+    let PieceOutcome::Stored(key) = outcome else {
+        panic!("{outcome:?}");
+    };
+    let path = format!("/{LOCKS}/{}/{}", kit.prefix, layout::piece(&key));
+    let other = kit.folder.path().join("other");
+    std::fs::write(&other, "not the log").unwrap();
+    for method in ["PUT", "DELETE"] {
+        let body = (method == "PUT").then_some(other.as_path());
+        let answer = kit
+            .server
+            .store()
+            .ask(method, &path, &[], body)
+            .await
+            .unwrap();
+        assert!(answer.status < 300, "{answer:?}");
+        assert!(
+            repository
+                .read_piece(&key, None, &mut tokio::io::sink())
+                .await
+                .is_err(),
+            "after {method}"
+        );
+        let version = repository
+            .good_version(&key)
+            .await
+            .unwrap()
+            .expect("an older version");
+        let mut back = Vec::new();
+        repository
+            .read_piece(&key, Some(&version), &mut back)
+            .await
+            .unwrap();
+        assert_eq!(back, b"the log", "after {method}");
+    }
+}
