@@ -4,11 +4,15 @@ use std::error::Error;
 
 use anyhow::{Context as _, bail};
 use clap::Args as ClapArgs;
-use mainstay_e2e::chaos::faults::ALL;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use mainstay_e2e::chaos::fault::Fault;
 use mainstay_e2e::chaos::record::{self, Runs};
-use mainstay_e2e::chaos::run as run_once;
+use mainstay_e2e::chaos::{Run, faults, run as run_once};
 use mainstay_e2e::cluster::Steps;
+use mainstay_e2e::scenarios::{Company, Context};
 use mainstay_e2e::stage;
+use tokio::sync::Semaphore;
 
 #[derive(ClapArgs)]
 pub struct Args {
@@ -16,11 +20,18 @@ pub struct Args {
     #[arg(long, value_name = "WORD")]
     scenario: Vec<String>,
     /// How often each.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     runs: usize,
+    /// How many that touch only their own sets are done at a time. Then their times are in no figure.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..))]
+    together: u8,
     /// Add the runs to docs/chaos.csv, and show all that are there.
     #[arg(long)]
     record: bool,
+    /// Only say what there is.
+    #[arg(long)]
+    list: bool,
     /// Name of the local cluster; it is left running.
     #[arg(long, default_value = "chaos")]
     name: String,
@@ -36,62 +47,124 @@ async fn break_things(args: &Args) -> anyhow::Result<()> {
         let words = &args.scenario;
         words.is_empty() || words.iter().any(|w| name.contains(w.as_str()))
     };
-    let faults: Vec<_> = ALL.iter().filter(|f| asked(f.name)).collect();
-    if faults.is_empty() {
-        let names: Vec<_> = ALL.iter().map(|f| f.name).collect();
+    let chosen: Vec<_> = faults::all().filter(|f| asked(f.name)).collect();
+    if chosen.is_empty() {
+        let names: Vec<_> = faults::all().map(|f| f.name).collect();
         bail!("no fault is called so; there are {}", names.join(", "));
     }
-    let version = record::version()?;
-    let file = record::file();
-    let mut runs = Runs::new();
-    if args.record {
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
-        runs = record::read(&text, &version).context("docs/chaos.csv")?;
-    }
-    let ctx = stage::local(&args.name, &Steps::shown()).await?;
-    let mut broken = false;
-    let mut unfinished = Vec::new();
-    for round in 1..=args.runs {
-        for fault in &faults {
-            println!(
-                "── {}, run {round} of {}: {}",
-                fault.name, args.runs, fault.what
-            );
-            let run = match run_once(&ctx, fault).await {
-                Ok(run) => run,
-                Err(error) => {
-                    println!("   did not end: {error:#}");
-                    unfinished.push(fault.name);
-                    runs.entry(fault.name.to_owned()).or_default().push(None);
-                    keep(args, &runs, &version)?;
-                    continue;
-                }
-            };
-            println!(
-                "   writes paused for {:?} at most, whole again after {:?}; {} acknowledged, {} lost, {} refused but there",
-                run.gap, run.whole, run.acknowledged, run.lost, run.resurrected
-            );
-            broken |= run.lost + run.resurrected > 0;
-            runs.entry(fault.name.to_owned())
-                .or_default()
-                .push(Some(run));
-            keep(args, &runs, &version)?;
+    if args.list {
+        for fault in chosen {
+            println!("{}: {}", fault.name, fault.what);
         }
+        return Ok(());
     }
-    println!("\n{}", record::table(&runs));
-    if broken {
-        bail!("a promise was broken");
+    let mut book = Book::open(args.record)?;
+    let ctx = stage::local(&args.name, &Steps::shown()).await?;
+    let together = usize::from(args.together);
+    let (sharing, alone): (Vec<_>, Vec<_>) = (1..=args.runs)
+        .flat_map(|number| chosen.iter().map(move |fault| (*fault, number)))
+        .partition(|(fault, _)| together > 1 && fault.company == Company::Shares);
+    let seats = Semaphore::new(together);
+    let mut running: FuturesUnordered<_> = sharing
+        .iter()
+        .map(|(fault, number)| once(&ctx, &seats, fault, *number, args.runs))
+        .collect();
+    while let Some((fault, outcome)) = running.next().await {
+        let beside = |run| Run {
+            beside: sharing.len() > 1,
+            ..run
+        };
+        book.add(fault, outcome.map(beside))?;
     }
-    if !unfinished.is_empty() {
-        bail!("did not end: {}", unfinished.join(", "));
+    for (fault, number) in alone {
+        let (fault, outcome) = once(&ctx, &seats, fault, number, args.runs).await;
+        book.add(fault, outcome)?;
     }
-    Ok(())
+    book.close()
 }
 
-/// After each run, so that none is lost.
-fn keep(args: &Args, runs: &Runs, version: &str) -> std::io::Result<()> {
-    if args.record {
-        std::fs::write(record::file(), record::write(runs, version))?;
+/// One run, when there is a seat for it.
+async fn once<'a>(
+    ctx: &Context,
+    seats: &Semaphore,
+    fault: &'a Fault,
+    number: usize,
+    of: usize,
+) -> (&'a Fault, anyhow::Result<Run>) {
+    let _seat = seats.acquire().await;
+    println!("── {}, run {number} of {of}: {}", fault.name, fault.what);
+    (fault, run_once(ctx, fault, number).await)
+}
+
+/// What all runs came to.
+struct Book {
+    version: String,
+    runs: Runs,
+    kept: bool,
+    broken: Vec<&'static str>,
+    unfinished: Vec<&'static str>,
+}
+
+impl Book {
+    /// With what is kept of this version, if it is to be kept.
+    fn open(kept: bool) -> anyhow::Result<Self> {
+        let version = record::version()?;
+        let mut runs = Runs::new();
+        if kept {
+            let text = std::fs::read_to_string(record::file()).unwrap_or_default();
+            runs = record::read(&text, &version).context("docs/chaos.csv")?;
+        }
+        Ok(Self {
+            version,
+            runs,
+            kept,
+            broken: Vec::new(),
+            unfinished: Vec::new(),
+        })
     }
-    Ok(())
+
+    /// Say what a run came to, and write it down at once, so that none is lost.
+    fn add(&mut self, fault: &Fault, outcome: anyhow::Result<Run>) -> anyhow::Result<()> {
+        let name = fault.name;
+        let run = match outcome {
+            Ok(run) => {
+                println!(
+                    "   {name}: writes paused for {:?} at most, whole again after {:?}; {} acknowledged, {} lost, {} refused but there, {} by a second writer",
+                    run.gap, run.whole, run.acknowledged, run.lost, run.resurrected, run.violations
+                );
+                if let Some(loss) = run.loss {
+                    println!(
+                        "   {name}: lost {} bytes of at most {}",
+                        loss.bytes, loss.bound
+                    );
+                }
+                if run.broken() {
+                    self.broken.push(name);
+                }
+                Some(run)
+            }
+            Err(error) => {
+                println!("   {name}: did not end: {error:#}");
+                self.unfinished.push(name);
+                None
+            }
+        };
+        self.runs.entry(name.to_owned()).or_default().push(run);
+        if self.kept {
+            std::fs::write(record::file(), record::write(&self.runs, &self.version))?;
+        }
+        Ok(())
+    }
+
+    /// Show the table, and say whether all is well.
+    fn close(self) -> anyhow::Result<()> {
+        println!("\n{}", record::table(&self.runs));
+        if !self.broken.is_empty() {
+            bail!("a promise was broken: {}", self.broken.join(", "));
+        }
+        if !self.unfinished.is_empty() {
+            bail!("did not end: {}", self.unfinished.join(", "));
+        }
+        Ok(())
+    }
 }

@@ -1,72 +1,101 @@
 //! Faults under load, again and again: what each costs, and whether a promise was broken.
 //!
-//! One run is a fresh set of three with `durability: quorum` in a namespace of its own, and a client
-//! that writes through the primary Service, from a node that is not the primary's, and reconnects
-//! every 10 ms. Then comes the fault, and the wait until all is whole again. At the end the client's
-//! ledger is compared with the rows, number by number, and all instances with each other.
+//! One run is a fresh set of three in a namespace of its own, and a client that writes through the
+//! primary Service and reconnects every 10 ms; besides, a writer in each member's own network. Then
+//! comes the fault, and the wait until all is whole again. At the end all ledgers are compared with the
+//! rows, number by number, with each other (was there more than one who took writes?), and the rows of
+//! all instances with each other.
 
+pub mod fault;
 pub mod faults;
 pub mod record;
+pub mod verdict;
+pub mod witness;
 
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::DeleteParams;
+use kube::ResourceExt as _;
+use kube::api::{ListParams, LogParams};
 
 use crate::scenarios::Context;
-use crate::scenarios::failover::{equal, written};
-use crate::scenarios::kit::{INSTANCES, READY, Sandbox};
-use crate::scenarios::writer::Writer;
-use faults::Fault;
+use crate::scenarios::failover::{equal, primary, written_as};
+use crate::scenarios::kit::{INSTANCES, Look, READY, Sandbox};
+use crate::workload::ledger::Entry;
+use fault::{Fault, Ground};
+pub use record::upper_bound;
+pub use verdict::Run;
+use witness::Witnesses;
 
-/// What a fault is done to.
-pub struct Ground<'a> {
-    /// The namespace.
-    pub sandbox: &'a Sandbox<'a>,
-    /// Who is primary before.
-    pub primary: String,
-    /// The others; the client is on the node of the first.
-    pub replicas: Vec<String>,
-    /// The client.
-    pub writer: Writer<'a>,
-}
-
-/// What a run came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// Longest time between two acknowledgements.
-    pub gap: Duration,
-    /// From the fault, or from when its cause was taken away, until everything was whole again.
-    pub whole: Duration,
-    /// Writes that were acknowledged.
-    pub acknowledged: usize,
-    /// Acknowledged writes that are gone.
-    pub lost: usize,
-    /// Writes that were refused and are there.
-    pub resurrected: usize,
-}
-
-/// Do it once, in a namespace of its own.
+/// Do it once, in a namespace of its own whose name ends with this number. Its namespace is removed
+/// afterwards, also after a failure; then what was seen is in a folder that the error names.
 ///
 /// # Errors
 /// What did not come about in time; a broken promise is none, but in the result.
-pub async fn run(ctx: &Context, fault: &Fault) -> Result<Run> {
-    let sandbox = Sandbox::new(ctx, &format!("chaos-{}", fault.name)).await?;
-    match run_in(&sandbox, fault).await {
-        Ok(run) => {
-            sandbox.remove().await?;
-            Ok(run)
-        }
-        // The namespace is left to be looked at, without load for the runs that follow.
+pub async fn run(ctx: &Context, fault: &Fault, number: usize) -> Result<Run> {
+    let sandbox = Sandbox::new(ctx, &format!("{}-{number}", fault.name)).await?;
+    let outcome = match run_in(&sandbox, fault).await {
+        Ok(run) => Ok(run),
         Err(error) => {
-            let seen = sandbox.diagnose().await;
-            let force = DeleteParams::default().grace_period(0);
-            let stopped = sandbox.api::<Pod>().delete("writer", &force).await;
-            stopped.context("the client was not stopped")?;
-            Err(error.context(seen))
+            let folder = keep(&sandbox, &format!("{error:#}")).await;
+            Err(error.context(format!("see {}", folder.display())))
+        }
+    };
+    match (outcome, sandbox.remove().await) {
+        (Ok(_), Err(error)) => Err(error),
+        (outcome, _) => outcome,
+    }
+}
+
+/// Where what was seen of failures is kept.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/chaos")
+}
+
+/// Keep the error, the state, and all that the pods logged. What cannot be had is left out.
+async fn keep(s: &Sandbox<'_>, error: &str) -> PathBuf {
+    let folder = folder().join(&s.namespace);
+    let put = |name: &str, text: &str| {
+        let _ = std::fs::create_dir_all(&folder);
+        let _ = std::fs::write(folder.join(name), text);
+    };
+    put("seen", &format!("{error}\n\n{}", s.diagnose().await));
+    let pods = s.api::<Pod>();
+    for pod in pods
+        .list(&ListParams::default())
+        .await
+        .into_iter()
+        .flatten()
+    {
+        let name = pod.name_any();
+        for previous in [false, true] {
+            let which = LogParams {
+                previous,
+                timestamps: true,
+                ..LogParams::default()
+            };
+            if let Ok(text) = pods.logs(&name, &which).await {
+                put(
+                    &format!("{name}{}", if previous { ".before" } else { "" }),
+                    &text,
+                );
+            }
         }
     }
+    folder
+}
+
+/// Keep the ledgers of a run that broke a promise.
+fn keep_ledgers(s: &Sandbox<'_>, ledgers: &[(String, Vec<Entry>)]) -> PathBuf {
+    let folder = folder().join(&s.namespace);
+    let _ = std::fs::create_dir_all(&folder);
+    for (run, entries) in ledgers {
+        let lines: Vec<String> = entries.iter().map(Entry::to_string).collect();
+        let _ = std::fs::write(folder.join(format!("ledger-{run}")), lines.join("\n"));
+    }
+    folder
 }
 
 /// Do it once in an empty namespace, which is left as it is then.
@@ -74,41 +103,54 @@ pub async fn run(ctx: &Context, fault: &Fault) -> Result<Run> {
 /// # Errors
 /// As [`run`].
 pub async fn run_in(sandbox: &Sandbox<'_>, fault: &Fault) -> Result<Run> {
-    let (writer, primary) = written(sandbox).await?;
-    let others = INSTANCES.into_iter().filter(|i| *i != primary);
+    let (writer, primary_before) =
+        written_as(sandbox, &fault.spec(), fault.client, fault.sure).await?;
+    let witnesses = Witnesses::start(sandbox, fault.sure).await?;
+    witnesses.hear(sandbox, &primary_before).await?;
+    let others = INSTANCES.into_iter().filter(|i| *i != primary_before);
     let ground = Ground {
         sandbox,
         replicas: others.map(str::to_owned).collect(),
-        primary,
+        primary: primary_before,
         writer,
+        witnesses: &witnesses,
     };
-    let since = (fault.run)(&ground).await?;
+    let since: Instant = (fault.run)(&ground).await?;
     sandbox.settled("db", READY).await?;
     let whole = since.elapsed();
-    let verdict = ground.writer.more(50).await?;
-    equal(sandbox).await?;
-    Ok(Run {
-        gap: verdict.gap(),
-        whole,
-        acknowledged: verdict.acknowledged,
-        lost: verdict.lost.len(),
-        resurrected: verdict.resurrected.len(),
-    })
-}
-
-/// The highest rate of failure that none in so many runs leaves possible, with 95 % confidence.
-pub fn upper_bound(runs: usize) -> f64 {
-    let runs = u32::try_from(runs.max(1)).unwrap_or(u32::MAX);
-    1.0 - 0.05_f64.powf(1.0 / f64::from(runs))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sixty_runs_without_a_failure_leave_five_percent() {
-        assert!((upper_bound(59) - 0.05).abs() < 0.001);
-        assert!(upper_bound(1) > 0.9);
+    ground.writer.more(50).await?;
+    // Whoever leads now is seen from inside as well: else what it did would not have been judged.
+    let leads = primary(sandbox, "db").await?;
+    witnesses.hear(sandbox, &leads).await?;
+    let client = ground.writer.ledger().await?;
+    let testimonies = witnesses.end()?;
+    let mut ledgers = vec![(verdict::CLIENT.to_owned(), client)];
+    ledgers.extend(testimonies.into_iter().map(|t| (t.run, t.entries)));
+    // One statement sees all: a write that a ledger has was there before, or is lost. Whoever leads is
+    // asked: on a busy machine that may be somebody else by now.
+    let rows = sandbox
+        .until("the rows of all ledgers", READY, || async {
+            let leads = primary(sandbox, "db").await?;
+            let rows = sandbox.admin_sql_in(&leads, "app", verdict::ROWS).await;
+            Ok(match rows {
+                Ok(rows) => Look::Done(rows),
+                Err(error) => Look::NotYet(format!("{error:#}")),
+            })
+        })
+        .await?;
+    let rows = verdict::rows(&rows).context("the rows of all ledgers")?;
+    let run = verdict::judge(&ledgers, &rows, whole, fault.worth);
+    if run.broken() {
+        let folder = keep_ledgers(sandbox, &ledgers);
+        sandbox.say(&format!(
+            "a promise was broken: the ledgers are in {}",
+            folder.display()
+        ));
+        for violation in verdict::violations(&ledgers).iter().take(5) {
+            sandbox.say(violation);
+        }
+        keep(sandbox, &format!("{run:?}")).await;
     }
+    equal(sandbox).await?;
+    Ok(run)
 }

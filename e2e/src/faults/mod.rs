@@ -1,9 +1,12 @@
-//! Breaking things, in a first form: processes, pods, nodes and volumes.
+//! Breaking things: processes, pods, nodes, links, volumes and clocks.
 //!
 //! What can be undone is undone when its guard is dropped, so that a failed test does not leave a
 //! frozen disk or a cut node behind. `undo` does it where the outcome matters.
 
+pub mod clock;
+pub mod delay;
 pub mod guard;
+pub mod inside;
 pub mod link;
 pub mod node;
 pub mod pod;

@@ -98,6 +98,23 @@ impl Volume {
         }))
     }
 
+    /// Overwrites the beginning of a file with zeros, as a broken disk does.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub async fn damage(&self, cluster: &dyn Faults, file: &str) -> Result<(), FaultError> {
+        let file = format!("of={}/{file}", self.mount);
+        let words = [
+            "if=/dev/zero",
+            &file,
+            "bs=4096",
+            "count=1",
+            "conv=notrunc,nocreat,fsync",
+        ];
+        process::run(&mut cluster.command(None, "dd", &words)?).await?;
+        Ok(())
+    }
+
     /// Deletes claim and data, for good. Pods that use it must be deleted as well: Kubernetes keeps
     /// the claim until then.
     ///

@@ -57,16 +57,13 @@ pub async fn failures_under_load(s: &Sandbox<'_>) -> Result<()> {
 
 /// One of the faults of `cargo xtask chaos`, once.
 pub async fn fault(s: &Sandbox<'_>, name: &str) -> Result<()> {
-    let fault = chaos::faults::ALL.iter().find(|f| f.name == name);
+    let fault = chaos::faults::called(name);
     let run = chaos::run_in(s, fault.context("there is no such fault")?).await?;
     s.say(&format!(
         "writes paused for {:?} at most, whole again after {:?}",
         run.gap, run.whole
     ));
-    ensure!(
-        run.lost + run.resurrected == 0,
-        "a promise was broken: {run:?}"
-    );
+    ensure!(!run.broken(), "a promise was broken: {run:?}");
     Ok(())
 }
 

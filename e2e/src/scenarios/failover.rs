@@ -1,18 +1,14 @@
-//! The primary is lost or leaves, and a replica takes over. A client writes all the while and keeps
-//! a ledger of what was acknowledged.
+//! A set with a client that writes all the while and keeps a ledger of what was acknowledged, for when
+//! the primary is lost or leaves. How it does is in `crate::chaos`.
 
-use std::time::Duration;
-
-use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::DeleteParams;
+use anyhow::{Context as _, Result};
 use mainstay_crds::postgres::Postgres;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::failures::{faults, node_of};
+use super::failures::node_of;
 use super::kit::{INSTANCES, Look, READY, Sandbox};
 use super::writer::Writer;
-use crate::chaos::faults::without_api_server;
+use crate::chaos::fault::Place;
 
 /// The primary's name, by the status.
 pub(crate) async fn primary(s: &Sandbox<'_>, set: &str) -> Result<String> {
@@ -32,28 +28,55 @@ pub(crate) async fn another_primary(s: &Sandbox<'_>, before: &str) -> Result<Str
     .await
 }
 
-/// A set with a writer on a node that is not the primary's. Returns the primary too.
+/// A set of three with a writer on a node that is not the primary's. Returns the primary too.
 pub(crate) async fn written<'a>(s: &'a Sandbox<'a>) -> Result<(Writer<'a>, String)> {
-    s.postgres("db", &json!({"instances": 3})).await?;
+    written_as(s, &json!({"instances": 3}), Place::WithReplica, false).await
+}
+
+/// Such a set as is asked for, with a writer at a place, which repeats what it does not know if it is
+/// missing, or in any case. Returns the primary too.
+pub(crate) async fn written_as<'a>(
+    s: &'a Sandbox<'a>,
+    spec: &Value,
+    place: Place,
+    in_any_case: bool,
+) -> Result<(Writer<'a>, String)> {
+    s.postgres("db", spec).await?;
     s.settled("db", READY).await?;
     let before = primary(s, "db").await?;
-    let replica = INSTANCES.into_iter().find(|i| *i != before);
-    let node = node_of(s, replica.context("there are three")?).await?;
-    Ok((Writer::start(s, &node).await?, before))
+    let beside = INSTANCES.into_iter().find(|i| match place {
+        Place::WithReplica => *i != before,
+        Place::WithPrimary => *i == before,
+    });
+    let node = node_of(s, beside.context("there are three")?).await?;
+    Ok((Writer::start(s, &node, in_any_case).await?, before))
+}
+
+/// A question about the rows that are there by now, and the primary's answer.
+async fn rows(s: &Sandbox<'_>) -> Result<(String, String)> {
+    let now = primary(s, "db").await?;
+    let last = "select max(id) from mainstay_ledger where run = 'workload'";
+    let last = s.admin_sql_in(&now, "app", last).await?;
+    // The client writes all the while: its rows up to here are compared, and all others.
+    let sum = format!(
+        "select count(*), md5(string_agg(run || id, ',' order by run, id)) from mainstay_ledger \
+         where run <> 'workload' or id <= {last}"
+    );
+    let expected = s.admin_sql_in(&now, "app", &sum).await?;
+    Ok((sum, expected))
 }
 
 /// All instances hold the same rows, and stream.
 pub(crate) async fn equal(s: &Sandbox<'_>) -> Result<()> {
     s.settled("db", READY).await?;
-    let now = primary(s, "db").await?;
-    let last = s
-        .admin_sql_in(&now, "app", "select max(id) from mainstay_ledger")
+    let (sum, expected) = s
+        .until("the primary's rows", READY, || async {
+            Ok(match rows(s).await {
+                Ok(found) => Look::Done(found),
+                Err(error) => Look::NotYet(format!("{error:#}")),
+            })
+        })
         .await?;
-    // Rows are written all the while: those up to here are compared.
-    let sum = format!(
-        "select count(*), md5(string_agg(id::text, ',' order by id)) from mainstay_ledger where id <= {last}"
-    );
-    let expected = s.admin_sql_in(&now, "app", &sum).await?;
     for instance in INSTANCES {
         s.until(&format!("the rows on {instance}"), READY, || async {
             Ok(match s.admin_sql_in(instance, "app", &sum).await {
@@ -63,61 +86,5 @@ pub(crate) async fn equal(s: &Sandbox<'_>) -> Result<()> {
         })
         .await?;
     }
-    Ok(())
-}
-
-/// Nothing is lost; how long writes paused is told and not judged.
-async fn tell(s: &Sandbox<'_>, writer: &Writer<'_>) -> Result<()> {
-    let gap = writer.holds().await?;
-    s.say(&format!("writes paused for {gap:?} at most"));
-    Ok(())
-}
-
-/// The primary's pod is deleted without a goodbye.
-pub async fn primary_killed(s: &Sandbox<'_>) -> Result<()> {
-    let (writer, before) = written(s).await?;
-    let force = DeleteParams::default().grace_period(0);
-    s.api::<Pod>().delete(&before, &force).await?;
-    another_primary(s, &before).await?;
-    equal(s).await?;
-    tell(s, &writer).await
-}
-
-/// The primary's pod is deleted in order, as a drain or a rolling update does.
-pub async fn primary_leaves(s: &Sandbox<'_>) -> Result<()> {
-    let (writer, before) = written(s).await?;
-    s.api::<Pod>()
-        .delete(&before, &DeleteParams::default())
-        .await?;
-    another_primary(s, &before).await?;
-    equal(s).await?;
-    tell(s, &writer).await
-}
-
-/// The primary's node is cut off; it comes back later, and its instance as a replica.
-pub async fn primary_cut_off(s: &Sandbox<'_>) -> Result<()> {
-    let (writer, before) = written(s).await?;
-    let node = node_of(s, &before).await?;
-    faults(s)?.cut(&node).await?;
-    let outcome = another_primary(s, &before).await;
-    let went_on = writer.more(100).await;
-    faults(s)?.heal(&node).await?;
-    outcome?;
-    went_on?;
-    equal(s).await?;
-    tell(s, &writer).await
-}
-
-/// The API server is away for longer than a Lease lasts: the primary goes on all the while, and stays.
-pub async fn api_server_away(s: &Sandbox<'_>) -> Result<()> {
-    let away = Duration::from_secs(20);
-    let (writer, before) = written(s).await?;
-    without_api_server(s, away).await?;
-    equal(s).await?;
-    let now = primary(s, "db").await?;
-    ensure!(now == before, "{now} is primary after {before}");
-    let gap = writer.holds().await?;
-    // One that had stopped would have been away from when its Lease ran out.
-    ensure!(gap < away / 2, "writes paused for {gap:?}");
     Ok(())
 }

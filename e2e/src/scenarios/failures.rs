@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::ResourceExt;
 use kube::api::DeleteParams;
 use mainstay_crds::postgres::Postgres;
 use serde_json::json;
 
 use crate::cluster::Faults;
 
-use super::failover::another_primary;
 use super::kit::{Look, READY, Sandbox, condition, condition_message};
 
 /// Kill the oldest process called `name` (its command's first word) in an instance.
@@ -176,38 +174,6 @@ pub async fn agent_killed(s: &Sandbox<'_>) -> Result<()> {
         "the container was restarted"
     );
     Ok(())
-}
-
-/// Claim and pod of a replica go; both are made anew and the data is cloned.
-pub async fn replica_volume_lost(s: &Sandbox<'_>) -> Result<()> {
-    s.postgres("db", &json!({"instances": 3})).await?;
-    s.settled("db", READY).await?;
-    filled(s).await?;
-    let claims = s.api::<PersistentVolumeClaim>();
-    let lost = claims.get("db-2-data").await?.uid();
-    lose(s, "db-2").await?;
-    s.until("a new claim", READY, || async {
-        let now = claims.get_opt("db-2-data").await?.and_then(|c| c.uid());
-        Ok(if now.is_some() && now != lost {
-            Look::Done(())
-        } else {
-            Look::seen(&now)
-        })
-    })
-    .await?;
-    s.settled("db", READY).await?;
-    complete(s, &["db-1", "db-2", "db-3"]).await
-}
-
-/// The primary's claim and pod go: a replica takes over, and the lost one is cloned from it.
-pub async fn primary_volume_lost(s: &Sandbox<'_>) -> Result<()> {
-    s.postgres("db", &json!({"instances": 3})).await?;
-    s.settled("db", READY).await?;
-    filled(s).await?;
-    lose(s, "db-1").await?;
-    another_primary(s, "db-1").await?;
-    s.settled("db", READY).await?;
-    complete(s, &["db-1", "db-2", "db-3"]).await
 }
 
 /// The claim and the pod of the only instance go: the set says so and makes no empty database.

@@ -2,13 +2,14 @@
 //! time and those that take longest first; then one after the other those that need it for themselves.
 
 use super::{
-    Company, Scenario, changes, deletion, endurance, failover, failures, network, operations,
-    operators, service,
+    Company, Scenario, changes, deletion, endurance, failures, network, operations, operators,
+    service,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
 /// thought about its company yet. `shares` in front says that it may run next to others, `alone "why"`
-/// that it may not, `long` that only `--full` runs it (last). `fault` is one of `cargo xtask chaos`.
+/// that it may not, `long` that only `--full` runs it (last). `fault`, behind these, is one
+/// of `cargo xtask chaos`.
 macro_rules! scenario {
     (long $($rest:tt)*) => {
         Scenario {
@@ -16,12 +17,12 @@ macro_rules! scenario {
             ..scenario!($($rest)*)
         }
     };
-    (shares fault $fault:literal, $shows:literal) => {
+    (fault $fault:literal, $shows:literal) => {
         Scenario {
             name: concat!("chaos_", $fault),
-            shows: $shows,
+            shows: concat!("under load, ", $shows, ": one writer, and nothing acknowledged is lost"),
             long: false,
-            company: Company::Shares,
+            company: Company::Alone("nobody has said that it may share the cluster"),
             run: |sandbox| Box::pin(endurance::fault(sandbox, $fault)),
         }
     };
@@ -72,27 +73,63 @@ pub const ALL: &[Scenario] = &[
     ),
     scenario!(
         shares fault "postmaster_stopped",
-        "under load, the primary's first engine process stands still: nothing acknowledged is lost"
+        "the primary's first engine process stands still"
     ),
     scenario!(
         shares fault "agent_stopped",
-        "under load, the primary's agent stands still: nothing acknowledged is lost"
+        "the primary's agent stands still"
     ),
     scenario!(
-        shares fault "container_killed",
-        "under load, the first process of the primary's container is killed: nothing acknowledged is lost"
+        shares fault "primary_frozen",
+        "writes to the primary's volume never return"
+    ),
+    scenario!(
+        shares fault "primary_full",
+        "the primary's volume is full, and grown"
+    ),
+    scenario!(
+        shares fault "recloned_pod_forced",
+        "a replica's volume is lost, and the primary's pod as soon as it is copied anew"
+    ),
+    scenario!(
+        shares fault "primary_volume_lost",
+        "the primary's volume is lost"
     ),
     scenario!(
         shares fault "peers_cut",
-        "under load, the primary reaches everything but its replicas: nothing acknowledged is lost"
+        "the primary reaches everything but its replicas"
+    ),
+    scenario!(
+        shares fault "waits_cancelled_pod_forced",
+        "sessions that wait for replicas are cancelled, and the primary's pod is deleted by force"
+    ),
+    scenario!(
+        shares fault "container_killed_repeatedly",
+        "the first process of the primary's container is killed, three times"
+    ),
+    scenario!(
+        shares fault "primary_clock_jumps",
+        "the clocks of the primary's agent jump by an hour"
     ),
     scenario!(
         shares fault "two_forced",
-        "under load, two of three pods are deleted by force at once: nothing acknowledged is lost"
+        "two of three pods are deleted by force at once"
     ),
     scenario!(
         shares fault "lease_deleted",
-        "under load, the set's Lease is deleted: nothing acknowledged is lost"
+        "the set's Lease is deleted"
+    ),
+    scenario!(
+        shares fault "pod_deleted",
+        "the primary's pod is told to go"
+    ),
+    scenario!(
+        shares fault "pod_forced",
+        "the primary's pod is deleted by force"
+    ),
+    scenario!(
+        shares fault "async_pod_forced",
+        "the primary's pod is deleted by force where commits wait for nobody"
     ),
     scenario!(
         shares operations::switchover,
@@ -109,22 +146,6 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares failures::agent_killed,
         "a killed agent comes back, the engine keeps running; a hung one is caught by the watchdog"
-    ),
-    scenario!(
-        shares failover::primary_leaves,
-        "a primary that is told to go hands over, and nothing acknowledged is lost"
-    ),
-    scenario!(
-        shares failover::primary_killed,
-        "a primary that is killed is succeeded, and nothing acknowledged is lost"
-    ),
-    scenario!(
-        shares failures::replica_volume_lost,
-        "a replica's lost volume is made anew and cloned"
-    ),
-    scenario!(
-        shares failures::primary_volume_lost,
-        "a primary's lost volume: a replica takes over, and it is cloned anew"
     ),
     scenario!(
         shares service::two_in_one_namespace,
@@ -175,13 +196,13 @@ pub const ALL: &[Scenario] = &[
     ),
     scenario!(
         alone "it cuts a node off",
-        failover::primary_cut_off,
-        "a primary that is cut off stops, is succeeded, and comes back as a replica"
+        fault "node_cut",
+        "the primary's node is cut off, and comes back"
     ),
     scenario!(
         alone "nobody has an API server",
-        failover::api_server_away,
-        "without the API server the primary goes on, and nothing changes role"
+        fault "api_server_frozen",
+        "the API server answers nobody"
     ),
     scenario!(
         alone "it cordons a node",
@@ -219,3 +240,24 @@ pub const ALL: &[Scenario] = &[
         "failure after failure while an application writes: nothing acknowledged is lost"
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos::faults;
+
+    #[test]
+    fn a_fault_shares_the_cluster_here_as_it_does_in_its_own_suite() {
+        let mut found = 0;
+        for scenario in ALL {
+            let Some(name) = scenario.name.strip_prefix("chaos_") else {
+                continue;
+            };
+            let fault = faults::called(name).unwrap_or_else(|| panic!("no fault is called {name}"));
+            let shares = |company| company == Company::Shares;
+            assert_eq!(shares(scenario.company), shares(fault.company), "{name}");
+            found += 1;
+        }
+        assert!(found > 10);
+    }
+}

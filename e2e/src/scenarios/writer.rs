@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use serde_json::json;
 
-use crate::workload::ledger::Verdict;
+use crate::workload::ledger::{self, Entry, Outcome, Verdict};
 
 use super::kit::{Look, READY, Sandbox};
 
@@ -17,8 +17,22 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Started on a node, and writing.
-    pub async fn start(sandbox: &'a Sandbox<'a>, node: &str) -> Result<Self> {
+    /// Started on a node, and writing. What nobody knows the outcome of it writes again if it is
+    /// missing, or in any case.
+    pub async fn start(sandbox: &'a Sandbox<'a>, node: &str, in_any_case: bool) -> Result<Self> {
+        let mut args = vec![
+            "postgres",
+            "write",
+            "--ledger",
+            "/ledger/ledger",
+            "--connect-timeout",
+            "1s",
+            "--answer-timeout",
+            "1s",
+        ];
+        if in_any_case {
+            args.push("--retries-write");
+        }
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "writer", "labels": {"access.mainstay.dev/db": "allow"}},
             "spec": {
@@ -33,8 +47,7 @@ impl<'a> Writer<'a> {
                     "name": "writer",
                     "image": sandbox.ctx.images.workload,
                     "imagePullPolicy": "IfNotPresent",
-                    "args": ["postgres", "write", "--ledger", "/ledger/ledger",
-                             "--connect-timeout", "1s", "--answer-timeout", "1s"],
+                    "args": args,
                     "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
                     "securityContext": {
                         "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
@@ -73,14 +86,33 @@ impl<'a> Writer<'a> {
         serde_json::from_str(&text).with_context(|| text)
     }
 
-    /// Wait until so many more rows were acknowledged.
-    pub async fn more(&self, rows: usize) -> Result<Verdict> {
-        let before = self.verdict().await.map_or(0, |v| v.acknowledged);
+    /// The ledger.
+    pub async fn ledger(&self) -> Result<Vec<Entry>> {
+        let print = [
+            "/mainstay-workload",
+            "postgres",
+            "ledger",
+            "--ledger",
+            "/ledger/ledger",
+        ];
+        let text = self.sandbox.exec("writer", "writer", &print).await?;
+        // What is printed lacks the end of its last line.
+        Ok(ledger::parse(&format!("{text}\n"))?)
+    }
+
+    /// Wait until so many more rows were acknowledged, whatever became of others. The ledger then.
+    pub async fn more(&self, rows: usize) -> Result<Vec<Entry>> {
+        let acknowledged = |entries: &[Entry]| {
+            let all = entries.iter();
+            all.filter(|e| e.outcome == Outcome::Acknowledged).count()
+        };
+        let before = self.ledger().await.map_or(0, |l| acknowledged(&l));
         self.sandbox
             .until(&format!("{rows} more rows"), READY, || async {
-                Ok(match self.verdict().await {
-                    Ok(v) if v.acknowledged >= before + rows => Look::Done(v),
-                    other => Look::seen(&other),
+                Ok(match self.ledger().await {
+                    Ok(entries) if acknowledged(&entries) >= before + rows => Look::Done(entries),
+                    Ok(entries) => Look::seen(&entries.last()),
+                    Err(error) => Look::NotYet(format!("{error:#}")),
                 })
             })
             .await
@@ -88,7 +120,8 @@ impl<'a> Writer<'a> {
 
     /// Writes go on, and nothing that was acknowledged is lost. The longest pause, to be told.
     pub async fn holds(&self) -> Result<Duration> {
-        let verdict = self.more(50).await?;
+        self.more(50).await?;
+        let verdict = self.verdict().await?;
         ensure!(verdict.holds(), "{verdict}");
         Ok(verdict.gap())
     }

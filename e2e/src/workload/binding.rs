@@ -21,6 +21,17 @@ pub struct Binding {
     pub ca: String,
 }
 
+impl std::fmt::Debug for Binding {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}@{}:{}/{}",
+            self.username, self.host, self.port, self.database
+        )
+    }
+}
+
 /// Why a binding cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BindingError {
@@ -45,11 +56,20 @@ impl Binding {
     /// # Errors
     /// A key is missing or makes no sense.
     pub fn read(folder: &Path) -> Result<Self, BindingError> {
-        let key = |key: &'static str| {
+        Self::of(|key| {
             let path = folder.join(key);
             let text = std::fs::read_to_string(&path);
             text.map_err(|source| BindingError::Key { key, path, source })
-        };
+        })
+    }
+
+    /// From the values of its keys.
+    ///
+    /// # Errors
+    /// A key is missing or makes no sense.
+    pub fn of(
+        key: impl Fn(&'static str) -> Result<String, BindingError>,
+    ) -> Result<Self, BindingError> {
         let port = key("port")?;
         Ok(Self {
             host: key("host")?,

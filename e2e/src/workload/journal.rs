@@ -135,6 +135,7 @@ mod tests {
                 sent: 1,
                 done: 2,
                 outcome: Outcome::Acknowledged,
+                term: None,
                 detail: String::new(),
             };
             journal.append(&entry).unwrap();
@@ -159,6 +160,7 @@ mod tests {
                 sent: 1,
                 done: 2,
                 outcome: Outcome::Failed,
+                term: None,
                 detail: "x".into(),
             })
             .unwrap();

@@ -1,25 +1,27 @@
 //! The ledger: what was attempted, what was acknowledged, and what must therefore be there.
 //!
-//! Nothing here knows an engine. One attempt is one line; a row, a key or a message bears the
-//! attempt's number.
+//! Nothing here knows an engine. One attempt is one line; a row, a key or a message bears its number.
+//! What nobody knows the outcome of is tried again under the same number, as applications do: such a
+//! number has several lines.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What became of an attempt, as its client can know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What became of an attempt, as its client can know it; of several attempts for one number the
+/// highest counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// The server promised that the write stays. It must be there ever after.
-    Acknowledged,
-    /// It was sent, and nobody knows: both are right.
-    Unknown,
     /// It was not sent, or the server refused it. It must not be there.
     Failed,
+    /// It was sent, and nobody knows: both are right.
+    Unknown,
+    /// The server promised that the write stays. It must be there ever after.
+    Acknowledged,
 }
 
 impl fmt::Display for Outcome {
@@ -32,17 +34,48 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// Who answered a write, and as what. The server says so itself, in the transaction that writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    /// The number of its term: a later one is higher.
+    pub epoch: u64,
+    /// Where its history was when it wrote, in bytes.
+    pub position: u64,
+    /// Which server: another one of the same name is another. Neither blanks nor slashes.
+    pub server: String,
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.epoch, self.position, self.server)
+    }
+}
+
+impl Term {
+    fn parse(word: &str) -> Option<Self> {
+        let mut parts = word.splitn(3, '/');
+        Some(Self {
+            epoch: parts.next()?.parse().ok()?,
+            position: parts.next()?.parse().ok()?,
+            server: parts.next()?.to_owned(),
+        })
+    }
+}
+
 /// One attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its number, from 1, never used twice in a ledger.
+    /// Its number, from 1; several attempts have it where the outcome of the first was unknown.
     pub id: u64,
-    /// When it began: microseconds since 1970 by the clock of the machine of the client.
+    /// When it was sent: microseconds since the machine started, by the clock that all processes of a
+    /// machine share, also those in containers.
     pub sent: u64,
     /// When its outcome was known, likewise.
     pub done: u64,
     /// What became of it.
     pub outcome: Outcome,
+    /// Who acknowledged it.
+    pub term: Option<Term>,
     /// Why, in words; empty where there is nothing to say.
     pub detail: String,
 }
@@ -57,9 +90,14 @@ impl fmt::Display for Entry {
             sent,
             done,
             outcome,
+            term,
             detail,
         } = self;
         write!(f, "{MARK} {id} {sent} {done} {outcome}")?;
+        match term {
+            Some(term) => write!(f, " {term}")?,
+            None => f.write_str(" -")?,
+        }
         if !detail.is_empty() {
             write!(f, " {}", detail.replace(['\n', '\r'], " "))?;
         }
@@ -77,7 +115,7 @@ impl FromStr for Entry {
 
     fn from_str(line: &str) -> Result<Self, NoEntry> {
         let read = || {
-            let mut words = line.splitn(6, ' ');
+            let mut words = line.splitn(7, ' ');
             if words.next()? != MARK {
                 return None;
             }
@@ -89,12 +127,17 @@ impl FromStr for Entry {
                 "failed" => Outcome::Failed,
                 _ => return None,
             };
+            let term = match words.next()? {
+                "-" => None,
+                word => Some(Term::parse(word)?),
+            };
             let detail = words.next().unwrap_or_default().to_owned();
             Some(Self {
                 id,
                 sent,
                 done,
                 outcome,
+                term,
                 detail,
             })
         };
@@ -116,17 +159,17 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, NoEntry> {
         .collect()
 }
 
-/// What a ledger and the server say together.
+/// What a ledger and the server say together. A number counts once, whatever it took.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
-    /// Attempts that were acknowledged.
+    /// Writes that were acknowledged.
     pub acknowledged: usize,
-    /// Attempts whose outcome the client does not know.
+    /// Writes of which the client does not know what became.
     pub unknown: usize,
     /// Those of them that are there.
     pub unknown_present: usize,
-    /// Attempts that failed.
+    /// Writes that failed.
     pub failed: usize,
     /// Acknowledged, and not there: broken promises.
     pub lost: Vec<u64>,
@@ -137,7 +180,7 @@ pub struct Verdict {
     pub unrecorded: usize,
     /// Longest time between two acknowledgements, in microseconds.
     pub longest_gap: u64,
-    /// When the longest gap began: microseconds since 1970.
+    /// When the longest gap began: microseconds since the machine started.
     pub gap_from: u64,
 }
 
@@ -145,23 +188,28 @@ impl Verdict {
     /// Compares the entries with the numbers that the server has.
     pub fn new(entries: &[Entry], present: &BTreeSet<u64>) -> Self {
         let mut verdict = Self::default();
-        let mut recorded = BTreeSet::new();
+        let mut known: BTreeMap<u64, Outcome> = BTreeMap::new();
         let mut last = None;
         for entry in entries {
-            recorded.insert(entry.id);
-            let there = present.contains(&entry.id);
-            match entry.outcome {
+            let outcome = known.entry(entry.id).or_insert(entry.outcome);
+            *outcome = entry.outcome.max(*outcome);
+            if entry.outcome == Outcome::Acknowledged {
+                let gap = last.map_or(0, |last| entry.done.saturating_sub(last));
+                if gap > verdict.longest_gap {
+                    verdict.longest_gap = gap;
+                    verdict.gap_from = last.unwrap_or_default();
+                }
+                last = Some(entry.done);
+            }
+        }
+        for (id, outcome) in &known {
+            let there = present.contains(id);
+            match outcome {
                 Outcome::Acknowledged => {
                     verdict.acknowledged += 1;
                     if !there {
-                        verdict.lost.push(entry.id);
+                        verdict.lost.push(*id);
                     }
-                    let gap = last.map_or(0, |last| entry.done.saturating_sub(last));
-                    if gap > verdict.longest_gap {
-                        verdict.longest_gap = gap;
-                        verdict.gap_from = last.unwrap_or_default();
-                    }
-                    last = Some(entry.done);
                 }
                 Outcome::Unknown => {
                     verdict.unknown += 1;
@@ -170,12 +218,12 @@ impl Verdict {
                 Outcome::Failed => {
                     verdict.failed += 1;
                     if there {
-                        verdict.resurrected.push(entry.id);
+                        verdict.resurrected.push(*id);
                     }
                 }
             }
         }
-        verdict.unrecorded = present.difference(&recorded).count();
+        verdict.unrecorded = present.iter().filter(|id| !known.contains_key(id)).count();
         verdict
     }
 
@@ -234,8 +282,26 @@ mod tests {
             sent: done - 1,
             done,
             outcome,
+            term: None,
             detail: String::new(),
         }
+    }
+
+    #[test]
+    fn what_is_tried_again_counts_once_and_is_owed_once_it_was_acknowledged() {
+        use Outcome::{Acknowledged, Failed, Unknown};
+        let entries = [
+            entry(1, 10, Unknown),
+            entry(1, 20, Failed),
+            entry(1, 30, Acknowledged),
+            entry(2, 40, Unknown),
+            entry(2, 50, Failed),
+        ];
+        let verdict = Verdict::new(&entries, &BTreeSet::from([1, 2]));
+        assert!(verdict.holds(), "{verdict}");
+        let counts = (verdict.acknowledged, verdict.unknown, verdict.failed);
+        assert_eq!(counts, (1, 1, 0));
+        assert_eq!(Verdict::new(&entries, &BTreeSet::new()).lost, [1]);
     }
 
     #[test]
@@ -280,22 +346,29 @@ mod tests {
 
     #[test]
     fn other_output_and_a_torn_last_line_are_no_entries() {
-        let text = "starting\nLEDGER 1 10 20 acknowledged\nLEDGERS are fine\nLEDGER 2 20 30 failed no route to host\nLEDGER 3 30 4";
+        let text = "starting\nLEDGER 1 10 20 acknowledged 3/77/db-1@5\nLEDGERS are fine\nLEDGER 2 20 30 failed - no route to host\nLEDGER 3 30 4";
         let entries = parse(text).unwrap();
         assert_eq!(entries.len(), 2);
         assert_eq!(entries[1].detail, "no route to host");
+        assert_eq!(
+            entries[0].term.as_ref().map(|t| (t.epoch, t.position)),
+            Some((3, 77))
+        );
+        assert!(parse("LEDGER 1 10 20 acknowledged 3/77\n").is_err());
         assert_eq!(parse("LEDGER 1 10"), Ok(Vec::new()));
-        assert!(parse("LEDGER 1 10 20 perhaps\n").is_err());
+        assert!(parse("LEDGER 1 10 20 perhaps -\n").is_err());
         assert!(parse("LEDGER 1 10\n").is_err());
     }
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(id: u64, sent: u64, done: u64, outcome in 0..3_u8, detail in "[^\\x00-\\x1f]{0,40}") {
+        fn what_is_written_is_read_back(id: u64, sent: u64, done: u64, outcome in 0..3_u8,
+            term in proptest::option::of((0..9_u64, 0..9_u64, "[a-z0-9@-]{0,9}")), detail in "[^\\x00-\\x1f]{0,40}") {
             let outcome = [Outcome::Acknowledged, Outcome::Unknown, Outcome::Failed][usize::from(outcome)];
             // Unicode has more line ends than a ledger.
             prop_assume!(!detail.contains(['\u{85}', '\u{2028}', '\u{2029}']));
-            let entry = Entry { id, sent, done, outcome, detail };
+            let term = term.map(|(epoch, position, server)| Term { epoch, position, server });
+            let entry = Entry { id, sent, done, outcome, term, detail };
             prop_assert_eq!(parse(&format!("{entry}\n")), Ok(vec![entry]));
         }
     }

@@ -5,6 +5,7 @@ pub mod journal;
 pub mod ledger;
 pub mod network;
 pub mod postgres;
+pub mod terms;
 pub mod writer;
 
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use journal::Journal;
 use ledger::Verdict;
 use postgres::{Postgres, Side};
-use writer::Pace;
+use writer::{Again, Pace};
 
 /// A client for tests: writes, keeps a ledger of what was acknowledged, and checks it.
 #[derive(Debug, Parser)]
@@ -71,6 +72,10 @@ enum PostgresCommand {
         /// Longest time that a write may take.
         #[arg(long, default_value = "5s", value_parser = duration)]
         answer_timeout: Duration,
+        /// Write something whenever a write of unknown outcome is tried again, also where it is found:
+        /// where sessions that wait for replicas are cancelled, that it is there is no promise.
+        #[arg(long)]
+        retries_write: bool,
         /// Stop after this time.
         #[arg(long, value_parser = duration)]
         lasting: Option<Duration>,
@@ -86,6 +91,12 @@ enum PostgresCommand {
         /// Which server is asked.
         #[arg(long, value_enum, default_value = "primary")]
         side: Side,
+    },
+    /// Prints a ledger.
+    Ledger {
+        /// Its file.
+        #[arg(long)]
+        ledger: PathBuf,
     },
     /// Writes one row, reads it, and says over what connection.
     Check {
@@ -163,6 +174,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
             retry,
             connect_timeout,
             answer_timeout,
+            retries_write,
             lasting,
         }) => {
             let mut journal = Journal::open(ledger.as_deref())?;
@@ -171,6 +183,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
                 retry,
                 connect: connect_timeout,
                 answer: answer_timeout,
+                again: Again::of(retries_write),
                 end: lasting.map(|lasting| Instant::now() + lasting),
             };
             until_told(writer::run(&on.postgres(), pace, &mut journal))
@@ -188,6 +201,12 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
             } else {
                 ExitCode::FAILURE
             })
+        }
+        Command::Postgres(PostgresCommand::Ledger { ledger }) => {
+            for entry in journal::read(&ledger)? {
+                println!("{entry}");
+            }
+            Ok(ExitCode::SUCCESS)
         }
         Command::Postgres(PostgresCommand::Check {
             binding,

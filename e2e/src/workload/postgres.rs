@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,13 +13,13 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::SslMode;
-use tokio_postgres::error::Severity;
-use tokio_postgres::{AsyncMessage, Client, Config};
+use tokio_postgres::error::{Severity, SqlState};
+use tokio_postgres::{AsyncMessage, Client, Config, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::binding::{Binding, BindingError};
-use super::ledger::Outcome;
-use super::writer::{Attempt, Engine, Session};
+use super::ledger::{Outcome, Term};
+use super::writer::{Again, Attempt, Engine, Session};
 
 /// Why PostgreSQL could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,19 @@ pub struct Postgres {
     pub run: String,
 }
 
+/// One server, reached at its address and not through a Service. Its table is there already.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Who connects, to which database, trusting whom.
+    pub binding: Binding,
+    /// The name that its certificate bears.
+    pub host: String,
+    /// Where it is.
+    pub address: IpAddr,
+    /// Name of the ledger.
+    pub run: String,
+}
+
 /// An open connection.
 pub struct Connection {
     /// Asks.
@@ -85,6 +99,11 @@ pub struct Connection {
     run: String,
     /// Set when the server warns, which it does before it acknowledges.
     warned: Arc<AtomicBool>,
+    /// It has refused a write since it only replays another's history: it is asked before the next one,
+    /// so that its log is not full of refusals.
+    replays: bool,
+    /// What was written last, prepared.
+    prepared: Option<(Again, Statement)>,
     driver: tokio::task::JoinHandle<()>,
 }
 
@@ -92,6 +111,54 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.driver.abort();
     }
+}
+
+/// Connects over TLS; the certificate must be the authority's and bear the host's name.
+async fn connect(
+    binding: &Binding,
+    host: &str,
+    address: Option<IpAddr>,
+    run: &str,
+) -> Result<Connection, PostgresError> {
+    let failed = |source| PostgresError::Server {
+        host: host.to_owned(),
+        source,
+    };
+    let mut config = Config::new();
+    config
+        .host(host)
+        .port(binding.port)
+        .dbname(&binding.database)
+        .user(&binding.username)
+        .password(&binding.password)
+        .application_name("mainstay-workload")
+        .ssl_mode(SslMode::Require);
+    if let Some(address) = address {
+        config.hostaddr(address);
+    }
+    let (client, mut connection) = config.connect(tls(&binding.ca)?).await.map_err(failed)?;
+    let warned = Arc::new(AtomicBool::new(false));
+    let warns = warned.clone();
+    let driver = tokio::spawn(async move {
+        let mut messages =
+            futures::stream::poll_fn(move |context| connection.poll_message(context));
+        while let Some(Ok(message)) = messages.next().await {
+            if let AsyncMessage::Notice(notice) = message
+                && notice.parsed_severity() == Some(Severity::Warning)
+            {
+                warns.store(true, Ordering::SeqCst);
+            }
+        }
+    });
+    Ok(Connection {
+        client,
+        host: host.to_owned(),
+        run: run.to_owned(),
+        warned,
+        replays: false,
+        prepared: None,
+        driver,
+    })
 }
 
 impl Postgres {
@@ -102,43 +169,13 @@ impl Postgres {
     pub async fn connect_to(&self, side: Side) -> Result<Connection, PostgresError> {
         let binding = Binding::read(&self.binding)?;
         let host = match side {
-            Side::Primary => binding.host,
-            Side::Replica => binding.replica_host.ok_or(PostgresError::NoReplicas)?,
-        };
-        let failed = |source| PostgresError::Server {
-            host: host.clone(),
-            source,
-        };
-        let mut config = Config::new();
-        config
-            .host(&host)
-            .port(binding.port)
-            .dbname(&binding.database)
-            .user(&binding.username)
-            .password(&binding.password)
-            .application_name("mainstay-workload")
-            .ssl_mode(SslMode::Require);
-        let (client, mut connection) = config.connect(tls(&binding.ca)?).await.map_err(failed)?;
-        let warned = Arc::new(AtomicBool::new(false));
-        let warns = warned.clone();
-        let driver = tokio::spawn(async move {
-            let mut messages =
-                futures::stream::poll_fn(move |context| connection.poll_message(context));
-            while let Some(Ok(message)) = messages.next().await {
-                if let AsyncMessage::Notice(notice) = message
-                    && notice.parsed_severity() == Some(Severity::Warning)
-                {
-                    warns.store(true, Ordering::SeqCst);
-                }
+            Side::Primary => binding.host.clone(),
+            Side::Replica => {
+                let host = binding.replica_host.clone();
+                host.ok_or(PostgresError::NoReplicas)?
             }
-        });
-        Ok(Connection {
-            client,
-            host,
-            run: self.run.clone(),
-            warned,
-            driver,
-        })
+        };
+        connect(&binding, &host, None, &self.run).await
     }
 
     /// The numbers of this ledger that a server has.
@@ -177,20 +214,104 @@ impl Engine for Postgres {
     }
 }
 
+impl Engine for Member {
+    type Session = Connection;
+
+    async fn connect(&self) -> Result<Connection, String> {
+        let address = Some(self.address);
+        let connection = connect(&self.binding, &self.host, address, &self.run).await;
+        connection.map_err(|error| error.to_string())
+    }
+}
+
+/// Whether a server only replays another's history.
+const REPLAYS: &str = "select pg_is_in_recovery()";
+
+/// The statement that writes a row and tells who does.
+///
+/// The term is the timeline: each promotion begins a new one, and what is written to the log bears it.
+/// It is the server's own, read in the transaction that writes. The address tells its pod from another
+/// one that bears the same name; an engine that is started again in its pod may go on in the same term.
+fn statement(again: Again) -> String {
+    let there = match again {
+        Again::No => "",
+        Again::IfMissing => " on conflict do nothing",
+        Again::InAnyCase => " on conflict (run, id) do update set written = excluded.written",
+    };
+    format!(
+        "with written as (insert into mainstay_ledger (run, id) values ($1, $2){there} returning 1)
+         select (select count(*) from written),
+                ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint,
+                (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint,
+                replace(current_setting('cluster_name'), ' ', '_') || '@' || host(inet_server_addr())"
+    )
+}
+
+fn term(row: &Row) -> Option<Term> {
+    Some(Term {
+        epoch: row.get::<_, i64>(1).try_into().ok()?,
+        position: row.get::<_, i64>(2).try_into().ok()?,
+        server: row.get(3),
+    })
+}
+
+impl Connection {
+    async fn insert(&mut self, id: i64, again: Again) -> Result<Row, tokio_postgres::Error> {
+        if self
+            .prepared
+            .as_ref()
+            .is_none_or(|(for_, _)| *for_ != again)
+        {
+            let prepared = self.client.prepare(&statement(again)).await?;
+            self.prepared = Some((again, prepared));
+        }
+        match &self.prepared {
+            Some((_, statement)) => {
+                let values: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&self.run, &id];
+                self.client.query_one(statement, &values).await
+            }
+            None => {
+                self.client
+                    .query_one(&statement(again), &[&self.run, &id])
+                    .await
+            }
+        }
+    }
+}
+
 impl Session for Connection {
-    async fn write(&mut self, id: u64) -> Attempt {
+    async fn write(&mut self, id: u64, again: Again) -> Attempt {
         let Ok(number) = i64::try_from(id) else {
             return Attempt {
                 outcome: Outcome::Failed,
+                alone: false,
+                term: None,
                 detail: "number too large".into(),
                 usable: true,
             };
         };
         self.warned.store(false, Ordering::SeqCst);
-        let insert = "insert into mainstay_ledger (run, id) values ($1, $2)";
-        let done = self.client.execute(insert, &[&self.run, &number]).await;
+        if self.replays
+            && self
+                .client
+                .query_one(REPLAYS, &[])
+                .await
+                .is_ok_and(|r| r.get(0))
+        {
+            return Attempt {
+                outcome: Outcome::Failed,
+                alone: false,
+                term: None,
+                detail: "it replays another's history".into(),
+                usable: true,
+            };
+        }
+        let done = self.insert(number, again).await;
+        let refusal = done.as_ref().err().and_then(tokio_postgres::Error::code);
+        self.replays = refusal == Some(&SqlState::READ_ONLY_SQL_TRANSACTION);
+        let answer = done.as_ref().map(term);
         judge(
-            done.as_ref().map(drop),
+            answer,
             self.warned.load(Ordering::SeqCst),
             self.client.is_closed(),
         )
@@ -199,18 +320,27 @@ impl Session for Connection {
 
 /// What the answer to a write says about it.
 ///
-/// A server that stops waiting for its replicas says so in a warning and then acknowledges: such a
-/// write is on one server only and may be lost. A server that goes down ends connections with a
-/// FATAL error also where the write has happened. Only an ordinary error means that it has not.
-fn judge(answer: Result<(), &tokio_postgres::Error>, warned: bool, closed: bool) -> Attempt {
+/// A server that stops waiting for its replicas says so in a warning and then acknowledges, or ends the
+/// connection: such a write is on one server only and may be lost. A server that goes down ends
+/// connections with a FATAL error also where the write has happened. Only an ordinary error means that
+/// it has not.
+fn judge(
+    answer: Result<Option<Term>, &tokio_postgres::Error>,
+    warned: bool,
+    closed: bool,
+) -> Attempt {
     match answer {
-        Ok(()) if warned => Attempt {
+        Ok(_) if warned => Attempt {
             outcome: Outcome::Unknown,
+            alone: true,
+            term: None,
             detail: "acknowledged with a warning".into(),
             usable: true,
         },
-        Ok(()) => Attempt {
+        Ok(term) => Attempt {
             outcome: Outcome::Acknowledged,
+            alone: false,
+            term,
             detail: String::new(),
             usable: true,
         },
@@ -225,6 +355,8 @@ fn judge(answer: Result<(), &tokio_postgres::Error>, warned: bool, closed: bool)
             };
             Attempt {
                 outcome,
+                alone: warned && !refused,
+                term: None,
                 detail: chain(error),
                 usable: refused && !closed,
             }
@@ -314,9 +446,7 @@ async fn read_on_replica(
         // The table itself may be on its way.
         match replica.client.query_opt(query, &[&id]).await {
             Ok(Some(row)) => return Ok((replica.host.clone(), row.get(0))),
-            Err(error)
-                if error.code() != Some(&tokio_postgres::error::SqlState::UNDEFINED_TABLE) =>
-            {
+            Err(error) if error.code() != Some(&SqlState::UNDEFINED_TABLE) => {
                 return Err(failed(error));
             }
             _ => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -365,9 +495,10 @@ mod tests {
 
     #[test]
     fn a_warning_takes_the_promise_back() {
-        assert_eq!(judge(Ok(()), false, false).outcome, Outcome::Acknowledged);
-        let warned = judge(Ok(()), true, false);
+        assert_eq!(judge(Ok(None), false, false).outcome, Outcome::Acknowledged);
+        let warned = judge(Ok(None), true, false);
         assert_eq!((warned.outcome, warned.usable), (Outcome::Unknown, true));
+        assert!(warned.alone, "a retry that finds the row is no promise");
     }
 
     #[tokio::test]
@@ -382,6 +513,7 @@ mod tests {
             .map(drop)
             .unwrap_err();
         let broken = judge(Err(&error), false, true);
+        assert!(!broken.alone && judge(Err(&error), true, true).alone);
         assert_eq!((broken.outcome, broken.usable), (Outcome::Unknown, false));
         assert!(!broken.detail.is_empty());
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_crds::common::{Durability, Enforcement};
+use mainstay_shared::agent::api::Phase;
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::election::driver::{Config, Place, Setup, dns, spawn};
 use mainstay_shared::agent::election::hard_stop::killer;
@@ -166,6 +167,15 @@ impl Machine {
         let Wanted::Follow(ballot) = wanted else {
             return Parting::None;
         };
+        // What is being rewound or copied is not any more as it was looked at. Remembered now, it would
+        // be rewound once more when that is done: recovered by itself first, and so parted for good.
+        if self
+            .work
+            .as_ref()
+            .is_some_and(|w| w.phase == Phase::Cloning)
+        {
+            return Parting::None;
+        }
         let Some(charter) = self.charter().filter(|c| c.ballot == *ballot) else {
             return Parting::None;
         };

@@ -1,0 +1,211 @@
+//! What a fault is, and what it is done to.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use super::witness::Witnesses;
+use crate::faults::link::Link;
+use crate::faults::process::{self, PodProcess};
+use crate::scenarios::Company;
+use crate::scenarios::failures::faults;
+use crate::scenarios::kit::Sandbox;
+use crate::scenarios::writer::Writer;
+
+/// A fault.
+pub struct Fault {
+    /// Its name.
+    pub name: &'static str,
+    /// What happens, in a sentence.
+    pub what: &'static str,
+    /// What an acknowledgement is worth in the set.
+    pub worth: Worth,
+    /// Where the client is.
+    pub client: Place,
+    /// Writers repeat what they do not know the outcome of in any case, not only if it is missing.
+    pub sure: bool,
+    /// Whether it may be done while others are, to sets of their own.
+    pub company: Company,
+    /// Do it, and wait until it has had its effect. Returns from when it counts that things get whole
+    /// again.
+    pub run: for<'a> fn(&'a Ground<'a>) -> BoxFuture<'a, Result<Instant>>,
+}
+
+/// What an acknowledgement is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// It is on the disks of several.
+    Quorum,
+    /// It is on the primary's disk.
+    Async,
+}
+
+/// Where the client is that writes through the Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On the node of a replica.
+    WithReplica,
+    /// On the primary's.
+    WithPrimary,
+}
+
+impl Fault {
+    /// One that touches nothing outside the set's own namespace.
+    pub const fn new(
+        name: &'static str,
+        what: &'static str,
+        run: for<'a> fn(&'a Ground<'a>) -> BoxFuture<'a, Result<Instant>>,
+    ) -> Self {
+        Self {
+            name,
+            what,
+            worth: Worth::Quorum,
+            client: Place::WithReplica,
+            sure: false,
+            company: Company::Shares,
+            run,
+        }
+    }
+
+    /// During which nothing else may run.
+    #[must_use]
+    pub const fn alone(mut self, why: &'static str) -> Self {
+        self.company = Company::Alone(why);
+        self
+    }
+
+    /// With a client on the primary's node.
+    #[must_use]
+    pub const fn beside_the_primary(mut self) -> Self {
+        self.client = Place::WithPrimary;
+        self
+    }
+
+    /// With writers that take a row that is there for no promise.
+    #[must_use]
+    pub const fn retried_for_sure(mut self) -> Self {
+        self.sure = true;
+        self
+    }
+
+    /// To a set in which commits do not wait for replicas.
+    #[must_use]
+    pub const fn without_waiting(mut self) -> Self {
+        self.worth = Worth::Async;
+        self
+    }
+
+    /// What the set is like.
+    pub fn spec(&self) -> Value {
+        let durability = match self.worth {
+            Worth::Quorum => "quorum",
+            Worth::Async => "async",
+        };
+        json!({"instances": 3, "durability": durability})
+    }
+}
+
+/// Name a function of a module as a fault.
+macro_rules! fault {
+    ($function:ident, $what:literal) => {
+        $crate::chaos::fault::Fault::new(stringify!($function), $what, |ground| {
+            Box::pin($function(ground))
+        })
+    };
+}
+pub(super) use fault;
+
+/// What a fault is done to.
+pub struct Ground<'a> {
+    /// The namespace.
+    pub sandbox: &'a Sandbox<'a>,
+    /// Who is primary before.
+    pub primary: String,
+    /// The others.
+    pub replicas: Vec<String>,
+    /// The client.
+    pub writer: Writer<'a>,
+    /// Those who write in each member's own network.
+    pub witnesses: &'a Witnesses,
+}
+
+/// Command line of the first process of an engine.
+pub const POSTMASTER: &str = "bin/postgres -D";
+/// Of an agent.
+pub const AGENT: &str = "mainstay agent";
+/// Of the first process of a container.
+pub const INIT: &str = "mainstay init";
+
+impl<'a> Ground<'a> {
+    /// The first of the replicas.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn replica(&self) -> Result<&str> {
+        self.replicas
+            .first()
+            .map(String::as_str)
+            .context("a replica")
+    }
+
+    /// The pod of an instance.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn pod(&self, instance: &str) -> Result<Pod> {
+        Ok(self.sandbox.api::<Pod>().get(instance).await?)
+    }
+
+    /// Address of an instance's pod.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn address(&self, instance: &str) -> Result<IpAddr> {
+        let ip = self.pod(instance).await?.status.and_then(|s| s.pod_ip);
+        Ok(ip.context("a pod that runs has an address")?.parse()?)
+    }
+
+    /// The processes of an instance's pod whose command line contains `part`.
+    ///
+    /// # Errors
+    /// There is no such pod.
+    pub async fn processes(&self, instance: &str, part: &str) -> Result<Vec<PodProcess>> {
+        let uid = self.pod(instance).await?.uid().context("a pod has a uid")?;
+        Ok(process::of_pod(&uid, part)?)
+    }
+
+    /// The first of them.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn process(&self, instance: &str, part: &str) -> Result<PodProcess> {
+        let first = self.processes(instance, part).await?.into_iter().next();
+        first.with_context(|| format!("no process of {instance} is called {part:?}"))
+    }
+
+    /// The links of the primary's pod, which runs on `node`; `table` is to hold the fault.
+    ///
+    /// # Errors
+    /// The cluster has no faults, or the pod does not run.
+    pub async fn links<'b>(&'b self, node: &'b str, table: &'b str) -> Result<Link<'b>>
+    where
+        'a: 'b,
+    {
+        Ok(Link {
+            cluster: faults(self.sandbox)?,
+            node,
+            table,
+            pod: self.address(&self.primary).await?,
+        })
+    }
+
+    /// A name for what is made outside the namespace: nobody else has it.
+    pub fn unique(&self) -> String {
+        format!("mainstay-fault-{}", self.sandbox.namespace)
+    }
+}

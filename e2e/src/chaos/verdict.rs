@@ -1,0 +1,176 @@
+//! What a run came to: a function of the ledgers and the rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::fault::Worth;
+use crate::workload::ledger::{Entry, Verdict};
+use crate::workload::terms::{self, Loss, Violation};
+
+/// Name of the client's ledger, which writes through the Service.
+pub const CLIENT: &str = "workload";
+/// Every row of every ledger.
+pub const ROWS: &str = "select run || ' ' || id from mainstay_ledger";
+
+/// What a successor may lack of what was published last, in bytes, where commits wait for nobody.
+const LAG: u64 = 16 << 20;
+/// How long before a primary's end it has published last, in microseconds: it stops four seconds after
+/// the last renewal that succeeded, and what it publishes was looked up at most two before.
+const AGE: u64 = 6_000_000;
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// Longest time between two acknowledgements, through the Service.
+    pub gap: Duration,
+    /// From the fault, or from when its cause was taken away, until everything was whole again.
+    pub whole: Duration,
+    /// Writes that were acknowledged, to all writers.
+    pub acknowledged: usize,
+    /// Acknowledged writes that are gone.
+    pub lost: usize,
+    /// Writes that were refused and are there.
+    pub resurrected: usize,
+    /// Acknowledgements where another one was to give them.
+    pub violations: usize,
+    /// Where commits wait for nobody and something was lost: how much, and how much may be.
+    pub loss: Option<Loss>,
+    /// Others were done at the same time, so that its times say less.
+    pub beside: bool,
+}
+
+impl Run {
+    /// Whether a promise was broken.
+    pub fn broken(&self) -> bool {
+        let lost = match self.loss {
+            Some(loss) => loss.bytes > loss.bound,
+            None => self.lost > 0,
+        };
+        lost || self.resurrected > 0 || self.violations > 0
+    }
+}
+
+/// The numbers that are there, by ledger, of what [`ROWS`] prints.
+pub fn rows(text: &str) -> Option<BTreeMap<String, BTreeSet<u64>>> {
+    let mut rows: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for line in text.lines() {
+        let (run, id) = line.rsplit_once(' ')?;
+        let of = rows.entry(run.to_owned()).or_default();
+        of.insert(id.parse().ok()?);
+    }
+    Some(rows)
+}
+
+/// What it came to.
+pub fn judge(
+    ledgers: &[(String, Vec<Entry>)],
+    rows: &BTreeMap<String, BTreeSet<u64>>,
+    whole: Duration,
+    worth: Worth,
+) -> Run {
+    let nothing = BTreeSet::new();
+    let mut run = Run {
+        whole,
+        ..Run::default()
+    };
+    let mut lost = Vec::new();
+    for (name, entries) in ledgers {
+        let verdict = Verdict::new(entries, rows.get(name).unwrap_or(&nothing));
+        if name == CLIENT {
+            run.gap = verdict.gap();
+        }
+        run.acknowledged += verdict.acknowledged;
+        run.lost += verdict.lost.len();
+        run.resurrected += verdict.resurrected.len();
+        lost.push(verdict.lost.into_iter().collect());
+    }
+    let all: Vec<_> = ledgers.iter().map(|(_, entries)| entries.clone()).collect();
+    run.violations = terms::violations(&all).len();
+    if worth == Worth::Async {
+        run.loss = terms::loss(&all, &lost, LAG, AGE);
+    }
+    run
+}
+
+/// The violations themselves, in words.
+pub fn violations(ledgers: &[(String, Vec<Entry>)]) -> Vec<String> {
+    let all: Vec<_> = ledgers.iter().map(|(_, entries)| entries.clone()).collect();
+    let found = terms::violations(&all);
+    found.iter().map(Violation::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::ledger::{Outcome, Term};
+
+    fn entry(id: u64, epoch: u64, sent: u64, outcome: Outcome) -> Entry {
+        Entry {
+            id,
+            sent,
+            done: sent + 5,
+            outcome,
+            term: Some(Term {
+                epoch,
+                position: sent * 100,
+                server: format!("s{epoch}"),
+            }),
+            detail: String::new(),
+        }
+    }
+
+    fn two() -> Vec<(String, Vec<Entry>)> {
+        use Outcome::{Acknowledged, Failed};
+        let client = vec![
+            entry(1, 1, 10, Acknowledged),
+            entry(2, 2, 500, Acknowledged),
+            entry(3, 2, 600, Failed),
+        ];
+        let inside = vec![entry(1, 1, 20, Acknowledged), entry(2, 1, 30, Acknowledged)];
+        vec![(CLIENT.to_owned(), client), ("db-1-1".to_owned(), inside)]
+    }
+
+    fn judged(rows_: &str, worth: Worth) -> Run {
+        judge(&two(), &rows(rows_).unwrap(), Duration::ZERO, worth)
+    }
+
+    #[test]
+    fn every_ledger_counts_and_each_has_its_own_numbers() {
+        let good = judged("workload 1\nworkload 2\ndb-1-1 1\ndb-1-1 2", Worth::Quorum);
+        assert!(!good.broken(), "{good:?}");
+        assert_eq!(
+            (good.acknowledged, good.gap),
+            (4, Duration::from_micros(490))
+        );
+        let lost = judged("workload 1\nworkload 2\ndb-1-1 1", Worth::Quorum);
+        assert!(lost.broken() && lost.lost == 1, "{lost:?}");
+        let there = judged(
+            "workload 1\nworkload 2\nworkload 3\ndb-1-1 1\ndb-1-1 2",
+            Worth::Quorum,
+        );
+        assert!(there.broken() && there.resurrected == 1, "{there:?}");
+        assert_eq!(rows("nonsense"), None);
+    }
+
+    #[test]
+    fn where_commits_wait_for_nobody_a_loss_within_its_bound_is_none() {
+        let lost = judged("workload 1\nworkload 2\ndb-1-1 1", Worth::Async);
+        assert_eq!(lost.loss.map(|loss| loss.bytes), Some(1000));
+        assert!(!lost.broken() && lost.lost == 1, "{lost:?}");
+        let much = Run {
+            loss: Some(Loss { bytes: 3, bound: 2 }),
+            ..Run::default()
+        };
+        assert!(much.broken());
+    }
+
+    #[test]
+    fn a_second_writer_is_told_in_words() {
+        let mut ledgers = two();
+        ledgers[1].1.push(entry(3, 1, 700, Outcome::Acknowledged));
+        let rows = rows("workload 1\nworkload 2\ndb-1-1 1\ndb-1-1 2\ndb-1-1 3").unwrap();
+        let run = judge(&ledgers, &rows, Duration::ZERO, Worth::Quorum);
+        assert!(run.broken() && run.violations == 1, "{run:?}");
+        assert!(violations(&ledgers)[0].contains("s1 acknowledged under 1"));
+    }
+}

@@ -1,0 +1,348 @@
+//! A writer in each member's own network.
+//!
+//! A client that goes through the Service sees one primary at a time, whatever there is. So each pod of
+//! the set has a writer that asks the pod's own server, from within the pod's network namespace: cut off
+//! with it, it still reaches it, and what it was told is in a ledger on this machine. Pods are found by
+//! their processes, not through the API server: also those that it believes to be gone, and while it is
+//! away.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::faults::inside;
+use crate::scenarios::kit::{Look, READY, Sandbox};
+use crate::workload::binding::{Binding, BindingError};
+use crate::workload::journal::{self, Journal};
+use crate::workload::ledger::{self, Outcome};
+use crate::workload::postgres::Member;
+use crate::workload::writer::{self, Again, Pace};
+
+/// How often pods are looked for.
+const LOOK: Duration = Duration::from_millis(300);
+/// How its writer writes. Most servers refuse most of the time, being replicas.
+const PACE: Pace = Pace {
+    interval: Duration::from_millis(25),
+    retry: Duration::from_millis(50),
+    connect: Duration::from_secs(1),
+    answer: Duration::from_secs(1),
+    again: Again::IfMissing,
+    end: None,
+};
+
+/// What one writer was told.
+pub struct Testimony {
+    /// Name of its ledger.
+    pub run: String,
+    /// The ledger.
+    pub entries: Vec<ledger::Entry>,
+}
+
+/// The writers of a set, from [`Witnesses::start`] to [`Witnesses::end`].
+pub struct Witnesses {
+    folder: TempDir,
+    over: watch::Sender<bool>,
+    looking: Option<JoinHandle<()>>,
+}
+
+impl Witnesses {
+    /// Finds the pods of the set `db` from now on, and has a writer in each, which repeats what it does
+    /// not know the outcome of if it is missing, or in any case.
+    ///
+    /// # Errors
+    /// The application's Secret cannot be read, or there can be no thread.
+    pub async fn start(s: &Sandbox<'_>, in_any_case: bool) -> Result<Self> {
+        let secret = s.api::<Secret>().get("db-app").await?;
+        let data = secret.data.unwrap_or_default();
+        let binding = Binding::of(|key| {
+            let value = data
+                .get(key)
+                .map(|v| String::from_utf8_lossy(&v.0).into_owned());
+            value.ok_or_else(|| BindingError::Key {
+                key,
+                path: PathBuf::from("Secret db-app"),
+                source: std::io::ErrorKind::NotFound.into(),
+            })
+        })?;
+        let folder = tempfile::tempdir()?;
+        let (over, watched) = watch::channel(false);
+        let look = Looking {
+            cgroup: format!("/mainstay/{}/", s.ctx.cluster.name()),
+            namespace: s.namespace.clone(),
+            binding,
+            folder: folder.path().to_owned(),
+            pace: Pace {
+                again: Again::of(in_any_case),
+                ..PACE
+            },
+            over: watched,
+        };
+        let looking = std::thread::Builder::new()
+            .name("witnesses".to_owned())
+            .spawn(move || look.until_over())?;
+        Ok(Self {
+            folder,
+            over,
+            looking: Some(looking),
+        })
+    }
+
+    /// What was told so far.
+    ///
+    /// # Errors
+    /// A ledger cannot be read.
+    pub fn so_far(&self) -> Result<Vec<Testimony>> {
+        let mut all = Vec::new();
+        for file in std::fs::read_dir(self.folder.path())? {
+            let path = file?.path();
+            let name = path.file_name().context("a file has a name")?;
+            all.push(Testimony {
+                run: name.to_string_lossy().into_owned(),
+                entries: journal::read(&path)?,
+            });
+        }
+        all.sort_by(|a, b| a.run.cmp(&b.run));
+        Ok(all)
+    }
+
+    /// Waits until the server of an instance, as it runs now, has acknowledged something: else what it
+    /// did would not have been seen.
+    ///
+    /// # Errors
+    /// It has not, for long.
+    pub async fn hear(&self, s: &Sandbox<'_>, instance: &str) -> Result<()> {
+        let since = writer::now();
+        s.until(
+            &format!("a write in {instance}'s own network"),
+            READY,
+            || async {
+                let all = self.so_far()?;
+                let mut entries = all.iter().flat_map(|testimony| &testimony.entries);
+                let own = format!("{instance}@");
+                let heard = entries.any(|entry| {
+                    let term = entry.term.as_ref();
+                    entry.outcome == Outcome::Acknowledged
+                        && entry.sent > since
+                        && term.is_some_and(|term| term.server.starts_with(&own))
+                });
+                let told = || {
+                    all.iter()
+                        .map(|t| (&t.run, t.entries.last()))
+                        .collect::<Vec<_>>()
+                };
+                Ok(if heard {
+                    Look::Done(())
+                } else {
+                    Look::seen(&told())
+                })
+            },
+        )
+        .await
+    }
+
+    /// Ends them all.
+    ///
+    /// # Errors
+    /// A ledger cannot be read.
+    pub fn end(mut self) -> Result<Vec<Testimony>> {
+        self.over.send_replace(true);
+        let looking = self.looking.take().context("it is ended once")?;
+        let joined = looking.join();
+        joined.map_err(|_| anyhow!("the thread that looks for pods panicked"))?;
+        let all = self.so_far()?;
+        ensure!(
+            !all.is_empty(),
+            "no pod of the set was found among the processes of this machine"
+        );
+        Ok(all)
+    }
+}
+
+impl Drop for Witnesses {
+    fn drop(&mut self) {
+        self.over.send_replace(true);
+        if let Some(looking) = self.looking.take() {
+            // What it did is of no interest any more.
+            let _ = looking.join();
+        }
+    }
+}
+
+/// A pod of the set, as its processes tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    uid: String,
+    instance: String,
+    address: IpAddr,
+    pid: i32,
+}
+
+struct Looking {
+    /// Part of the control groups of the cluster's processes: another one on this machine may have a
+    /// namespace of the same name.
+    cgroup: String,
+    namespace: String,
+    binding: Binding,
+    folder: PathBuf,
+    pace: Pace,
+    over: watch::Receiver<bool>,
+}
+
+/// A writer: how it is told to end, and its thread.
+type Writing = (watch::Sender<bool>, JoinHandle<()>);
+
+impl Looking {
+    fn until_over(self) {
+        let mut writing: BTreeMap<String, Writing> = BTreeMap::new();
+        let mut count = 0;
+        while !*self.over.borrow() {
+            let now = seen(&self.cgroup, &self.namespace);
+            let there: BTreeSet<&String> = now.iter().map(|s| &s.uid).collect();
+            // Of a pod without a first process: one is started for the next.
+            let gone = writing.extract_if(.., |uid, (_, thread)| {
+                !there.contains(uid) || thread.is_finished()
+            });
+            let gone: Vec<_> = gone.collect();
+            end(gone.into_iter().map(|(_, writing)| writing));
+            for pod in now {
+                let Entry::Vacant(place) = writing.entry(pod.uid.clone()) else {
+                    continue;
+                };
+                count += 1;
+                match self.write(&pod, count) {
+                    Ok(thread) => drop(place.insert(thread)),
+                    // Its process has ended meanwhile: it is looked for again.
+                    Err(error) => tracing::debug!(%error, "no writer"),
+                }
+            }
+            std::thread::sleep(LOOK);
+        }
+        end(writing.into_values());
+    }
+
+    fn write(&self, pod: &Seen, count: usize) -> Result<Writing> {
+        let run = format!("{}-{count}", pod.instance);
+        let member = Member {
+            binding: self.binding.clone(),
+            host: format!("{}.db-peers.{}.svc", pod.instance, self.namespace),
+            address: pod.address,
+            run: run.clone(),
+        };
+        let file = self.folder.join(&run);
+        let mut journal = Journal::open(Some(&file))?;
+        let pace = self.pace;
+        let (over, mut told) = watch::channel(false);
+        let thread = inside::network_of(pod.pid, &run, move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let Ok(runtime) = runtime else { return };
+            runtime.block_on(async {
+                tokio::select! {
+                    // Its ledger is on this machine's own disk: if that fails, so does reading it.
+                    _ = writer::run(&member, pace, &mut journal) => {}
+                    _ = told.wait_for(|over| *over) => {}
+                }
+            });
+        })?;
+        let thread = std::thread::spawn(move || {
+            if let Ok(Err(error)) = thread.join() {
+                tracing::debug!(%error, "no writer");
+            }
+        });
+        Ok((over, thread))
+    }
+}
+
+fn end(all: impl Iterator<Item = Writing>) {
+    let told: Vec<_> = all
+        .map(|(over, thread)| {
+            over.send_replace(true);
+            thread
+        })
+        .collect();
+    for thread in told {
+        // It has no result.
+        let _ = thread.join();
+    }
+}
+
+/// The pods of a namespace of which the first process of the engine's container runs.
+fn seen(cgroup: &str, namespace: &str) -> Vec<Seen> {
+    let table = std::fs::read_dir("/proc");
+    let pids = table.into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| one(pid, cgroup, namespace)).collect()
+}
+
+fn one(pid: i32, cgroup: &str, namespace: &str) -> Option<Seen> {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    if !words.starts_with(b"/mainstay/bin/mainstay\0init\0") {
+        return None;
+    }
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    if !groups.contains(cgroup) {
+        return None;
+    }
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value = |name: &str| -> Option<String> {
+        let mut words = environment.split(|byte| *byte == 0);
+        words.find_map(|word| {
+            let value = std::str::from_utf8(word).ok()?.strip_prefix(name)?;
+            Some(value.strip_prefix('=')?.to_owned())
+        })
+    };
+    (value("POD_NAMESPACE")? == namespace).then_some(Seen {
+        uid: value("POD_UID")?,
+        instance: value("POD_NAME")?,
+        address: value("POD_IP")?.parse().ok()?,
+        pid,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_found_by_its_first_process_and_only_in_its_namespace() {
+        use std::os::unix::process::CommandExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("init"), "read line").unwrap();
+        // A shell that reads its script, with the command line that a data pod has.
+        let mut child = std::process::Command::new("sh")
+            .arg0("/mainstay/bin/mainstay")
+            .args(["init", "--stop", "30"])
+            .current_dir(folder.path())
+            .stdin(std::process::Stdio::piped())
+            .envs([
+                ("POD_NAMESPACE", "shop-of-a-test"),
+                ("POD_UID", "u-1"),
+                ("POD_NAME", "db-1"),
+                ("POD_IP", "10.0.0.7"),
+            ])
+            .spawn()
+            .unwrap();
+        let found = seen("/", "shop-of-a-test");
+        let pid = i32::try_from(child.id()).unwrap();
+        assert!(seen("/", "shop").is_empty());
+        assert!(seen("/mainstay/none/", "shop-of-a-test").is_empty());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let expected = Seen {
+            uid: "u-1".to_owned(),
+            instance: "db-1".to_owned(),
+            address: IpAddr::from([10, 0, 0, 7]),
+            pid,
+        };
+        assert_eq!(found, [expected]);
+    }
+}
