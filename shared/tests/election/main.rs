@@ -15,7 +15,7 @@ use mainstay_shared::agent::election::lease;
 use mainstay_shared::election::member::Member;
 use mainstay_shared::election::message::Order;
 use mainstay_shared::election::policy::{Durability, Timing};
-use mainstay_testkit::api::{Fault, Rule};
+use mainstay_testkit::api::{Fault, Rule, Verb};
 use tokio::time::sleep;
 
 use set::{NAMESPACE, SET, Set, TIMING};
@@ -97,6 +97,23 @@ async fn who_let_go_may_lead_again_at_once_after_another_has_led() {
     eprintln!("handed back: {took:?}");
     assert!(took < Timing::DEFAULT.duration / 2);
     assert_eq!(set.settled().await, (third, last));
+}
+
+#[tokio::test]
+async fn an_election_is_won_once_when_the_lease_is_seen_before_the_write_is_answered() {
+    let mut set = Set::started(Durability::Required, TIMING);
+    let (first, epoch) = set.settled().await;
+    sleep(TIMING.duration).await;
+    let late = Fault::LateAnswer(TIMING.renew / 2);
+    set.api
+        .add_rule(Rule::new(late).verb(Verb::Update).resource("leases"));
+    set.crash(&first).await;
+    let (_, later, took) = set.next_primary(epoch).await;
+    eprintln!("with late answers: {took:?} to the next");
+    assert_eq!(later, epoch.next(), "somebody won and did not notice");
+    set.api.calm();
+    set.start(&first, false);
+    set.settled().await;
 }
 
 #[tokio::test]

@@ -345,9 +345,12 @@ impl Machine {
             if let Some(charter) = &seen.charter {
                 self.memory.hear(charter);
             }
-            // A write whose answer was lost had effect after all: it counts from its own sending.
-            if let Some(at) = self.doubts.iter().position(|w| wrote(&self.me, seen, w)) {
-                let write = self.doubts.swap_remove(at);
+            // A write whose answer was lost, or is on its way still, had effect: it counts from its own
+            // sending. An answer that comes later tells nothing new.
+            let is_this = |w: &&Writing| wrote(&self.me, seen, w);
+            let had_effect = self.writing.iter().chain(&self.doubts).find(is_this);
+            if let Some(write) = had_effect.cloned() {
+                self.doubts.retain(|w| w.mark != write.mark);
                 self.lease = Some(sight);
                 self.succeeded(now, write);
                 return;

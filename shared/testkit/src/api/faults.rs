@@ -22,6 +22,8 @@ pub enum Fault {
     Hang,
     /// It is served after this time.
     Late(Duration),
+    /// It has effect at once, and the answer comes after this time.
+    LateAnswer(Duration),
 }
 
 /// Which requests suffer.
@@ -175,6 +177,7 @@ pub enum Verdict {
     Unreachable,
     Hang,
     Late(Duration),
+    LateAnswer(Duration),
 }
 
 impl Faults {
@@ -207,6 +210,7 @@ impl Faults {
             Some(Fault::Unreachable) => Verdict::Unreachable,
             Some(Fault::Hang) => Verdict::Hang,
             Some(Fault::Late(time)) => Verdict::Late(time),
+            Some(Fault::LateAnswer(time)) => Verdict::LateAnswer(time),
         }
     }
 }

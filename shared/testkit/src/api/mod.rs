@@ -330,6 +330,9 @@ impl FakeApi {
             }
             _ => self.perform(parsed.clone()),
         };
+        if let Verdict::LateAnswer(time) = verdict {
+            tokio::time::sleep(time).await;
+        }
         let lost = matches!(verdict, Verdict::LoseAnswer);
         self.record(client, &parsed, (!lost).then(|| response.status().as_u16()));
         if lost { Err(Gone) } else { Ok(response) }
