@@ -3,7 +3,7 @@
 
 use super::{
     Company, Scenario, changes, deletion, endurance, failover, failures, network, operations,
-    operators, service,
+    operators, service, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
@@ -177,6 +177,11 @@ pub const ALL: &[Scenario] = &[
         alone "it cuts a node off",
         failover::primary_cut_off,
         "a primary that is cut off stops, is succeeded, and comes back as a replica"
+    ),
+    scenario!(
+        alone "it changes a node's zone and cuts two nodes off",
+        zones::zone_lost,
+        "of two zones the larger is cut off with the primary: nothing acknowledged is lost"
     ),
     scenario!(
         alone "nobody has an API server",

@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use mainstay_crds::common::InstanceRole;
-use mainstay_shared::agent::api::{GivenUp, Phase, Program, Status, Volume};
+use mainstay_shared::agent::api::{
+    Acknowledging, GivenUp, Phase, Program, Status, Volume, Weakened,
+};
 use mainstay_shared::agent::init::protocol::Engine;
 
 use super::decide::{Data, Next};
@@ -46,6 +48,14 @@ pub struct Facts<'a> {
     pub held_back: Vec<String>,
     /// What the election waits for, in words; none for a replica that has a primary.
     pub waits: Option<String>,
+    /// Who acknowledges, as every session waits for it.
+    pub acknowledging: Option<Acknowledging>,
+    /// Whether commits wait since replicas lack too much; none where they never would.
+    pub throttling: Option<bool>,
+    /// Settings by which acknowledgements are worth less.
+    pub weakened: &'a [Weakened],
+    /// Zone of the node.
+    pub zone: Option<&'a String>,
     /// Instances of the set.
     pub members: &'a [String],
     /// Configuration in force.
@@ -68,6 +78,7 @@ pub fn status(f: &Facts<'_>) -> Status {
         pod_uid: f.pod_uid.to_owned(),
         instance: f.instance.to_owned(),
         volume: f.volume,
+        zone: f.zone.cloned(),
         certificate_serial: f.certificate_serial.clone(),
         last_error: f.last_error.clone(),
         ..Status::default()
@@ -116,7 +127,11 @@ pub fn status(f: &Facts<'_>) -> Status {
                     })
                     .cloned()
                     .collect();
-                s.synchronous = Some(!vitals.standby_names.is_empty());
+                let throttling = f.throttling == Some(true);
+                s.synchronous = Some(!vitals.standby_names.is_empty() && !throttling);
+                s.throttling = f.throttling;
+                s.weakened = f.weakened.to_vec();
+                s.acknowledging.clone_from(&f.acknowledging);
             }
             s.ready = if vitals.in_recovery {
                 vitals.receiving
@@ -165,7 +180,7 @@ fn idle(next: &Next) -> (Phase, Option<String>) {
         Next::Initialise => (Phase::Initialising, None),
         Next::Clone | Next::Replace | Next::Rewind => (Phase::Cloning, None),
         Next::Start(_) | Next::Tend(_) | Next::Clean | Next::Promote => (Phase::Recovering, None),
-        Next::Stop | Next::Halt | Next::End => (Phase::Stopping, None),
+        Next::Stop | Next::Halt | Next::Revive | Next::End => (Phase::Stopping, None),
     }
 }
 
@@ -265,6 +280,10 @@ mod tests {
             open: true,
             waits: None,
             held_back: vec![],
+            acknowledging: None,
+            throttling: None,
+            weakened: &[],
+            zone: None,
             members: &[],
             config_hash: Some("h".into()),
             certificate_serial: None,

@@ -18,6 +18,8 @@ pub(super) struct Candidacy {
     /// When the others were last asked; not before the own promise is durable: a member whose
     /// volume hangs would bind them to a candidate that cannot win.
     asked: Option<Moment>,
+    /// Groups of the term before, as they stood in the charter that was written last.
+    pub(super) inherited: Vec<Group>,
 }
 
 impl Machine {
@@ -126,6 +128,7 @@ impl Machine {
             promises: BTreeMap::new(),
             since: now,
             asked: None,
+            inherited: Vec::new(),
         });
         self.collect(now, out);
     }
@@ -168,7 +171,13 @@ impl Machine {
         }
         match self.won(now) {
             Ok(charter) => {
-                self.write(now, charter, false, out);
+                let before = self.memory.charter.as_ref();
+                let inherited = before.map_or_else(Vec::new, |c| c.groups.clone());
+                if self.write(now, charter, false, out)
+                    && let Role::Candidate(candidacy) = &mut self.role
+                {
+                    candidacy.inherited = inherited;
+                }
                 self.wait = Some(Wait::Write);
             }
             Err(Wait::Ahead(member)) => {
@@ -233,8 +242,9 @@ impl Machine {
         let mut set: BTreeSet<Member> = candidacy.promises.keys().cloned().collect();
         set.insert(self.me.member.clone());
         let overdue = self.is_overdue(now, candidacy, charter, &set, own);
-        if !charter.is_decided_by(&set, overdue.is_ok()) {
-            if charter.is_decided_by(&set, true) {
+        let gone = self.superseded(charter.groups.iter().flat_map(|g| &g.voters));
+        if !charter.is_decided_by(&set, &gone, overdue.is_ok()) {
+            if charter.is_decided_by(&set, &gone, true) {
                 overdue?;
             }
             return Err(Wait::Promises {
@@ -303,10 +313,14 @@ impl Machine {
         if self.policy.durability == Durability::Async {
             return Some(Group::alone(me.clone()));
         }
+        // A standby in the zone of the primary before voted for nobody; under this one it may.
+        let zones = self.zones_count();
+        let registered = before.members.iter().filter(|_| zones);
         let named: BTreeSet<Member> = before
             .groups
             .iter()
             .flat_map(Group::everybody)
+            .chain(registered)
             .filter(|m| *m != me && self.may_vote_for(m))
             .cloned()
             .collect();
@@ -325,7 +339,13 @@ impl Machine {
     pub(super) fn seat(&mut self, now: Moment, charter: Charter, sent: Moment) {
         self.owed = None;
         let until = sent + self.policy.timing.deadline;
-        self.role = Role::Holder(Box::new(hold::Term::new(charter, sent, until, now)));
+        let inherited = match &self.role {
+            Role::Candidate(candidacy) => candidacy.inherited.clone(),
+            _ => charter.groups.clone(),
+        };
+        let mut term = hold::Term::new(charter, sent, until, now);
+        term.inherit(inherited);
+        self.role = Role::Holder(Box::new(term));
     }
 }
 
