@@ -124,10 +124,14 @@ async fn number(set: &Set, pod: &Pod, sql: &str) -> i64 {
 }
 
 /// The process by which a replica receives stands still.
-async fn hold(two: &Pod) -> Pid {
-    let pid = two.engine_child("walreceiver").expect("a receiver");
-    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
-    Pid::from_raw(pid)
+pub async fn hold(replica: &Pod) -> Pid {
+    wait_for("a receiver", async || {
+        replica.engine_child("walreceiver").is_some()
+    })
+    .await;
+    let pid = Pid::from_raw(replica.engine_child("walreceiver").unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    pid
 }
 
 #[tokio::test]
