@@ -70,7 +70,7 @@ fn after_any_trouble_in_two_zones_somebody_is_elected_and_stays() {
 #[test]
 fn a_lost_volume_of_the_only_voter_stops_nothing_for_good() {
     let zones = &["x", "x", "y"];
-    let replaced = 2;
+    let replaced = 1;
     stays(
         Config {
             zones,
