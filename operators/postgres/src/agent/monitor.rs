@@ -66,24 +66,24 @@ pub fn monitor(place: Arc<Place>) -> Monitor {
     let (tell, sight) = watch::channel(Sight::Dark("not looked at yet".to_owned()));
     let (wanted, want) = watch::channel(false);
     let look = Arc::new(Notify::new());
-    let (pace, calm) = watch::channel(CALM);
-    let (silent, mute) = watch::channel(None);
-    tokio::spawn(run(place, (tell, silent), want, Arc::clone(&look), calm));
+    let (cadence, calm) = watch::channel(CALM);
+    let (muteness, mute) = watch::channel(None);
+    tokio::spawn(run(place, (tell, muteness), want, Arc::clone(&look), calm));
     Monitor {
         sight,
         wanted,
         look,
-        pace,
+        pace: cadence,
         mute,
     }
 }
 
 async fn run(
     place: Arc<Place>,
-    (tell, silent): (watch::Sender<Sight>, watch::Sender<Option<Duration>>),
+    (tell, muteness): (watch::Sender<Sight>, watch::Sender<Option<Duration>>),
     mut want: watch::Receiver<bool>,
     look: Arc<Notify>,
-    mut pace: watch::Receiver<Duration>,
+    mut cadence: watch::Receiver<Duration>,
 ) {
     let mut full_at = Duration::ZERO;
     let mut client: Option<Client> = None;
@@ -96,7 +96,7 @@ async fn run(
             client = None;
             count = 0;
             tell.send_replace(Sight::Dark("it does not run".to_owned()));
-            silent.send_replace(None);
+            muteness.send_replace(None);
             if want.changed().await.is_err() {
                 return;
             }
@@ -106,7 +106,7 @@ async fn run(
             Sight::Up { vitals, .. } => Some(vitals.clone()),
             _ => None,
         };
-        let calm = *pace.borrow_and_update();
+        let calm = *cadence.borrow_and_update();
         let full = if calm < CALM && count > 0 {
             boottime().saturating_sub(full_at) >= FULL
         } else {
@@ -133,9 +133,9 @@ async fn run(
             Err(_) => EAGER,
         };
         set(
-            &silent,
+            &muteness,
             match &seen {
-                Err(SqlError::Mute) => Some(silent.borrow().unwrap_or(began)),
+                Err(SqlError::Mute) => Some(muteness.borrow().unwrap_or(began)),
                 _ => None,
             },
         );
@@ -157,7 +157,7 @@ async fn run(
             () = sleep(pause) => {}
             () = look.notified() => (count, hurry) = (0, HURRY.1),
             changed = want.changed() => if changed.is_err() { return },
-            Ok(()) = pace.changed() => {}
+            Ok(()) = cadence.changed() => {}
         }
     }
 }

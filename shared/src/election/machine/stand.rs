@@ -210,7 +210,7 @@ impl Machine {
         let highest = candidacy.promises.values().map(|(_, t)| *t).max();
         let claimed = before.map_or(0, |c| c.timeline);
         let mut groups = before.map_or_else(Vec::new, |c| c.groups.clone());
-        if let Some(group) = self.first_group(before) {
+        if let Some(group) = self.first_group(before, candidacy) {
             groups.retain(|g| *g != group);
             groups.push(group);
         }
@@ -305,7 +305,7 @@ impl Machine {
     }
 
     /// The group that a new term aims at. None: nobody can vote, and commits must wait.
-    fn first_group(&self, before: Option<&Charter>) -> Option<Group> {
+    fn first_group(&self, before: Option<&Charter>, candidacy: &Candidacy) -> Option<Group> {
         let me = &self.me.member;
         let Some(before) = before else {
             return Some(Group::alone(me.clone()));
@@ -313,9 +313,11 @@ impl Machine {
         if self.policy.durability == Durability::Async {
             return Some(Group::alone(me.clone()));
         }
-        // A standby in the zone of the primary before voted for nobody; under this one it may.
+        // A standby in the zone of the primary before voted for nobody; under this one it may, if it has
+        // data: one without would be asked for a promise that it cannot give.
         let zones = self.zones_count();
-        let registered = before.members.iter().filter(|_| zones);
+        let has_data = |m: &&Member| zones && candidacy.promises.contains_key(*m);
+        let registered = before.members.iter().filter(has_data);
         let named: BTreeSet<Member> = before
             .groups
             .iter()
