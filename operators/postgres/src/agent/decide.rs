@@ -255,14 +255,20 @@ fn while_stopped(o: &Observed<'_>) -> Next {
             _ if !o.reachable || o.identifier.is_none() => {
                 Next::Wait("the primary's address".to_owned())
             }
-            Parting::Behind => Next::Rewind,
-            Parting::Outdated => Next::Replace,
-            Parting::Rewind | Parting::Copy if o.rejoin == Rejoin::Manual => {
-                Next::Fail(MANUAL.to_owned())
-            }
-            Parting::Rewind if o.rejoin == Rejoin::Rewind => Next::Rewind,
-            Parting::Rewind | Parting::Copy => Next::Replace,
+            parting => rejoin(parting, o.rejoin),
         },
+    }
+}
+
+/// How data comes back that cannot follow as it is.
+fn rejoin(parting: Parting, wish: Rejoin) -> Next {
+    match (parting, wish) {
+        // It loses nothing of its own.
+        (Parting::None | Parting::Behind, _) | (Parting::Rewind, Rejoin::Rewind) => Next::Rewind,
+        (Parting::Rewind | Parting::Copy, Rejoin::Manual) => Next::Fail(MANUAL.to_owned()),
+        (Parting::Outdated, _)
+        | (Parting::Copy, Rejoin::Rewind)
+        | (Parting::Rewind | Parting::Copy, Rejoin::Reclone) => Next::Replace,
     }
 }
 

@@ -12,6 +12,7 @@ use mainstay_shared::agent::init::protocol::Engine;
 use super::decide::{Data, Next};
 use super::monitor::Sight;
 use super::render::member;
+use super::sql::Vitals;
 
 /// A look older than this tells nothing of now.
 const FRESH: Duration = Duration::from_secs(10);
@@ -117,21 +118,7 @@ pub fn status(f: &Facts<'_>) -> Status {
                 s.restart_primary_first = !f.held_back.is_empty();
             }
             if !vitals.in_recovery {
-                s.streaming = f
-                    .members
-                    .iter()
-                    .filter(|m| {
-                        let streams =
-                            |a: &String| member(a).is_some_and(|a| a.name.as_str() == **m);
-                        vitals.flushed.iter().any(|(name, _)| streams(name))
-                    })
-                    .cloned()
-                    .collect();
-                let throttling = f.throttling == Some(true);
-                s.synchronous = Some(!vitals.standby_names.is_empty() && !throttling);
-                s.throttling = f.throttling;
-                s.weakened = f.weakened.to_vec();
-                s.acknowledging.clone_from(&f.acknowledging);
+                tell_of_primary(&mut s, f, vitals);
             }
             s.ready = if vitals.in_recovery {
                 vitals.receiving
@@ -171,6 +158,21 @@ pub fn status(f: &Facts<'_>) -> Status {
         s.last_error = Some(why.clone());
     }
     s
+}
+
+/// What a primary knows of its replicas, and of what acknowledgements are worth.
+fn tell_of_primary(s: &mut Status, f: &Facts<'_>, vitals: &Vitals) {
+    let streams = |name: &&String| {
+        let is = |a: &String| member(a).is_some_and(|a| a.name.as_str() == **name);
+        vitals.flushed.iter().any(|(a, _)| is(a))
+    };
+    s.streaming = f.members.iter().filter(streams).cloned().collect();
+    // Whoever is waited for since replicas lack much makes no quorum.
+    let throttling = f.throttling == Some(true);
+    s.synchronous = Some(!vitals.standby_names.is_empty() && !throttling);
+    s.throttling = f.throttling;
+    s.weakened = f.weakened.to_vec();
+    s.acknowledging.clone_from(&f.acknowledging);
 }
 
 fn idle(next: &Next) -> (Phase, Option<String>) {
@@ -261,7 +263,6 @@ pub fn metrics(s: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sql::Vitals;
     use super::*;
 
     fn facts<'a>(sight: &'a Sight, data: &'a Data, next: &'a Next) -> Facts<'a> {

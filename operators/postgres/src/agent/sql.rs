@@ -374,9 +374,19 @@ async fn weakened(client: &Client, durability: Durability) -> Result<Vec<Weakene
 /// Whether that value of `synchronous_commit` waits for less than it should. PostgreSQL takes the usual
 /// words for on and off.
 fn weakens(value: &str, durability: Durability) -> bool {
-    let waits = ["on", "remote_apply", "true", "yes", "1"].contains(&value);
-    let flushes = ["local", "remote_write"].contains(&value);
-    !waits && !(flushes && durability == Durability::Async)
+    let enough: &[&str] = match durability {
+        Durability::Quorum => &["on", "remote_apply", "true", "yes", "1"],
+        Durability::Async => &[
+            "on",
+            "remote_apply",
+            "true",
+            "yes",
+            "1",
+            "local",
+            "remote_write",
+        ],
+    };
+    !enough.contains(&value)
 }
 
 /// On a replica: the slots that the others need at once should it be promoted. They keep no log.

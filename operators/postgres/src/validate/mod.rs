@@ -43,6 +43,10 @@ const PAUSED: &str = "paused";
 /// Guarantees, when it comes from [`validate`]: `major` is one that Mainstay runs, `durability` is
 /// quorum only from three instances, no parameter is managed or unknown, sizes are positive.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent wishes, not a state"
+)]
 pub struct Validated {
     /// Identity of the resource.
     pub set: SetId,

@@ -324,11 +324,10 @@ impl Machine {
             return true;
         };
         let me = self.durable.stamp() >= Some(term.charter.stamp());
-        // Who streams under the name of a voter before is why that one's data is gone.
-        let streams: BTreeSet<&Text> = match self.primary(term) {
-            Some(primary) => primary.flushed.keys().map(|m| &m.name).collect(),
-            None => BTreeSet::new(),
-        };
+        // Who streams, or leads, under the name of a voter before is why that one's data is gone.
+        let primary = self.primary(term);
+        let streams = primary.iter().flat_map(|p| p.flushed.keys());
+        let streams: BTreeSet<&Text> = streams.chain([&self.me.member]).map(|m| &m.name).collect();
         let mut gone = self.superseded(before.iter().flat_map(|g| &g.voters));
         gone.retain(|m| streams.contains(&m.name));
         let known = before
