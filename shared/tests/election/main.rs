@@ -377,6 +377,13 @@ async fn only_a_standby_in_another_zone_acknowledges_and_its_zone_can_be_lost() 
         wait.is_some_and(|w| w.contains("flush"))
     })
     .await;
+    // That term is lost before anything was acknowledged in it: its group binds nobody.
+    let held = |s: &Set| s.agent("db-3").handle.held.borrow().is_some();
+    set.api
+        .add_rule(Rule::new(Fault::Unreachable).client("db-3"));
+    set.until("its term ends", |s| !held(s)).await;
+    set.api.calm();
+    set.until("it leads again", held).await;
     // One of that zone is back: though it voted for nobody before, it makes a quorum.
     set.start("db-2", false);
     let (third, later, _) = set.next_primary(epoch).await;

@@ -214,7 +214,7 @@ async fn a_primary_waits_when_its_replicas_lack_more_than_may_be_lost() {
     one.cut();
     kill(receiver, Signal::SIGCONT).unwrap();
     set.until(&two, "leading", |s| {
-        s.role == InstanceRole::Primary && s.acknowledging.is_some()
+        s.ready && s.role == InstanceRole::Primary
     })
     .await;
     let kept = "select count(*) from t";

@@ -171,8 +171,8 @@ impl Machine {
         }
         match self.won(now) {
             Ok(charter) => {
-                let before = self.memory.charter.as_ref();
-                let inherited = before.map_or_else(Vec::new, |c| c.groups.clone());
+                let before = self.charter_to_satisfy();
+                let inherited = before.map_or_else(Vec::new, |c| c.groups);
                 if self.write(now, charter, false, out)
                     && let Role::Candidate(candidacy) = &mut self.role
                 {
@@ -201,7 +201,8 @@ impl Machine {
         let Engine::Detached { position, timeline } = self.engine else {
             return Err(Wait::Engine);
         };
-        let before = self.memory.charter.as_ref();
+        let before = self.charter_to_satisfy();
+        let before = before.as_ref();
         if let Some(charter) = before
             && self.rules.keep(Broken::NoCollect)
         {
