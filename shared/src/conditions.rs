@@ -60,6 +60,8 @@ pub mod reasons {
     pub const INSTANCES_MISSING: &str = "InstancesMissing";
     /// Commits wait for no replica though they should.
     pub const DURABILITY_SUSPENDED: &str = "DurabilitySuspended";
+    /// Roles or databases have settings by which their commits wait for less.
+    pub const ACKNOWLEDGEMENT_WEAKENED: &str = "AcknowledgementWeakened";
     /// Every instance is ready.
     pub const ALL_READY: &str = "AllInstancesReady";
     /// A volume is nearly full.

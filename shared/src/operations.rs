@@ -151,6 +151,41 @@ pub fn told(operations: &[Operation], setting: &Setting<'_>, choice: &Choice) ->
     all
 }
 
+/// What is to be said of operations whose target is not there, and is not said yet: they wait until it
+/// is, and their time does not begin before.
+pub fn without_target(operations: &[Operation], now: Timestamp) -> Vec<Told> {
+    let mut all = Vec::new();
+    for operation in operations.iter().filter(|o| !is_over(o)) {
+        let target = &operation.spec.target;
+        let (phase, message) = if operation.spec.is_cancelled() {
+            (OperationPhase::Cancelled, "it was cancelled".to_owned())
+        } else {
+            let message = format!(
+                "there is no {} called {} in this namespace: it waits until there is one",
+                target.kind, target.name
+            );
+            (OperationPhase::Pending, message)
+        };
+        let mut status = status(
+            operation,
+            now,
+            Verdict {
+                phase,
+                message,
+                from: began(operation).cloned(),
+            },
+        );
+        status.started_at = operation.status.as_ref().and_then(|s| s.started_at.clone());
+        if operation.status.as_ref() != Some(&status) {
+            all.push(Told {
+                operation: operation.clone(),
+                status,
+            });
+        }
+    }
+    all
+}
+
 /// What happened to an operation, for an event: that it has begun or is over.
 pub fn happening(told: &Told) -> Option<Happening> {
     let phase = told.status.phase.unwrap_or_default();

@@ -10,9 +10,10 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use mainstay_crds::common::{
-    Durability, Enforcement, InstanceRole, Placement, Requirement, Survives,
+    Durability, Enforcement, InstanceRole, Outlives, Placement, Requirement, Survives,
 };
 
+use crate::agent::api::Acknowledging;
 use crate::election::group::Group;
 use crate::metadata::SetId;
 
@@ -157,13 +158,52 @@ pub struct Running {
     pub ready: bool,
 }
 
+/// What is promised of acknowledged writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise<'a> {
+    /// When a write is acknowledged.
+    pub durability: Durability,
+    /// What happens when too few replicas can.
+    pub enforcement: Enforcement,
+    /// Whether they must be in another zone than the primary, where there is one.
+    pub across_zones: bool,
+    /// Who acknowledges now, as the primary says.
+    pub now: Option<&'a Acknowledging>,
+}
+
+impl Promise<'_> {
+    /// How many acknowledge, and of whom; where the primary does not say so, as it will be.
+    fn acknowledging(&self, members: &[Running], primary: &Running) -> (usize, Vec<String>) {
+        match self.now {
+            Some(now) => (
+                usize::try_from(now.needed).unwrap_or(usize::MAX),
+                now.of.clone(),
+            ),
+            None if self.durability == Durability::Async => (0, Vec::new()),
+            None => self.voters(members, primary),
+        }
+    }
+
+    /// How many would acknowledge under that primary, and of whom.
+    fn voters(&self, members: &[Running], primary: &Running) -> (usize, Vec<String>) {
+        let elsewhere = |m: &&Running| m.zone.is_some() && m.zone != primary.zone;
+        let zones =
+            self.across_zones && primary.zone.is_some() && members.iter().any(|m| elsewhere(&m));
+        let others = members.iter().filter(|m| m.name != primary.name);
+        let of: Vec<String> = others
+            .filter(|m| !zones || elsewhere(m))
+            .map(|m| m.name.clone())
+            .collect();
+        (Group::usual_acks(of.len()), of)
+    }
+}
+
 /// Whether any one node, and any one zone, can be lost with reads and writes going on.
 ///
 /// Guarantee: what is not known counts as lost.
-pub fn survives(members: &[Running], durability: Durability, enforcement: Enforcement) -> Survives {
-    let kept = (durability, enforcement);
-    let node = lose_any(members, kept, "node", |m| m.node.as_deref());
-    let zone = lose_any(members, kept, "zone", |m| m.zone.as_deref());
+pub fn survives(members: &[Running], promise: Promise<'_>) -> Survives {
+    let node = lose_any(members, promise, "node", |m| m.node.as_deref());
+    let zone = lose_any(members, promise, "zone", |m| m.zone.as_deref());
     Survives {
         node: node.is_ok(),
         zone: zone.is_ok(),
@@ -171,10 +211,40 @@ pub fn survives(members: &[Running], durability: Durability, enforcement: Enforc
     }
 }
 
+/// The largest part of the cluster that can be lost, whichever it is, without losing a write that is
+/// acknowledged now; none when the primary alone may have it.
+///
+/// Guarantee: a replica of which node or zone is not known counts as lost with the primary.
+pub fn outlives(members: &[Running], promise: Promise<'_>) -> Outlives {
+    let primary = members
+        .iter()
+        .find(|m| m.ready && m.role == InstanceRole::Primary);
+    let Some(primary) = primary else {
+        return Outlives::Nothing;
+    };
+    let (needed, of) = promise.acknowledging(members, primary);
+    let apart = |domain: &dyn Fn(&Running) -> Option<String>| {
+        let own = domain(primary);
+        let near = of.iter().filter(|name| {
+            let there = members.iter().find(|m| m.name == **name).and_then(domain);
+            own.is_none() || there.is_none() || there == own
+        });
+        // Whoever they are, one of so many is elsewhere.
+        needed > near.count()
+    };
+    if !apart(&|m| m.node.clone()) {
+        Outlives::Nothing
+    } else if apart(&|m| m.zone.clone()) {
+        Outlives::Zone
+    } else {
+        Outlives::Node
+    }
+}
+
 /// Whether each domain can be lost, or why one cannot.
 fn lose_any(
     members: &[Running],
-    kept: (Durability, Enforcement),
+    promise: Promise<'_>,
     what: &str,
     domain: impl Fn(&Running) -> Option<&str>,
 ) -> Result<(), String> {
@@ -185,23 +255,42 @@ fn lose_any(
     if let Some(lost) = ready.iter().find(|m| domain(m).is_none()) {
         return Err(format!("the {what} of {} is not known", lost.name));
     }
-    let voters = members.len().saturating_sub(1);
-    let acks = Group::usual_acks(voters);
+    let (acks, voters) = promise.acknowledging(members, primary);
+    let waits = promise.durability == Durability::Quorum;
+    let required = waits && promise.enforcement == Enforcement::Required;
     let domains: BTreeSet<&str> = ready.iter().filter_map(|m| domain(m)).collect();
     for lost in domains {
-        let left = ready.iter().filter(|m| domain(m) != Some(lost)).count();
-        let needed = match kept {
-            // Without the primary so many of the others elect one of them; with it, it goes on as
-            // long as enough of them acknowledge, or without if it need not be.
-            (Durability::Quorum, _) if domain(primary) == Some(lost) => voters - acks + 1,
-            (Durability::Quorum, Enforcement::Required) => acks + 1,
-            (Durability::Quorum, Enforcement::Preferred) | (Durability::Async, _) => 1,
+        let left: Vec<&&Running> = ready.iter().filter(|m| domain(m) != Some(lost)).collect();
+        let among = |of: &[String]| left.iter().filter(|m| of.contains(&m.name)).count();
+        let enough = |have: usize, needed: usize, of: &[String]| {
+            if have >= needed {
+                return Ok(());
+            }
+            Err(format!(
+                "without {what} {lost} {have} of {} would be ready, and {needed} needed",
+                of.join(", ")
+            ))
         };
-        if left < needed {
-            return Err(format!(
-                "without {what} {lost} {left} of {} instances would be ready, and {needed} needed",
-                members.len()
-            ));
+        if domain(primary) != Some(lost) {
+            // It goes on as long as enough of them acknowledge, or without if it need not be.
+            enough(among(&voters), if required { acks } else { 0 }, &voters)?;
+            continue;
+        }
+        if left.is_empty() {
+            return Err(format!("every instance that is ready is on {what} {lost}"));
+        }
+        if !waits || acks == 0 {
+            continue;
+        }
+        // So many elect one of them, and whoever that is needs somebody to acknowledge its writes.
+        enough(
+            among(&voters),
+            (voters.len() + 1).saturating_sub(acks),
+            &voters,
+        )?;
+        for next in left.iter().filter(|m| required && voters.contains(&m.name)) {
+            let (acks, of) = promise.voters(members, next);
+            enough(among(&of), acks, &of)?;
         }
     }
     Ok(())
@@ -232,14 +321,30 @@ mod tests {
             .collect()
     }
 
+    fn promise(durability: Durability, enforcement: Enforcement) -> Promise<'static> {
+        Promise {
+            durability,
+            enforcement,
+            across_zones: true,
+            now: None,
+        }
+    }
+
+    const REQUIRED: Promise<'static> = Promise {
+        durability: Durability::Quorum,
+        enforcement: Enforcement::Required,
+        across_zones: true,
+        now: None,
+    };
+
     const SPREAD: &[(&str, &str)] = &[("n1", "a"), ("n2", "b"), ("n3", "c")];
 
     #[test]
     fn three_in_three_zones_survive_one_of_them() {
         let all = running(SPREAD);
-        let good = survives(&all, Durability::Quorum, Enforcement::Required);
+        assert_eq!(outlives(&all, REQUIRED), Outlives::Zone);
         assert_eq!(
-            good,
+            survives(&all, REQUIRED),
             Survives {
                 node: true,
                 zone: true,
@@ -249,34 +354,95 @@ mod tests {
     }
 
     #[test]
-    fn two_in_one_zone_survive_a_node_and_not_that_zone() {
+    fn two_in_one_zone_lose_nothing_with_a_zone_but_may_have_to_wait() {
         let all = running(&[("n1", "a"), ("n2", "b"), ("n3", "b")]);
-        let half = survives(&all, Durability::Quorum, Enforcement::Required);
+        // The primary alone in its zone: both others acknowledge for it. Without it one of them leads,
+        // and nobody is left in another zone.
+        let alone = survives(&all, REQUIRED);
+        assert!(!alone.node && !alone.zone);
+        assert!(alone.reason.unwrap().contains("node n1"));
+        assert_eq!(outlives(&all, REQUIRED), Outlives::Zone);
+        let preferred = promise(Durability::Quorum, Enforcement::Preferred);
+        assert!(survives(&all, preferred).node && survives(&all, preferred).zone);
+
+        let anywhere = Promise {
+            across_zones: false,
+            ..REQUIRED
+        };
+        let half = survives(&all, anywhere);
         assert!(half.node && !half.zone);
         assert!(half.reason.unwrap().contains("zone b"));
-        assert!(survives(&all, Durability::Async, Enforcement::Required).zone);
+        let asynchronous = promise(Durability::Async, Enforcement::Required);
+        assert!(survives(&all, asynchronous).zone);
+        assert_eq!(outlives(&all, asynchronous), Outlives::Nothing);
+    }
+
+    #[test]
+    fn a_write_outlives_what_whoever_acknowledges_outlives() {
+        let all = running(&[("n1", "a"), ("n2", "a"), ("n3", "b")]);
+        assert_eq!(
+            outlives(&all, REQUIRED),
+            Outlives::Zone,
+            "only db-3 acknowledges"
+        );
+        let told = |needed, of: &[&str]| Acknowledging {
+            needed,
+            of: of.iter().map(|n| (*n).to_owned()).collect(),
+        };
+        let by = |now: &Acknowledging| {
+            outlives(
+                &all,
+                Promise {
+                    now: Some(now),
+                    ..REQUIRED
+                },
+            )
+        };
+        assert_eq!(by(&told(1, &["db-3"])), Outlives::Zone);
+        assert_eq!(
+            by(&told(1, &["db-2", "db-3"])),
+            Outlives::Node,
+            "db-2 may be it"
+        );
+        assert_eq!(by(&told(2, &["db-2", "db-3"])), Outlives::Zone);
+        assert_eq!(by(&told(0, &["db-3"])), Outlives::Nothing);
+        assert_eq!(by(&told(1, &["db-9"])), Outlives::Nothing, "it is not seen");
+        let shared = running(&[("n1", "a"), ("n1", "a"), ("n3", "b")]);
+        let anywhere = Promise {
+            across_zones: false,
+            ..REQUIRED
+        };
+        assert_eq!(
+            outlives(&shared, anywhere),
+            Outlives::Nothing,
+            "two on one node"
+        );
     }
 
     #[test]
     fn who_is_not_ready_is_not_counted_on() {
         let mut all = running(SPREAD);
         all[2].ready = false;
-        assert!(!survives(&all, Durability::Quorum, Enforcement::Required).node);
+        assert!(!survives(&all, REQUIRED).node);
         all[0].ready = false;
-        let none = survives(&all, Durability::Async, Enforcement::Required);
+        let none = survives(&all, promise(Durability::Async, Enforcement::Required));
         assert_eq!(none.reason.as_deref(), Some("no primary is ready"));
     }
 
     #[test]
     fn what_is_not_known_counts_as_lost() {
         let all = running(&[("n1", "a"), ("n2", ""), ("n3", "c")]);
-        let unknown = survives(&all, Durability::Quorum, Enforcement::Required);
+        let anywhere = Promise {
+            across_zones: false,
+            ..REQUIRED
+        };
+        let unknown = survives(&all, anywhere);
         assert!(unknown.node && !unknown.zone);
         assert_eq!(
             unknown.reason.as_deref(),
             Some("the zone of db-2 is not known")
         );
-        assert!(!survives(&[], Durability::Async, Enforcement::Required).node);
+        assert!(!survives(&[], REQUIRED).node);
     }
 
     #[test]
@@ -334,7 +500,7 @@ mod tests {
     #[test]
     fn two_survive_a_node_where_the_quorum_is_only_preferred() {
         let two = running(&[("n1", "a"), ("n2", "b")]);
-        let kept = |enforcement| survives(&two, Durability::Quorum, enforcement).node;
+        let kept = |enforcement| survives(&two, promise(Durability::Quorum, enforcement)).node;
         assert!(kept(Enforcement::Preferred));
         assert!(!kept(Enforcement::Required));
     }

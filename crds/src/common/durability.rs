@@ -1,7 +1,10 @@
 //! What an acknowledged write survives.
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::rules;
 
 /// When a write is acknowledged to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -16,10 +19,40 @@ pub enum Durability {
 
 /// How `durability: quorum` is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Quorum {
     /// What happens while too few replicas can acknowledge. Default: `required`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enforcement: Option<Enforcement>,
+    /// Where instances are in two zones or more: only replicas in another zone than the primary's
+    /// acknowledge, so that no acknowledged write is lost with a zone. With `false` any replica does:
+    /// with two zones more can be away before writes wait, and the loss of a zone may lose writes.
+    /// Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub across_zones: Option<bool>,
+}
+
+impl Quorum {
+    /// Whether a resource that may not say wants acknowledgements from other zones.
+    pub fn across_zones(quorum: Option<&Self>) -> bool {
+        quorum.and_then(|q| q.across_zones).unwrap_or(true)
+    }
+
+    /// Whether it says anything.
+    pub fn says(quorum: Option<&Self>) -> bool {
+        quorum.is_some_and(|q| *q != Self::default())
+    }
+}
+
+/// How `durability: async` is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Asynchronous {
+    /// Bytes of the log that the replica which has most may lack: from there on commits wait for it,
+    /// also while no replica is there, and no replica that lacks more takes over. Needs two instances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::max_lag())]
+    pub max_lag_bytes: Option<i64>,
 }
 
 /// What happens while too few replicas can acknowledge.

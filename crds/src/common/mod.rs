@@ -6,6 +6,7 @@ pub mod maintenance;
 pub mod network;
 pub mod placement;
 pub mod quantity;
+pub mod rejoin;
 pub mod resources;
 pub mod rules;
 pub mod sentences;
@@ -14,13 +15,15 @@ pub mod storage;
 pub mod tls;
 
 pub use deletion::{Deletion, KeptVolumes};
-pub use durability::{Durability, Enforcement, Quorum};
+pub use durability::{Asynchronous, Durability, Enforcement, Quorum};
 pub use maintenance::{Day, Maintenance};
 pub use network::{AllowedClient, Network};
 pub use placement::{DedicatedNodes, Placement, Requirement};
+pub use rejoin::Rejoin;
 pub use resources::Resources;
 pub use status::{
-    CertificateStatus, Endpoints, InstanceRole, InstanceStatus, SecretRef, Survives, WaitingFor,
+    Acknowledged, CertificateStatus, Endpoints, InstanceRole, InstanceStatus, Outlives, SecretRef,
+    Survives, WaitingFor, Weakened,
 };
 pub use storage::Storage;
 pub use tls::Tls;

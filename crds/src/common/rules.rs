@@ -22,6 +22,8 @@ pub const MIN_STORAGE: i64 = 1 << 30;
 pub const MAX_STORAGE: i64 = 256 << 40;
 /// Longest validity of a leaf certificate.
 pub const MAX_CERTIFICATE_HOURS: i32 = 8760;
+/// Least and most of `async.maxLagBytes`.
+pub const MAX_LAG_BYTES: std::ops::RangeInclusive<i64> = (1 << 20)..=(1 << 40);
 /// Longest name of a resource: the names derived from it (`<name>-NN-data`) stay within 63.
 pub const MAX_NAME: usize = 50;
 
@@ -89,6 +91,12 @@ pub fn storage_class_is_fixed() -> Rule {
         "has(self.class) == has(oldSelf.class) && (!has(self.class) || self.class == oldSelf.class)",
     )
     .message(sentences::STORAGE_CLASS_CHANGES)
+}
+
+/// Of `async.maxLagBytes`.
+pub fn max_lag() -> Rule {
+    let (least, most) = (MAX_LAG_BYTES.start(), MAX_LAG_BYTES.end());
+    Rule::new(format!("self >= {least} && self <= {most}")).message(sentences::MAX_LAG)
 }
 
 /// Of the name of an instance.

@@ -50,6 +50,11 @@ pub const QUORUM: &str = "durability quorum needs at least 3 instances, so that 
 /// Of `quorum.enforcement` where commits wait for nobody.
 pub const ENFORCEMENT: &str =
     "quorum says how durability quorum is kept: write durability: quorum as well, or remove quorum";
+/// Of `async.maxLagBytes`.
+pub const MAX_LAG: &str = "write bytes between 1048576 (1 MiB) and 1099511627776 (1 TiB), for example 67108864 for 64 MiB";
+/// Of `async` where commits wait for replicas anyway, or there is none.
+pub const ASYNCHRONOUS: &str = "async says how far replicas may be behind where commits do not wait for them: write \
+     durability: async and at least 2 instances as well, or remove async";
 /// Of `imagePullSecrets`.
 pub const PULL_SECRETS: &str =
     "write names of Secrets in the same namespace, for example registry-login";

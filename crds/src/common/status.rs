@@ -77,6 +77,52 @@ pub struct Survives {
     pub reason: Option<String>,
 }
 
+/// The largest part of the cluster that can be lost, whichever it is, with no acknowledged write lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Outlives {
+    /// None: the primary alone may have it.
+    #[default]
+    Nothing,
+    /// Any one node.
+    Node,
+    /// Any one zone.
+    Zone,
+}
+
+/// A write from the moment it is acknowledged, by what the primary does now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Acknowledged {
+    /// What can be lost without it.
+    pub outlives: Outlives,
+    /// So many replicas have it on disk as well.
+    pub replicas: i32,
+    /// Of these instances.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(length(max = 63)))]
+    pub of: Vec<String>,
+    /// Bytes of the log that the replica which has most may lack before writes wait for it, with
+    /// `durability: async` and `async.maxLagBytes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_lag_bytes: Option<i64>,
+}
+
+/// A setting of a role, a database, or one in the other, by which what is acknowledged is worth less.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Weakened {
+    /// The role; left out: every role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The database; left out: every database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Name of the setting, for example `synchronous_commit`.
+    pub setting: String,
+    /// Its value.
+    pub value: String,
+}
+
 /// A certificate as served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -11,8 +11,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{
-    CertificateStatus, Deletion, Durability, Endpoints, InstanceStatus, Maintenance, Network,
-    Placement, Quorum, Resources, SecretRef, Storage, Survives, Tls, WaitingFor, rules as common,
+    Acknowledged, Asynchronous, CertificateStatus, Deletion, Durability, Endpoints, InstanceStatus,
+    Maintenance, Network, Placement, Quorum, Rejoin, Resources, SecretRef, Storage, Survives, Tls,
+    WaitingFor, Weakened, rules as common,
 };
 
 /// A PostgreSQL with replicas, TLS and its own credentials.
@@ -65,6 +66,7 @@ use crate::common::{
 #[x_kube(
     validation = rules::quorum(),
     validation = rules::enforcement(),
+    validation = rules::asynchronous(),
     validation = rules::synchronous_commit(),
     validation = rules::known_parameters(),
     validation = rules::parameters_of_the_version(),
@@ -110,6 +112,12 @@ pub struct PostgresSpec {
     /// How `durability: quorum` is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quorum: Option<Quorum>,
+    /// How `durability: async` is kept.
+    #[serde(default, rename = "async", skip_serializing_if = "Option::is_none")]
+    pub asynchronous: Option<Asynchronous>,
+    /// What becomes of an instance whose data has parted from the primary's. Default: `Rewind`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejoin: Option<Rejoin>,
     /// Where instances run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
@@ -214,6 +222,14 @@ pub struct PostgresStatus {
     /// What an acknowledged write survives right now, as configured in the running primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
+    /// What becomes of a write that is acknowledged now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<Acknowledged>,
+    /// Settings of roles and databases by which what is acknowledged to them is worth less than
+    /// `durability` says, at most 16. The primary is asked every half minute.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub weakened: Vec<Weakened>,
     /// Each instance.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"], "maxItems" = 64))]

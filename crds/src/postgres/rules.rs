@@ -165,11 +165,21 @@ pub fn quorum() -> Rule {
 /// What says how a quorum is kept needs one.
 pub fn enforcement() -> Rule {
     Rule::new(
-        "!has(self.quorum) || !has(self.quorum.enforcement) || (has(self.durability) ? self.durability == 'quorum' : \
-         has(self.instances) && self.instances >= 3)",
+        "!has(self.quorum) || !(has(self.quorum.enforcement) || has(self.quorum.acrossZones)) || \
+         (has(self.durability) ? self.durability == 'quorum' : has(self.instances) && self.instances >= 3)",
     )
     .message(sentences::ENFORCEMENT)
     .field_path(".quorum")
+}
+
+/// What says how far replicas may be behind needs replicas that commits do not wait for.
+pub fn asynchronous() -> Rule {
+    Rule::new(
+        "!has(self.async) || !has(self.async.maxLagBytes) || (has(self.instances) && self.instances >= 2 && \
+         (has(self.durability) ? self.durability == 'async' : self.instances < 3))",
+    )
+    .message(sentences::ASYNCHRONOUS)
+    .field_path(".async")
 }
 
 /// An identifier of PostgreSQL that is nobody else's.

@@ -3,7 +3,7 @@
 
 use super::{
     Company, Scenario, changes, deletion, endurance, failures, network, operations, operators,
-    service,
+    service, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
@@ -198,6 +198,11 @@ pub const ALL: &[Scenario] = &[
         alone "it cuts a node off",
         fault "node_cut",
         "the primary's node is cut off, and comes back"
+    ),
+    scenario!(
+        alone "it changes a node's zone and cuts two nodes off",
+        zones::zone_lost,
+        "of two zones the larger is cut off with the primary: nothing acknowledged is lost"
     ),
     scenario!(
         alone "nobody has an API server",

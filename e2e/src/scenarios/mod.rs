@@ -18,6 +18,7 @@ pub mod operations;
 pub mod operators;
 pub mod service;
 pub mod writer;
+pub mod zones;
 
 use std::path::PathBuf;
 use std::sync::Arc;

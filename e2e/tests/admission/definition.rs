@@ -156,6 +156,8 @@ async fn full_status(server: Server) -> Result<()> {
         "ready": "3/3",
         "systemIdentifier": "7560000000000000000",
         "durability": "quorum",
+        "acknowledged": { "outlives": "Zone", "replicas": 1, "of": ["db-2", "db-3"], "maxLagBytes": 1 },
+        "weakened": [{ "role": "batch", "database": "app", "setting": "synchronous_commit", "value": "off" }],
         "instances": [
             { "name": "db-1", "node": "n1", "zone": "a", "role": "Primary", "ready": true, "state": "s", "lagMiB": 0, "revision": "r" },
             { "name": "db-2", "role": "Unknown", "ready": false },

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt, StreamExt, stream};
+use jiff::Timestamp;
 use kube::api::DynamicObject;
 use kube::core::ApiResource;
 use kube::runtime::controller::{Config as Control, ReconcileReason, ReconcileRequest, applier};
@@ -18,7 +19,9 @@ use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, ResourceExt};
 use mainstay_crds::postgres::Postgres;
 use mainstay_shared::agent::program::Own;
+use mainstay_shared::apply::io;
 use mainstay_shared::events::Events;
+use mainstay_shared::operations::{self, ordered};
 use mainstay_shared::telemetry::metrics::Metrics;
 use mainstay_shared::watch::{Cache, SetKey, feed};
 use tokio::sync::{mpsc, oneshot};
@@ -175,6 +178,7 @@ async fn watch(
     let names: Vec<&'static str> = kinds.iter().map(|kind| kind.name).collect();
     let mut ready = Some(ready);
     let mut roots_listed = false;
+    let is_there = |set: &SetKey| store.get(&request(set).obj_ref).is_some();
     while let Some(item) = news.next().await {
         roots_listed |= matches!(item, News::Listed);
         let mut sets = match item {
@@ -190,18 +194,38 @@ async fn watch(
             if !listed {
                 continue;
             }
-            // Every set is looked at once, whatever happened before.
+            // Every set is looked at once, whatever happened before; so is what is asked of none.
             sets = store.state().iter().map(|o| key(o)).collect();
+            sets.extend(
+                context
+                    .cache
+                    .sets()
+                    .into_iter()
+                    .filter(|set| !is_there(set)),
+            );
             if let Some(ready) = ready.take() {
                 let _ = ready.send(());
             }
         }
         for set in sets {
-            if store.get(&request(&set).obj_ref).is_none() {
+            if !is_there(&set) {
                 context.forget(&set);
+                tokio::spawn(without_target(Arc::clone(&context), set.clone()));
             }
             // It fails only when the operator ends.
             let _ = wake.send(set);
+        }
+    }
+}
+
+/// Say of operations on a set that is not there that they wait for it. One that has changed meanwhile
+/// is news again.
+async fn without_target(context: Arc<Context>, set: SetKey) {
+    let operations = ordered(context.cache.typed(&set, kinds::OPERATION));
+    for told in operations::without_target(&operations, Timestamp::now()) {
+        let said = io::write_status_as_seen(&context.client, &told.operation, &told.status).await;
+        if let Err(error) = said {
+            tracing::warn!(%set, %error, "an operation's status");
         }
     }
 }

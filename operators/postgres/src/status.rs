@@ -1,10 +1,12 @@
 //! What is said about a set: values in, a status out. Nothing here reads a clock or an object.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mainstay_crds::common::{
-    CertificateStatus, Durability, Endpoints, Enforcement, InstanceRole, InstanceStatus, SecretRef,
-    Survives, WaitingFor,
+    Acknowledged, CertificateStatus, Durability, Endpoints, Enforcement, InstanceRole,
+    InstanceStatus, Outlives, SecretRef, Survives, WaitingFor, Weakened,
 };
 use mainstay_crds::postgres::PostgresStatus;
 use mainstay_shared::agent::api;
@@ -14,6 +16,7 @@ use mainstay_shared::instances::plan::{Trouble, TroubleKind};
 use mainstay_shared::instances::{Instance, Known};
 use mainstay_shared::names;
 use mainstay_shared::outcome::Wait;
+use mainstay_shared::placement::{Promise, Running, outlives};
 use mainstay_shared::rollout::Candidate;
 
 use crate::engine::Answer;
@@ -73,6 +76,8 @@ pub struct View<'a> {
     pub certificate_hours: i64,
     /// What can be lost.
     pub survives: Survives,
+    /// What becomes of a write; none while the primary does not say.
+    pub acknowledged: Option<Acknowledged>,
     /// What was chosen to be disturbed in this pass.
     pub chosen: Option<&'a Candidate>,
     /// What waits, in the order of the steps.
@@ -129,6 +134,8 @@ pub fn status(view: &View<'_>) -> PostgresStatus {
                 Durability::Async
             }
         }),
+        acknowledged: view.acknowledged.clone(),
+        weakened: weakened(seat),
         instances: view
             .instances
             .iter()
@@ -189,6 +196,29 @@ fn instance(view: &View<'_>, i: &Instance) -> Option<InstanceStatus> {
     })
 }
 
+fn weakened(seat: Option<&api::Status>) -> Vec<Weakened> {
+    let told = seat.map_or(&[][..], |s| &s.weakened);
+    let all = told.iter().take(MOST).cloned();
+    all.map(|w| Weakened {
+        role: w.role,
+        database: w.database,
+        setting: w.setting,
+        value: shorten(&w.value),
+    })
+    .collect()
+}
+
+/// Whose commits wait for less, in words.
+fn whose(weakened: &Weakened) -> String {
+    let whose = match (&weakened.role, &weakened.database) {
+        (Some(role), Some(database)) => format!("Role {role} in database {database}"),
+        (Some(role), None) => format!("Role {role}"),
+        (None, Some(database)) => format!("Database {database}"),
+        (None, None) => "Every role".to_owned(),
+    };
+    format!("{whose} has {} = {}", weakened.setting, weakened.value)
+}
+
 /// Members that are not there yet, or do not serve yet.
 pub fn starting(members: &[String], instances: &[Instance]) -> Vec<Wait> {
     let wait = |name: &String| {
@@ -213,6 +243,56 @@ pub fn alone(seat: &Instance) -> Option<Wait> {
         step: "keep durability quorum".to_owned(),
         predicate: "wait_until_commits_wait",
         reason: format!("{} does not wait for its replicas yet", status.instance),
+        after: None,
+    })
+}
+
+/// Too few of those stream for whom commits wait: writes wait as well.
+pub fn unacknowledged(seat: &Instance) -> Option<Wait> {
+    let status = seat.agent()?;
+    let now = status.acknowledging.as_ref()?;
+    let there = |name: &&String| status.streaming.contains(name);
+    let have = now.of.iter().filter(there).count();
+    let needed = usize::try_from(now.needed).unwrap_or(usize::MAX);
+    (have < needed).then(|| Wait {
+        step: "acknowledge writes".to_owned(),
+        predicate: "wait_until_enough_replicas_acknowledge",
+        reason: format!(
+            "{needed} of {} must have a write before it is acknowledged, and {have} of them stream",
+            now.of.join(", ")
+        ),
+        after: None,
+    })
+}
+
+/// Commits wait for a replica though they need not else, since all replicas lack too much.
+pub fn throttled(seat: &Instance) -> Option<Wait> {
+    let status = seat.agent().filter(|s| s.throttling == Some(true))?;
+    Some(Wait {
+        step: "acknowledge writes at once".to_owned(),
+        predicate: "wait_until_a_replica_lacks_less",
+        reason: format!(
+            "every replica lacks much of what {} has written, and no more than async.maxLagBytes may be lost",
+            status.instance
+        ),
+        after: None,
+    })
+}
+
+/// Commits wait for replicas, but not for one in another zone, though they shall and there is one.
+pub fn near(seat: &Instance, running: &[Running], promise: Promise<'_>) -> Option<Wait> {
+    let now = promise.now.filter(|now| now.needed > 0)?;
+    let zones: BTreeSet<&String> = running.iter().filter_map(|r| r.zone.as_ref()).collect();
+    let asked = promise.across_zones && zones.len() > 1;
+    (asked && outlives(running, promise) != Outlives::Zone).then(|| Wait {
+        step: "keep writes in two zones".to_owned(),
+        predicate: "wait_for_a_replica_in_another_zone",
+        reason: format!(
+            "{} waits for {} of {}, which need not be in another zone",
+            seat.name,
+            now.needed,
+            now.of.join(", ")
+        ),
         after: None,
     })
 }
@@ -324,6 +404,18 @@ fn degraded(view: &View<'_>, serves: bool) -> (State, &'static str, String) {
     if serves && serving < wanted {
         let message = format!("{serving} of {wanted} instances serve.");
         return (State::True, reasons::INSTANCES_MISSING, message);
+    }
+    let told = weakened(view.member(view.seat).and_then(Instance::agent));
+    if let Some(first) = told.first() {
+        let more = match told.len() {
+            1 => String::new(),
+            n => format!(", and {} more (status.weakened)", n - 1),
+        };
+        let message = format!(
+            "{}{more}: what is acknowledged there may be lost with the primary. ALTER ROLE or ALTER DATABASE … RESET ends it.",
+            whose(first)
+        );
+        return (State::True, reasons::ACKNOWLEDGEMENT_WEAKENED, message);
     }
     (State::False, reasons::ALL_READY, String::new())
 }
@@ -494,6 +586,11 @@ pub fn happenings(before: &PostgresStatus, now: &PostgresStatus) -> Vec<Happenin
     }
     if let Some((true, words)) = turned(conditions::DEGRADED) {
         tell(true, "Degraded", "Observe", words);
+    }
+    let new = now.weakened.iter().filter(|w| !before.weakened.contains(w));
+    for weakened in new {
+        let note = format!("{}: its commits wait for less.", whose(weakened));
+        tell(true, reasons::ACKNOWLEDGEMENT_WEAKENED, "Observe", note);
     }
     if let (Some(old), Some(new)) = (&before.primary, &now.primary)
         && old != new

@@ -508,6 +508,35 @@ async fn a_switchover_is_done_once_whoever_sees_its_end() {
 }
 
 #[tokio::test]
+async fn an_operation_on_nothing_says_so_and_its_time_does_not_begin() {
+    let mut world = World::new();
+    world.start();
+    let operation: Operation = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Operation",
+        "metadata": {"name": "lost", "namespace": "shop", "generation": 1},
+        "spec": {"target": {"kind": "Postgres", "name": "nothing"}, "action": "Switchover"},
+    }))
+    .unwrap();
+    world.api.put(&operation);
+    let said = |w: &World| {
+        let operation: Option<Operation> = w.api.get(SHOP, "lost");
+        operation.and_then(|o| o.status).unwrap_or_default()
+    };
+    world
+        .until("it to say so", |w| said(w).message.is_some())
+        .await;
+    let status = said(&world);
+    assert_eq!(status.phase, Some(OperationPhase::Pending));
+    assert_eq!(status.started_at, None);
+    let message = status.message.clone().unwrap();
+    assert!(message.contains("no Postgres called nothing"), "{message}");
+    // Another operator has nothing new to say.
+    world.start();
+    world.quiet().await;
+    assert_eq!(said(&world), status);
+}
+
+#[tokio::test]
 async fn another_image_in_the_catalogue_or_a_restarted_operator_rolls_nothing() {
     let mut world = World::new();
     world.start();

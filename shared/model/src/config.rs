@@ -14,6 +14,8 @@ pub struct Config {
     pub members: usize,
     pub durability: Durability,
     pub rules: Rules,
+    /// Zones of the instances, in turn; none: zones do not count.
+    pub zones: &'static [&'static str],
     /// The generation is not minted anew with a new disk.
     pub same_name: bool,
     /// Engines do at once what their agents want; else at any time later.
@@ -65,6 +67,7 @@ impl Config {
         members: 3,
         durability: Durability::Required,
         rules: Rules::ALL,
+        zones: &[],
         same_name: false,
         eager_engines: true,
         slow_disks: false,
@@ -105,7 +108,7 @@ impl Config {
     pub fn policy(&self) -> Policy {
         Policy {
             durability: self.durability,
-            across_zones: false,
+            across_zones: !self.zones.is_empty(),
             max_lag: 0,
             timing: self.timing(),
         }

@@ -205,7 +205,7 @@ impl Set {
         if node.unsaved.is_some() {
             all.push(Happens::Saved(i));
         }
-        if world.knows_old_peers(i) {
+        if world.knows_old_peers(config, i) {
             all.push(Happens::PeersTold(i));
         }
         if config.rates.is_none() && spent.lapses < config.lapses {

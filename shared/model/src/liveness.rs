@@ -58,12 +58,37 @@ fn heals(config: &Config, world: &mut World) -> Option<u32> {
 
 #[test]
 fn after_any_trouble_somebody_is_elected_and_stays() {
-    let set = Set::formed(TROUBLE);
+    stays(TROUBLE, 400);
+}
+
+#[test]
+fn after_any_trouble_in_two_zones_somebody_is_elected_and_stays() {
+    let zones = &["x", "x", "y"];
+    stays(Config { zones, ..TROUBLE }, 200);
+}
+
+#[test]
+fn a_lost_volume_of_the_only_voter_stops_nothing_for_good() {
+    let zones = &["x", "x", "y"];
+    let replaced = 1;
+    stays(
+        Config {
+            zones,
+            replaced,
+            crashes: 1,
+            ..TROUBLE
+        },
+        200,
+    );
+}
+
+fn stays(config: Config, walks: u64) {
+    let set = Set::formed(config);
     let mut longest = 0;
-    for seed in 0..400 {
+    for seed in 0..walks {
         let mut world = walk(&set, seed, 60);
         assert_eq!(world.broken, None, "seed {seed}");
-        let Some(seconds) = heals(&TROUBLE, &mut world) else {
+        let Some(seconds) = heals(&config, &mut world) else {
             for node in &world.nodes {
                 eprintln!(
                     "{:?}\n  {:?}\n  {:?}",
@@ -77,12 +102,12 @@ fn after_any_trouble_somebody_is_elected_and_stays() {
         longest = longest.max(seconds);
         let before = world.latest_epoch();
         for _ in 0..30 {
-            second(&TROUBLE, &mut world);
+            second(&config, &mut world);
             assert!(whole(&world), "seed {seed}: it did not stay");
         }
         assert_eq!(before, world.latest_epoch(), "seed {seed}");
     }
-    println!("400 walks of 60 steps: whole again within {longest} s each");
+    println!("{walks} walks of 60 steps: whole again within {longest} s each");
 }
 
 #[test]

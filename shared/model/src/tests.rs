@@ -252,6 +252,56 @@ fn two_members() {
     );
 }
 
+/// The first two share a zone: only the third votes for the first, which fails or is doubted.
+const ZONES: Config = Config {
+    zones: &["x", "x", "y"],
+    ..Config::CALM
+};
+
+#[test]
+fn zones_and_a_crash() {
+    holds(
+        "zones, doubt, crash",
+        Config {
+            expired: &[1, 2],
+            lapses: 1,
+            crashes: 1,
+            epochs: 3,
+            ..ZONES
+        },
+    );
+}
+
+#[test]
+fn zones_and_the_only_voter_replaced_while_its_old_pod_lives_on() {
+    holds(
+        "zones, the voter replaced",
+        Config {
+            before: replaced,
+            lapses: 2,
+            epochs: 3,
+            writes: 2,
+            ..ZONES
+        },
+    );
+}
+
+#[test]
+fn zones_that_are_only_preferred() {
+    holds(
+        "zones, preferred",
+        Config {
+            durability: Durability::Preferred,
+            expired: &[1, 2],
+            lapses: 2,
+            crashes: 1,
+            epochs: 3,
+            writes: 2,
+            ..ZONES
+        },
+    );
+}
+
 #[test]
 fn broken_same_name_new_disk() {
     let config = Config {

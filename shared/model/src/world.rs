@@ -167,22 +167,28 @@ impl World {
     }
 
     /// The members that there are, the latest of each name.
-    pub fn roster(&self) -> BTreeMap<Member, Peer> {
+    pub fn roster(&self, config: &Config) -> BTreeMap<Member, Peer> {
         let mut by_name: BTreeMap<String, Member> = BTreeMap::new();
         for node in &self.nodes {
             let member = &node.machine.me().member;
             by_name.insert(member.name.to_string(), member.clone());
         }
-        let peers = by_name.into_values().map(|m| (m, Peer::default()));
+        let peers = by_name.into_values().enumerate().map(|(i, member)| {
+            let peer = Peer {
+                zone: config.zones.get(i).map(|zone| (*zone).into()),
+                ..Peer::default()
+            };
+            (member, peer)
+        });
         peers.collect()
     }
 
-    pub fn knows_old_peers(&self, i: usize) -> bool {
-        *self.nodes[i].machine.peers() != self.roster()
+    pub fn knows_old_peers(&self, config: &Config, i: usize) -> bool {
+        *self.nodes[i].machine.peers() != self.roster(config)
     }
 
     pub fn tell_peers(&mut self, config: &Config, i: usize) {
-        let roster = self.roster();
+        let roster = self.roster(config);
         self.step(config, i, Input::Peers(roster));
     }
 

@@ -94,6 +94,18 @@ pub struct Status {
     /// On a primary: whether commits wait for a replica now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub synchronous: Option<bool>,
+    /// On a primary: who acknowledges a write besides it now; none when that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledging: Option<Acknowledging>,
+    /// On a primary whose replicas may lack so much and not more: whether commits wait for that reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttling: Option<bool>,
+    /// On a primary: settings by which what is acknowledged to some is worth less than it should be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weakened: Vec<Weakened>,
+    /// Zone of its node, as far as it knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// Size and use of the data volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<Volume>,
@@ -103,6 +115,32 @@ pub struct Status {
     /// The last error, with what can be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+}
+
+/// Who acknowledges a write besides the primary.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Acknowledging {
+    /// So many must; 0: nobody.
+    pub needed: u32,
+    /// Of these instances.
+    pub of: Vec<String>,
+}
+
+/// A setting of a role, a database or one in the other by which an acknowledgement is worth less.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Weakened {
+    /// The role; none: every role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The database; none: every database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Name of the setting.
+    pub setting: String,
+    /// Its value.
+    pub value: String,
 }
 
 /// A program of the agent.

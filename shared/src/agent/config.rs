@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mainstay_crds::common::{Durability, Enforcement};
+use mainstay_crds::common::{Durability, Enforcement, Rejoin};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -21,18 +21,41 @@ pub struct SetConfig<E> {
     pub namespace: String,
     /// Instances that belong to the set, by name.
     pub members: Vec<String>,
-    /// Zones of instances by their names, as far as they are known: a replica in the primary's
-    /// zone does not count for an acknowledgement.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub zones: BTreeMap<String, String>,
     /// When a write is acknowledged.
     pub durability: Durability,
     /// With `quorum`: what happens while too few replicas can acknowledge.
     #[serde(default, skip_serializing_if = "Enforcement::is_default")]
     pub enforcement: Enforcement,
+    /// With `quorum`: a replica in the primary's zone does not count for an acknowledgement, where
+    /// instances are in more than one zone. Zones are told apart from this, by [`Zones`].
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub across_zones: bool,
+    /// With `async`: most log, in bytes, that the replica which has most may lack; from there on commits
+    /// wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_lag: Option<u64>,
+    /// What becomes of data that has parted from the primary's.
+    #[serde(default, skip_serializing_if = "Rejoin::is_default")]
+    pub rejoin: Rejoin,
     /// The engine's own part.
     pub engine: E,
 }
+
+fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_yes(it: &bool) -> bool {
+    *it
+}
+
+/// Zones of nodes by the nodes' names, as a file of its own beside the configuration
+/// ([`super::paths::ZONES_FILE`]): wherever a pod is scheduled, the configuration and its hash stay.
+///
+/// A node's zone does not change, so what is mounted is right or absent, never outdated: an agent
+/// looks for its own node.
+pub type Zones = BTreeMap<String, String>;
 
 impl<E: Serialize> SetConfig<E> {
     /// The file's text and its hash, by which operator and agent know that they speak of the same.

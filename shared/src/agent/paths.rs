@@ -12,6 +12,8 @@ pub const INIT_SOCKET: &str = "/mainstay/run/init.sock";
 pub const CONFIG: &str = "/mainstay/config";
 /// Key in the ConfigMap, hence file in [`CONFIG`], with the [`super::config::SetConfig`] as JSON.
 pub const CONFIG_FILE: &str = "set.json";
+/// Key in the ConfigMap, hence file in [`CONFIG`], with the [`super::config::Zones`] as JSON.
+pub const ZONES_FILE: &str = "zones.json";
 /// Folder where the instance's certificate Secret is mounted (`tls.crt`, `tls.key`, `ca.crt`).
 pub const TLS: &str = "/mainstay/tls";
 /// Folder where the access Secret is mounted (one JSON [`super::config::Role`] per key).

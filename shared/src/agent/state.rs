@@ -47,6 +47,9 @@ pub struct Met {
     /// Address of its pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
+    /// Zone of its node, as far as it knew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
 }
 
 impl Memory {

@@ -74,12 +74,18 @@ impl Charter {
             || (self.is_suspended() && self.members.contains(member))
     }
 
-    /// Whether these members' promises satisfy every group. Where commits do not wait, `overdue`
-    /// says whether the rule of `async` is satisfied.
-    pub fn is_decided_by(&self, set: &BTreeSet<Member>, overdue: bool) -> bool {
+    /// Whether these members' promises satisfy every group, where the data of those that are `gone`
+    /// does not exist any more. Where commits do not wait, `overdue` says whether the rule of `async`
+    /// is satisfied.
+    pub fn is_decided_by(
+        &self,
+        set: &BTreeSet<Member>,
+        gone: &BTreeSet<Member>,
+        overdue: bool,
+    ) -> bool {
         self.groups
             .iter()
-            .all(|g| g.is_decided_by(set) || (g.acks == 0 && overdue))
+            .all(|g| g.is_decided_without(set, gone) || (g.acks == 0 && overdue))
     }
 }
 

@@ -56,6 +56,26 @@ impl Group {
         voters >= self.needed() || (set.contains(&self.primary) && voters >= self.acks)
     }
 
+    /// Whether nobody but the primary can decide any more: the data of so many voters is gone that
+    /// neither R of them exist, nor W beside the primary.
+    ///
+    /// Guarantee: the primary itself has all that was acknowledged in this group, and whoever could
+    /// decide without it does not exist. That a voter's data is gone is for the caller to know.
+    pub fn is_orphaned(&self, gone: &BTreeSet<Member>) -> bool {
+        let left = self.voters.difference(gone).count();
+        left < self.acks && left < self.needed()
+    }
+
+    /// As [`Self::is_decided_by`], with voters whose data is `gone`. Of an orphaned group the primary
+    /// decides with all voters that are left.
+    pub fn is_decided_without(&self, set: &BTreeSet<Member>, gone: &BTreeSet<Member>) -> bool {
+        let mut left = self.voters.difference(gone);
+        self.is_decided_by(set)
+            || (self.is_orphaned(gone)
+                && set.contains(&self.primary)
+                && left.all(|v| set.contains(v)))
+    }
+
     /// Whether enough voters are in a set for a write to be acknowledged.
     pub fn is_acknowledged_by(&self, set: &BTreeSet<Member>) -> bool {
         self.count(set) >= self.acks
@@ -116,6 +136,44 @@ mod tests {
                         if !one.contains(&group.primary) && one.is_disjoint(set) {
                             assert!(!group.is_acknowledged_by(set), "N={n} W={acks}: {set:?}");
                         }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_primary_decides_without_voters_only_when_no_others_can() {
+        for n in 1..=4_usize {
+            for acks in 1..=n.div_ceil(2) {
+                let all: Vec<Member> = (0..=n)
+                    .map(|i| Member::new(format!("db-{i}"), "g"))
+                    .collect();
+                let group = Group {
+                    primary: all[n].clone(),
+                    voters: all[..n].iter().cloned().collect(),
+                    acks,
+                };
+                let sets = subsets(&all);
+                for gone in subsets(&all[..n]) {
+                    let exists = |set: &&BTreeSet<Member>| set.is_disjoint(&gone);
+                    let by_itself = group.is_decided_without(&[all[n].clone()].into(), &gone);
+                    assert_eq!(by_itself, gone.len() == n, "N={n} W={acks}: {gone:?}");
+                    let mut deciding = sets.iter().filter(exists);
+                    if group.is_orphaned(&gone) {
+                        assert!(!deciding.any(|s| group.is_decided_by(s)), "{gone:?}");
+                    }
+                    // Whoever decides, two of them meet, and one has what was acknowledged.
+                    let decide: Vec<_> = sets
+                        .iter()
+                        .filter(exists)
+                        .filter(|s| group.is_decided_without(s, &gone))
+                        .collect();
+                    for (one, other) in decide
+                        .iter()
+                        .flat_map(|o| decide.iter().map(move |p| (o, p)))
+                    {
+                        assert!(!one.is_disjoint(other), "N={n} W={acks}: {one:?} {other:?}");
                     }
                 }
             }

@@ -111,6 +111,14 @@ impl<'a> Setting<'a> {
         self.instance(name).is_none_or(Instance::is_down)
     }
 
+    /// Whether it may, by what the primary says: where commits wait, those may for whom they do, not
+    /// who is new or in the primary's zone.
+    fn may_take_over(&self, name: &String) -> bool {
+        let status = self.instance(self.seat).and_then(Instance::agent);
+        let told = status.and_then(|s| s.acknowledging.as_ref());
+        told.is_none_or(|told| told.needed == 0 || told.of.contains(name))
+    }
+
     /// Members that stream from the primary, as the primary says; empty when it does not answer.
     pub fn streaming(&self) -> &'a [String] {
         self.instance(self.seat)
@@ -215,7 +223,10 @@ fn gently(setting: &Setting<'_>, candidate: &Candidate) -> Result<Candidate, Str
 fn successor(setting: &Setting<'_>) -> Option<String> {
     let streams = setting.streaming().iter();
     let able = streams.filter(|name| {
-        **name != setting.seat && setting.members.contains(name) && setting.serves(name)
+        **name != setting.seat
+            && setting.members.contains(name)
+            && setting.serves(name)
+            && setting.may_take_over(name)
     });
     let rank = |name: &&String| {
         let instance = setting.instance(name);

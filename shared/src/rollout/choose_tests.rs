@@ -1,4 +1,5 @@
 use super::*;
+use crate::agent::api::Acknowledging;
 use crate::instances::fixture::{members, status, three};
 
 fn restart(instance: &str) -> Candidate {
@@ -147,4 +148,17 @@ fn what_is_wanted_waits_for_a_window_and_what_is_broken_does_not() {
         None,
         "it is down"
     );
+}
+
+#[test]
+fn only_who_commits_wait_for_takes_over() {
+    let mut set = three("db-1");
+    status(&mut set, "db-2").lag_bytes = Some(0);
+    status(&mut set, "db-3").lag_bytes = Some(9 << 20);
+    status(&mut set, "db-1").acknowledging = Some(Acknowledging {
+        needed: 1,
+        of: vec!["db-3".into()],
+    });
+    let choice = chosen(&set, &[restart("db-1")], 0);
+    assert_eq!(step(&choice), "hand over from db-1 to db-3");
 }

@@ -57,6 +57,7 @@ pub fn good() -> Value {
 }
 
 /// Resources that look odd and are good: what the rules must let through, as patches.
+#[allow(clippy::too_many_lines, reason = "a list")]
 pub fn also_good() -> Vec<(&'static str, Value)> {
     let spec = |patch: Value| json!({ "spec": patch });
     vec![
@@ -92,6 +93,14 @@ pub fn also_good() -> Vec<(&'static str, Value)> {
             spec(
                 json!({ "instances": 2, "durability": "quorum", "quorum": { "enforcement": "preferred" } }),
             ),
+        ),
+        (
+            "two instances, async with a bound",
+            spec(json!({ "instances": 2, "async": { "maxLagBytes": 1_048_576 } })),
+        ),
+        (
+            "a quorum of any zone",
+            spec(json!({ "quorum": { "acrossZones": false } })),
         ),
         (
             "a preferred quorum of three, by default",
@@ -335,6 +344,34 @@ fn of_the_set() -> Vec<Case> {
             "spec.quorum",
             sentences::ENFORCEMENT,
             json!({ "durability": "async", "quorum": { "enforcement": "required" } }),
+        ),
+        spec(
+            "a bound of a lag that is none",
+            Both,
+            "spec.async",
+            sentences::ASYNCHRONOUS,
+            json!({ "async": { "maxLagBytes": 67_108_864 } }),
+        ),
+        spec(
+            "a bound of the lag of nobody",
+            Both,
+            "spec.async",
+            sentences::ASYNCHRONOUS,
+            json!({ "instances": 1, "async": { "maxLagBytes": 67_108_864 } }),
+        ),
+        spec(
+            "a bound that is too small",
+            Both,
+            "spec.async.maxLagBytes",
+            sentences::MAX_LAG,
+            json!({ "instances": 2, "async": { "maxLagBytes": 1024 } }),
+        ),
+        spec(
+            "a quorum of any zone that is none",
+            Both,
+            "spec.quorum",
+            sentences::ENFORCEMENT,
+            json!({ "durability": "async", "quorum": { "acrossZones": false } }),
         ),
         spec(
             "a quorum that is none by default",

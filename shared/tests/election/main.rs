@@ -358,3 +358,156 @@ async fn a_new_agent_process_goes_on_with_the_term() {
     eprintln!("the container of the primary started again: {took:?}");
     assert_eq!(again, first);
 }
+
+const TWO_ZONES: [&str; 3] = ["a", "a", "b"];
+
+#[tokio::test]
+async fn only_a_standby_in_another_zone_acknowledges_and_its_zone_can_be_lost() {
+    let mut set = Set::in_zones(Durability::Required, TIMING, TWO_ZONES);
+    let (first, epoch) = set.settled().await;
+    assert_eq!(first, "db-1");
+    set.until("only the other zone votes", |s| {
+        s.voters("db-1") == ["db-3"]
+    })
+    .await;
+    sleep(TIMING.duration).await;
+    // The other zone is lost: a replica in the same one makes no acknowledgement.
+    set.cut("db-3");
+    let deaf = set.engines.acknowledged();
+    sleep(TIMING.renew * 4).await;
+    assert!(set.engines.acknowledged() <= deaf + 1, "what was under way");
+    set.heal("db-3");
+    set.until("writes go on", |s| s.engines.acknowledged() > deaf + 5)
+        .await;
+
+    // The larger zone is lost, with the primary: all that was acknowledged is in the other.
+    assert_eq!(set.settled().await, (first, epoch));
+    set.crash("db-1").await;
+    set.crash("db-2").await;
+    set.until("the other zone's leads", |s| {
+        s.agent("db-3").handle.held.borrow().is_some()
+    })
+    .await;
+    assert_eq!(set.engines.open(), None, "nobody else has what it writes");
+    set.until("it waits for voters", |s| {
+        let wait = s.agent("db-3").handle.wait.borrow().clone();
+        wait.is_some_and(|w| w.contains("flush"))
+    })
+    .await;
+    // That term is lost before anything was acknowledged in it: its group binds nobody.
+    let held = |s: &Set| s.agent("db-3").handle.held.borrow().is_some();
+    set.api
+        .add_rule(Rule::new(Fault::Unreachable).client("db-3"));
+    set.until("its term ends", |s| !held(s)).await;
+    set.api.calm();
+    set.until("it leads again", held).await;
+    // One of that zone is back: though it voted for nobody before, it makes a quorum.
+    set.start("db-2", false);
+    let (third, later, _) = set.next_primary(epoch).await;
+    assert_eq!(third, "db-3");
+    assert!(later > epoch);
+    set.start("db-1", false);
+    assert_eq!(set.settled().await, (third, later));
+    set.until("both of the other zone vote", |s| {
+        s.voters("db-3") == ["db-1", "db-2"]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn zones_that_become_known_later_interrupt_nothing() {
+    let mut set = Set::started(Durability::Required, TIMING);
+    let (first, epoch) = set.settled().await;
+    set.until("zones do not count", |s| {
+        s.voters("db-1") == ["db-2", "db-3"]
+    })
+    .await;
+    set.tell_zone("db-2", "a");
+    set.tell_zone("db-3", "b");
+    sleep(TIMING.renew * 2).await;
+    assert_eq!(set.voters(&first).len(), 2, "its own is not known");
+    set.tell_zone("db-1", "a");
+    set.until("only the other zone votes", |s| {
+        s.voters("db-1") == ["db-3"]
+    })
+    .await;
+    assert_eq!(set.settled().await, (first.clone(), epoch));
+    // All in one zone: nobody could vote.
+    set.tell_zone("db-3", "a");
+    set.until("zones do not count", |s| s.voters("db-1").len() == 2)
+        .await;
+    assert_eq!(set.settled().await, (first.clone(), epoch));
+    // An agent that starts again remembers where the others are.
+    set.tell_zone("db-2", "b");
+    set.until("only the other zone votes", |s| {
+        s.voters("db-1") == ["db-2"]
+    })
+    .await;
+    set.settled().await;
+    set.crash("db-2").await;
+    set.end_agent("db-1").await;
+    set.start("db-1", true);
+    sleep(TIMING.duration).await;
+    assert_eq!(set.voters("db-1"), ["db-2"]);
+    assert_eq!(set.engines.hard_stops("db-1"), 0);
+}
+
+#[tokio::test]
+async fn a_lost_volume_of_the_only_voter_is_made_anew_and_writes_go_on() {
+    let mut set = Set::in_zones(Durability::Required, TIMING, TWO_ZONES);
+    let (first, _) = set.settled().await;
+    set.until("only the other zone votes", |s| {
+        s.voters("db-1") == ["db-3"]
+    })
+    .await;
+    set.settled().await;
+    sleep(TIMING.duration).await;
+    set.engines.lose_data("db-3");
+    let new = set.agent("db-3").handle.renew().await.unwrap();
+    set.until("the new one votes", |s| {
+        let charter = s.agent("db-1").handle.charter.borrow().clone().unwrap();
+        charter.is_settled() && charter.groups[0].voters.contains(&new)
+    })
+    .await;
+    assert_eq!(set.settled().await.0, first);
+    // Also when the primary's engine ends before the new one has everything.
+    set.engines.lose_data("db-3");
+    set.agent("db-3").handle.renew().await.unwrap();
+    set.end_agent("db-1").await;
+    set.engines.kill("db-1");
+    set.start("db-1", false);
+    let (again, _) = set.settled().await;
+    assert_eq!(again, "db-1");
+}
+
+#[tokio::test]
+async fn preferred_zones_fall_back_to_the_own_one() {
+    let mut set = Set::in_zones(Durability::Preferred, TIMING, TWO_ZONES);
+    let (first, epoch) = set.settled().await;
+    set.until("only the other zone votes", |s| {
+        s.voters("db-1") == ["db-3"]
+    })
+    .await;
+    set.settled().await;
+    sleep(TIMING.duration).await;
+    set.crash("db-3").await;
+    let both = |s: &Set| {
+        let charter = s.agent("db-1").handle.charter.borrow().clone().unwrap();
+        charter.is_settled() && charter.groups[0].acks == 1 && charter.groups[0].voters.len() == 2
+    };
+    let took = set.until("the own zone votes", both).await;
+    eprintln!(
+        "the other zone lost: {took:?}, patience being {:?}",
+        TIMING.patience
+    );
+    assert!(took > TIMING.patience / 2);
+    let before = set.engines.acknowledged();
+    set.until("writes go on", |s| s.engines.acknowledged() > before + 5)
+        .await;
+    set.start("db-3", false);
+    set.until("only the other zone votes", |s| {
+        s.voters("db-1") == ["db-3"]
+    })
+    .await;
+    assert_eq!(set.settled().await, (first, epoch));
+}

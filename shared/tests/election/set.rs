@@ -53,6 +53,7 @@ const NEVER: Duration = Duration::from_secs(60);
 /// An agent that runs.
 pub struct Agent {
     pub handle: Arc<Handle>,
+    setup: watch::Sender<Setup>,
     store: Store,
     engine: JoinHandle<()>,
     server: Server,
@@ -134,7 +135,9 @@ pub struct Set {
     authority: Pair,
     port: u16,
     folder: PathBuf,
-    setup: watch::Sender<Setup>,
+    setup: Setup,
+    /// Zones of the instances' nodes.
+    zones: BTreeMap<String, String>,
     agents: BTreeMap<String, Agent>,
     starts: AtomicU32,
 }
@@ -201,16 +204,17 @@ impl Set {
             authority: issue_authority(NAMESPACE, SET, Timestamp::now()).unwrap(),
             port: port(&members),
             folder: folder.into(),
-            setup: watch::Sender::new(Setup {
+            setup: Setup {
                 policy: Policy {
                     durability,
-                    across_zones: false,
+                    across_zones: true,
                     max_lag: 0,
                     timing,
                 },
                 members,
-                zones: BTreeMap::new(),
-            }),
+                zone: None,
+            },
+            zones: BTreeMap::new(),
             agents: BTreeMap::new(),
             starts: AtomicU32::new(0),
         }
@@ -223,6 +227,32 @@ impl Set {
             set.start(name, false);
         }
         set
+    }
+
+    /// The same in these zones: `db-1` in the first.
+    pub fn in_zones(durability: Durability, timing: Timing, zones: [&str; 3]) -> Self {
+        let mut set = Self::new(durability, timing);
+        for (name, zone) in ["db-1", "db-2", "db-3"].into_iter().zip(zones) {
+            set.zones.insert(name.into(), zone.into());
+            set.start(name, false);
+        }
+        set
+    }
+
+    /// The zone of an instance's node becomes known to its agent, or is another.
+    pub fn tell_zone(&mut self, name: &str, zone: &str) {
+        self.zones.insert(name.into(), zone.into());
+        self.agents[name]
+            .setup
+            .send_modify(|s| s.zone = Some(zone.into()));
+    }
+
+    /// For whom commits wait, by what the primary has agreed on.
+    pub fn voters(&self, primary: &str) -> Vec<String> {
+        let charter = self.agent(primary).handle.charter.borrow().clone();
+        let group = charter.and_then(|c| c.last().cloned());
+        let voters = group.iter().flat_map(|g| &g.voters);
+        voters.map(|m| m.name.to_string()).collect()
     }
 
     pub fn agent(&self, name: &str) -> &Agent {
@@ -252,6 +282,10 @@ impl Set {
         let start = self.starts.fetch_add(1, Ordering::Relaxed);
         let shown = watch::Sender::new(Some(Arc::new(client)));
         let store = Store::open(&self.folder.join(name)).unwrap();
+        let setup = watch::Sender::new(Setup {
+            zone: self.zones.get(name).cloned(),
+            ..self.setup.clone()
+        });
         let config = Config {
             place: Place {
                 namespace: NAMESPACE.into(),
@@ -265,7 +299,7 @@ impl Set {
                 port: 5432,
             },
             store: store.clone(),
-            setup: self.setup.subscribe(),
+            setup: setup.subscribe(),
             connect: Arc::new(move || {
                 let client = api.client_as(&named);
                 Box::pin(async move { Ok(client) })
@@ -298,11 +332,12 @@ impl Set {
             programs: Programs::new(self.folder.clone()),
         };
         let at = SocketAddr::new(address(name), port);
-        let deadline = self.setup.borrow().policy.timing.deadline;
+        let deadline = self.setup.policy.timing.deadline;
         let engine = run_engine(name.to_owned(), Arc::clone(&handle), engines, deadline);
         let serve = move || Server::start(at, tls.clone(), interface.clone());
         let agent = Agent {
             handle,
+            setup,
             store,
             engine: tokio::spawn(engine),
             server: serve(),

@@ -3,6 +3,7 @@
 //! Who may be primary is not decided here: [`Wanted`] says how the engine should be, and this is
 //! the way there from what there is.
 
+use mainstay_crds::common::Rejoin;
 use mainstay_shared::agent::init::protocol::Engine;
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::Wanted;
@@ -59,6 +60,8 @@ pub struct Observed<'a> {
     pub reachable: bool,
     /// What the data needs before it can follow.
     pub parting: Parting,
+    /// What becomes of data that has parted from the primary's.
+    pub rejoin: Rejoin,
     /// The volume.
     pub data: &'a Data,
     /// The volume was looked at since the engine ended.
@@ -81,6 +84,8 @@ pub struct Observed<'a> {
     pub ending: bool,
     /// A restart was asked for.
     pub restart: bool,
+    /// The engine's first process has answered nobody for long.
+    pub mute: bool,
     /// A long task runs.
     pub busy: bool,
     /// The last try failed and the pause after it is not over.
@@ -114,9 +119,15 @@ pub enum Next {
     Stop,
     /// Kill the engine: it must not write any more.
     Halt,
+    /// Kill the engine, which answers nobody, to start it anew.
+    Revive,
     /// End this process.
     End,
 }
+
+/// What a person has to do.
+const MANUAL: &str = "its data holds what the primary's does not, and spec.rejoin is Manual: keep what you need of it, \
+     then set spec.rejoin to Rewind, or delete the instance's volume claim and pod to have the data copied anew";
 
 /// What to do next.
 ///
@@ -170,6 +181,10 @@ fn may_write(o: &Observed<'_>) -> bool {
 }
 
 fn while_running(o: &Observed<'_>) -> Next {
+    // Of a primary the Lease lapses.
+    if o.mute && o.role == Role::Replica {
+        return Next::Revive;
+    }
     let tend = if o.restart {
         Next::Stop
     } else {
@@ -240,9 +255,20 @@ fn while_stopped(o: &Observed<'_>) -> Next {
             _ if !o.reachable || o.identifier.is_none() => {
                 Next::Wait("the primary's address".to_owned())
             }
-            Parting::Rewind => Next::Rewind,
-            Parting::Copy => Next::Replace,
+            parting => rejoin(parting, o.rejoin),
         },
+    }
+}
+
+/// How data comes back that cannot follow as it is.
+fn rejoin(parting: Parting, wish: Rejoin) -> Next {
+    match (parting, wish) {
+        // It loses nothing of its own.
+        (Parting::None | Parting::Behind, _) | (Parting::Rewind, Rejoin::Rewind) => Next::Rewind,
+        (Parting::Rewind | Parting::Copy, Rejoin::Manual) => Next::Fail(MANUAL.to_owned()),
+        (Parting::Outdated, _)
+        | (Parting::Copy, Rejoin::Rewind)
+        | (Parting::Rewind | Parting::Copy, Rejoin::Reclone) => Next::Replace,
     }
 }
 

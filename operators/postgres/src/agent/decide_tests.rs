@@ -51,6 +51,8 @@ fn observed<'a>(wanted: &'a Wanted, data: &'a Data, engine: &'a Engine) -> Obser
         clean: true,
         ending: false,
         restart: false,
+        mute: false,
+        rejoin: Rejoin::Rewind,
         busy: false,
         pausing: false,
     }
@@ -183,16 +185,19 @@ proptest! {
         engine in engines(),
         set in prop_oneof![Just(None), Just(Some("7")), Just(Some("8"))],
         promotions in prop_oneof![Just(None), Just(Some(2)), Just(Some(3))],
-        parting in prop_oneof![Just(Parting::None), Just(Parting::Rewind), Just(Parting::Copy)],
+        parting in prop_oneof![
+            Just(Parting::None), Just(Parting::Behind), Just(Parting::Rewind), Just(Parting::Copy), Just(Parting::Outdated)
+        ],
+        rejoin in prop_oneof![Just(Rejoin::Rewind), Just(Rejoin::Reclone), Just(Rejoin::Manual)],
         role in prop_oneof![Just(Role::Primary), Just(Role::Replica)],
-        flags: [bool; 10],
+        flags: [bool; 11],
     ) {
         let promoted = promotions.map(|e| ballot(e, "db-1"));
-        let [known, detached, hard_stopping, clean, ending, restart, busy, pausing, reachable, promoting] = flags;
+        let [known, detached, hard_stopping, clean, ending, restart, busy, pausing, reachable, promoting, mute] = flags;
         let o = Observed {
             wanted: &wanted, because: "x", missing: None, identifier: set, reachable, parting,
             data: &data, known, engine: &engine, role, promoted: promoted.as_ref(), detached,
-            promoting, hard_stopping, clean, ending, restart, busy, pausing,
+            promoting, hard_stopping, clean, ending, restart, busy, pausing, mute, rejoin,
         };
         let running = matches!(engine, Engine::Running { .. });
         let idle = clean && !running && !busy && !ending && !hard_stopping;
@@ -201,8 +206,13 @@ proptest! {
             Next::Initialise => prop_assert!(idle && data == Data::None && wanted == Wanted::Initialise),
             Next::Clone => prop_assert!(idle && data == Data::None && set.is_some()
                 && matches!(wanted, Wanted::Follow(_))),
-            Next::Rewind | Next::Replace => prop_assert!(idle && reachable && set.is_some()
-                && (same || matches!(data, Data::Broken(_))) && matches!(wanted, Wanted::Follow(_))),
+            Next::Rewind | Next::Replace => {
+                prop_assert!(idle && reachable && set.is_some()
+                    && (same || matches!(data, Data::Broken(_))) && matches!(wanted, Wanted::Follow(_)));
+                let own = matches!(parting, Parting::Rewind | Parting::Copy);
+                prop_assert!(rejoin != Rejoin::Manual || !own || matches!(data, Data::Broken(_)));
+            }
+            Next::Revive => prop_assert!(running && mute && !busy && role == Role::Replica),
             Next::Start(Role::Primary) => {
                 let Wanted::Primary { ballot, timeline, .. } = &wanted else { panic!("{wanted:?}") };
                 prop_assert!(idle && same && promoted.as_ref() == Some(ballot));
@@ -235,4 +245,39 @@ proptest! {
             _ => {}
         }
     }
+}
+
+#[test]
+fn data_that_has_parted_waits_for_a_person_where_that_is_asked_for() {
+    let wanted = Wanted::Follow(ballot(4, "db-2"));
+    let data = present(Role::Primary, 3);
+    let mut o = observed(&wanted, &data, &Engine::Absent);
+    let mut by = |rejoin, parting| {
+        (o.rejoin, o.parting) = (rejoin, parting);
+        next(&o)
+    };
+    for parting in [Parting::Rewind, Parting::Copy] {
+        let next = by(Rejoin::Manual, parting);
+        assert!(matches!(next, Next::Fail(why) if why.contains("spec.rejoin")));
+        assert_eq!(by(Rejoin::Reclone, parting), Next::Replace);
+    }
+    assert_eq!(by(Rejoin::Rewind, Parting::Rewind), Next::Rewind);
+    assert_eq!(by(Rejoin::Rewind, Parting::Copy), Next::Replace);
+    // Nothing of its own is lost.
+    for rejoin in [Rejoin::Manual, Rejoin::Reclone, Rejoin::Rewind] {
+        assert_eq!(by(rejoin, Parting::Behind), Next::Rewind);
+        assert_eq!(by(rejoin, Parting::Outdated), Next::Replace);
+        assert_eq!(by(rejoin, Parting::None), Next::Start(Role::Replica));
+    }
+}
+
+#[test]
+fn a_replica_that_answers_nobody_is_started_anew() {
+    let wanted = Wanted::Follow(ballot(4, "db-2"));
+    let data = present(Role::Replica, 3);
+    let mut o = observed(&wanted, &data, &RUNS);
+    o.mute = true;
+    assert_eq!(next(&o), Next::Revive);
+    o.busy = true;
+    assert!(matches!(next(&o), Next::Wait(_)));
 }

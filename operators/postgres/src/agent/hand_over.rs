@@ -42,7 +42,7 @@ pub fn successor(
     match charter {
         Some(charter) if charter.is_settled() && charter.may_name(&member) => Ok(member),
         Some(charter) if charter.is_settled() => Err(format!(
-            "{to} is new, and is not among those who may become primary yet"
+            "{to} is not among those for whom commits wait: it is new, or in the primary's zone"
         )),
         _ => Err("the change of those for whom commits wait is not finished".to_owned()),
     }

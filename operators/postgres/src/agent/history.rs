@@ -20,10 +20,14 @@ pub struct Past {
 pub enum Parting {
     /// Nothing that is known.
     None,
+    /// It was stopped in order before the histories parted: rewinding takes nothing back.
+    Behind,
     /// What it wrote after the histories parted has to be taken back.
     Rewind,
     /// Two histories bear the same number, which rewinding cannot tell apart.
     Copy,
+    /// It holds nothing of its own, and what comes next in the log is not to be had any more.
+    Outdated,
 }
 
 /// A place in the log as PostgreSQL writes it, in bytes.
@@ -69,7 +73,10 @@ pub fn parting(
     let stranger = !ancestors.is_empty() && left.is_none();
     let left = left.map_or(charter.fork, |(_, at)| *at);
     let beyond = past.end.is_some_and(|end| end > left);
-    if past.timeline > charter.timeline || past.was_primary || stranger || beyond {
+    let within = past.end.is_some() && past.timeline < charter.timeline && !stranger && !beyond;
+    if past.was_primary && within {
+        Parting::Behind
+    } else if past.timeline > charter.timeline || past.was_primary || stranger || beyond {
         Parting::Rewind
     } else {
         Parting::None
@@ -142,6 +149,10 @@ mod tests {
             parting(past(2, None, true), &known, &charter(2, 3, 100), &[]),
             Parting::Rewind
         );
+        // Stopped in order before the fork, it has nothing that would be lost.
+        let part = |end| parting(past(2, Some(end), true), &known, &charter(2, 3, 100), &[]);
+        assert_eq!(part(100), Parting::Behind);
+        assert_eq!(part(101), Parting::Rewind);
     }
 
     #[test]

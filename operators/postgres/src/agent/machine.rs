@@ -2,6 +2,7 @@
 
 mod cluster;
 mod hand_over;
+mod lag;
 mod tend;
 mod upgrade;
 mod upstream;
@@ -14,7 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mainstay_shared::agent::api::{Phase, Program, Status, Volume};
+use mainstay_crds::common::Rejoin;
+use mainstay_shared::agent::api::{Phase, Program, Status, Volume, Weakened};
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::election::door::Door;
 use mainstay_shared::agent::election::driver::{Handle, Setup};
@@ -39,6 +41,7 @@ use super::mounts::{Mounts, place_identity};
 use super::place::Place;
 use super::render::held_back;
 use super::report::{self, differs};
+use super::throttle::Throttle;
 use hand_over::Handing;
 use tend::Tended;
 use upstream::Hunger;
@@ -54,6 +57,8 @@ const TEND: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(5);
 /// Floors are looked at this often while one of them holds a setting back.
 const FLOORS: Duration = Duration::from_secs(1);
+/// A replica whose first process has answered nobody for so long is killed.
+const MUTE: Duration = Duration::from_secs(15);
 /// How long a requested restart may take to stop the engine in order.
 const STOP: Duration = Duration::from_mins(1);
 
@@ -95,7 +100,9 @@ pub struct Machine {
     floors: BTreeMap<String, u64>,
     floors_at: Duration,
     work: Option<Work>,
-    tending: Option<Task<Result<(), String>>>,
+    tending: Option<Task<Result<Vec<Weakened>, String>>>,
+    /// As seen when the primary was tended last.
+    weakened: Vec<Weakened>,
     tended: Option<Tended>,
     /// Something short in the engine, asked for once: a promotion, new senders.
     asking: Option<Task<Result<(), String>>>,
@@ -115,6 +122,8 @@ pub struct Machine {
     upstream: Option<Ballot>,
     /// It receives nothing though it should.
     hunger: Hunger,
+    /// What replicas lack of the primary's log, of the start of that number.
+    throttle: (u64, Throttle),
     /// When it was decided to receive from nobody; a look from before tells nothing of it.
     detached_since: Duration,
     /// Where recovery ended, of the start of that number.
@@ -180,6 +189,7 @@ impl Machine {
             floors_at: Duration::ZERO,
             work: None,
             tending: None,
+            weakened: Vec::new(),
             tended: None,
             asking: None,
             started_as: Role::Replica,
@@ -190,6 +200,7 @@ impl Machine {
             promoted_with: None,
             upstream: None,
             hunger: Hunger::default(),
+            throttle: (0, Throttle::default()),
             detached_since: Duration::ZERO,
             recovered: None,
             in_force: None,
@@ -387,6 +398,11 @@ impl Machine {
             identifier: identifier.as_deref(),
             reachable: self.leader().is_some(),
             parting,
+            rejoin: self
+                .mounts
+                .config
+                .as_ref()
+                .map_or(Rejoin::Manual, |(c, _)| c.rejoin),
             data: &self.data,
             known: self.data_known,
             engine: &state.engine,
@@ -403,6 +419,11 @@ impl Machine {
             clean: self.clean_for == Some(state.starts),
             ending: state.stop_within.is_some(),
             restart: self.restart_wanted,
+            mute: self
+                .monitor
+                .mute
+                .borrow()
+                .is_some_and(|since| now.saturating_sub(since) > MUTE),
             busy: self.work.is_some() || (starting && !running) || !self.data_known,
             pausing: now < self.pause_until,
         })
@@ -455,6 +476,12 @@ impl Machine {
             Next::Promote => self.promote().await,
             Next::Halt => {
                 tracing::error!("PostgreSQL can write and must not: it is killed");
+                let _ = self.init.send(Command::HardStop).await;
+            }
+            Next::Revive => {
+                tracing::error!(
+                    "PostgreSQL answers nobody any more: it is killed and started anew"
+                );
                 let _ = self.init.send(Command::HardStop).await;
             }
             Next::Clean => {
@@ -534,6 +561,10 @@ impl Machine {
                 _ => Some(self.because()),
             },
             held_back: self.held_back(),
+            acknowledging: self.acknowledging(),
+            throttling: self.is_throttling(),
+            weakened: &self.weakened,
+            zone: self.mounts.zone.as_ref(),
             members: self.mounts.config.as_ref().map_or(&[], |(c, _)| &c.members),
             config_hash: self.configuration.in_force().cloned(),
             certificate_serial: self.configuration.serial().cloned(),

@@ -11,10 +11,12 @@ pub mod monitor;
 pub mod mounts;
 pub mod observe;
 pub mod place;
+pub mod recovery;
 pub mod render;
 pub mod report;
 pub mod source;
 pub mod sql;
+pub mod throttle;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_shared::agent::clock::boottime;
+use mainstay_shared::agent::tell::set;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_postgres::Client;
@@ -34,8 +35,10 @@ pub enum Sight {
     },
 }
 
-/// Pause between looks at an engine that is up.
-const CALM: Duration = Duration::from_secs(1);
+/// Pause between looks at an engine that is up, unless told otherwise.
+pub const CALM: Duration = Duration::from_secs(1);
+/// With shorter pauses so much lies between looks that include a small write.
+const FULL: Duration = Duration::from_secs(2);
 /// Pause between looks at one that is not.
 const EAGER: Duration = Duration::from_millis(100);
 /// Pause after a nudge, for so many looks: something is about to change, and others wait for it.
@@ -52,6 +55,10 @@ pub struct Monitor {
     pub wanted: watch::Sender<bool>,
     /// Wakes it: look now, also at the settings.
     pub look: Arc<Notify>,
+    /// Pause between looks at an engine that is up.
+    pub pace: watch::Sender<Duration>,
+    /// Time since boot since when the engine's first process answers nobody, though it is there.
+    pub mute: watch::Receiver<Option<Duration>>,
 }
 
 /// Start it.
@@ -59,20 +66,26 @@ pub fn monitor(place: Arc<Place>) -> Monitor {
     let (tell, sight) = watch::channel(Sight::Dark("not looked at yet".to_owned()));
     let (wanted, want) = watch::channel(false);
     let look = Arc::new(Notify::new());
-    tokio::spawn(run(place, tell, want, Arc::clone(&look)));
+    let (cadence, calm) = watch::channel(CALM);
+    let (muteness, mute) = watch::channel(None);
+    tokio::spawn(run(place, (tell, muteness), want, Arc::clone(&look), calm));
     Monitor {
         sight,
         wanted,
         look,
+        pace: cadence,
+        mute,
     }
 }
 
 async fn run(
     place: Arc<Place>,
-    tell: watch::Sender<Sight>,
+    (tell, muteness): (watch::Sender<Sight>, watch::Sender<Option<Duration>>),
     mut want: watch::Receiver<bool>,
     look: Arc<Notify>,
+    mut cadence: watch::Receiver<Duration>,
 ) {
+    let mut full_at = Duration::ZERO;
     let mut client: Option<Client> = None;
     let mut count: u32 = 0;
     let mut hurry: u32 = 0;
@@ -83,6 +96,7 @@ async fn run(
             client = None;
             count = 0;
             tell.send_replace(Sight::Dark("it does not run".to_owned()));
+            muteness.send_replace(None);
             if want.changed().await.is_err() {
                 return;
             }
@@ -92,7 +106,17 @@ async fn run(
             Sight::Up { vitals, .. } => Some(vitals.clone()),
             _ => None,
         };
-        let mut seen = once(&place, &mut client, count, &mut settings).await;
+        let calm = *cadence.borrow_and_update();
+        let full = if calm < CALM && count > 0 {
+            boottime().saturating_sub(full_at) >= FULL
+        } else {
+            count.is_multiple_of(2)
+        };
+        if full {
+            full_at = boottime();
+        }
+        let began = boottime();
+        let mut seen = once(&place, &mut client, (count, full), &mut settings).await;
         if let (Some(before), Ok(Sight::Up { vitals, .. })) = (before, &mut seen) {
             let same = before.in_recovery && !before.attached;
             // Before the second record that follows the look they were read again.
@@ -105,9 +129,16 @@ async fn run(
         }
         let pause = match &seen {
             Ok(_) if hurry > 0 => HURRY.0,
-            Ok(_) => CALM,
+            Ok(_) => calm,
             Err(_) => EAGER,
         };
+        set(
+            &muteness,
+            match &seen {
+                Err(SqlError::Mute) => Some(muteness.borrow().unwrap_or(began)),
+                _ => None,
+            },
+        );
         count = count.wrapping_add(1);
         hurry = hurry.saturating_sub(1);
         tell.send_replace(match seen {
@@ -126,6 +157,7 @@ async fn run(
             () = sleep(pause) => {}
             () = look.notified() => (count, hurry) = (0, HURRY.1),
             changed = want.changed() => if changed.is_err() { return },
+            Ok(()) = cadence.changed() => {}
         }
     }
 }
@@ -141,20 +173,28 @@ struct Settings {
 async fn once(
     place: &Place,
     client: &mut Option<Client>,
-    count: u32,
+    (count, full): (u32, bool),
     settings: &mut Settings,
 ) -> Result<Sight, SqlError> {
     // A new connection may be to a new start, of which nothing seen earlier holds.
     let new = client.as_ref().is_none_or(Client::is_closed);
     let client = match client {
         Some(client) if !new => client,
-        _ => client.insert(sql::connect(place, "postgres").await?),
+        _ => match sql::connect(place, "postgres").await {
+            Ok(new) => client.insert(new),
+            Err(SqlError::Timeout) => {
+                // Who lets others in may be well, and what comes after it slow.
+                sql::answers(place).await?;
+                return Err(SqlError::Timeout);
+            }
+            Err(error) => return Err(error),
+        },
     };
     let at = boottime();
-    if !new && count.is_multiple_of(2) {
+    if !new && full {
         sql::answers(place).await?;
     }
-    let vitals = sql::vitals(client, count.is_multiple_of(2)).await?;
+    let vitals = sql::vitals(client, full).await?;
     if new || count.is_multiple_of(SETTINGS) {
         let (pending, error) = sql::settings(client).await?;
         *settings = Settings {

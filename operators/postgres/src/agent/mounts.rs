@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use mainstay_shared::agent::config::{self, Role};
+use mainstay_shared::agent::config::{self, Role, Zones};
 use mainstay_shared::agent::paths;
 use mainstay_shared::pki::{CA_KEY, CERTIFICATE_KEY, PRIVATE_KEY_KEY, Pair, PrivateKeyPem};
 
@@ -16,6 +16,8 @@ use crate::settings::PostgresConfig;
 pub struct Mounts {
     /// The set's configuration and its hash.
     pub config: Option<(PostgresConfig, String)>,
+    /// Zone of the node, once it is told.
+    pub zone: Option<String>,
     /// The instance's certificate.
     pub identity: Option<Pair>,
     /// The roles.
@@ -39,6 +41,10 @@ impl Mounts {
         let [config, tls, access] = &folders;
         match read_config(config) {
             Ok(read) => self.config = Some(read),
+            Err(why) => self.wrong = Some(why),
+        }
+        match read_zone(config, place.me.node.as_deref()) {
+            Ok(read) => self.zone = read,
             Err(why) => self.wrong = Some(why),
         }
         match read_identity(tls) {
@@ -90,6 +96,17 @@ fn read_config(folder: &Path) -> Result<(PostgresConfig, String), String> {
     let parsed = serde_json::from_str(&text)
         .map_err(|e| format!("{} cannot be understood: {e}", paths::CONFIG_FILE))?;
     Ok((parsed, config::hash(&text)))
+}
+
+/// Of a set whose operator tells no zones there is no file.
+fn read_zone(folder: &Path, node: Option<&str>) -> Result<Option<String>, String> {
+    let file = folder.join(paths::ZONES_FILE);
+    let (Some(node), true) = (node, file.exists()) else {
+        return Ok(None);
+    };
+    let mut zones: Zones = serde_json::from_str(&text(&file)?)
+        .map_err(|e| format!("{} cannot be understood: {e}", paths::ZONES_FILE))?;
+    Ok(zones.remove(node))
 }
 
 fn read_identity(folder: &Path) -> Result<Pair, String> {

@@ -139,7 +139,12 @@ fn position(promotions: &BTreeMap<u64, u64>, timeline: u64, lsn: u64) -> Option<
 ///
 /// A sender does if it began after the load. For the first group after a promotion (`first`) also if
 /// it counts its replica: before, as a replica's, its configuration named nobody.
+///
+/// Where commits need not wait, whatever they wait for is more.
 pub fn is_in_force(vitals: &Vitals, group: &Group, first: bool) -> bool {
+    if group.acks == 0 {
+        return true;
+    }
     let renewed = vitals
         .oldest_sender
         .is_none_or(|began| began > vitals.loaded_at);

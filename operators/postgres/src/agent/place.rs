@@ -40,6 +40,8 @@ pub struct Me {
     pub nonce: String,
     /// Address of the pod.
     pub address: String,
+    /// Its node.
+    pub node: Option<String>,
 }
 
 /// This agent's place.
@@ -77,6 +79,7 @@ impl Place {
                 pod_uid: variable("POD_UID")?,
                 nonce: nonce().map_err(PlaceError::Random)?,
                 address: variable("POD_IP")?,
+                node: variable("NODE_NAME").ok(),
             },
             user: user.name,
             listen: env::var("MAINSTAY_LISTEN").unwrap_or_else(|_| "*".to_owned()),

@@ -95,6 +95,14 @@ pub fn standby_names(group: Option<&Group>) -> String {
     format!("ANY {} ({})", group.acks, voters.join(","))
 }
 
+/// `synchronous_standby_names` for whichever of these members has a commit first.
+pub fn any_of<'a>(members: impl IntoIterator<Item = &'a Member>) -> String {
+    let quoted = members
+        .into_iter()
+        .map(|m| format!("\"{}\"", application(m)));
+    format!("ANY 1 ({})", quoted.collect::<Vec<_>>().join(","))
+}
+
 /// How to reach the primary: as a replica's `primary_conninfo`, and for `pg_basebackup`.
 pub fn conninfo(config: &PostgresConfig, facts: &Facts, instance: &str, address: &str) -> String {
     let file = |name: &str| facts.tls.join(name).display().to_string();

@@ -1,4 +1,4 @@
-use mainstay_crds::common::{Durability, Enforcement};
+use mainstay_crds::common::{Durability, Enforcement, Rejoin};
 
 use super::*;
 use crate::settings::PostgresSettings;
@@ -8,9 +8,11 @@ fn config(parameters: &[(&str, &str)]) -> PostgresConfig {
         set: "db".into(),
         namespace: "shop".into(),
         members: vec!["db-1".into(), "db-2".into(), "db-3".into()],
-        zones: BTreeMap::new(),
         durability: Durability::Quorum,
         enforcement: Enforcement::Required,
+        across_zones: true,
+        max_lag: None,
+        rejoin: Rejoin::Rewind,
         engine: PostgresSettings {
             major: 17,
             parameters: parameters

@@ -4,12 +4,15 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use mainstay_crds::common::InstanceRole;
-use mainstay_shared::agent::api::{GivenUp, Phase, Program, Status, Volume};
+use mainstay_shared::agent::api::{
+    Acknowledging, GivenUp, Phase, Program, Status, Volume, Weakened,
+};
 use mainstay_shared::agent::init::protocol::Engine;
 
 use super::decide::{Data, Next};
 use super::monitor::Sight;
 use super::render::member;
+use super::sql::Vitals;
 
 /// A look older than this tells nothing of now.
 const FRESH: Duration = Duration::from_secs(10);
@@ -46,6 +49,14 @@ pub struct Facts<'a> {
     pub held_back: Vec<String>,
     /// What the election waits for, in words; none for a replica that has a primary.
     pub waits: Option<String>,
+    /// Who acknowledges, as every session waits for it.
+    pub acknowledging: Option<Acknowledging>,
+    /// Whether commits wait since replicas lack too much; none where they never would.
+    pub throttling: Option<bool>,
+    /// Settings by which acknowledgements are worth less.
+    pub weakened: &'a [Weakened],
+    /// Zone of the node.
+    pub zone: Option<&'a String>,
     /// Instances of the set.
     pub members: &'a [String],
     /// Configuration in force.
@@ -68,6 +79,7 @@ pub fn status(f: &Facts<'_>) -> Status {
         pod_uid: f.pod_uid.to_owned(),
         instance: f.instance.to_owned(),
         volume: f.volume,
+        zone: f.zone.cloned(),
         certificate_serial: f.certificate_serial.clone(),
         last_error: f.last_error.clone(),
         ..Status::default()
@@ -106,17 +118,7 @@ pub fn status(f: &Facts<'_>) -> Status {
                 s.restart_primary_first = !f.held_back.is_empty();
             }
             if !vitals.in_recovery {
-                s.streaming = f
-                    .members
-                    .iter()
-                    .filter(|m| {
-                        let streams =
-                            |a: &String| member(a).is_some_and(|a| a.name.as_str() == **m);
-                        vitals.flushed.iter().any(|(name, _)| streams(name))
-                    })
-                    .cloned()
-                    .collect();
-                s.synchronous = Some(!vitals.standby_names.is_empty());
+                tell_of_primary(&mut s, f, vitals);
             }
             s.ready = if vitals.in_recovery {
                 vitals.receiving
@@ -158,6 +160,21 @@ pub fn status(f: &Facts<'_>) -> Status {
     s
 }
 
+/// What a primary knows of its replicas, and of what acknowledgements are worth.
+fn tell_of_primary(s: &mut Status, f: &Facts<'_>, vitals: &Vitals) {
+    let streams = |name: &&String| {
+        let is = |a: &String| member(a).is_some_and(|a| a.name.as_str() == **name);
+        vitals.flushed.iter().any(|(a, _)| is(a))
+    };
+    s.streaming = f.members.iter().filter(streams).cloned().collect();
+    // Whoever is waited for since replicas lack much makes no quorum.
+    let throttling = f.throttling == Some(true);
+    s.synchronous = Some(!vitals.standby_names.is_empty() && !throttling);
+    s.throttling = f.throttling;
+    s.weakened = f.weakened.to_vec();
+    s.acknowledging.clone_from(&f.acknowledging);
+}
+
 fn idle(next: &Next) -> (Phase, Option<String>) {
     match next {
         Next::Wait(what) => (Phase::Waiting, Some(format!("waiting for {what}"))),
@@ -165,7 +182,7 @@ fn idle(next: &Next) -> (Phase, Option<String>) {
         Next::Initialise => (Phase::Initialising, None),
         Next::Clone | Next::Replace | Next::Rewind => (Phase::Cloning, None),
         Next::Start(_) | Next::Tend(_) | Next::Clean | Next::Promote => (Phase::Recovering, None),
-        Next::Stop | Next::Halt | Next::End => (Phase::Stopping, None),
+        Next::Stop | Next::Halt | Next::Revive | Next::End => (Phase::Stopping, None),
     }
 }
 
@@ -246,7 +263,6 @@ pub fn metrics(s: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sql::Vitals;
     use super::*;
 
     fn facts<'a>(sight: &'a Sight, data: &'a Data, next: &'a Next) -> Facts<'a> {
@@ -265,6 +281,10 @@ mod tests {
             open: true,
             waits: None,
             held_back: vec![],
+            acknowledging: None,
+            throttling: None,
+            weakened: &[],
+            zone: None,
             members: &[],
             config_hash: Some("h".into()),
             certificate_serial: None,

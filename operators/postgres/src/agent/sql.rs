@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mainstay_crds::common::Durability;
+use mainstay_shared::agent::api::Weakened;
 use mainstay_shared::agent::config::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -15,6 +17,9 @@ use crate::settings::{PORT, PROBE_ROLE, PostgresConfig, REPLICATION_ROLE, SSL_RE
 
 /// Longest time for a connection or a statement.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Most settings of roles and databases that are told.
+const MOST_TOLD: usize = 16;
 
 /// PostgreSQL did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,9 @@ pub enum SqlError {
     /// It did not answer.
     #[error("PostgreSQL did not answer within {PATIENCE:?}")]
     Timeout,
+    /// Its first process, which lets others in, did not.
+    #[error("PostgreSQL's first process did not answer within {PATIENCE:?}")]
+    Mute,
 }
 
 fn refused(what: &'static str) -> impl Fn(tokio_postgres::Error) -> SqlError {
@@ -172,7 +180,7 @@ pub async fn answers(place: &Place) -> Result<(), SqlError> {
     };
     let answered = timeout(PATIENCE, ask).await;
     answered
-        .map_err(|_| SqlError::Timeout)?
+        .map_err(|_| SqlError::Mute)?
         .map(|_| ())
         .map_err(|e| SqlError::Connect(e.to_string()))
 }
@@ -321,7 +329,7 @@ pub async fn tend(
     config: &PostgresConfig,
     roles: &[Role],
     slots: Slots,
-) -> Result<(), SqlError> {
+) -> Result<Vec<Weakened>, SqlError> {
     let client = connect(place, "postgres").await?;
     ensure_role(&client, REPLICATION_ROLE, "LOGIN REPLICATION").await?;
     ensure_rewinding(&client).await?;
@@ -331,7 +339,54 @@ pub async fn tend(
         ensure_verifier(&client, role).await?;
     }
     ensure_database(&client, &config.engine.database, &config.engine.owner).await?;
-    ensure_slots(&client, config, &place.me.instance, slots).await
+    ensure_slots(&client, config, &place.me.instance, slots).await?;
+    weakened(&client, config.durability).await
+}
+
+/// Settings of roles and databases by which an acknowledgement is worth less than what is asked of the
+/// set. The server's own cannot be: the resource refuses that.
+async fn weakened(client: &Client, durability: Durability) -> Result<Vec<Weakened>, SqlError> {
+    let found = client
+        .query(
+            "select role.rolname::text as role, database.datname::text as database, lower(split_part(entry, '=', 2)) as value
+             from pg_db_role_setting as stored
+             cross join lateral unnest(stored.setconfig) as entry
+             left join pg_roles as role on role.oid = stored.setrole
+             left join pg_database as database on database.oid = stored.setdatabase
+             where lower(split_part(entry, '=', 1)) = 'synchronous_commit'
+             order by 1 nulls first, 2 nulls first limit 256",
+            &[],
+        )
+        .await
+        .map_err(refused("tell settings of roles and databases"))?;
+    let all = found.iter().map(|row| Weakened {
+        role: row.get("role"),
+        database: row.get("database"),
+        setting: "synchronous_commit".to_owned(),
+        value: row.get("value"),
+    });
+    Ok(all
+        .filter(|w| weakens(&w.value, durability))
+        .take(MOST_TOLD)
+        .collect())
+}
+
+/// Whether that value of `synchronous_commit` waits for less than it should. PostgreSQL takes the usual
+/// words for on and off.
+fn weakens(value: &str, durability: Durability) -> bool {
+    let enough: &[&str] = match durability {
+        Durability::Quorum => &["on", "remote_apply", "true", "yes", "1"],
+        Durability::Async => &[
+            "on",
+            "remote_apply",
+            "true",
+            "yes",
+            "1",
+            "local",
+            "remote_write",
+        ],
+    };
+    !enough.contains(&value)
 }
 
 /// On a replica: the slots that the others need at once should it be promoted. They keep no log.
@@ -518,6 +573,21 @@ fn literal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_acknowledgement_is_worth_depends_on_what_is_asked() {
+        for (value, quorum, asynchronous) in [
+            ("on", false, false),
+            ("remote_apply", false, false),
+            ("remote_write", true, false),
+            ("local", true, false),
+            ("off", true, true),
+            ("0", true, true),
+        ] {
+            assert_eq!(weakens(value, Durability::Quorum), quorum, "{value}");
+            assert_eq!(weakens(value, Durability::Async), asynchronous, "{value}");
+        }
+    }
 
     #[test]
     fn quotes_end_nothing() {

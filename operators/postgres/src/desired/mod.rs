@@ -17,6 +17,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use mainstay_shared::agent::config::Zones;
 use mainstay_shared::apply::Object;
 use mainstay_shared::network::{self, Flows};
 use mainstay_shared::traffic::EnginePort;
@@ -40,6 +41,8 @@ pub struct Surroundings<'a> {
     pub api_servers: &'a BTreeSet<(IpAddr, u16)>,
     /// Names of the instances that belong to the set.
     pub members: &'a [String],
+    /// Zones of their nodes.
+    pub zones: &'a Zones,
 }
 
 /// The objects of a set, without pods, claims, Lease and Secrets.
@@ -84,7 +87,7 @@ pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, Desi
     let (Some(policy), Some((address, _))) = (policy, around.api_servers.first()) else {
         return Err(DesiredError::ApiServersUnknown);
     };
-    let (config_map, config_hash) = config_map::config_map(v, around.members)?;
+    let (config_map, config_hash) = config_map::config_map(v, around.members, around.zones)?;
     let mut apply = vec![
         Object::of(&policy)?,
         Object::of(&rights::service_account(set))?,

@@ -46,6 +46,9 @@ pub fn db() -> Validated {
         storage_class: None,
         durability: Durability::Quorum,
         enforcement: Enforcement::Required,
+        across_zones: true,
+        max_lag: None,
+        rejoin: mainstay_crds::common::Rejoin::Rewind,
         parameters: BTreeMap::new(),
         placement: None,
         certificate_hours: 2160,
@@ -56,6 +59,10 @@ pub fn db() -> Validated {
         database: "app".into(),
         owner: "app".into(),
     }
+}
+
+fn zones() -> mainstay_shared::agent::config::Zones {
+    [("node-1".to_owned(), "zone-1".to_owned())].into()
 }
 
 fn api_servers() -> BTreeSet<(IpAddr, u16)> {
@@ -75,6 +82,7 @@ fn all(v: &Validated) -> Vec<Object> {
         operator_namespace: "mainstay",
         api_servers: &api_servers(),
         members: &members,
+        zones: &zones(),
     };
     let made = objects(v, &around).unwrap();
     let revision = revision(v);
@@ -115,6 +123,7 @@ fn without_an_api_servers_address_nothing_is_made() {
         operator_namespace: "mainstay",
         api_servers: &BTreeSet::new(),
         members: &[],
+        zones: &zones(),
     };
     assert!(matches!(
         objects(&db(), &around),
@@ -125,7 +134,7 @@ fn without_an_api_servers_address_nothing_is_made() {
 #[test]
 fn the_configuration_is_read_back_by_the_agents() {
     let members = members(&db());
-    let (map, hash) = config_map::config_map(&db(), &members).unwrap();
+    let (map, hash) = config_map::config_map(&db(), &members, &zones()).unwrap();
     let text = &map.data.unwrap()[mainstay_shared::agent::paths::CONFIG_FILE];
     let read: crate::settings::PostgresConfig = serde_json::from_str(text).unwrap();
     assert_eq!(read, config_map::config(&db(), &members));

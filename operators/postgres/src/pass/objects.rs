@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 use mainstay_shared::access::{entropy, existing_roles};
+use mainstay_shared::agent::config::Zones;
+use mainstay_shared::agent::paths::ZONES_FILE;
 use mainstay_shared::apply::Object;
 use mainstay_shared::names;
 use mainstay_shared::pki::Pair;
@@ -26,6 +28,20 @@ pub(super) struct Wishes {
 }
 
 impl Pass<'_> {
+    /// Zones of the nodes on which instances are, or were.
+    fn zones(&self, observed: &Observed) -> Zones {
+        let name = names::config_map(&self.set.name);
+        let of = |o: &&Object| o.resource.kind == "ConfigMap" && o.meta("name") == Some(&name);
+        let told = observed.live.iter().find(of).and_then(|o| {
+            let text = o.value.get("data")?.get(ZONES_FILE)?.as_str()?;
+            serde_json::from_str(text).ok()
+        });
+        let pods = observed.instances.iter().filter_map(|i| i.pod.as_ref());
+        let nodes: Vec<&str> = pods.filter_map(|p| p.node.as_deref()).collect();
+        let known = |node: &str| self.context.nodes.get(node).zone;
+        desired::config_map::zones(&told.unwrap_or_default(), &nodes, known)
+    }
+
     /// Everything that is wanted but pods and claims.
     pub(super) fn wishes(
         &self,
@@ -35,10 +51,12 @@ impl Pass<'_> {
         authority: &Pair,
         members: &[String],
     ) -> Result<Wishes, PassError> {
+        let zones = self.zones(observed);
         let around = Surroundings {
             operator_namespace: &self.context.settings.namespace,
             api_servers: &self.context.servers.all(),
             members,
+            zones: &zones,
         };
         let mut objects = desired::objects(validated, &around)?;
         objects.once.push(plan::new_lease(&self.id, seat)?);

@@ -1,17 +1,20 @@
 //! The probe through the Service, and the view that the status is made of.
 
-use mainstay_crds::common::Durability;
+use mainstay_crds::common::{Acknowledged, Durability};
 use mainstay_crds::postgres::PostgresStatus;
+use mainstay_shared::agent::api::Acknowledging;
 use mainstay_shared::instances::{Instance, Known};
 use mainstay_shared::names;
 use mainstay_shared::outcome::{Outcome, Wait};
-use mainstay_shared::placement::{self, Running};
+use mainstay_shared::placement::{self, Promise, Running};
 
 use super::Pass;
 use super::report::Report;
 use crate::engine::Answer;
+use crate::observe::Observed;
 use crate::plan::Plan;
 use crate::status::{self, View};
+use crate::validate::Validated;
 
 impl Pass<'_> {
     /// Try the Service and look at certificates, then put everything in words.
@@ -37,13 +40,12 @@ impl Pass<'_> {
         let probe = self.probe(report, seat);
         let certificates = self.certificates(report);
         let plan = report.plan.as_ref();
-        let running: Vec<Running> = members
-            .iter()
-            .filter_map(|m| observed.instance(m))
-            .map(running)
-            .collect();
+        let running = running(observed, &members);
         let durability = report.validated.as_ref().map(|v| v.durability);
         let enforcement = report.validated.as_ref().map(|v| v.enforcement);
+        let now = seat.and_then(Instance::agent);
+        let now = now.and_then(|s| s.acknowledging.as_ref());
+        let promise = promise(report.validated.as_ref(), now);
         let identifier = observed
             .record()
             .and_then(|r| r.system_identifier.as_deref())
@@ -74,11 +76,16 @@ impl Pass<'_> {
             enforcement: enforcement.filter(|_| durability == Some(Durability::Quorum)),
             certificates,
             certificate_hours: report.validated.as_ref().map_or(1, |v| v.certificate_hours),
-            survives: placement::survives(
-                &running,
-                durability.unwrap_or(Durability::Async),
-                enforcement.unwrap_or_default(),
-            ),
+            survives: placement::survives(&running, promise),
+            acknowledged: now.map(|now| Acknowledged {
+                outlives: placement::outlives(&running, promise),
+                replicas: i32::try_from(now.needed).unwrap_or(i32::MAX),
+                of: now.of.clone(),
+                max_lag_bytes: report
+                    .validated
+                    .as_ref()
+                    .and_then(|v| i64::try_from(v.max_lag?).ok()),
+            }),
             chosen: plan.and_then(|p| p.choice.step.as_ref()),
             waits: &waits,
             pending: plan.map(Plan::pending).unwrap_or_default(),
@@ -98,12 +105,29 @@ impl Pass<'_> {
             }
         }
         let quorum = report.validated.as_ref().map(|v| v.durability) == Some(Durability::Quorum);
-        let seat = report.seat.as_ref().filter(|_| quorum && stays);
+        let seat = report.seat.as_ref().filter(|_| stays);
         let seat = seat.and_then(|s| {
             let name = names::instance(&self.set.name, s.ordinal);
             report.observed.instance(&name)
         });
-        if let Some(wait) = seat.and_then(status::alone) {
+        let running = running(&report.observed, members);
+        let waits: Vec<Wait> = match seat {
+            Some(seat) => {
+                let now = seat.agent().and_then(|s| s.acknowledging.as_ref());
+                let promise = promise(report.validated.as_ref(), now);
+                let near = status::near(seat, &running, promise);
+                let alone = status::alone(seat).filter(|_| quorum);
+                let waits = [
+                    alone,
+                    status::unacknowledged(seat),
+                    near,
+                    status::throttled(seat),
+                ];
+                waits.into_iter().flatten().collect()
+            }
+            None => Vec::new(),
+        };
+        for wait in waits {
             report.progress(Outcome::Progressing(wait));
         }
         let troubles = report.plan.iter().flat_map(|p| &p.instances.troubles);
@@ -139,12 +163,25 @@ impl Pass<'_> {
     }
 }
 
-fn running(instance: &Instance) -> Running {
-    Running {
+/// The members as they run.
+fn running(observed: &Observed, members: &[String]) -> Vec<Running> {
+    let found = members.iter().filter_map(|m| observed.instance(m));
+    let running = found.map(|instance| Running {
         name: instance.name.clone(),
         node: instance.pod.as_ref().and_then(|p| p.node.clone()),
         zone: instance.pod.as_ref().and_then(|p| p.zone.clone()),
         role: instance.agent().map(|s| s.role).unwrap_or_default(),
         ready: instance.serves(),
+    });
+    running.collect()
+}
+
+/// What is promised; of a resource that is wrong, nothing.
+fn promise<'a>(validated: Option<&Validated>, now: Option<&'a Acknowledging>) -> Promise<'a> {
+    Promise {
+        durability: validated.map_or(Durability::Async, |v| v.durability),
+        enforcement: validated.map(|v| v.enforcement).unwrap_or_default(),
+        across_zones: validated.is_some_and(|v| v.across_zones),
+        now,
     }
 }

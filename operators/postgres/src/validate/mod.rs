@@ -13,11 +13,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Resource, ResourceExt};
 use mainstay_crds::common::rules::{
-    MAX_CERTIFICATE_HOURS, MAX_CPU_MILLIS, MAX_MEMORY, MAX_STORAGE, MIN_CPU_MILLIS, MIN_MEMORY,
-    MIN_STORAGE,
+    MAX_CERTIFICATE_HOURS, MAX_CPU_MILLIS, MAX_LAG_BYTES, MAX_MEMORY, MAX_STORAGE, MIN_CPU_MILLIS,
+    MIN_MEMORY, MIN_STORAGE,
 };
 use mainstay_crds::common::{
-    AllowedClient, Deletion, Durability, Enforcement, KeptVolumes, Placement, quantity,
+    AllowedClient, Deletion, Durability, Enforcement, KeptVolumes, Placement, Quorum, Rejoin,
+    quantity,
 };
 use mainstay_crds::postgres::Postgres;
 use mainstay_crds::postgres::rules::{MAJORS, MAX_INSTANCES, RESERVED_DATABASES, RESERVED_OWNERS};
@@ -42,6 +43,10 @@ const PAUSED: &str = "paused";
 /// Guarantees, when it comes from [`validate`]: `major` is one that Mainstay runs, `durability` is
 /// quorum only from three instances, no parameter is managed or unknown, sizes are positive.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent wishes, not a state"
+)]
 pub struct Validated {
     /// Identity of the resource.
     pub set: SetId,
@@ -72,6 +77,12 @@ pub struct Validated {
     pub durability: Durability,
     /// What happens while too few replicas can acknowledge, with `quorum`.
     pub enforcement: Enforcement,
+    /// Whether only replicas in other zones acknowledge, with `quorum` and instances in several.
+    pub across_zones: bool,
+    /// Most log, in bytes, that the replica which has most may lack, with `async`.
+    pub max_lag: Option<u64>,
+    /// What becomes of data that has parted from the primary's.
+    pub rejoin: Rejoin,
     /// The user's parameters; none of them is managed.
     pub parameters: BTreeMap<String, String>,
     /// Where instances run.
@@ -111,9 +122,17 @@ pub fn validate(resource: &Postgres, catalogue: &Catalogue) -> Result<Validated,
     } else if durability == Durability::Quorum && instances < enforcement.fewest_instances() {
         problems.push(Problem::Quorum);
     }
-    let says = spec.quorum.as_ref().and_then(|q| q.enforcement);
-    if durability != Durability::Quorum && says.is_some() {
+    if durability != Durability::Quorum && Quorum::says(spec.quorum.as_ref()) {
         problems.push(Problem::Enforcement);
+    }
+    let max_lag = spec.asynchronous.as_ref().and_then(|a| a.max_lag_bytes);
+    if let Some(bytes) = max_lag {
+        if !MAX_LAG_BYTES.contains(&bytes) {
+            problems.push(Problem::MaxLag);
+        }
+        if durability != Durability::Async || instances < 2 {
+            problems.push(Problem::Asynchronous);
+        }
     }
     pull_secrets(&spec.image_pull_secrets, &mut problems);
     let (cpu_milli, memory) = resources(resource, &mut problems);
@@ -164,6 +183,9 @@ pub fn validate(resource: &Postgres, catalogue: &Catalogue) -> Result<Validated,
             storage_class: spec.storage.class.clone(),
             durability,
             enforcement,
+            across_zones: Quorum::across_zones(spec.quorum.as_ref()),
+            max_lag: max_lag.and_then(|bytes| u64::try_from(bytes).ok()),
+            rejoin: spec.rejoin.unwrap_or_default(),
             parameters: spec.parameters.clone(),
             placement: spec.placement.clone(),
             certificate_hours: certificate_hours.into(),

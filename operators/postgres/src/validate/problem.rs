@@ -65,6 +65,12 @@ pub enum Problem {
     /// How a quorum is kept that there is none of.
     #[error("spec.quorum: {}", sentences::ENFORCEMENT)]
     Enforcement,
+    /// How far replicas may be behind that there are none of, or that commits wait for.
+    #[error("spec.async: {}", sentences::ASYNCHRONOUS)]
+    Asynchronous,
+    /// How far replicas may be behind, out of bounds.
+    #[error("spec.async.maxLagBytes: {}", sentences::MAX_LAG)]
+    MaxLag,
     /// A parameter that is not the user's to set.
     #[error("spec.parameters: {name}: {sentence}")]
     ParameterRefused {
@@ -175,6 +181,8 @@ impl Problem {
             Self::StorageClass => "InvalidStorageClass",
             Self::Quorum => "QuorumNeedsThree",
             Self::Enforcement => "QuorumNeedsDurability",
+            Self::Asynchronous => "AsyncNeedsDurability",
+            Self::MaxLag => "InvalidMaxLag",
             Self::ParameterRefused { .. } => "ParameterManaged",
             Self::ParameterUnknown { .. } => "ParameterUnknown",
             Self::ParameterName => "InvalidParameterName",

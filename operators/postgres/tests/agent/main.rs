@@ -10,6 +10,8 @@
 
 mod api;
 mod pod;
+mod promise;
+mod repair;
 
 use std::path::Path;
 

@@ -42,6 +42,8 @@ pub struct Set {
     pub api: ApiServer,
     pub namespace: String,
     pub config: PostgresConfig,
+    /// Zones of the nodes, which are called after the pods; none: no zones are told.
+    pub zones: mainstay_shared::agent::config::Zones,
     authority: Pair,
     operator: Pair,
     probe: Pair,
@@ -133,9 +135,11 @@ impl Set {
                 set: "db".into(),
                 namespace: namespace.clone(),
                 members: (1..=instances).map(|n| names::instance("db", n)).collect(),
-                zones: std::collections::BTreeMap::new(),
                 durability,
                 enforcement: Enforcement::Required,
+                across_zones: true,
+                max_lag: None,
+                rejoin: mainstay_crds::common::Rejoin::Rewind,
                 engine: PostgresSettings {
                     major: major(),
                     parameters: [("shared_buffers", "32MB"), ("max_connections", "40")]
@@ -151,6 +155,7 @@ impl Set {
             authority,
             operator,
             probe,
+            zones: mainstay_shared::agent::config::Zones::new(),
             password: "first-password".into(),
             folder,
         }
@@ -250,6 +255,10 @@ impl Set {
     pub fn mount(&self, pod: &Pod) -> String {
         let (text, hash) = self.config.render().unwrap();
         replace(&pod.path(paths::CONFIG).join(paths::CONFIG_FILE), &text);
+        if !self.zones.is_empty() {
+            let zones = serde_json::to_string(&self.zones).unwrap();
+            replace(&pod.path(paths::CONFIG).join(paths::ZONES_FILE), &zones);
+        }
         let role = serde_json::to_string(&self.role()).unwrap();
         replace(&pod.path(paths::ACCESS).join("app"), &role);
         pod.give();
@@ -283,6 +292,7 @@ impl Set {
             .env("POD_NAME", &pod.name)
             .env("POD_UID", uid)
             .env("POD_IP", &pod.address)
+            .env("NODE_NAME", format!("node-of-{}", pod.name))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
@@ -419,6 +429,15 @@ impl Pod {
                 chown(&path, Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
             }
         }
+    }
+
+    /// A process of the engine, by a word of its title.
+    pub fn engine_child(&self, text: &str) -> Option<i32> {
+        let engine = self.child("config_file=")?;
+        children(engine).into_iter().find(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(text)
+        })
     }
 
     pub fn init(&self) -> i32 {

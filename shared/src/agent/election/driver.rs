@@ -86,8 +86,8 @@ pub struct Setup {
     pub policy: Policy,
     /// Names of all instances, this one too.
     pub members: BTreeSet<String>,
-    /// Zone of an instance, by its name; those that are not there have none.
-    pub zones: BTreeMap<String, String>,
+    /// Zone of this instance's node. Peers tell theirs.
+    pub zone: Option<String>,
 }
 
 /// Who holds the Lease, or held it last.

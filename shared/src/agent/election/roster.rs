@@ -36,7 +36,12 @@ impl Roster {
     }
 
     /// A peer introduced itself. Says whether that is news.
-    pub(super) fn meet(&mut self, member: &Member, address: Option<IpAddr>) -> bool {
+    pub(super) fn meet(
+        &mut self,
+        member: &Member,
+        address: Option<IpAddr>,
+        zone: Option<&Text>,
+    ) -> bool {
         let name = member.name.to_string();
         if member.name == self.me.name {
             return false;
@@ -44,6 +49,7 @@ impl Roster {
         let met = Met {
             generation: member.generation.to_string(),
             address: address.or_else(|| self.address(&name)),
+            zone: zone.map(ToString::to_string),
         };
         let heard = self.heard.insert(name.clone(), member.clone());
         let remembered = self.met.insert(name, met.clone());
@@ -87,8 +93,14 @@ impl Roster {
             .chain(others)
             .map(|member| {
                 let name = member.name.as_str();
+                let zone = if member == self.me {
+                    setup.zone.as_ref()
+                } else {
+                    // One that is away is where it was: its volume is.
+                    self.met.get(name).and_then(|met| met.zone.as_ref())
+                };
                 let peer = Peer {
-                    zone: setup.zones.get(name).map(|z| Text::from(z.as_str())),
+                    zone: zone.map(|z| Text::from(z.as_str())),
                     connected: connected.contains(name),
                 };
                 (member, peer)
@@ -137,7 +149,7 @@ mod tests {
                 timing: Timing::DEFAULT,
             },
             members: ["a", "b", "c", "d"].map(str::to_owned).into(),
-            zones: BTreeMap::from([("b".to_owned(), "z".to_owned())]),
+            zone: Some("own".to_owned()),
         }
     }
 
@@ -166,6 +178,7 @@ mod tests {
         let met = |generation: &str| Met {
             generation: generation.into(),
             address: None,
+            zone: Some("z".into()),
         };
         let remembered = ["b", "c", "gone"].map(|n| (n.to_owned(), met("old")));
         let mut roster = Roster::new(Member::new("a", "1"), remembered.into());
@@ -178,11 +191,18 @@ mod tests {
         let (b, c) = (Member::new("b", "agreed"), Member::new("c", "old"));
         assert_eq!(members(&roster), [Member::new("a", "1"), b, c.clone()]);
         let b = Member::new("b", "new");
-        assert!(roster.meet(&b, Some([10, 0, 0, 1].into())));
-        assert!(!roster.meet(&b, None), "no news");
+        let zone = Text::from("z");
+        assert!(roster.meet(&b, Some([10, 0, 0, 1].into()), Some(&zone)));
+        assert!(!roster.meet(&b, None, Some(&zone)), "no news");
         assert_eq!(roster.address("b"), Some([10, 0, 0, 1].into()));
         assert_eq!(members(&roster), [Member::new("a", "1"), b, c]);
         let all = roster.members(&setup(), None, &BTreeSet::new());
         assert_eq!(all[&Member::new("b", "new")].zone, Some("z".into()));
+        assert_eq!(all[&Member::new("c", "old")].zone, Some("z".into()));
+        assert_eq!(all[&Member::new("a", "1")].zone, Some("own".into()));
+        let b = Member::new("b", "new");
+        assert!(roster.meet(&b, None, None), "its new pod may be elsewhere");
+        let all = roster.members(&setup(), None, &BTreeSet::new());
+        assert_eq!(all[&b].zone, None);
     }
 }

@@ -55,7 +55,7 @@ impl Introduction {
 pub struct Introduction {
     /// Instance and generation of its data.
     pub member: Member,
-    /// Its zone, as configured.
+    /// Zone of its node, as far as it knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<Text>,
     /// End of its own history, when it is known.

@@ -7,6 +7,7 @@ use super::{
     Ask, Broken, Charter, Effect, Engine, Group, Machine, Member, Moment, Role, Wait, Wanted,
     ask_all,
 };
+use crate::election::member::Text;
 use crate::election::message::Primary;
 use crate::election::policy::Durability;
 
@@ -35,6 +36,8 @@ pub(super) struct Term {
     pub(super) opened: Option<u64>,
     /// A write may have been acknowledged in this term.
     pub(super) acknowledged: bool,
+    /// Groups in which a write may have been acknowledged before.
+    pub(super) inherited: Vec<Group>,
     /// Where the log ended when a member was first seen.
     pub(super) registered: BTreeMap<Member, u64>,
     /// What the members had flushed when last seen.
@@ -65,6 +68,7 @@ impl Term {
         Self {
             issued: charter.version,
             applied: charter.last().cloned(),
+            inherited: charter.groups.clone(),
             charter,
             renewed: sent,
             held_until: until,
@@ -101,6 +105,20 @@ impl Term {
             issued: charter.version + 1,
             ..Self::new(charter, now, until, now)
         }
+    }
+
+    /// Writes may have been acknowledged in these groups and in all but the last of the charter's.
+    pub(super) fn inherit(&mut self, groups: Vec<Group>) {
+        let before = self.charter.groups.split_last();
+        let before = before.map(|(_, before)| before.to_vec());
+        self.inherited = groups;
+        self.inherited.extend(before.unwrap_or_default());
+    }
+
+    /// Whether nothing can have been acknowledged in the last group: its door never opened.
+    pub(super) fn is_untried(&self) -> bool {
+        let last = self.charter.last();
+        !self.acknowledged && last.is_some_and(|g| !self.inherited.contains(g))
     }
 
     /// A write of the Lease had effect.
@@ -306,9 +324,15 @@ impl Machine {
             return true;
         };
         let me = self.durable.stamp() >= Some(term.charter.stamp());
+        // Who streams, or leads, under the name of a voter before is why that one's data is gone.
+        let primary = self.primary(term);
+        let streams = primary.iter().flat_map(|p| p.flushed.keys());
+        let streams: BTreeSet<&Text> = streams.chain([&self.me.member]).map(|m| &m.name).collect();
+        let mut gone = self.superseded(before.iter().flat_map(|g| &g.voters));
+        gone.retain(|m| streams.contains(&m.name));
         let known = before
             .iter()
-            .all(|g| g.acks == 0 || g.is_decided_by(&term.adopted));
+            .all(|g| g.acks == 0 || g.is_decided_without(&term.adopted, &gone));
         // A suspended promise stands in the Lease before it is applied; nobody may be there to
         // hear of it.
         let suspends = last.acks == 0 && last.primary == self.me.member;
@@ -321,7 +345,7 @@ impl Machine {
         let required = self.policy.durability == Durability::Required;
         let Some(group) = group.filter(|g| g.acks > 0 || !required) else {
             return Err(Wait::NoVoters {
-                across_zones: self.policy.across_zones,
+                across_zones: self.zones_count(),
             });
         };
         if !confirmed {

@@ -105,6 +105,8 @@ pub struct Machine {
     voted: Option<Moment>,
     /// A fail-safe promise runs until then.
     bound: Option<Moment>,
+    /// The last group of this process's last term, as long as nothing was acknowledged in it.
+    untried: Option<(Ballot, Group)>,
     /// It does not stand before.
     not_before: Moment,
     writing: Option<Writing>,
@@ -176,6 +178,7 @@ impl Machine {
             released: None,
             voted: None,
             bound: None,
+            untried: None,
             not_before: now,
             writing: None,
             stale: false,
@@ -239,9 +242,31 @@ impl Machine {
             Role::Candidate(_) => self.collect(now, &mut out),
             Role::Holder(_) => self.hold(now, &mut out),
         }
+        let untried = self.term().map(|term| {
+            let last = term.charter.last().filter(|_| term.is_untried())?;
+            Some((term.charter.ballot.clone(), last.clone()))
+        });
+        if let Some(untried) = untried {
+            self.untried = untried;
+        }
         self.pay(now, &mut out);
         self.persist(&mut out);
         out
+    }
+
+    /// The latest charter, without the group in which this process itself knows that nothing was ever
+    /// acknowledged: it may name only members that are away.
+    fn charter_to_satisfy(&self) -> Option<Charter> {
+        let mut charter = self.memory.charter.clone()?;
+        if let Some((ballot, group)) = &self.untried
+            && *ballot == charter.ballot
+            && charter.last() == Some(group)
+            && group.acks > 0
+            && charter.groups.len() > 1
+        {
+            charter.groups.pop();
+        }
+        Some(charter)
     }
 
     /// How the engine should be now.

@@ -18,6 +18,8 @@ pub(super) struct Candidacy {
     /// When the others were last asked; not before the own promise is durable: a member whose
     /// volume hangs would bind them to a candidate that cannot win.
     asked: Option<Moment>,
+    /// Groups of the term before, as they stood in the charter that was written last.
+    pub(super) inherited: Vec<Group>,
 }
 
 impl Machine {
@@ -126,6 +128,7 @@ impl Machine {
             promises: BTreeMap::new(),
             since: now,
             asked: None,
+            inherited: Vec::new(),
         });
         self.collect(now, out);
     }
@@ -168,7 +171,13 @@ impl Machine {
         }
         match self.won(now) {
             Ok(charter) => {
-                self.write(now, charter, false, out);
+                let before = self.charter_to_satisfy();
+                let inherited = before.map_or_else(Vec::new, |c| c.groups);
+                if self.write(now, charter, false, out)
+                    && let Role::Candidate(candidacy) = &mut self.role
+                {
+                    candidacy.inherited = inherited;
+                }
                 self.wait = Some(Wait::Write);
             }
             Err(Wait::Ahead(member)) => {
@@ -192,7 +201,8 @@ impl Machine {
         let Engine::Detached { position, timeline } = self.engine else {
             return Err(Wait::Engine);
         };
-        let before = self.memory.charter.as_ref();
+        let before = self.charter_to_satisfy();
+        let before = before.as_ref();
         if let Some(charter) = before
             && self.rules.keep(Broken::NoCollect)
         {
@@ -201,7 +211,7 @@ impl Machine {
         let highest = candidacy.promises.values().map(|(_, t)| *t).max();
         let claimed = before.map_or(0, |c| c.timeline);
         let mut groups = before.map_or_else(Vec::new, |c| c.groups.clone());
-        if let Some(group) = self.first_group(before) {
+        if let Some(group) = self.first_group(before, candidacy) {
             groups.retain(|g| *g != group);
             groups.push(group);
         }
@@ -233,8 +243,9 @@ impl Machine {
         let mut set: BTreeSet<Member> = candidacy.promises.keys().cloned().collect();
         set.insert(self.me.member.clone());
         let overdue = self.is_overdue(now, candidacy, charter, &set, own);
-        if !charter.is_decided_by(&set, overdue.is_ok()) {
-            if charter.is_decided_by(&set, true) {
+        let gone = self.superseded(charter.groups.iter().flat_map(|g| &g.voters));
+        if !charter.is_decided_by(&set, &gone, overdue.is_ok()) {
+            if charter.is_decided_by(&set, &gone, true) {
                 overdue?;
             }
             return Err(Wait::Promises {
@@ -295,7 +306,7 @@ impl Machine {
     }
 
     /// The group that a new term aims at. None: nobody can vote, and commits must wait.
-    fn first_group(&self, before: Option<&Charter>) -> Option<Group> {
+    fn first_group(&self, before: Option<&Charter>, candidacy: &Candidacy) -> Option<Group> {
         let me = &self.me.member;
         let Some(before) = before else {
             return Some(Group::alone(me.clone()));
@@ -303,10 +314,16 @@ impl Machine {
         if self.policy.durability == Durability::Async {
             return Some(Group::alone(me.clone()));
         }
+        // A standby in the zone of the primary before voted for nobody; under this one it may, if it has
+        // data: one without would be asked for a promise that it cannot give.
+        let zones = self.zones_count();
+        let has_data = |m: &&Member| zones && candidacy.promises.contains_key(*m);
+        let registered = before.members.iter().filter(has_data);
         let named: BTreeSet<Member> = before
             .groups
             .iter()
             .flat_map(Group::everybody)
+            .chain(registered)
             .filter(|m| *m != me && self.may_vote_for(m))
             .cloned()
             .collect();
@@ -325,7 +342,13 @@ impl Machine {
     pub(super) fn seat(&mut self, now: Moment, charter: Charter, sent: Moment) {
         self.owed = None;
         let until = sent + self.policy.timing.deadline;
-        self.role = Role::Holder(Box::new(hold::Term::new(charter, sent, until, now)));
+        let inherited = match &self.role {
+            Role::Candidate(candidacy) => candidacy.inherited.clone(),
+            _ => charter.groups.clone(),
+        };
+        let mut term = hold::Term::new(charter, sent, until, now);
+        term.inherit(inherited);
+        self.role = Role::Holder(Box::new(term));
     }
 }
 

@@ -1,12 +1,11 @@
 //! The election, as the machine uses it. I/O.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_crds::common::{Durability, Enforcement};
-use mainstay_shared::agent::api::Phase;
+use mainstay_shared::agent::api::{Acknowledging, Phase};
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::election::driver::{Config, Place, Setup, dns, spawn};
 use mainstay_shared::agent::election::hard_stop::killer;
@@ -35,7 +34,8 @@ const TAKEN: Duration = Duration::from_secs(2);
 const LED_AWAY: Duration = Duration::from_secs(6);
 /// What of a pod's grace is left when its agent ends.
 const GRACE: Duration = Duration::from_secs(2);
-/// Most log, in bytes, that a candidate may miss of what an `async` primary last published.
+/// Most log, in bytes, that a candidate may miss of what an `async` primary last published, unless the
+/// resource says so.
 const MAX_LAG: u64 = 16 << 20;
 
 impl Machine {
@@ -51,7 +51,7 @@ impl Machine {
             self.last_error = Some(format!("{} is no address", self.place.me.address));
             return;
         };
-        let (setup, asked) = tokio::sync::watch::channel(setup(config));
+        let (setup, asked) = tokio::sync::watch::channel(setup(config, self.mounts.zone.clone()));
         let running = matches!(
             self.init.heard().borrow().state.engine,
             Engine::Running { .. }
@@ -99,7 +99,7 @@ impl Machine {
     /// Tell the election what is mounted.
     pub(super) fn set_up(&mut self) {
         if let (Some(cluster), Some((config, _))) = (&self.cluster, &self.mounts.config) {
-            set(&cluster.setup, setup(config));
+            set(&cluster.setup, setup(config, self.mounts.zone.clone()));
         }
     }
 
@@ -276,6 +276,21 @@ impl Machine {
         set(&cluster.driver.engine, seen);
     }
 
+    /// Who acknowledges, once every session waits for it.
+    pub(super) fn acknowledging(&self) -> Option<Acknowledging> {
+        let Wanted::Primary {
+            group: Some(group), ..
+        } = self.wanted()
+        else {
+            return None;
+        };
+        let (names, _) = self.in_force.as_ref()?;
+        (*names == render::standby_names(Some(&group))).then(|| Acknowledging {
+            needed: u32::try_from(group.acks).unwrap_or(u32::MAX),
+            of: group.voters.iter().map(|m| m.name.to_string()).collect(),
+        })
+    }
+
     /// Whether clients are let in.
     pub(super) fn is_open(&self) -> bool {
         match self.wanted() {
@@ -324,8 +339,7 @@ impl Machine {
 
 static UNKNOWN: Data = Data::Unusable(String::new());
 
-fn setup(config: &PostgresConfig) -> Setup {
-    let zones: BTreeSet<&String> = config.zones.values().collect();
+fn setup(config: &PostgresConfig, zone: Option<String>) -> Setup {
     Setup {
         policy: Policy {
             durability: match (config.durability, config.enforcement) {
@@ -333,13 +347,12 @@ fn setup(config: &PostgresConfig) -> Setup {
                 (Durability::Quorum, Enforcement::Preferred) => policy::Durability::Preferred,
                 (Durability::Async, _) => policy::Durability::Async,
             },
-            // Without a second zone nobody could vote.
-            across_zones: zones.len() > 1,
-            max_lag: MAX_LAG,
+            across_zones: config.across_zones,
+            max_lag: config.max_lag.unwrap_or(MAX_LAG),
             timing: Timing::DEFAULT,
         },
         members: config.members.iter().cloned().collect(),
-        zones: config.zones.clone(),
+        zone,
     }
 }
 

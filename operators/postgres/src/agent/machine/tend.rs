@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use mainstay_shared::agent::api::Weakened;
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::config::Role as Login;
 use mainstay_shared::agent::init::protocol::{Command, Engine, EngineSignal};
@@ -61,7 +62,11 @@ impl Machine {
         };
         let member = self.cluster.as_ref().map(|c| c.driver.me.borrow().clone());
         let (names, open) = match &wanted {
-            Wanted::Primary { group, open, .. } => (standby_names(group.as_ref()), *open),
+            Wanted::Primary { group, open, .. } => {
+                let names = self.throttled(&wanted);
+                let names = names.unwrap_or_else(|| standby_names(group.as_ref()));
+                (names, *open)
+            }
             // Should it ever become primary with this, nothing is acknowledged.
             _ => (standby_names(None), true),
         };
@@ -174,6 +179,7 @@ impl Machine {
             ..
         } = sight
         else {
+            self.feel_hunger();
             return;
         };
         if self.started_ok_since.is_none() {
@@ -200,6 +206,9 @@ impl Machine {
         let Some((config, _)) = self.mounts.config.clone() else {
             return;
         };
+        if !vitals.in_recovery && role == Role::Primary {
+            self.look_at_lag(starts, &vitals);
+        }
         self.reload(vitals.loaded_at, settings_of).await;
         self.feel_hunger();
         let follows = matches!(self.wanted(), Wanted::Follow(_));
@@ -383,20 +392,24 @@ impl Machine {
                     }
                     sql::tend(&place, &config, &roles, slots).await
                 }
-                Role::Replica => sql::tend_replica(&place, &config).await,
+                Role::Replica => {
+                    let done = sql::tend_replica(&place, &config).await;
+                    done.map(|()| Vec::new())
+                }
             };
             done.map_err(|e| e.to_string())
         }));
     }
 
-    pub(super) fn tending_done(&mut self, done: Result<(), String>) {
+    pub(super) fn tending_done(&mut self, done: Result<Vec<Weakened>, String>) {
         self.tending = None;
         let Some(tended) = &mut self.tended else {
             return;
         };
         match done {
-            Ok(()) => {
+            Ok(weakened) => {
                 tended.ok = true;
+                self.weakened = weakened;
                 self.last_error = None;
             }
             Err(why) => {

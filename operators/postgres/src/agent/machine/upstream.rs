@@ -8,12 +8,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mainstay_shared::agent::clock::boottime;
+use mainstay_shared::agent::init::protocol::Engine;
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::names;
 
 use super::super::decide::Role;
 use super::super::history::Parting;
 use super::super::monitor::Sight;
+use super::super::recovery;
 use super::super::source::{Source, lacks_log_after};
 use super::{Machine, Task};
 
@@ -31,6 +33,8 @@ pub(super) struct Hunger {
     of: Option<Ballot>,
     /// What comes after this place.
     at: u64,
+    /// Where it is while it takes no connections yet.
+    stuck: Option<u64>,
 }
 
 impl Machine {
@@ -69,6 +73,17 @@ impl Machine {
             Sight::Up { vitals, .. } if vitals.in_recovery && !vitals.receiving => {
                 // Only the end of the own log tells what has to come next.
                 vitals.at_end.then_some(vitals.position)
+            }
+            // Rewound data takes no connections before it is whole.
+            Sight::NotYet if self.upstream.is_some() => {
+                let at = self.recovering();
+                if at.is_none() || at != self.hunger.stuck {
+                    self.hunger = Hunger {
+                        stuck: at,
+                        ..Hunger::default()
+                    };
+                }
+                at
             }
             _ => {
                 self.hunger = Hunger::default();
@@ -111,6 +126,17 @@ impl Machine {
         ));
     }
 
+    /// Where the file of the log begins that an engine is at which takes no connections yet.
+    fn recovering(&self) -> Option<u64> {
+        let engine = self.init.heard().borrow().state.engine.clone();
+        let Engine::Running { pid } = engine else {
+            return None;
+        };
+        let file = recovery::file(pid)?;
+        let size = fs::metadata(self.place.data().join("pg_wal").join(&file));
+        recovery::begin(&file, size.ok()?.len())
+    }
+
     /// The primary has answered.
     pub(super) fn answered(&mut self, lacks: Result<bool, String>) {
         self.hunger.asking = None;
@@ -118,7 +144,8 @@ impl Machine {
         // It may have got on meanwhile.
         let still = match &*self.monitor.sight.borrow() {
             Sight::Up { vitals, .. } => !vitals.receiving && vitals.position == self.hunger.at,
-            _ => false,
+            Sight::NotYet => self.recovering() == Some(self.hunger.at),
+            Sight::Dark(_) => false,
         };
         match (lacks, of) {
             (Ok(true), Some(of)) if still && self.upstream.as_ref() == Some(&of) => {
@@ -127,7 +154,7 @@ impl Machine {
                     "it was away for so long that the primary has not kept the log that it lacks: its data is copied anew"
                         .to_owned(),
                 );
-                self.parted = Some((of, Parting::Copy));
+                self.parted = Some((of, Parting::Outdated));
             }
             (Ok(_), _) => {}
             (Err(why), _) => tracing::info!(%why, "the primary was asked for its log"),

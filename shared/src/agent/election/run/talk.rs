@@ -71,7 +71,8 @@ impl Loop {
                 peer.hear_of(*address);
             }
         }
-        if self.roster.meet(member, Some(address)) {
+        let zone = news.introduction.zone.as_ref();
+        if self.roster.meet(member, Some(address), zone) {
             tracing::info!(peer = %member, %address, "a peer introduced itself");
             self.job(Job::Met(self.roster.met().clone()));
             self.gather();

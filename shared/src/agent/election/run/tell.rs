@@ -87,10 +87,9 @@ impl Loop {
 
     fn introduction(&self) -> Introduction {
         let place = &self.config.place;
-        let zone = self.setup.zones.get(&place.instance);
         Introduction {
             member: self.me.clone(),
-            zone: zone.map(|z| Text::from(z.as_str())),
+            zone: self.setup.zone.as_deref().map(Text::from),
             position: self.position,
             address: place.address.to_string(),
             peers: self.roster.addresses(),
