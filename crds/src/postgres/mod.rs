@@ -1,6 +1,7 @@
 //! `kind: Postgres`.
 
 pub mod parameters;
+pub mod pooler;
 pub mod rules;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use self::pooler::{Pooler, PoolerStatus};
 use crate::common::{
     CertificateStatus, Deletion, Durability, Endpoints, InstanceStatus, Maintenance, Network,
     Placement, Quorum, Resources, SecretRef, Storage, Survives, Tls, WaitingFor, rules as common,
@@ -65,6 +67,7 @@ use crate::common::{
 #[x_kube(
     validation = rules::quorum(),
     validation = rules::enforcement(),
+    validation = pooler::replicas(),
     validation = rules::synchronous_commit(),
     validation = rules::known_parameters(),
     validation = rules::parameters_of_the_version(),
@@ -119,6 +122,9 @@ pub struct PostgresSpec {
     /// Who may connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
+    /// A connection pooler in pods of its own. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<Pooler>,
     /// When instances may be disturbed. Default: at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<Maintenance>,
@@ -193,6 +199,9 @@ pub struct PostgresStatus {
     /// Where clients connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<Endpoints>,
+    /// The connection pooler, where one is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<PoolerStatus>,
     /// The Secret that an application mounts to connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,

@@ -2,6 +2,7 @@
 //! without an API server.
 
 mod maintenance;
+mod pooler;
 
 use mainstay_crds::common::sentences;
 use mainstay_crds::postgres::parameters::{INTERNAL, REFUSED};
@@ -156,6 +157,7 @@ pub fn also_good() -> Vec<(&'static str, Value)> {
     ]
     .into_iter()
     .chain(maintenance::good())
+    .chain(pooler::good())
     .collect()
 }
 
@@ -214,6 +216,7 @@ pub fn cases() -> Vec<Case> {
         of_groups(),
         of_surroundings(),
         maintenance::cases(),
+        pooler::cases(),
     ]
     .concat()
 }

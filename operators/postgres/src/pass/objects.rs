@@ -1,10 +1,12 @@
 //! What is wanted of a set, but pods and claims.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use mainstay_shared::access::{entropy, existing_roles};
 use mainstay_shared::apply::Object;
 use mainstay_shared::names;
-use mainstay_shared::pki::Pair;
+use mainstay_shared::pki::{LeafSpec, Pair};
 
 use super::Pass;
 use super::report::PassError;
@@ -39,10 +41,12 @@ impl Pass<'_> {
             operator_namespace: &self.context.settings.namespace,
             api_servers: &self.context.servers.all(),
             members,
+            operator_image: &self.context.settings.image,
+            live: &observed.live,
         };
         let mut objects = desired::objects(validated, &around)?;
         objects.once.push(plan::new_lease(&self.id, seat)?);
-        let specs = members
+        let mut specs: BTreeMap<String, LeafSpec> = members
             .iter()
             .map(|name| {
                 (
@@ -51,9 +55,17 @@ impl Pass<'_> {
                 )
             })
             .collect();
+        let pooler = names::pooler(&self.set.name);
+        if validated.pooler.is_some() {
+            specs.insert(pooler.clone(), desired::certificate::pooler_spec(validated));
+        }
         let leaves = material::leaves(&specs, authority, &observed.secrets, self.now)?;
         for (instance, pair) in &leaves.pairs {
-            let secret = desired::certificate::leaf_secret(validated, instance, pair);
+            let secret = if *instance == pooler {
+                desired::certificate::pooler_secret(validated, pair)
+            } else {
+                desired::certificate::leaf_secret(validated, instance, pair)
+            };
             objects.apply.push(Object::of(&secret)?);
         }
         let stored = |name: String| observed.secrets.get(&name);
