@@ -79,6 +79,8 @@ pub struct Installed {
     pub operator: String,
     /// PostgreSQL 17's image.
     pub postgres: String,
+    /// The connection pooler's image.
+    pub pgbouncer: String,
 }
 
 /// What was done with a release.
@@ -255,7 +257,7 @@ fn chart(name: &str) -> PathBuf {
 fn values(images: &Installed, api_server_ports: &[i32]) -> Value {
     json!({
         "postgres": {"image": images.operator},
-        "catalogue": {"postgres": {"17": images.postgres}},
+        "catalogue": {"postgres": {"17": images.postgres}, "pgbouncer": images.pgbouncer},
         "networkPolicy": {"apiServerPorts": api_server_ports},
     })
 }

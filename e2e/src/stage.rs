@@ -27,6 +27,7 @@ pub async fn local(name: &str, steps: &Steps) -> Result<Context> {
             Image::Postgres { revision: 1 },
             Image::Postgres { revision: 2 },
             Image::Workload,
+            Image::PgBouncer,
         ],
         steps,
     )
@@ -44,6 +45,7 @@ pub async fn local(name: &str, steps: &Steps) -> Result<Context> {
         postgres: next()?,
         postgres_next: next()?,
         workload: next()?,
+        pgbouncer: next()?,
     };
     let kubeconfig = cluster.kubeconfig();
     let client = cluster::client(&cluster).await?;
@@ -69,6 +71,7 @@ async fn install(
     let names = Installed {
         operator: images.operator.clone(),
         postgres: images.postgres.clone(),
+        pgbouncer: images.pgbouncer.clone(),
     };
     charts.operators(&names).await?;
     charts.available(AVAILABLE).await?;

@@ -36,6 +36,14 @@ impl SetId {
         ])
     }
 
+    /// Labels that select the pods of the set's poolers. They are not among the set's own pods.
+    pub fn pooler_selector(&self) -> BTreeMap<String, String> {
+        let mut labels = self.selector();
+        let name = format!("{}-pooler", self.app());
+        labels.insert(names::APP_NAME.to_owned(), name);
+        labels
+    }
+
     /// [`SetId::selector`] in the form that most objects want.
     pub fn label_selector(&self) -> LabelSelector {
         LabelSelector {

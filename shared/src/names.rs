@@ -3,7 +3,9 @@
 //! A set called `db` owns `db-1`, `db-2`, … (pod and, with `-data`, volume claim of each instance),
 //! `db-rw`, `db-ro` and `db-peers` (Services), `db` (Lease, disruption budget, ServiceAccount,
 //! Role), `db-config` (ConfigMap), `db-app` (the application's Secret), `db-access` (what the
-//! agents need of it) and `db-N-tls` (certificate of an instance).
+//! agents need of it) and `db-N-tls` (certificate of an instance); with a pooler `db-pooler-rw` and
+//! `db-pooler-ro` (Deployment, Service, disruption budget), `db-pooler-peers` (Service), `db-pooler`
+//! (ConfigMap, network policy) and `db-pooler-tls`.
 
 /// Who made an object; its value is [`MANAGER`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -51,6 +53,10 @@ pub const FINALIZER: &str = "mainstay.dev/ordered-end";
 pub const OPERATOR_COMMON_NAME: &str = "operator.mainstay";
 /// Common name of the client certificate of the operator's probe of an engine.
 pub const PROBE_COMMON_NAME: &str = "probe.mainstay";
+/// Common name of the poolers' certificate: by it PostgreSQL lets them look up who may log in.
+pub const POOLER_COMMON_NAME: &str = "pooler.mainstay";
+/// Which of several parts of an add-on a pod belongs to.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Port of the agents' HTTPS interface.
 pub const AGENT_PORT: i32 = 8443;
 
@@ -93,6 +99,32 @@ pub fn replica_service(set: &str) -> String {
 /// Name of the headless Service that gives each instance a DNS name.
 pub fn peer_service(set: &str) -> String {
     format!("{set}-peers")
+}
+
+/// Name of what belongs to all poolers of a set: ConfigMap, network policy, part of the certificate's.
+pub fn pooler(set: &str) -> String {
+    format!("{set}-pooler")
+}
+
+/// Name of the Service and Deployment of the pooler that leads to the primary.
+pub fn primary_pooler(set: &str) -> String {
+    format!("{set}-pooler-rw")
+}
+
+/// Name of the Service and Deployment of the pooler that leads to replicas.
+pub fn replica_pooler(set: &str) -> String {
+    format!("{set}-pooler-ro")
+}
+
+/// Name of the headless Service with the addresses of all pods of poolers. They all show one
+/// certificate, which bears [`pooler_host`].
+pub fn pooler_peers(set: &str) -> String {
+    format!("{set}-pooler-peers")
+}
+
+/// DNS name by which agents verify poolers.
+pub fn pooler_host(set: &str, namespace: &str) -> String {
+    format!("{}.{namespace}.svc", pooler_peers(set))
 }
 
 /// Name of the ConfigMap with the agents' configuration.
@@ -142,5 +174,6 @@ mod tests {
     fn the_longest_name_fits_a_label() {
         let set = "x".repeat(MAX_SET_NAME);
         assert!(data_claim(&instance(&set, 99)).len() <= 63);
+        assert!(pooler_peers(&set).len() <= 63);
     }
 }

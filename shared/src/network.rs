@@ -31,6 +31,8 @@ pub struct Flows<'a> {
     pub api_servers: &'a BTreeSet<(IpAddr, u16)>,
     /// Clients that the resource names.
     pub clients: &'a [AllowedClient],
+    /// Whether there are poolers: they connect to the engine, and agents talk to theirs.
+    pub poolers: bool,
 }
 
 /// The policy of a set's pods. `None` while no API server's address is known: applying it then
@@ -45,7 +47,7 @@ pub fn policy(set: &SetId, flows: &Flows<'_>) -> Option<NetworkPolicy> {
     let agent_port = u16::try_from(names::AGENT_PORT).ok()?;
     let both = || Some(vec![tcp(flows.engine_port), tcp(agent_port)]);
     let members = || Some(vec![pods(None, set.selector())]);
-    let ingress = vec![
+    let mut ingress = vec![
         NetworkPolicyIngressRule {
             from: members(),
             ports: both(),
@@ -70,10 +72,60 @@ pub fn policy(set: &SetId, flows: &Flows<'_>) -> Option<NetworkPolicy> {
         },
     ];
     egress.extend(api_servers(flows.api_servers));
+    if flows.poolers {
+        let poolers = || Some(vec![pods(None, set.pooler_selector())]);
+        ingress.push(NetworkPolicyIngressRule {
+            from: poolers(),
+            ports: Some(vec![tcp(flows.engine_port)]),
+        });
+        egress.push(NetworkPolicyEgressRule {
+            to: poolers(),
+            ports: Some(vec![tcp(agent_port)]),
+        });
+    }
     Some(NetworkPolicy {
         metadata: set.owned(&set.name),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(set.label_selector()),
+            policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
+            ingress: Some(ingress),
+            egress: Some(egress),
+        }),
+    })
+}
+
+/// The policy of a set's poolers: clients and the set's agents reach them, and they reach the engines.
+pub fn pooler_policy(set: &SetId, flows: &Flows<'_>) -> Option<NetworkPolicy> {
+    let agent_port = u16::try_from(names::AGENT_PORT).ok()?;
+    let members = || Some(vec![pods(None, set.selector())]);
+    let ingress = vec![
+        NetworkPolicyIngressRule {
+            from: Some(clients(set, flows.clients)),
+            ports: Some(vec![tcp(flows.engine_port)]),
+        },
+        NetworkPolicyIngressRule {
+            from: members(),
+            ports: Some(vec![tcp(agent_port)]),
+        },
+        NetworkPolicyIngressRule {
+            from: Some(vec![namespace(flows.operator_namespace)]),
+            ports: Some(vec![tcp(flows.engine_port), tcp(agent_port)]),
+        },
+    ];
+    let egress = vec![
+        NetworkPolicyEgressRule {
+            to: members(),
+            ports: Some(vec![tcp(flows.engine_port)]),
+        },
+        NetworkPolicyEgressRule {
+            to: None,
+            ports: Some(dns()),
+        },
+    ];
+    Some(NetworkPolicy {
+        metadata: set.owned(names::pooler(&set.name)),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(selector(set.pooler_selector())),
             policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
             ingress: Some(ingress),
             egress: Some(egress),
@@ -178,8 +230,43 @@ mod tests {
             operator_namespace: "mainstay",
             api_servers: &api_servers,
             clients,
+            poolers: false,
         };
         serde_json::to_value(policy(&db(), &flows)).unwrap()
+    }
+
+    #[test]
+    fn poolers_reach_engines_and_agents_reach_poolers() {
+        let api_servers = [([10, 0, 0, 1].into(), 6443)].into();
+        let flows = |poolers| Flows {
+            engine_port: 5432,
+            operator_namespace: "mainstay",
+            api_servers: &api_servers,
+            clients: &[],
+            poolers,
+        };
+        let without = serde_json::to_value(policy(&db(), &flows(false))).unwrap();
+        let with = serde_json::to_value(policy(&db(), &flows(true))).unwrap();
+        let rules = |of: &serde_json::Value, way: &str| of["spec"][way].as_array().unwrap().clone();
+        let poolers = serde_json::json!({"matchLabels": db().pooler_selector()});
+        for (way, side, port) in [("ingress", "from", 5432), ("egress", "to", 8443)] {
+            let (before, after) = (rules(&without, way), rules(&with, way));
+            assert_eq!(after[..before.len()], before[..]);
+            assert_eq!(after.len(), before.len() + 1);
+            let added = after.last().unwrap();
+            assert_eq!(added[side][0]["podSelector"], poolers);
+            assert_eq!(added["ports"].as_array().unwrap().len(), 1);
+            assert_eq!(added["ports"][0]["port"], port);
+        }
+        let own = serde_json::to_value(pooler_policy(&db(), &flows(true))).unwrap();
+        assert_eq!(own["spec"]["podSelector"], poolers);
+        let clients = &rules(&own, "ingress")[0];
+        assert_eq!(
+            clients["ports"].as_array().unwrap().len(),
+            1,
+            "no client reaches a pooler's agent"
+        );
+        assert_ne!(db().pooler_selector(), db().selector());
     }
 
     #[test]

@@ -25,11 +25,12 @@ enum Command {
 }
 
 /// Every image that the demo and the tests use.
-pub const ALL: [Image; 4] = [
+pub const ALL: [Image; 5] = [
     Image::PostgresOperator { revision: 1 },
     Image::PostgresOperator { revision: 2 },
     Image::Postgres { revision: 1 },
     Image::Postgres { revision: 2 },
+    Image::PgBouncer,
 ];
 
 /// Runs one of the commands.

@@ -45,11 +45,12 @@ pub fn no_cluster(cluster: &dyn Cluster, given: bool) -> String {
     }
 }
 
-/// The images of the operator and of PostgreSQL.
+/// The images of the operator, of PostgreSQL and of its pooler.
 pub async fn images(steps: &Steps) -> Result<Vec<images::Built>, images::Error> {
     let wanted = [
         Image::PostgresOperator { revision: 1 },
         Image::Postgres { revision: 1 },
+        Image::PgBouncer,
     ];
     images::build(&wanted, steps).await
 }
@@ -61,11 +62,11 @@ pub async fn install(
     built: &[images::Built],
     steps: &Steps,
 ) -> Result<(), Box<dyn Error>> {
-    let [operator, postgres] = built else {
-        return Err("the operator's image and PostgreSQL's are needed".into());
+    let [operator, postgres, pgbouncer] = built else {
+        return Err("the operator's image, PostgreSQL's and its pooler's are needed".into());
     };
     if load {
-        let archives = [operator.archive.clone(), postgres.archive.clone()];
+        let archives: Vec<_> = built.iter().map(|b| b.archive.clone()).collect();
         cluster.load(&archives).await?;
         steps.done("every node holds the images");
     }
@@ -76,6 +77,7 @@ pub async fn install(
     let names = Installed {
         operator: operator.name.clone(),
         postgres: postgres.name.clone(),
+        pgbouncer: pgbouncer.name.clone(),
     };
     let operators = charts.operators(&names).await?;
     steps.done(&say(charts::OPERATORS, operators));

@@ -40,7 +40,7 @@ fn matches(pattern: &str, sentence: &str) -> Rule {
 }
 
 /// A quantity within bounds; each bound is written as a quantity.
-fn between(least: &str, most: &str, sentence: &str) -> Rule {
+pub(crate) fn between(least: &str, most: &str, sentence: &str) -> Rule {
     Rule::new(format!(
         "isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('{least}')) >= 0 \
          && quantity(string(self)).compareTo(quantity('{most}')) <= 0"

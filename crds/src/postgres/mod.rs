@@ -1,6 +1,7 @@
 //! `kind: Postgres`.
 
 pub mod parameters;
+pub mod pooler;
 pub mod rules;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use self::pooler::{Pooler, PoolerStatus};
 use crate::common::{
     Acknowledged, Asynchronous, CertificateStatus, Deletion, Durability, Endpoints, InstanceStatus,
     Maintenance, Network, Placement, Quorum, Rejoin, Resources, SecretRef, Storage, Survives, Tls,
@@ -67,6 +69,7 @@ use crate::common::{
     validation = rules::quorum(),
     validation = rules::enforcement(),
     validation = rules::asynchronous(),
+    validation = pooler::replicas(),
     validation = rules::synchronous_commit(),
     validation = rules::known_parameters(),
     validation = rules::parameters_of_the_version(),
@@ -127,6 +130,9 @@ pub struct PostgresSpec {
     /// Who may connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
+    /// A connection pooler in pods of its own. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<Pooler>,
     /// When instances may be disturbed. Default: at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<Maintenance>,
@@ -201,6 +207,9 @@ pub struct PostgresStatus {
     /// Where clients connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<Endpoints>,
+    /// The connection pooler, where one is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<PoolerStatus>,
     /// The Secret that an application mounts to connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,

@@ -62,8 +62,8 @@ pub enum Error {
     /// The task that builds ended early.
     #[error("building images was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
-    /// PostgreSQL's answer could not be understood.
-    #[error("the built PostgreSQL image says its version is {0:?}, which is not `MAJOR.MINOR`")]
+    /// A program's answer could not be understood.
+    #[error("the built image says its version is {0:?}, which is none like `17.12`")]
     Version(String),
 }
 

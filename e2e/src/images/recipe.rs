@@ -21,6 +21,8 @@ pub enum Image {
     },
     /// The client that writes during tests.
     Workload,
+    /// The connection pooler.
+    PgBouncer,
 }
 
 /// How an image is built.
@@ -77,6 +79,16 @@ impl Image {
                 version: Version::Known(env!("CARGO_PKG_VERSION")),
                 suffix: None,
             },
+            Self::PgBouncer => Recipe {
+                repository: "pgbouncer",
+                dockerfile: "images/pgbouncer/Dockerfile",
+                args: Vec::new(),
+                needs_base: true,
+                binary: None,
+                mark: None,
+                version: Version::Asked(&["pgbouncer", "--version"]),
+                suffix: None,
+            },
             Self::Postgres { revision } => Recipe {
                 repository: "postgres",
                 dockerfile: "images/postgres/Dockerfile",
@@ -124,13 +136,11 @@ pub fn name(repository: &str, version: &str, suffix: Option<&str>, hash: &str) -
     format!("localhost/mainstay/{repository}:{version}{suffix}-{hash}")
 }
 
-/// `17.12` of `postgres (PostgreSQL) 17.12 (Debian 17.12-0+deb13u1)`.
+/// `17.12` of `postgres (PostgreSQL) 17.12 (Debian 17.12-0+deb13u1)`, `1.24.1` of `PgBouncer 1.24.1`.
 pub fn full_version(said: &str) -> Result<String, Error> {
     let is_version = |word: &&str| {
-        word.split_once('.').is_some_and(|(major, minor)| {
-            let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-            digits(major) && digits(minor)
-        })
+        let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+        word.contains('.') && word.split('.').all(digits)
     };
     said.split_whitespace()
         .find(is_version)
@@ -146,6 +156,10 @@ mod tests {
     fn the_version_is_read_from_what_postgres_says() {
         let said = "postgres (PostgreSQL) 17.12 (Debian 17.12-0+deb13u1)\n";
         assert_eq!(full_version(said).unwrap(), "17.12");
+        assert_eq!(
+            full_version("PgBouncer 1.24.1\nlibevent 2.1").unwrap(),
+            "1.24.1"
+        );
         assert!(full_version("postgres: not found").is_err());
         assert!(full_version("PostgreSQL 18devel").is_err());
     }

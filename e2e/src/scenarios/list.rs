@@ -3,7 +3,7 @@
 
 use super::{
     Company, Scenario, changes, deletion, endurance, failures, network, operations, operators,
-    service, zones,
+    pooler, service, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
@@ -134,6 +134,14 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares operations::switchover,
         "another instance takes over on request, and nothing acknowledged is lost"
+    ),
+    scenario!(
+        shares pooler::pooler_hand_over,
+        "through the pooler planned hand-overs are latency and no error, and nothing acknowledged is lost"
+    ),
+    scenario!(
+        shares pooler::pooler_serves,
+        "the pooler takes the application's logins and no others, follows its password, tells who is too long, and goes"
     ),
     scenario!(
         shares deletion::deletion_and_adoption,

@@ -16,6 +16,7 @@ pub mod network;
 mod object_store;
 pub mod operations;
 pub mod operators;
+pub mod pooler;
 pub mod service;
 pub mod writer;
 pub mod zones;
@@ -56,6 +57,8 @@ pub struct ImageNames {
     pub operator_next: String,
     /// The workload with ledgers.
     pub workload: String,
+    /// The connection pooler, the catalogue's.
+    pub pgbouncer: String,
 }
 
 /// One scenario.

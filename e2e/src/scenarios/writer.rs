@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::workload::ledger::{self, Entry, Outcome, Verdict};
 
@@ -20,6 +20,25 @@ impl<'a> Writer<'a> {
     /// Started on a node, and writing. What nobody knows the outcome of it writes again if it is
     /// missing, or in any case.
     pub async fn start(sandbox: &'a Sandbox<'a>, node: &str, in_any_case: bool) -> Result<Self> {
+        Self::bound(sandbox, node, in_any_case, json!(null)).await
+    }
+
+    /// The same through the set's pooler: what its Secret says of that is where the host usually is.
+    pub async fn through_pooler(sandbox: &'a Sandbox<'a>, node: &str) -> Result<Self> {
+        let same = ["port", "database", "username", "password", "ca.crt"];
+        let mut items = vec![json!({"key": "pooler-host", "path": "host"})];
+        items.extend(same.map(|key| json!({"key": key, "path": key})));
+        Self::bound(sandbox, node, false, json!(items)).await
+    }
+
+    async fn bound(
+        sandbox: &'a Sandbox<'a>,
+        node: &str,
+        in_any_case: bool,
+        items: Value,
+    ) -> Result<Self> {
+        // A pooler makes clients wait, and answers.
+        let patience = if items.is_null() { "1s" } else { "15s" };
         let mut args = vec![
             "postgres",
             "write",
@@ -28,7 +47,7 @@ impl<'a> Writer<'a> {
             "--connect-timeout",
             "1s",
             "--answer-timeout",
-            "1s",
+            patience,
         ];
         if in_any_case {
             args.push("--retries-write");
@@ -59,7 +78,7 @@ impl<'a> Writer<'a> {
                     ],
                 }],
                 "volumes": [
-                    {"name": "binding", "secret": {"secretName": "db-app", "defaultMode": 0o440}},
+                    {"name": "binding", "secret": {"secretName": "db-app", "defaultMode": 0o440, "items": items}},
                     {"name": "ledger", "emptyDir": {}},
                 ],
             },

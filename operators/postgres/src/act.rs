@@ -1,13 +1,15 @@
 //! Carries out a plan (I/O). Nothing is decided here.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use mainstay_shared::agent::program::Own;
 use mainstay_shared::apply::inventory::Seen;
 use mainstay_shared::apply::io::{self, Deleted};
-use mainstay_shared::apply::{ApplyError, Cause, Key, Why};
+use mainstay_shared::apply::{ApplyError, Cause, Key, Object, Why};
 use mainstay_shared::instances::Step;
 use mainstay_shared::names;
 use mainstay_shared::operations::Told;
@@ -16,6 +18,8 @@ use mainstay_shared::rollout::{Candidate, Change, Expectations};
 use mainstay_shared::watch::SetKey;
 use serde_json::json;
 
+use crate::desired::credentials::stale_keys;
+use crate::desired::pooler::is_of_pooler;
 use crate::observe::Observed;
 use crate::observe::identity::Identity;
 use crate::observe::kinds::{CLAIM, POD, SECRET};
@@ -60,6 +64,10 @@ pub async fn act(
             steps.request(io::create(hands.client, object).await);
             continue;
         }
+        if !steps.request(hands.take_keys_back(object, observed).await) {
+            // Both are tried again.
+            continue;
+        }
         let applied = io::apply(hands.client, object).await;
         if applied.is_ok() {
             tracing::info!(object = %object.key(), %why, "applied");
@@ -74,7 +82,9 @@ pub async fn act(
         // Nothing can be made any more, and what is there goes by itself.
         return steps;
     }
-    let complete = steps.errors().is_empty();
+    // Instances and their primary do without poolers.
+    let is_needed = |e: &&ApplyError| !is_of_pooler(&hands.set.name, &e.key.name);
+    let complete = !steps.errors().iter().any(|e| is_needed(&e));
     let mut said = true;
     for told in &plan.operations {
         let outcome = hands.say(told).await;
@@ -109,6 +119,25 @@ pub async fn act(
 }
 
 impl Hands<'_> {
+    /// Take keys out of the application's Secret that are not wanted any more.
+    async fn take_keys_back(&self, object: &Object, observed: &Observed) -> Result<(), ApplyError> {
+        let name = names::application_secret(&self.set.name);
+        if object.resource.kind != SECRET || object.meta("name") != Some(&name) {
+            return Ok(());
+        }
+        let live = observed.live.iter().find(|o| o.key() == object.key());
+        let (Some(live), Some(data)) = (live, observed.secrets.get(&name)) else {
+            return Ok(());
+        };
+        let stale = stale_keys(object, data);
+        if stale.is_empty() {
+            return Ok(());
+        }
+        let nothing: BTreeMap<&str, Option<()>> = stale.iter().map(|key| (*key, None)).collect();
+        let body = json!({"metadata": {"uid": live.meta("uid")}, "data": nothing});
+        self.patch::<Secret>(&name, &body).await
+    }
+
     async fn step(
         &self,
         step: &Step,
@@ -337,3 +366,4 @@ trait Namespaced:
 
 impl Namespaced for Pod {}
 impl Namespaced for PersistentVolumeClaim {}
+impl Namespaced for Secret {}

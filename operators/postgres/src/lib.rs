@@ -11,6 +11,7 @@ pub mod operator;
 pub mod parameters;
 pub mod pass;
 pub mod plan;
+pub mod pooler;
 pub mod serve;
 pub mod settings;
 pub mod status;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use mainstay_postgres::agent;
 use mainstay_postgres::agent::place::root;
+use mainstay_postgres::pooler::{self, config::Side};
 use mainstay_postgres::serve;
 use mainstay_shared::agent::init::{self, Options, supervisor::Bounds};
 use mainstay_shared::agent::install::install;
@@ -34,6 +35,12 @@ enum Command {
     },
     /// The agent in a data pod; started by `init`.
     Agent,
+    /// PID 1 of a pooler's pod: PgBouncer, and what holds its clients back around hand-overs.
+    Pooler {
+        /// Where it leads to.
+        #[arg(long)]
+        side: Side,
+    },
     /// The operator: looks after every `Postgres` of the cluster.
     Operator(serve::Options),
     /// Copy this program into a folder, for the engine's image to run.
@@ -78,6 +85,13 @@ fn run(command: Command) -> Result<(), String> {
         Command::Operator(options) => {
             let served = runtime()?.block_on(serve::serve(options));
             served.map_err(|e| e.to_string())
+        }
+        Command::Pooler { side } => {
+            let filter = std::env::var(telemetry::LOG_FILTER).ok();
+            telemetry::init(filter.as_deref()).map_err(|e| e.to_string())?;
+            runtime()?
+                .block_on(pooler::run(side))
+                .map_err(|e| e.to_string())
         }
         Command::Agent => {
             let filter = std::env::var(telemetry::LOG_FILTER).ok();

@@ -245,7 +245,7 @@ pub fn plan(observed: &Observed, target: &Target<'_>) -> Plan {
     });
     let all: Vec<Object> = target.objects.iter().chain(target.once).cloned().collect();
     let mut prune = inventory::prune(&target.set.uid, &observed.live, &all);
-    prune.extend(certificates_of_nobody(observed, &members));
+    prune.extend(certificates_of_nobody(observed, &members, target.objects));
     let seat = names::instance(&target.set.name, target.wanted.seat);
     let setting = operations::Setting {
         now: target.now,
@@ -289,10 +289,13 @@ pub fn member_names(set: &str, ordinals: &[u32]) -> Vec<String> {
     ordinals.iter().map(|o| names::instance(set, *o)).collect()
 }
 
-/// Certificates of instances that have left for good: neither members nor in a pod.
-fn certificates_of_nobody(observed: &Observed, members: &[String]) -> Vec<Seen> {
+/// Certificates that nobody wants, of instances that have left for good: neither members nor in a pod.
+fn certificates_of_nobody(observed: &Observed, members: &[String], wanted: &[Object]) -> Vec<Seen> {
+    let is_wanted =
+        |o: &Object, name: &str| o.resource.kind == SECRET && o.meta("name") == Some(name);
     let stays = |name: &str| {
-        members.iter().any(|m| names::certificate(m) == name)
+        wanted.iter().any(|o| is_wanted(o, name))
+            || members.iter().any(|m| names::certificate(m) == name)
             || observed
                 .instances
                 .iter()

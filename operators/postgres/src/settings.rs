@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 pub const REPLICATION_ROLE: &str = "mainstay_replication";
 /// Role of the operator's SQL probe: no password, a client certificate.
 pub const PROBE_ROLE: &str = "mainstay_probe";
+/// Role with which poolers look up who may log in: no password, a client certificate.
+pub const POOLER_ROLE: &str = "mainstay_pooler";
+/// Function, in the database `postgres`, by which poolers look up what checks a password.
+pub const LOOKUP: &str = "mainstay.lookup";
 /// Port of PostgreSQL.
 pub const PORT: u16 = 5432;
 /// What a client sends that asks for TLS: length 8, then the code. PostgreSQL answers with one byte.
@@ -44,6 +48,18 @@ pub struct PostgresSettings {
     /// method. Each is one line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_rules: Vec<String>,
+    /// The poolers in front of it, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<PoolerSettings>,
+}
+
+/// What the agents must know of poolers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolerSettings {
+    /// For how long a planned hand-over waits for transactions that run, in seconds. 0: it only has new
+    /// ones held back.
+    pub pause_seconds: u32,
 }
 
 /// Settings that the agents render themselves; in `parameters` they have no effect, and the

@@ -9,6 +9,7 @@ use mainstay_crds::common::{
     InstanceStatus, Outlives, SecretRef, Survives, WaitingFor, Weakened,
 };
 use mainstay_crds::postgres::PostgresStatus;
+use mainstay_crds::postgres::pooler::PoolerStatus;
 use mainstay_shared::agent::api;
 use mainstay_shared::conditions::{self, Progress, State, reasons};
 use mainstay_shared::events::Happening;
@@ -84,6 +85,8 @@ pub struct View<'a> {
     pub waits: &'a [&'a Wait],
     /// Changes that are asked for and not made yet, in words.
     pub pending: Vec<String>,
+    /// The connection pooler, if one is asked for.
+    pub pooler: Option<PoolerStatus>,
     /// Whether this pass changed anything, or what was begun goes on.
     pub working: bool,
     /// What is wrong with instances.
@@ -114,6 +117,7 @@ pub fn status(view: &View<'_>) -> PostgresStatus {
         observed_generation: Some(view.generation),
         conditions: view.before.conditions.clone(),
         endpoints: Some(endpoints(view)),
+        pooler: view.pooler.clone(),
         secret_ref: Some(SecretRef {
             name: names::application_secret(view.set),
         }),

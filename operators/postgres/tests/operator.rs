@@ -34,6 +34,9 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+#[path = "operator/pooler.rs"]
+mod pooler;
+
 const SHOP: Option<&str> = Some("shop");
 /// Nothing in these tests takes long by itself; a machine may be busy.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -43,6 +46,8 @@ struct World {
     cluster: FakeCluster,
     operator: Option<(JoinHandle<()>, oneshot::Sender<()>)>,
     metrics: Arc<Metrics>,
+    /// The catalogue's image of poolers.
+    pooler: Option<&'static str>,
 }
 
 impl Drop for World {
@@ -70,6 +75,7 @@ impl World {
             cluster,
             operator: None,
             metrics: Arc::default(),
+            pooler: None,
         }
     }
 
@@ -82,10 +88,14 @@ impl World {
     fn start_version(&mut self, operator: &str, postgres: &str) {
         self.kill();
         let client = self.api.client_as("operator");
+        let mut catalogue = Catalogue::from_iter([(17, format!("postgres:{postgres}"))]);
+        if let Some(image) = self.pooler {
+            catalogue = catalogue.with_pooler(image);
+        }
         let settings = Settings {
             namespace: "mainstay-system".into(),
             image: format!("mainstay/postgres-operator:{operator}"),
-            catalogue: Catalogue::from_iter([(17, format!("postgres:{postgres}"))]),
+            catalogue,
             program: Own::at(Path::new(PROGRAM)).unwrap(),
         };
         let (events, _) = Events::new(client.clone(), "test");

@@ -292,6 +292,29 @@ impl AgentClient {
     }
 }
 
+/// One request to one of our processes, over a connection of its own, which is bounded as a whole. The
+/// server is verified as `host`. Returns the body of the answer.
+///
+/// # Errors
+/// See [`ClientError`].
+pub async fn post<T: Serialize>(
+    address: SocketAddr,
+    host: &str,
+    tls: Arc<ClientConfig>,
+    (path, value): (&str, &T),
+    (connect, answer): (Duration, Duration),
+) -> Result<Bytes, ClientError> {
+    let host = ServerName::try_from(host.to_owned())
+        .map_err(|e| ClientError::Unreadable(format!("{host:?} is no host name: {e}")))?;
+    let content = body(value)?;
+    let mut link = timeout(connect, Link::connect(address, host, tls))
+        .await
+        .map_err(|_| ClientError::Timeout(address))??;
+    timeout(answer, link.exchange(Method::POST, path, content))
+        .await
+        .map_err(|_| ClientError::Timeout(address))?
+}
+
 /// A value as the body of a request.
 pub(crate) fn body<T: Serialize>(value: &T) -> Result<Bytes, ClientError> {
     serde_json::to_vec(value)

@@ -8,6 +8,7 @@ pub mod election;
 pub mod init;
 pub mod install;
 pub mod lease;
+pub mod listen;
 pub mod paths;
 pub mod program;
 pub mod server;

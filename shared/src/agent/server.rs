@@ -1,39 +1,25 @@
 //! The agent's HTTPS interface: see [`super::api`] for paths and bodies. I/O.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use super::api::{self, HandOver, Reload, Restart, Status, Upgrade};
 use super::election::door::{self, Door};
 use super::election::wire;
+use super::listen::{Caller, Service, body, json, listen, read, text};
 use super::program::{self, ProgramError, Programs};
-use crate::names::OPERATOR_COMMON_NAME;
-use crate::pki::facts_of_der;
 
-/// Most connections at a time.
-const CONNECTIONS: usize = 32;
-/// A handshake, and the head of a request, must be there in this time.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The operator's connection may be idle for this long.
-const IDLE: Duration = Duration::from_mins(10);
 /// Longest wait of a long poll.
 const POLL_MAX: Duration = Duration::from_mins(5);
 /// How long a reload waits for the mounts.
@@ -44,8 +30,6 @@ const RESTART: Duration = Duration::from_secs(170);
 const HAND_OVER: Duration = Duration::from_secs(170);
 /// How long an agent may take to say whether it makes room for another program.
 const UPGRADE: Duration = Duration::from_secs(10);
-/// Longest body, but for pieces of a program.
-const BODY: usize = 64 << 10;
 
 /// What a person or the operator asks for. The answer goes to the sender.
 #[derive(Debug)]
@@ -92,94 +76,36 @@ pub struct Interface {
     pub programs: Programs,
 }
 
-/// Serve until the process ends. `tls` is read at every connection, so a renewed certificate is
-/// served from then on. Without TLS material there is no service.
+/// Serve until the process ends: see [`listen`].
 pub async fn serve(
     listener: TcpListener,
     tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     interface: Interface,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        let (tcp, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // For example out of file descriptors: others must end first.
-                tracing::warn!(%error, "cannot accept a connection");
-                sleep(Duration::from_millis(100)).await;
-                continue;
+    listen(listener, tls, interface).await;
+}
+
+impl Service for Interface {
+    /// The operator and peers do.
+    fn keeps(&self, caller: &Caller) -> bool {
+        match caller {
+            Caller::Operator => true,
+            Caller::Member(name) => {
+                let door = self.election.borrow();
+                door.as_ref().is_some_and(|d| d.knows(name))
             }
-        };
-        let Some(config) = tls.borrow().clone() else {
-            continue;
-        };
-        let interface = interface.clone();
-        tokio::spawn(async move {
-            connection(tcp, peer, config, interface).await;
-            drop(place);
-        });
+            Caller::Anyone => false,
+        }
     }
-}
 
-async fn connection(
-    tcp: TcpStream,
-    peer: SocketAddr,
-    config: Arc<ServerConfig>,
-    interface: Interface,
-) {
-    // Small answers: waiting to fill a packet would only delay them.
-    let _ = tcp.set_nodelay(true);
-    let tls = match timeout(PATIENCE, TlsAcceptor::from(config).accept(tcp)).await {
-        Ok(Ok(tls)) => tls,
-        Ok(Err(error)) => return tracing::debug!(%peer, %error, "handshake failed"),
-        Err(_) => return,
-    };
-    let caller = match tls.get_ref().1.peer_certificates().and_then(<[_]>::first) {
-        None => Caller::Anyone,
-        Some(leaf) => match facts_of_der(leaf) {
-            Ok(facts) if facts.common_name == OPERATOR_COMMON_NAME => Caller::Operator,
-            Ok(facts) => Caller::Member(facts.common_name.into()),
-            Err(_) => Caller::Anyone,
-        },
-    };
-    // The operator and peers keep their connections; others ask and go, and must not hold a place.
-    let keeps = match &caller {
-        Caller::Operator => true,
-        Caller::Member(name) => interface
-            .election
-            .borrow()
-            .as_ref()
-            .is_some_and(|d| d.knows(name)),
-        Caller::Anyone => false,
-    };
-    let patience = if keeps { IDLE } else { PATIENCE };
-    let service = service_fn(move |request| {
-        let (caller, interface) = (caller.clone(), interface.clone());
-        async move { Ok::<_, Infallible>(answer(request, caller, peer, interface).await) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience)
-        .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(tls), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%peer, %error, "connection ended");
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+        caller: Caller,
+        peer: SocketAddr,
+    ) -> Response<Full<Bytes>> {
+        answer(request, caller, peer, self).await
     }
-}
-
-/// Who a connection comes from, by its certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Caller {
-    /// No certificate.
-    Anyone,
-    /// A certificate of the set's authority, with this common name.
-    Member(Arc<str>),
-    /// The operator.
-    Operator,
 }
 
 /// Who may call which path.
@@ -396,29 +322,6 @@ async fn done(
     }
 }
 
-async fn read<T: DeserializeOwned>(
-    request: Request<Incoming>,
-) -> Result<T, Box<Response<Full<Bytes>>>> {
-    let body = body(request, BODY).await?;
-    serde_json::from_slice(&body).map_err(|e| bad(&e.to_string()))
-}
-
-async fn body(
-    request: Request<Incoming>,
-    limit: usize,
-) -> Result<Bytes, Box<Response<Full<Bytes>>>> {
-    let all = Limited::new(request.into_body(), limit).collect();
-    match timeout(PATIENCE, all).await {
-        Ok(Ok(all)) => Ok(all.to_bytes()),
-        Ok(Err(error)) => Err(bad(&error.to_string())),
-        Err(_) => Err(bad("the body did not come")),
-    }
-}
-
-fn bad(why: &str) -> Box<Response<Full<Bytes>>> {
-    Box::new(text(StatusCode::BAD_REQUEST, why))
-}
-
 fn no_election() -> Response<Full<Bytes>> {
     text(
         StatusCode::NOT_FOUND,
@@ -437,30 +340,6 @@ fn told(taken: Result<(), door::Refusal>) -> Response<Full<Bytes>> {
 
 fn status(interface: &Interface) -> Response<Full<Bytes>> {
     json(&*interface.status.borrow())
-}
-
-fn json<T: Serialize>(value: &T) -> Response<Full<Bytes>> {
-    match serde_json::to_vec(value) {
-        Ok(body) => response(StatusCode::OK, "application/json", body),
-        Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
-    }
-}
-
-fn text(status: StatusCode, sentence: &str) -> Response<Full<Bytes>> {
-    response(
-        status,
-        "text/plain; charset=utf-8",
-        format!("{sentence}\n").into_bytes(),
-    )
-}
-
-fn response(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-    response
 }
 
 #[cfg(test)]

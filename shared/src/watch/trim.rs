@@ -29,6 +29,16 @@ pub fn trim(kind: &str, object: &mut Value) {
                 map.remove("status");
             }
         }
+        "Deployment" => keep_fields(
+            object,
+            "/status",
+            &[
+                "observedGeneration",
+                "readyReplicas",
+                "replicas",
+                "updatedReplicas",
+            ],
+        ),
         _ => {}
     }
 }

@@ -2,6 +2,7 @@
 //! without an API server.
 
 mod maintenance;
+mod pooler;
 
 use mainstay_crds::common::sentences;
 use mainstay_crds::postgres::parameters::{INTERNAL, REFUSED};
@@ -165,6 +166,7 @@ pub fn also_good() -> Vec<(&'static str, Value)> {
     ]
     .into_iter()
     .chain(maintenance::good())
+    .chain(pooler::good())
     .collect()
 }
 
@@ -223,6 +225,7 @@ pub fn cases() -> Vec<Case> {
         of_groups(),
         of_surroundings(),
         maintenance::cases(),
+        pooler::cases(),
     ]
     .concat()
 }

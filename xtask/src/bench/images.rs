@@ -13,6 +13,7 @@ pub async fn measure() -> anyhow::Result<()> {
         Image::PostgresOperator { revision: 1 },
         Image::Postgres { revision: 1 },
         Image::Workload,
+        Image::PgBouncer,
     ];
     let built = images::build(&wanted, &Steps::shown()).await?;
     println!("image, MB as loaded, MB compressed (gzip, as registries keep layers):");

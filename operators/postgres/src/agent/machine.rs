@@ -3,6 +3,7 @@
 mod cluster;
 mod hand_over;
 mod lag;
+mod poolers;
 mod tend;
 mod upgrade;
 mod upstream;
@@ -136,6 +137,9 @@ pub struct Machine {
     leaving: bool,
     /// A hand-over that somebody asked for.
     handing: Option<Handing>,
+    /// Under which ballot, of the start of that number, poolers were told that clients may go on.
+    told_poolers: Option<(Ballot, u64)>,
+    telling: Option<Task<()>>,
     /// Engine starts for which no process is left.
     clean_for: Option<u64>,
     /// A hard stop was asked for when so many were over.
@@ -207,6 +211,8 @@ impl Machine {
             parted: None,
             leaving: false,
             handing: None,
+            told_poolers: None,
+            telling: None,
             clean_for: None,
             asked_clean: None,
             asked_start: None,
@@ -246,6 +252,7 @@ impl Machine {
             self.act(&next).await;
             self.observe(&state.engine);
             self.answer_hand_over();
+            self.tell_poolers();
             self.tell(&next, &state.engine);
             self.say_works().await;
             let election = async {
@@ -271,6 +278,7 @@ impl Machine {
                 done = finished(self.asking.as_mut()) => self.asked(done),
                 lacks = finished(self.hunger.asking.as_mut()) => self.answered(lacks),
                 program = finished(self.identifying.as_mut()) => self.identified(program),
+                () = finished(self.telling.as_mut()) => self.telling = None,
                 made = finished(self.handing.as_mut().and_then(|h| h.checkpoint.as_mut())) => {
                     self.checkpointed(made);
                 }

@@ -11,6 +11,7 @@ pub mod monitor;
 pub mod mounts;
 pub mod observe;
 pub mod place;
+pub mod poolers;
 pub mod recovery;
 pub mod render;
 pub mod report;

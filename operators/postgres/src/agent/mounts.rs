@@ -24,7 +24,7 @@ pub struct Mounts {
     pub roles: Option<Vec<Role>>,
     /// What is wrong or missing, in a sentence.
     pub wrong: Option<String>,
-    fingerprint: Vec<(String, u64, i64, i64)>,
+    fingerprint: Fingerprint,
 }
 
 impl Mounts {
@@ -69,8 +69,11 @@ impl Mounts {
     }
 }
 
-/// Name, inode and time of each file, through the link that the kubelet swaps.
-fn fingerprint(folder: &Path) -> Vec<(String, u64, i64, i64)> {
+/// Name, inode and time of files.
+pub type Fingerprint = Vec<(String, u64, i64, i64)>;
+
+/// Of each file in a folder, through the link that the kubelet swaps.
+pub fn fingerprint(folder: &Path) -> Fingerprint {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
@@ -87,7 +90,8 @@ fn fingerprint(folder: &Path) -> Vec<(String, u64, i64, i64)> {
     all
 }
 
-fn text(path: &Path) -> Result<String, String> {
+/// The text of a file.
+pub fn text(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))
 }
 
@@ -109,7 +113,8 @@ fn read_zone(folder: &Path, node: Option<&str>) -> Result<Option<String>, String
     Ok(zones.remove(node))
 }
 
-fn read_identity(folder: &Path) -> Result<Pair, String> {
+/// A certificate with its key and authority.
+pub fn read_identity(folder: &Path) -> Result<Pair, String> {
     Ok(Pair {
         certificate: text(&folder.join(CERTIFICATE_KEY))?,
         key: PrivateKeyPem::new(text(&folder.join(PRIVATE_KEY_KEY))?),

@@ -8,7 +8,9 @@ use mainstay_shared::election::group::Group;
 use mainstay_shared::election::member::Member;
 use mainstay_shared::names;
 
-use crate::settings::{PORT, PROBE_ROLE, PostgresConfig, REPLICATION_ROLE, is_managed};
+use crate::settings::{
+    POOLER_ROLE, PORT, PROBE_ROLE, PostgresConfig, REPLICATION_ROLE, is_managed,
+};
 
 /// What the files depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,7 +243,18 @@ fn quoted(value: &str) -> String {
 }
 
 fn access(config: &PostgresConfig, open: bool) -> String {
-    let ours = format!("{REPLICATION_ROLE},{PROBE_ROLE},postgres");
+    let pooled = config.engine.pooler.is_some();
+    let mut ours = format!("{REPLICATION_ROLE},{PROBE_ROLE},postgres");
+    // Where clients are not let in, their poolers must not think so.
+    let lookups = if pooled && open {
+        format!("hostssl postgres     {POOLER_ROLE}       all  cert map=pooler\n")
+    } else {
+        String::new()
+    };
+    if pooled {
+        ours.push(',');
+        ours.push_str(POOLER_ROLE);
+    }
     let mut text = format!(
         "# Rendered by Mainstay.\n\
          local   all          postgres             peer map=agent\n\
@@ -249,6 +262,7 @@ fn access(config: &PostgresConfig, open: bool) -> String {
          hostssl replication  {REPLICATION_ROLE}  all  cert map=instances\n\
          hostssl postgres     {REPLICATION_ROLE}  all  cert map=instances\n\
          hostssl all          {PROBE_ROLE}        all  cert map=probe\n\
+         {lookups}\
          host    all,replication  {ours}  all  reject\n"
     );
     if !open {
@@ -277,6 +291,13 @@ fn identities(config: &PostgresConfig, facts: &Facts) -> String {
         "probe  \"{}\"  {PROBE_ROLE}",
         names::PROBE_COMMON_NAME
     );
+    if config.engine.pooler.is_some() {
+        let _ = writeln!(
+            text,
+            "pooler  \"{}\"  {POOLER_ROLE}",
+            names::POOLER_COMMON_NAME
+        );
+    }
     text
 }
 

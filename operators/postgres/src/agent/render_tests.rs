@@ -23,6 +23,7 @@ fn config(parameters: &[(&str, &str)]) -> PostgresConfig {
             owner: "app".into(),
             max_slot_wal_keep_mib: 512,
             host_rules: vec![],
+            pooler: None,
         },
     }
 }
@@ -163,4 +164,30 @@ fn nobody_comes_in_without_tls_and_our_roles_only_by_certificate() {
 #[test]
 fn slots_have_names_that_postgresql_takes() {
     assert_eq!(slot("my-db-12"), "my_db_12");
+}
+
+#[test]
+fn poolers_look_up_logins_only_where_there_are_any_and_clients_are_let_in() {
+    let before = render(&config(&[]), &facts());
+    assert!(!format!("{before:?}").contains("pooler"));
+    let mut pooled = config(&[]);
+    pooled.engine.pooler = Some(crate::settings::PoolerSettings { pause_seconds: 5 });
+    let open = render(&pooled, &facts());
+    assert_eq!(open.settings, before.settings);
+    let (lookup, refused) = (
+        "hostssl postgres     mainstay_pooler       all  cert map=pooler\n",
+        "host    all,replication  mainstay_replication,mainstay_probe,postgres,mainstay_pooler  all  reject\n",
+    );
+    let at = |text: &str, line: &str| text.find(line);
+    assert!(at(&open.access, lookup).unwrap() < at(&open.access, refused).unwrap());
+    assert!(
+        open.identities
+            .contains("pooler  \"pooler.mainstay\"  mainstay_pooler\n")
+    );
+    let closed = Facts {
+        open: false,
+        ..facts()
+    };
+    let closed = render(&pooled, &closed).access;
+    assert!(!closed.contains(lookup) && closed.contains(refused));
 }

@@ -13,6 +13,9 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use super::place::Place;
 use super::render::slot;
+
+mod lookup;
+
 use crate::settings::{PORT, PROBE_ROLE, PostgresConfig, REPLICATION_ROLE, SSL_REQUEST};
 
 /// Longest time for a connection or a statement.
@@ -334,6 +337,11 @@ pub async fn tend(
     ensure_role(&client, REPLICATION_ROLE, "LOGIN REPLICATION").await?;
     ensure_rewinding(&client).await?;
     ensure_role(&client, PROBE_ROLE, "LOGIN CONNECTION LIMIT 10").await?;
+    if config.engine.pooler.is_some() {
+        lookup::ensure(&client).await?;
+    } else {
+        lookup::remove(&client).await?;
+    }
     for role in roles {
         ensure_role(&client, &role.name, "LOGIN").await?;
         ensure_verifier(&client, role).await?;

@@ -13,15 +13,7 @@ const CLUSTER_DOMAIN: &str = "cluster.local";
 /// it streams. Any instance may be the primary, so each bears the names of both Services.
 pub fn leaf_spec(v: &Validated, instance: &str) -> LeafSpec {
     let (set, namespace) = (&v.set.name, &v.set.namespace);
-    let service = |name: String| {
-        let host = format!("{name}.{namespace}.svc");
-        vec![
-            format!("{host}.{CLUSTER_DOMAIN}"),
-            host,
-            format!("{name}.{namespace}"),
-            name,
-        ]
-    };
+    let service = |name| service_names(name, namespace);
     let host = names::instance_host(instance, set, namespace);
     let mut dns_names = vec![format!("{host}.{CLUSTER_DOMAIN}"), host, "localhost".into()];
     dns_names.extend(service(names::primary_service(set)));
@@ -33,6 +25,39 @@ pub fn leaf_spec(v: &Validated, instance: &str) -> LeafSpec {
         usage: Usage::ServerAndClient,
         hours: v.certificate_hours,
     }
+}
+
+/// Names by which a Service is dialled.
+fn service_names(name: String, namespace: &str) -> Vec<String> {
+    let host = format!("{name}.{namespace}.svc");
+    vec![
+        format!("{host}.{CLUSTER_DOMAIN}"),
+        host,
+        format!("{name}.{namespace}"),
+        name,
+    ]
+}
+
+/// The certificate of all poolers: it serves clients and the set's agents, and is the client's with
+/// which they look up who may log in.
+pub fn pooler_spec(v: &Validated) -> LeafSpec {
+    let (set, namespace) = (&v.set.name, &v.set.namespace);
+    let mut dns_names = vec![names::pooler_host(set, namespace), "localhost".into()];
+    dns_names.extend(service_names(names::primary_pooler(set), namespace));
+    dns_names.extend(service_names(names::replica_pooler(set), namespace));
+    LeafSpec {
+        common_name: names::POOLER_COMMON_NAME.to_owned(),
+        dns_names,
+        addresses: Vec::new(),
+        usage: Usage::ServerAndClient,
+        hours: v.certificate_hours,
+    }
+}
+
+/// The Secret with that certificate.
+pub fn pooler_secret(v: &Validated, leaf: &Pair) -> Secret {
+    let name = names::certificate(&names::pooler(&v.set.name));
+    to_secret(v.set.kept(name, "certificate"), leaf)
 }
 
 /// The Secret with the certificate of `instance`.

@@ -9,7 +9,7 @@ use mainstay_shared::names;
 
 use super::parameters;
 use crate::settings::{PostgresConfig, PostgresSettings};
-use crate::validate::Validated;
+use crate::validate::{Pooler, Validated};
 
 /// Nodes that instances have left, of which the zone is still told: more is history.
 const MOST_LEFT: usize = 16;
@@ -69,6 +69,7 @@ pub fn config(v: &Validated, members: &[String]) -> PostgresConfig {
             owner: v.owner.clone(),
             max_slot_wal_keep_mib: parameters::slot_wal_mib(v.storage),
             host_rules: Vec::new(),
+            pooler: v.pooler.as_ref().map(Pooler::settings),
         },
     }
 }

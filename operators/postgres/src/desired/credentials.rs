@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use mainstay_shared::access::{Binding, Password, roles_object};
 use mainstay_shared::agent::config::Role;
+use mainstay_shared::apply::Object;
 use mainstay_shared::names;
 
 use super::scram;
@@ -23,6 +25,37 @@ pub fn application_secret(v: &Validated, password: &Password, ca: &str) -> Secre
     let primary = host(names::primary_service(&v.set.name));
     let place = format!("{primary}:{PORT}/{}", v.database);
     let login = format!("{}:{}", encoded(&v.owner), encoded(password.expose()));
+    let mut more = BTreeMap::from([
+        ("database".into(), v.database.clone()),
+        ("sslmode".into(), "verify-full".into()),
+        (
+            "uri".into(),
+            format!("postgresql://{login}@{place}?sslmode=verify-full"),
+        ),
+        (
+            "jdbc-uri".into(),
+            format!("jdbc:postgresql://{place}?sslmode=verify-full"),
+        ),
+    ]);
+    if let Some(pooler) = &v.pooler {
+        let primary = host(names::primary_pooler(&v.set.name));
+        let place = format!("{primary}:{PORT}/{}", v.database);
+        more.extend([
+            ("pooler-host".into(), primary),
+            (
+                "pooler-uri".into(),
+                format!("postgresql://{login}@{place}?sslmode=verify-full"),
+            ),
+            (
+                "pooler-jdbc-uri".into(),
+                format!("jdbc:postgresql://{place}?sslmode=verify-full"),
+            ),
+        ]);
+        if pooler.replicas {
+            let replicas = host(names::replica_pooler(&v.set.name));
+            more.insert("pooler-replica-host".into(), replicas);
+        }
+    }
     let binding = Binding {
         engine: "postgresql".into(),
         replica_host: (v.instances > 1).then(|| host(names::replica_service(&v.set.name))),
@@ -31,23 +64,29 @@ pub fn application_secret(v: &Validated, password: &Password, ca: &str) -> Secre
         username: v.owner.clone(),
         password: password.clone(),
         ca: ca.to_owned(),
-        more: BTreeMap::from([
-            ("database".into(), v.database.clone()),
-            ("sslmode".into(), "verify-full".into()),
-            (
-                "uri".into(),
-                format!("postgresql://{login}@{place}?sslmode=verify-full"),
-            ),
-            (
-                "jdbc-uri".into(),
-                format!("jdbc:postgresql://{place}?sslmode=verify-full"),
-            ),
-        ]),
+        more,
     };
     binding.to_secret(
         v.set
             .kept(names::application_secret(&v.set.name), "credentials"),
     )
+}
+
+/// Keys that stand in the application's Secret at times only.
+const PASSING: [&str; 5] = [
+    "pooler-host",
+    "pooler-jdbc-uri",
+    "pooler-replica-host",
+    "pooler-uri",
+    "replica-host",
+];
+
+/// Keys of ours in a live Secret that are not wanted any more. What the Secret was made with is nobody's
+/// to take back by applying it without; keys of others are left alone.
+pub fn stale_keys(wanted: &Object, live: &BTreeMap<String, ByteString>) -> Vec<&'static str> {
+    let stays = |key: &str| wanted.value["data"].get(key).is_some();
+    let stale = PASSING.into_iter().filter(|key| live.contains_key(*key));
+    stale.filter(|key| !stays(key)).collect()
 }
 
 /// The agents' Secret. A verifier in `existing` that still checks `password` is kept; else, also
@@ -110,6 +149,28 @@ mod tests {
         );
         assert_eq!(text(&secret, "password"), "p@ss:wörd/%");
         assert_eq!(text(&secret, "replica-host"), "db-ro.shop.svc");
+    }
+
+    #[test]
+    fn only_keys_of_ours_that_come_and_go_are_taken_back() {
+        let password = Password::from_entropy(&[1; ENTROPY_BYTES]);
+        let of = |v: &Validated| application_secret(v, &password, "PEM");
+        let mut live = of(&crate::desired::tests::pooled()).data.unwrap();
+        live.insert("mine".into(), ByteString(vec![]));
+        let wanted = Object::of(&of(&db())).unwrap();
+        assert_eq!(
+            stale_keys(&wanted, &live),
+            [
+                "pooler-host",
+                "pooler-jdbc-uri",
+                "pooler-replica-host",
+                "pooler-uri"
+            ]
+        );
+        assert_eq!(
+            stale_keys(&wanted, &of(&db()).data.unwrap()),
+            [] as [&str; 0]
+        );
     }
 
     #[test]

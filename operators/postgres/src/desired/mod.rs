@@ -9,10 +9,11 @@ pub mod config_map;
 pub mod credentials;
 pub mod parameters;
 pub mod pod;
+pub mod pooler;
 pub mod revision;
 pub mod scram;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -43,6 +44,10 @@ pub struct Surroundings<'a> {
     pub members: &'a [String],
     /// Zones of their nodes.
     pub zones: &'a Zones,
+    /// The operator's own image.
+    pub operator_image: &'a str,
+    /// What is there already.
+    pub live: &'a [Object],
 }
 
 /// The objects of a set, without pods, claims, Lease and Secrets.
@@ -75,15 +80,14 @@ pub enum DesiredError {
 /// When no API server's address is known; then nothing is to be applied or pruned in this pass.
 pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, DesiredError> {
     let set = &v.set;
-    let policy = network::policy(
-        set,
-        &Flows {
-            engine_port: PORT,
-            operator_namespace: around.operator_namespace,
-            api_servers: around.api_servers,
-            clients: &v.clients,
-        },
-    );
+    let flows = Flows {
+        engine_port: PORT,
+        operator_namespace: around.operator_namespace,
+        api_servers: around.api_servers,
+        clients: &v.clients,
+        poolers: v.pooler.is_some(),
+    };
+    let policy = network::policy(set, &flows);
     let (Some(policy), Some((address, _))) = (policy, around.api_servers.first()) else {
         return Err(DesiredError::ApiServersUnknown);
     };
@@ -100,6 +104,9 @@ pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, Desi
     ];
     if let Some(budget) = placement::disruption_budget(set, v.instances) {
         apply.push(Object::of(&budget)?);
+    }
+    if let Some(wanted) = &v.pooler {
+        apply.extend(pooler::objects(v, wanted, &flows, around)?);
     }
     // The primary family of the cluster's Services is that of the API server's own.
     let slice = traffic::primary_slice(set, ENGINE_PORT, *address);

@@ -18,12 +18,12 @@ use super::revision::Revision;
 use crate::settings::{PORT, PORT_NAME};
 use crate::validate::Validated;
 
-mod volumes;
+pub(super) mod volumes;
 
 /// Name of the engine's container.
 pub const CONTAINER: &str = "postgres";
 /// User and group of the official images.
-const USER: i64 = 999;
+pub(super) const USER: i64 = 999;
 /// Seconds for an orderly stop: its checkpoint may have to write all of the cache.
 const STOP_SECONDS: i64 = 280;
 /// Seconds beyond that for the hard stop, before the kubelet's own.
@@ -93,7 +93,7 @@ pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
 }
 
 /// Puts the binary where the engine's image finds it.
-fn install(image: &str) -> Container {
+pub(super) fn install(image: &str) -> Container {
     Container {
         name: "install".into(),
         image: Some(image.to_owned()),
@@ -150,7 +150,7 @@ fn engine(v: &Validated) -> Container {
     }
 }
 
-fn environment() -> Vec<EnvVar> {
+pub(super) fn environment() -> Vec<EnvVar> {
     [
         ("POD_NAME", "metadata.name"),
         ("POD_NAMESPACE", "metadata.namespace"),
@@ -173,7 +173,7 @@ fn environment() -> Vec<EnvVar> {
 }
 
 /// The kubelet does not verify the certificate, and shows none: these two paths tell no secret.
-fn probe(path: &str) -> Probe {
+pub(super) fn probe(path: &str) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.into()),
@@ -186,7 +186,7 @@ fn probe(path: &str) -> Probe {
     }
 }
 
-fn port(name: &str, number: i32) -> ContainerPort {
+pub(super) fn port(name: &str, number: i32) -> ContainerPort {
     ContainerPort {
         name: Some(name.into()),
         container_port: number,
@@ -196,7 +196,7 @@ fn port(name: &str, number: i32) -> ContainerPort {
 }
 
 /// Memory is limited, so that a neighbour never pays; processor time is not.
-fn resources(cpu_milli: i64, memory: i64, limit: i64) -> ResourceRequirements {
+pub(super) fn resources(cpu_milli: i64, memory: i64, limit: i64) -> ResourceRequirements {
     ResourceRequirements {
         requests: Some(BTreeMap::from([
             ("cpu".to_owned(), Quantity(format!("{cpu_milli}m"))),
@@ -223,7 +223,7 @@ fn pod_security() -> PodSecurityContext {
     }
 }
 
-fn container_security() -> SecurityContext {
+pub(super) fn container_security() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         capabilities: Some(Capabilities {
@@ -238,14 +238,14 @@ fn container_security() -> SecurityContext {
     }
 }
 
-fn seccomp() -> SeccompProfile {
+pub(super) fn seccomp() -> SeccompProfile {
     SeccompProfile {
         type_: "RuntimeDefault".into(),
         localhost_profile: None,
     }
 }
 
-fn pull_secrets(v: &Validated) -> Option<Vec<LocalObjectReference>> {
+pub(super) fn pull_secrets(v: &Validated) -> Option<Vec<LocalObjectReference>> {
     let all: Vec<_> = v
         .image_pull_secrets
         .iter()

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use mainstay_crds::common::{
     AllowedClient, DedicatedNodes, Durability, Enforcement, KeptVolumes, Placement, Requirement,
 };
+use mainstay_crds::postgres::pooler::PoolMode;
 use mainstay_shared::access::Password;
 use mainstay_shared::apply::{Object, inventory};
 use mainstay_shared::metadata::SetId;
@@ -15,13 +16,16 @@ use mainstay_shared::{names, pki};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+#[path = "pooler/tests.rs"]
+mod pooler;
+
 use super::claim::claim;
 use super::pod::{Template, pod};
 use super::revision::revision;
 use super::{
     DesiredError, Surroundings, certificate, config_map, credentials, objects, parameters,
 };
-use crate::validate::Validated;
+use crate::validate::{Pooler, Validated};
 
 /// A set called `db` in namespace `shop` with three instances and every default.
 pub fn db() -> Validated {
@@ -54,6 +58,7 @@ pub fn db() -> Validated {
         certificate_hours: 2160,
         windows: mainstay_shared::rollout::Windows::default(),
         clients: vec![],
+        pooler: None,
         protected: true,
         volumes: KeptVolumes::Retain,
         database: "app".into(),
@@ -63,6 +68,25 @@ pub fn db() -> Validated {
 
 fn zones() -> mainstay_shared::agent::config::Zones {
     [("node-1".to_owned(), "zone-1".to_owned())].into()
+}
+
+/// The same with poolers for both sides.
+pub fn pooled() -> Validated {
+    Validated {
+        pooler: Some(Pooler {
+            instances: 2,
+            mode: PoolMode::Transaction,
+            replicas: true,
+            pool_size: 20,
+            max_connections: 1000,
+            pause_seconds: 5,
+            cpu_milli: 100,
+            memory: 64 << 20,
+            image: "pgbouncer:1.24.1".into(),
+            image_is_named: false,
+        }),
+        ..db()
+    }
 }
 
 fn api_servers() -> BTreeSet<(IpAddr, u16)> {
@@ -83,6 +107,8 @@ fn all(v: &Validated) -> Vec<Object> {
         api_servers: &api_servers(),
         members: &members,
         zones: &zones(),
+        operator_image: "mainstay/postgres-operator:0.1.0",
+        live: &[],
     };
     let made = objects(v, &around).unwrap();
     let revision = revision(v);
@@ -124,6 +150,8 @@ fn without_an_api_servers_address_nothing_is_made() {
         api_servers: &BTreeSet::new(),
         members: &[],
         zones: &zones(),
+        operator_image: "mainstay/postgres-operator:0.1.0",
+        live: &[],
     };
     assert!(matches!(
         objects(&db(), &around),

@@ -1,5 +1,6 @@
 //! The kinds of children, and to which set an object belongs.
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
@@ -26,6 +27,8 @@ pub const LEASE: &str = "Lease";
 pub const SECRET: &str = "Secret";
 /// Kind of Services.
 pub const SERVICE: &str = "Service";
+/// Kind of Deployments, which poolers are.
+pub const DEPLOYMENT: &str = "Deployment";
 /// Kind of operations.
 pub const OPERATION: &str = "Operation";
 /// The add-on's name in labels and derived names.
@@ -33,7 +36,7 @@ pub const APP: &str = "postgres";
 
 /// Every kind that a set has children of; all are watched, so that what is changed or deleted by
 /// somebody else is put right.
-pub fn all() -> [Kind; 12] {
+pub fn all() -> [Kind; 13] {
     [
         Kind::of::<Pod>(POD),
         Kind::of::<PersistentVolumeClaim>(CLAIM),
@@ -47,6 +50,7 @@ pub fn all() -> [Kind; 12] {
         Kind::of::<ServiceAccount>("ServiceAccount"),
         Kind::of::<Role>("Role"),
         Kind::of::<RoleBinding>("RoleBinding"),
+        Kind::of::<Deployment>(DEPLOYMENT),
     ]
 }
 

@@ -10,6 +10,7 @@ mod context;
 mod ending;
 mod instances;
 mod objects;
+mod pooler;
 mod report;
 mod say;
 mod seat;

@@ -1,12 +1,14 @@
 //! What is wanted of a set, but pods and claims.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use mainstay_shared::access::{entropy, existing_roles};
 use mainstay_shared::agent::config::Zones;
 use mainstay_shared::agent::paths::ZONES_FILE;
 use mainstay_shared::apply::Object;
 use mainstay_shared::names;
-use mainstay_shared::pki::Pair;
+use mainstay_shared::pki::{LeafSpec, Pair};
 
 use super::Pass;
 use super::report::PassError;
@@ -57,10 +59,12 @@ impl Pass<'_> {
             api_servers: &self.context.servers.all(),
             members,
             zones: &zones,
+            operator_image: &self.context.settings.image,
+            live: &observed.live,
         };
         let mut objects = desired::objects(validated, &around)?;
         objects.once.push(plan::new_lease(&self.id, seat)?);
-        let specs = members
+        let mut specs: BTreeMap<String, LeafSpec> = members
             .iter()
             .map(|name| {
                 (
@@ -69,9 +73,17 @@ impl Pass<'_> {
                 )
             })
             .collect();
+        let pooler = names::pooler(&self.set.name);
+        if validated.pooler.is_some() {
+            specs.insert(pooler.clone(), desired::certificate::pooler_spec(validated));
+        }
         let leaves = material::leaves(&specs, authority, &observed.secrets, self.now)?;
         for (instance, pair) in &leaves.pairs {
-            let secret = desired::certificate::leaf_secret(validated, instance, pair);
+            let secret = if *instance == pooler {
+                desired::certificate::pooler_secret(validated, pair)
+            } else {
+                desired::certificate::leaf_secret(validated, instance, pair)
+            };
             objects.apply.push(Object::of(&secret)?);
         }
         let stored = |name: String| observed.secrets.get(&name);

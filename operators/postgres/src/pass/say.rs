@@ -8,8 +8,8 @@ use mainstay_shared::names;
 use mainstay_shared::outcome::{Outcome, Wait};
 use mainstay_shared::placement::{self, Promise, Running};
 
-use super::Pass;
 use super::report::Report;
+use super::{Pass, pooler};
 use crate::engine::Answer;
 use crate::observe::Observed;
 use crate::plan::Plan;
@@ -27,6 +27,10 @@ impl Pass<'_> {
             |plan| plan.members.clone(),
         );
         self.record_waits(report, &members);
+        let pooler = report
+            .validated
+            .as_ref()
+            .and_then(|v| pooler::status(v, &report.observed.live));
         let waits: Vec<&Wait> = report.outcomes.waits().collect();
         let obstacles = report.obstacles();
         let observed = &report.observed;
@@ -89,6 +93,7 @@ impl Pass<'_> {
             chosen: plan.and_then(|p| p.choice.step.as_ref()),
             waits: &waits,
             pending: plan.map(Plan::pending).unwrap_or_default(),
+            pooler,
             working: report.working,
             troubles: plan.map_or(&[][..], |p| &p.instances.troubles),
             obstacles: &obstacles,
@@ -99,6 +104,11 @@ impl Pass<'_> {
     /// Instances that do not serve yet, and when their troubles become a person's matter.
     fn record_waits(&self, report: &mut Report, members: &[String]) {
         let stays = self.root.metadata.deletion_timestamp.is_none();
+        if let Some(validated) = report.validated.as_ref().filter(|_| stays) {
+            for wait in pooler::waits(validated, &report.observed.live) {
+                report.progress(Outcome::Progressing(wait));
+            }
+        }
         if stays {
             for wait in status::starting(members, &report.observed.instances) {
                 report.progress(Outcome::Progressing(wait));

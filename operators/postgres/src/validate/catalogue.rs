@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-/// Images by major version. In the operators' catalogue: `{"postgres": {"17": "postgres:17.6"}}`.
+/// Images by major version, and the pooler's. In the operators' catalogue:
+/// `{"postgres": {"17": "postgres:17.6"}, "pgbouncer": "pgbouncer:1.24.1"}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Catalogue(BTreeMap<u32, String>);
+pub struct Catalogue {
+    majors: BTreeMap<u32, String>,
+    pooler: Option<String>,
+}
 
 /// Why a catalogue cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +26,8 @@ pub enum CatalogueError {
 #[derive(serde::Deserialize)]
 struct File {
     postgres: BTreeMap<String, String>,
+    #[serde(default)]
+    pgbouncer: Option<String>,
 }
 
 impl Catalogue {
@@ -31,24 +37,42 @@ impl Catalogue {
     /// When it is no JSON of that form.
     pub fn from_json(text: &str) -> Result<Self, CatalogueError> {
         let file: File = serde_json::from_str(text)?;
-        file.postgres
+        let majors = file
+            .postgres
             .into_iter()
             .map(|(version, image)| match version.parse() {
                 Ok(major) => Ok((major, image)),
                 Err(_) => Err(CatalogueError::Version(version)),
             })
-            .collect::<Result<_, _>>()
-            .map(Self)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            majors,
+            pooler: file.pgbouncer.filter(|image| !image.is_empty()),
+        })
+    }
+
+    /// With this image of the pooler.
+    #[must_use]
+    pub fn with_pooler(self, image: &str) -> Self {
+        Self {
+            pooler: Some(image.to_owned()),
+            ..self
+        }
+    }
+
+    /// The pooler's image.
+    pub fn pooler(&self) -> Option<&str> {
+        self.pooler.as_deref()
     }
 
     /// The image of a major version.
     pub fn image(&self, major: u32) -> Option<&str> {
-        self.0.get(&major).map(String::as_str)
+        self.majors.get(&major).map(String::as_str)
     }
 
     /// Major versions with an image, in words.
     pub fn majors(&self) -> String {
-        let majors: Vec<String> = self.0.keys().map(u32::to_string).collect();
+        let majors: Vec<String> = self.majors.keys().map(u32::to_string).collect();
         if majors.is_empty() {
             "no version".into()
         } else {
@@ -59,7 +83,10 @@ impl Catalogue {
 
 impl FromIterator<(u32, String)> for Catalogue {
     fn from_iter<T: IntoIterator<Item = (u32, String)>>(images: T) -> Self {
-        Self(images.into_iter().collect())
+        Self {
+            majors: images.into_iter().collect(),
+            pooler: None,
+        }
     }
 }
 
@@ -76,6 +103,17 @@ mod tests {
         assert_eq!(catalogue.image(17), Some("postgres:17.6"));
         assert_eq!(catalogue.image(15), None);
         assert_eq!(catalogue.majors(), "16, 17");
+        assert_eq!(catalogue.pooler(), None);
+    }
+
+    #[test]
+    fn the_poolers_image_stands_beside_them() {
+        let read = |image| {
+            let text = format!(r#"{{"postgres":{{}},"pgbouncer":"{image}"}}"#);
+            Catalogue::from_json(&text).unwrap()
+        };
+        assert_eq!(read("pgbouncer:1.24.1").pooler(), Some("pgbouncer:1.24.1"));
+        assert_eq!(read("").pooler(), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod parameters;
+mod pooler;
 mod problem;
 mod syntax;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use mainstay_shared::names;
 use mainstay_shared::rollout::Windows;
 
 pub use catalogue::{Catalogue, CatalogueError};
+pub use pooler::Pooler;
 pub use problem::Problem;
 
 /// Processor time of an instance that names none, in thousandths of a processor.
@@ -93,6 +95,8 @@ pub struct Validated {
     pub windows: Windows,
     /// Clients that may connect, besides labelled pods of the namespace.
     pub clients: Vec<AllowedClient>,
+    /// The connection pooler, if one is asked for.
+    pub pooler: Option<Pooler>,
     /// Whether deletion is refused.
     pub protected: bool,
     /// What becomes of the volumes of a deleted resource.
@@ -161,6 +165,7 @@ pub fn validate(resource: &Postgres, catalogue: &Catalogue) -> Result<Validated,
         Windows::default()
     });
     let clients = clients(resource, &mut problems);
+    let pooler = pooler::read(resource, catalogue, &mut problems);
     if !syntax::is_identifier(spec.database(), RESERVED_DATABASES) {
         problems.push(Problem::Database);
     }
@@ -191,6 +196,7 @@ pub fn validate(resource: &Postgres, catalogue: &Catalogue) -> Result<Validated,
             certificate_hours: certificate_hours.into(),
             windows,
             clients,
+            pooler,
             protected: Deletion::is_protected(spec.deletion.as_ref()),
             volumes: Deletion::volumes(spec.deletion.as_ref()),
             database: spec.database().to_owned(),

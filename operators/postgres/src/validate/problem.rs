@@ -1,7 +1,7 @@
 //! What can be wrong with a resource, each with what to write instead.
 
 use mainstay_crds::common::sentences;
-use mainstay_crds::postgres::rules;
+use mainstay_crds::postgres::{pooler, rules};
 use mainstay_shared::rollout::window::WindowProblem;
 
 /// Something that is wrong with a resource. Its text begins with the field.
@@ -155,6 +155,31 @@ pub enum Problem {
     /// No name of a PriorityClass.
     #[error("spec.placement.priorityClass: {}", sentences::PRIORITY_CLASS)]
     PriorityClass,
+    /// A number of a pooler that makes no sense.
+    #[error("spec.pooler.{0}: {1}")]
+    Pooler(&'static str, &'static str),
+    /// A pooler for replicas that are not there.
+    #[error("spec.pooler.replicas: {}", pooler::REPLICAS)]
+    PoolerReplicas,
+    /// Neither the catalogue nor the resource has an image of the pooler.
+    #[error(
+        "spec.pooler: the operator's image catalogue has no image of PgBouncer: write pooler.image, or have the \
+         platform add pgbouncer to the catalogue"
+    )]
+    NoPoolerImage,
+    /// More server connections than PostgreSQL takes.
+    #[error(
+        "spec.pooler.poolSize: {pods} pods with {size} connections each would use more of PostgreSQL's \
+         {max_connections} connections than it has for clients: write a smaller poolSize, or a larger max_connections"
+    )]
+    PoolerTooLarge {
+        /// Its pods.
+        pods: i32,
+        /// Connections of each.
+        size: i32,
+        /// The effective `max_connections`.
+        max_connections: u32,
+    },
     /// No name of a database that an application can have.
     #[error("spec.application.database: {}", rules::DATABASE)]
     Database,
@@ -199,6 +224,10 @@ impl Problem {
             Self::Labels(_) => "InvalidLabels",
             Self::DedicatedKey | Self::DedicatedValue => "InvalidDedicatedNodes",
             Self::PriorityClass => "InvalidPriorityClass",
+            Self::Pooler(..) => "InvalidPooler",
+            Self::PoolerReplicas => "PoolerNeedsReplicas",
+            Self::NoPoolerImage => "NoImageForPooler",
+            Self::PoolerTooLarge { .. } => "PoolerTooLarge",
             Self::Database => "InvalidDatabase",
             Self::Owner => "InvalidOwner",
         }

@@ -149,6 +149,7 @@ impl Set {
                     owner: "app".into(),
                     max_slot_wal_keep_mib: 256,
                     host_rules: vec![],
+                    pooler: None,
                 },
             },
             namespace,

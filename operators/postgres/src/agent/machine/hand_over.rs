@@ -1,5 +1,5 @@
-//! Handing over on request: a checkpoint while clients are served, the order to the election, and
-//! the answer once somebody leads. I/O.
+//! Handing over on request: a checkpoint while clients are served, a pause of poolers, the order to the
+//! election, and the answer once somebody leads. I/O.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,15 +50,20 @@ impl Machine {
             Ok((to, ballot)) => {
                 tracing::info!(%to, reason = wish.reason, "a hand-over was asked for");
                 let place = Arc::clone(&self.place);
+                let poolers = self.poolers_to_pause();
                 self.handing = Some(Handing {
                     to,
                     ballot,
                     // What is on disk already need not be written while nobody can write.
                     checkpoint: Some(Box::pin(async move {
-                        match timeout(CHECKPOINT, sql::checkpoint(&place)).await {
+                        let made = match timeout(CHECKPOINT, sql::checkpoint(&place)).await {
                             Ok(made) => made.map_err(|e| e.to_string()),
                             Err(_) => Err("the checkpoint takes too long".to_owned()),
+                        };
+                        if let Some(poolers) = poolers {
+                            poolers.pause().await;
                         }
+                        made
                     })),
                     since: Duration::MAX,
                     answer,

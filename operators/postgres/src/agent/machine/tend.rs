@@ -30,6 +30,7 @@ pub(super) struct Tended {
     pub(super) role: Role,
     pub(super) roles: Vec<Login>,
     pub(super) members: Vec<String>,
+    pub(super) pooled: bool,
     pub(super) at: Duration,
     pub(super) ok: bool,
     /// Members had time to connect, and the slots of the others keep log.
@@ -348,6 +349,7 @@ impl Machine {
         let Some(roles) = self.mounts.roles.clone() else {
             return;
         };
+        let pooled = config.engine.pooler.is_some();
         let now = boottime();
         let due = match &self.tended {
             None => true,
@@ -359,7 +361,8 @@ impl Machine {
                 };
                 t.start != starts
                     || t.role != role
-                    || (t.ok && (t.roles != roles || t.members != config.members))
+                    || (t.ok
+                        && (t.roles != roles || t.members != config.members || t.pooled != pooled))
                     || now.saturating_sub(t.at) > pause
             }
         };
@@ -375,6 +378,7 @@ impl Machine {
             role,
             roles: roles.clone(),
             members: config.members.clone(),
+            pooled,
             at: now,
             ok,
             slots: ok,

@@ -140,12 +140,16 @@ impl Machine {
             .filter(|_| ending)
             .map(|c| c.driver.orders.clone());
         self.leaving |= ending;
+        let poolers = self.poolers_to_pause();
         let checkpoint = self.wanted() != Wanted::Stopped;
         let (place, init) = (Arc::clone(&self.place), self.init.clone());
         self.begin(Phase::Stopping, move |_| async move {
             let begun = boottime();
             if checkpoint && timeout(bound / 2, sql::checkpoint(&place)).await.is_err() {
                 tracing::warn!("no checkpoint before the stop: it took too long");
+            }
+            if let Some(poolers) = poolers {
+                poolers.pause().await;
             }
             if let Some(orders) = orders {
                 // The container ends: somebody else shall take over. It is refused where nobody can.

@@ -120,7 +120,7 @@ fn service_account() -> ProjectedVolumeSource {
     }
 }
 
-fn secret(name: &str, secret: String) -> Volume {
+pub(in crate::desired) fn secret(name: &str, secret: String) -> Volume {
     Volume {
         secret: Some(SecretVolumeSource {
             secret_name: Some(secret),
@@ -131,7 +131,7 @@ fn secret(name: &str, secret: String) -> Volume {
     }
 }
 
-fn scratch(name: &str, medium: Option<&str>, limit: Option<i64>) -> Volume {
+pub(in crate::desired) fn scratch(name: &str, medium: Option<&str>, limit: Option<i64>) -> Volume {
     Volume {
         empty_dir: Some(EmptyDirVolumeSource {
             medium: medium.map(str::to_owned),
@@ -141,14 +141,14 @@ fn scratch(name: &str, medium: Option<&str>, limit: Option<i64>) -> Volume {
     }
 }
 
-fn named(name: &str) -> Volume {
+pub(in crate::desired) fn named(name: &str) -> Volume {
     Volume {
         name: name.into(),
         ..Volume::default()
     }
 }
 
-fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+pub(in crate::desired) fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     VolumeMount {
         name: name.into(),
         mount_path: path.into(),
