@@ -38,8 +38,9 @@ use tokio::task::JoinHandle;
 mod pooler;
 
 const SHOP: Option<&str> = Some("shop");
-/// Nothing in these tests takes long by itself; a machine may be busy.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Nothing in these tests takes long by itself; but a machine may be busy, and after failures in a row the
+/// operator pauses for up to a minute each time.
+const PATIENCE: Duration = Duration::from_mins(4);
 
 struct World {
     api: FakeApi,
