@@ -76,10 +76,6 @@ pub const ALL: &[Scenario] = &[
         "the primary's first engine process stands still"
     ),
     scenario!(
-        shares fault "agent_stopped",
-        "the primary's agent stands still"
-    ),
-    scenario!(
         shares fault "primary_frozen",
         "writes to the primary's volume never return"
     ),
@@ -98,10 +94,6 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares fault "peers_cut",
         "the primary reaches everything but its replicas"
-    ),
-    scenario!(
-        shares fault "waits_cancelled_pod_forced",
-        "sessions that wait for replicas are cancelled, and the primary's pod is deleted by force"
     ),
     scenario!(
         shares fault "container_killed_repeatedly",
