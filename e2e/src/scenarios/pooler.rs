@@ -1,5 +1,6 @@
 //! The connection pooler: applications go through it, and planned hand-overs are only latency to them.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -7,9 +8,11 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Resource, ResourceExt};
 use mainstay_crds::operation::OperationPhase;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::failover::{another_primary, equal, primary};
@@ -225,6 +228,17 @@ async fn long_transaction(s: &Sandbox<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Names of the pooler's objects of a kind.
+async fn of_the_pooler<K>(s: &Sandbox<'_>) -> Result<Vec<String>>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    K::DynamicType: Default,
+{
+    let all = s.api::<K>().list(&ListParams::default()).await?;
+    let names = all.iter().map(ResourceExt::name_any);
+    Ok(names.filter(|n| n.contains("pooler")).collect())
+}
+
 /// Without the block nothing of the pooler is left, and the database goes on.
 async fn removed(s: &Sandbox<'_>) -> Result<()> {
     let pods = s.api::<Pod>();
@@ -237,65 +251,14 @@ async fn removed(s: &Sandbox<'_>) -> Result<()> {
     let pg = s.settled("db", READY).await?;
     ensure!(pg.status.is_some_and(|st| st.pooler.is_none()));
     s.until("everything of the pooler to be gone", READY, || async {
-        let all = ListParams::default();
-        let mut left: Vec<String> = Vec::new();
-        let names = |names: Vec<String>| names.into_iter().filter(|n| n.contains("pooler"));
-        left.extend(names(
-            s.api::<Deployment>()
-                .list(&all)
-                .await?
-                .iter()
-                .map(ResourceExt::name_any)
-                .collect(),
-        ));
-        left.extend(names(
-            s.api::<Service>()
-                .list(&all)
-                .await?
-                .iter()
-                .map(ResourceExt::name_any)
-                .collect(),
-        ));
-        left.extend(names(
-            s.api::<ConfigMap>()
-                .list(&all)
-                .await?
-                .iter()
-                .map(ResourceExt::name_any)
-                .collect(),
-        ));
-        left.extend(names(
-            s.api::<Secret>()
-                .list(&all)
-                .await?
-                .iter()
-                .map(ResourceExt::name_any)
-                .collect(),
-        ));
-        left.extend(names(
-            s.api::<NetworkPolicy>()
-                .list(&all)
-                .await?
-                .iter()
-                .map(ResourceExt::name_any)
-                .collect(),
-        ));
-        left.extend(names(
-            s.api::<PodDisruptionBudget>()
-                .list(&all)
-                .await?
-                .iter()
-                .map(ResourceExt::name_any)
-                .collect(),
-        ));
-        left.extend(names(
-            s.api::<Pod>()
-                .list(&all)
-                .await?
-                .iter()
-                .map(ResourceExt::name_any)
-                .collect(),
-        ));
+        let mut left = Vec::new();
+        left.extend(of_the_pooler::<Deployment>(s).await?);
+        left.extend(of_the_pooler::<Service>(s).await?);
+        left.extend(of_the_pooler::<ConfigMap>(s).await?);
+        left.extend(of_the_pooler::<Secret>(s).await?);
+        left.extend(of_the_pooler::<NetworkPolicy>(s).await?);
+        left.extend(of_the_pooler::<PodDisruptionBudget>(s).await?);
+        left.extend(of_the_pooler::<Pod>(s).await?);
         let secret = s.api::<Secret>().get("db-app").await?;
         let keys = secret.data.unwrap_or_default();
         left.extend(keys.into_keys().filter(|k| k.starts_with("pooler")));
