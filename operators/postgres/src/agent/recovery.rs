@@ -2,9 +2,10 @@
 //! of `/proc` only.
 
 use std::fs;
+use std::path::Path;
 
-/// Name of the file of the log that the engine with that first process recovers from. None when it does
-/// not recover, or its titles are switched off.
+/// Name of the file of the log that the engine with that first process recovers from, or waits for. None
+/// when it does not recover, or its titles are switched off.
 pub fn file(engine: i32) -> Option<String> {
     let processes = fs::read_dir("/proc").ok()?;
     let pids = processes
@@ -25,9 +26,19 @@ fn parent(pid: i32) -> Option<i32> {
 }
 
 fn in_title(title: &str) -> Option<String> {
-    let (_, rest) = title.split_once("startup recovering ")?;
+    // The second when it has no such file at all: rewinding throws away what the other has not.
+    let at = ["startup recovering ", "startup waiting for "];
+    let (_, rest) = at.iter().find_map(|words| title.split_once(words))?;
     let name: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
     (name.len() == 24).then_some(name)
+}
+
+/// Size of each file of the log in that folder. None when there is no file.
+pub fn size(log: &Path) -> Option<u64> {
+    let files = fs::read_dir(log).ok()?.flatten();
+    let is_file = |name: &str| name.len() == 24 && name.bytes().all(|c| c.is_ascii_hexdigit());
+    let mut files = files.filter(|f| f.file_name().to_str().is_some_and(is_file));
+    files.find_map(|f| Some(f.metadata().ok()?.len()))
 }
 
 /// Place in the log, in bytes, where a file of that name and size begins.
@@ -45,8 +56,20 @@ mod tests {
         let title = "postgres: db-1: startup recovering 00000003000000010000000A\0\0\0";
         let name = in_title(title).unwrap();
         assert_eq!(begin(&name, 16 << 20), Some((1 << 32) + (10 << 24)));
+        let waits = "postgres: db-1: startup waiting for 000000010000000000000003";
+        assert_eq!(in_title(waits).as_deref(), Some("000000010000000000000003"));
         assert_eq!(in_title("postgres: db-1: walwriter "), None);
         assert_eq!(in_title("postgres: db-1: startup recovering 00"), None);
+    }
+
+    #[test]
+    fn any_file_of_the_log_tells_the_size_of_all() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(size(folder.path()), None);
+        fs::write(folder.path().join("00000002.history"), "1").unwrap();
+        assert_eq!(size(folder.path()), None);
+        fs::write(folder.path().join("000000010000000000000004"), [0; 64]).unwrap();
+        assert_eq!(size(folder.path()), Some(64));
     }
 
     #[test]

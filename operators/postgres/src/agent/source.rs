@@ -25,8 +25,8 @@ pub struct Source {
     pub tls: Arc<ClientConfig>,
 }
 
-/// Whether the primary has no file any more of the log that follows `position` (in bytes), and has
-/// written more than a whole file since: then nobody who ends there can follow it as it is.
+/// Whether the primary has no file of the log that follows `position` (in bytes), and writes a later one:
+/// then nobody who ends there can follow it as it is.
 ///
 /// # Errors
 /// What PostgreSQL said; a sentence.
@@ -52,7 +52,7 @@ async fn ask(source: &Source, position: u64) -> Result<bool, tokio_postgres::Err
     let lacks = "
         with place as (select '0/0'::pg_lsn + ($1::bigint + 1)::numeric as next)
         select not pg_is_in_recovery()
-           and pg_current_wal_lsn() - next > (select setting::numeric from pg_settings where name = 'wal_segment_size')
+           and right(pg_walfile_name(pg_current_wal_lsn()), 16) > right(pg_walfile_name(next), 16)
            and not exists (select from pg_ls_dir('pg_wal', false, false) as file
                            where file ~ '^[0-9A-F]{24}$' and right(file, 16) = right(pg_walfile_name(next), 16))
         from place";

@@ -1,9 +1,12 @@
 //! How instances come back that are not simply behind.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use mainstay_crds::common::{Durability, InstanceRole, Rejoin};
+use mainstay_postgres::agent::place::DATA;
 use mainstay_shared::agent::api::{Phase, Status};
+use mainstay_shared::agent::election::lease;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::sleep;
@@ -30,6 +33,13 @@ async fn two_instances(change: impl FnOnce(&mut Set)) -> (Set, Pod, Pod) {
     set.until(&two, "streaming", replica).await;
     set.until(&one, "leading", |s| primary(s) && s.streaming == ["db-2"])
         .await;
+    // Only who is known to have the data may lead.
+    wait_for("both to be members", async || {
+        let look = lease::read(&set.lease().await).unwrap();
+        let charter = look.seen.charter;
+        charter.is_some_and(|c| c.is_settled() && c.members.len() == 2)
+    })
+    .await;
     (set, one, two)
 }
 
@@ -174,4 +184,30 @@ async fn rewound_data_that_can_never_get_whole_is_copied() {
         .await
         .unwrap();
     assert_eq!(row.get::<_, i32>(0), 3);
+}
+
+#[tokio::test]
+async fn rewound_data_that_lacks_a_file_which_the_primary_never_had_is_copied() {
+    let (set, mut one, two) = two_instances(|_| {}).await;
+    lose_with_a_write(&set, &mut one, &two).await;
+    let client = set.connect(&two).await.unwrap();
+    let much = "create table t as select n, md5(n::text) from generate_series(1, 500000) n";
+    client.batch_execute(much).await.unwrap();
+    // As if its own copy had begun in the file that it writes now: nothing before is there.
+    let sql = "select pg_walfile_name(pg_current_wal_lsn())";
+    let current: String = client.query_one(sql, &[]).await.unwrap().get(0);
+    let log = two.path(DATA).join("pgdata/pg_wal");
+    for file in fs::read_dir(&log).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        if name.len() == 24 && name[8..] < current[8..] {
+            fs::remove_file(log.join(name)).unwrap();
+        }
+    }
+
+    set.start(&mut one, "uid-1b", true);
+    set.until(&one, "following", replica).await;
+    let log = one.log();
+    assert!(log.contains("is rewound"), "{log}");
+    assert!(log.contains("no log any more"), "{log}");
+    assert!(log.contains("the data is thrown away"), "{log}");
 }

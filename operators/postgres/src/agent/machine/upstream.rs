@@ -132,9 +132,8 @@ impl Machine {
         let Engine::Running { pid } = engine else {
             return None;
         };
-        let file = recovery::file(pid)?;
-        let size = fs::metadata(self.place.data().join("pg_wal").join(&file));
-        recovery::begin(&file, size.ok()?.len())
+        let size = recovery::size(&self.place.data().join("pg_wal"))?;
+        recovery::begin(&recovery::file(pid)?, size)
     }
 
     /// The primary has answered.
