@@ -8,7 +8,7 @@ use super::{
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
 /// thought about its company yet. `shares` in front says that it may run next to others, `alone "why"`
-/// that it may not, `long` that only `--full` runs it (last). `fault`, behind these, is one
+/// that it may not, `still "why"` that nothing may be removed meanwhile either, `long` that only `--full` runs it (last). `fault`, behind these, is one
 /// of `cargo xtask chaos`.
 macro_rules! scenario {
     (long $($rest:tt)*) => {
@@ -35,6 +35,12 @@ macro_rules! scenario {
     (alone $why:literal, $($rest:tt)*) => {
         Scenario {
             company: Company::Alone($why),
+            ..scenario!($($rest)*)
+        }
+    };
+    (still $why:literal, $($rest:tt)*) => {
+        Scenario {
+            company: Company::Still($why),
             ..scenario!($($rest)*)
         }
     };
@@ -120,6 +126,14 @@ pub const ALL: &[Scenario] = &[
         "the primary's pod is deleted by force"
     ),
     scenario!(
+        shares fault "agent_stopped",
+        "the primary's agent stands still"
+    ),
+    scenario!(
+        shares fault "waits_cancelled_pod_forced",
+        "sessions that wait for replicas are cancelled, and the primary's pod is deleted by force"
+    ),
+    scenario!(
         shares fault "async_pod_forced",
         "the primary's pod is deleted by force where commits wait for nobody"
     ),
@@ -185,12 +199,12 @@ pub const ALL: &[Scenario] = &[
     ),
     // Each on its own from here on.
     scenario!(
-        alone "it counts every write that the API server is asked for",
+        still "it counts every write that the API server is asked for",
         service::a_settled_set_is_quiet,
         "a settled set causes no writes but lease renewals"
     ),
     scenario!(
-        alone "silence for 0.8 s counts as dropped, which a busy machine may be too slow for",
+        still "silence for 0.8 s counts as dropped, which a busy machine may be too slow for",
         network::network_policy,
         "network policies let pass and drop as the API says, within a node and across nodes"
     ),

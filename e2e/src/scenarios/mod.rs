@@ -28,7 +28,7 @@ use anyhow::Result;
 use futures::future::BoxFuture;
 
 use crate::cluster::Cluster;
-use kit::Sandbox;
+pub use kit::Sandbox;
 pub use list::ALL;
 
 /// The cluster that scenarios run on, and what is installed there.
@@ -81,8 +81,11 @@ pub struct Scenario {
 pub enum Company {
     /// It does nothing to anything outside its own namespaces, and what it waits for may take longer.
     Shares,
-    /// Nothing else may run: it breaks, changes or measures more than its own namespaces. Why.
+    /// Nothing else may run: it breaks or changes more than its own namespaces. Why. What ran before may
+    /// still be removed meanwhile.
     Alone(&'static str),
+    /// Not even that: it measures more than its own namespaces. Why.
+    Still(&'static str),
 }
 
 /// Run one scenario in a namespace of its own, which is to be removed when it succeeds: see

@@ -1,11 +1,12 @@
 //! The scenarios on a cluster: several at a time where they may share it, the others one by one.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use mainstay_e2e::cluster::Steps;
-use mainstay_e2e::scenarios::{self, Company, Context, Scenario, cluster};
+use mainstay_e2e::scenarios::{self, Company, Context, Sandbox, Scenario, cluster};
 use mainstay_e2e::stage;
 use tokio::sync::Semaphore;
 
@@ -75,41 +76,83 @@ async fn run_all(args: &Args, report: &mut Report) {
     }
 }
 
-/// Each scenario that is asked for once: those that share the cluster, then those that are alone.
+/// Each scenario that is asked for once: those that share the cluster, then those that are alone. The
+/// namespace of one is removed while the next one runs, unless that one has to have it still.
 async fn round(args: &Args, ctx: &Context, report: &mut Report) {
     let (sharing, alone): (Vec<_>, Vec<_>) = scenarios::ALL
         .iter()
         .filter(|s| chosen(args, s.name, s.long))
         .partition(|s| s.company == Company::Shares);
     let seats = Semaphore::new(args.together.into());
-    let mut running: FuturesUnordered<_> =
-        sharing.into_iter().map(|s| once(ctx, &seats, s)).collect();
+    let mut running: FuturesUnordered<_> = sharing
+        .into_iter()
+        .map(|s| {
+            let seats = &seats;
+            async move {
+                let seat = seats.acquire().await;
+                let left = once(ctx, s).await;
+                drop(seat);
+                left.removed().await
+            }
+        })
+        .collect();
     while let Some(ended) = running.next().await {
         ended.tell(report);
     }
+    let mut leaving = FuturesUnordered::new();
     for scenario in alone {
-        once(ctx, &seats, scenario).await.tell(report);
+        if matches!(scenario.company, Company::Still(_)) {
+            while let Some(ended) = leaving.next().await {
+                Ended::tell(ended, report);
+            }
+        }
+        let mut this = pin!(once(ctx, scenario));
+        let left = loop {
+            tokio::select! {
+                left = &mut this => break left,
+                Some(ended) = leaving.next() => Ended::tell(ended, report),
+            }
+        };
+        leaving.push(left.removed());
+    }
+    while let Some(ended) = leaving.next().await {
+        ended.tell(report);
     }
 }
 
-/// Run one when there is a seat for it. Its namespace is removed when it has left the seat to the
-/// next one; that it goes is part of its success.
-async fn once(ctx: &Context, seats: &Semaphore, scenario: &Scenario) -> Ended {
-    let seat = seats.acquire().await;
+/// Run one. That its namespace goes afterwards is part of its success.
+async fn once<'a>(ctx: &'a Context, scenario: &Scenario) -> Left<'a> {
     begins(scenario.name, scenario.shows);
     let begun = Instant::now();
     let outcome = scenarios::run(ctx, scenario).await;
-    let left = Instant::now();
-    drop(seat);
-    let outcome = match outcome {
-        Ok(sandbox) => sandbox.clean_up().await,
-        Err(e) => Err(e),
-    };
-    Ended {
+    Left {
         name: scenario.name,
         took: begun.elapsed(),
-        removal: Some(left.elapsed()),
         outcome,
+    }
+}
+
+/// A scenario that is over but for what it has left on the cluster.
+struct Left<'a> {
+    name: &'static str,
+    took: Duration,
+    outcome: anyhow::Result<Sandbox<'a>>,
+}
+
+impl Left<'_> {
+    async fn removed(self) -> Ended {
+        let begun = Instant::now();
+        let outcome = match self.outcome {
+            Ok(sandbox) => sandbox.clean_up().await,
+            Err(e) => Err(e),
+        };
+        let removal = begun.elapsed();
+        Ended {
+            name: self.name,
+            took: self.took + removal,
+            removal: Some(removal),
+            outcome,
+        }
     }
 }
 

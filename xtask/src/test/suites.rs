@@ -7,19 +7,21 @@ use super::report::Counts;
 
 /// Unit and property tests of every package.
 pub fn unit() -> Counts {
-    cargo_test(&["test", "--workspace", "--lib", "--bins"])
+    cargo_test(&["test", "--workspace", "--lib", "--bins"], None)
 }
 
-/// Tests against a real kube-apiserver and etcd.
+/// Tests against a real kube-apiserver and etcd. Most of them wait most of the time: more run at once than
+/// there are processors.
 pub fn integration() -> Counts {
-    cargo_test(&["test", "--workspace", "--test", "*"])
+    cargo_test(&["test", "--workspace", "--test", "*"], Some("5"))
 }
 
-/// Run `cargo test …`, show its output as it comes, and count.
-fn cargo_test(args: &[&str]) -> Counts {
+/// Run `cargo test …` with so many tests of a binary at once, show its output as it comes, and count.
+fn cargo_test(args: &[&str], at_once: Option<&str>) -> Counts {
     let child = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(args)
         .args(["--quiet", "--no-fail-fast"])
+        .envs(at_once.map(|number| ("RUST_TEST_THREADS", number)))
         .stdout(Stdio::piped())
         .spawn();
     let mut child = match child {

@@ -28,9 +28,10 @@ pub const FAULTS: &[Fault] = &[
     .retried_for_sure(),
 ];
 
-/// How often, and how long between: less than after which a primary without replicas lets go.
-const TURNS: usize = 6;
-const PAUSE: Duration = Duration::from_secs(1);
+/// For how long, and with what pauses: a primary without replicas lets go after ten seconds, and every
+/// question takes its time, too.
+const LONG: Duration = Duration::from_secs(6);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Part the primary from its replicas, and cancel and end who waits for them.
 async fn cancelled<'b>(g: &'b Ground<'b>, node: &'b str, table: &'b str) -> Result<Undo<'b>> {
@@ -39,16 +40,20 @@ async fn cancelled<'b>(g: &'b Ground<'b>, node: &'b str, table: &'b str) -> Resu
         others.push(g.address(replica).await?);
     }
     let parted = g.links(node, table).await?.part(&others, 100).await?;
+    let since = Instant::now();
     let mut met = [0, 0];
-    for turn in 0..TURNS {
+    for turn in (0..2).cycle() {
         tokio::time::sleep(PAUSE).await;
-        let how = ["pg_cancel_backend", "pg_terminate_backend"][turn % 2];
+        if since.elapsed() > LONG {
+            break;
+        }
+        let how = ["pg_cancel_backend", "pg_terminate_backend"][turn];
         let sql = format!(
             "select count({how}(pid)) from pg_stat_activity \
              where backend_type = 'client backend' and wait_event = 'SyncRep'"
         );
         let count: usize = g.sandbox.admin_sql(&g.primary, &sql).await?.parse()?;
-        met[turn % 2] += count;
+        met[turn] += count;
     }
     ensure!(
         met.iter().all(|n| *n > 0),
