@@ -129,8 +129,15 @@ impl Book {
         let run = match outcome {
             Ok(run) => {
                 println!(
-                    "   {name}: writes paused for {:?} at most, whole again after {:?}; {} acknowledged, {} lost, {} refused but there, {} by a second writer",
-                    run.gap, run.whole, run.acknowledged, run.lost, run.resurrected, run.violations
+                    "   {name}: writes paused for {:?} at most, whole again after {:?}; {} acknowledged, {} lost, {} refused but there, {} by a second writer; no reads for {:?} at most, {} showed less",
+                    run.gap,
+                    run.whole,
+                    run.acknowledged,
+                    run.lost,
+                    run.resurrected,
+                    run.violations,
+                    run.reads.gap,
+                    run.reads.back
                 );
                 if let Some(loss) = run.loss {
                     println!(

@@ -1,13 +1,14 @@
 //! Faults under load, again and again: what each costs, and whether a promise was broken.
 //!
 //! One run is a fresh set of three in a namespace of its own, and a client that writes through the
-//! primary Service and reconnects every 10 ms; besides, a writer in each member's own network. Then
+//! primary Service and reconnects every 10 ms; besides, a writer and a reader in each member's own network. Then
 //! comes the fault, and the wait until all is whole again. At the end all ledgers are compared with the
 //! rows, number by number, with each other (was there more than one who took writes?), and the rows of
 //! all instances with each other.
 
 pub mod fault;
 pub mod faults;
+pub mod readers;
 pub mod record;
 pub mod verdict;
 pub mod witness;
@@ -123,7 +124,7 @@ pub async fn run_in(sandbox: &Sandbox<'_>, fault: &Fault) -> Result<Run> {
     let leads = primary(sandbox, "db").await?;
     witnesses.hear(sandbox, &leads).await?;
     let client = ground.writer.ledger().await?;
-    let testimonies = witnesses.end()?;
+    let (testimonies, shown) = witnesses.end()?;
     let mut ledgers = vec![(verdict::CLIENT.to_owned(), client)];
     ledgers.extend(testimonies.into_iter().map(|t| (t.run, t.entries)));
     // One statement sees all: a write that a ledger has was there before, or is lost. Whoever leads is
@@ -139,7 +140,10 @@ pub async fn run_in(sandbox: &Sandbox<'_>, fault: &Fault) -> Result<Run> {
         })
         .await?;
     let rows = verdict::rows(&rows).context("the rows of all ledgers")?;
-    let run = verdict::judge(&ledgers, &rows, whole, fault.worth);
+    let run = Run {
+        reads: readers::judge(&shown),
+        ..verdict::judge(&ledgers, &rows, whole, fault.worth)
+    };
     if run.broken() {
         let folder = keep_ledgers(sandbox, &ledgers);
         sandbox.say(&format!(

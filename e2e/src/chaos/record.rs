@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::Run;
+use super::readers::Reads;
 use crate::figures::Spread;
 use crate::images::recipe::hash;
 use crate::workload::terms::Loss;
@@ -19,7 +20,7 @@ pub type Runs = BTreeMap<String, Vec<Option<Run>>>;
 
 /// In place of the numbers of a run that did not end.
 const UNENDED: &str = ",did not end";
-const COLUMNS: &str = "fault,gap ms,whole ms,acknowledged,lost,refused but there,second writer,others ran,lost bytes,of at most";
+const COLUMNS: &str = "fault,gap ms,whole ms,acknowledged,lost,refused but there,second writer,read gap ms,shown less,others ran,lost bytes,of at most";
 
 /// The file.
 pub fn file() -> PathBuf {
@@ -87,6 +88,10 @@ fn parse(line: &str) -> Option<(String, Option<Run>)> {
         lost: number()?.try_into().ok()?,
         resurrected: number()?.try_into().ok()?,
         violations: number()?.try_into().ok()?,
+        reads: Reads {
+            gap: Duration::from_millis(number()?),
+            back: number()?.try_into().ok()?,
+        },
         beside: match words.next()? {
             "yes" => true,
             "no" => false,
@@ -125,13 +130,15 @@ pub fn write(runs: &Runs, version: &str) -> String {
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
-                "{fault},{},{},{},{},{},{},{},{loss}",
+                "{fault},{},{},{},{},{},{},{},{},{},{loss}",
                 run.gap.as_millis(),
                 run.whole.as_millis(),
                 run.acknowledged,
                 run.lost,
                 run.resurrected,
                 run.violations,
+                run.reads.gap.as_millis(),
+                run.reads.back,
                 if run.beside { "yes" } else { "no" },
             );
         }
@@ -148,7 +155,7 @@ pub fn upper_bound(runs: usize) -> f64 {
 /// The result table. Times are of runs beside which no others were done; all others count.
 pub fn table(runs: &Runs) -> String {
     let mut text = String::from(
-        "| fault | write gap, s (min / median / max) | whole again, s | acknowledged | lost | refused but there | P1 violations | did not end | at most, 95 % |\n|---|---|---|---|---|---|---|---|---|\n",
+        "| fault | write gap, s (min / median / max) | whole again, s | acknowledged | lost | refused but there | P1 violations | no reads for, s | shown less | did not end | at most, 95 % |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let spread = |runs: &[Run], of: fn(&Run) -> Duration| {
         let apart = runs.iter().filter(|run| !run.beside);
@@ -170,13 +177,15 @@ pub fn table(runs: &Runs) -> String {
         };
         let _ = writeln!(
             text,
-            "| {fault} | {} | {} | {} | {} | {} | {} | {} | {bound} |",
+            "| {fault} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {bound} |",
             spread(runs, |r| r.gap),
             spread(runs, |r| r.whole),
             sum(|r| r.acknowledged),
             lost(runs),
             sum(|r| r.resurrected),
             sum(|r| r.violations),
+            spread(runs, |r| r.reads.gap),
+            sum(|r| r.reads.back),
             all.len() - runs.len(),
         );
     }
@@ -210,6 +219,10 @@ mod tests {
         Run {
             gap: Duration::from_millis(gap),
             whole: Duration::from_secs(9),
+            reads: Reads {
+                gap: Duration::from_millis(300),
+                back: 0,
+            },
             acknowledged: 1234,
             ..Run::default()
         }
@@ -238,13 +251,13 @@ mod tests {
         let less = text.replace(",second writer", "");
         assert_eq!(read(&less, "v1").unwrap(), Runs::new());
         assert!(read(&format!("{text}nonsense\n"), "v1").is_err());
-        assert!(read(&format!("{text}b,5,9000,1234,0,0,0,perhaps,,\n"), "v1").is_err());
+        assert!(read(&format!("{text}b,5,9000,1234,0,0,0,0,0,perhaps,,\n"), "v1").is_err());
         // The gap of the run that was not alone is in no figure, what it broke is.
         let table = table(&runs);
-        let row = "| a | 0.0 / 0.0 / 0.0 (n=2) | 9.0 / 9.0 / 9.0 (n=2) | 3702 | 3; 1 of at most 0 KiB | 0 | 2 | 1 | a promise was broken |";
+        let row = "| a | 0.0 / 0.0 / 0.0 (n=2) | 9.0 / 9.0 / 9.0 (n=2) | 3702 | 3; 1 of at most 0 KiB | 0 | 2 | 0.3 / 0.3 / 0.3 (n=2) | 0 | 1 | a promise was broken |";
         assert!(table.contains(row), "{table}");
         assert!(
-            table.contains("| 0 | 0 | 0 | 0 | 95.0 % of 1 runs |"),
+            table.contains("| 0 | 0 | 0 | 0.3 / 0.3 / 0.3 (n=1) | 0 | 0 | 95.0 % of 1 runs |"),
             "{table}"
         );
     }
@@ -254,7 +267,7 @@ mod tests {
         let broken = Run { lost: 1, ..run(0) };
         let table = table(&[("a".to_owned(), vec![Some(broken)])].into());
         assert!(
-            table.contains("| 1 | 0 | 0 | 0 | a promise was broken |"),
+            table.contains("| 1 | 0 | 0 | 0.3 / 0.3 / 0.3 (n=1) | 0 | 0 | a promise was broken |"),
             "{table}"
         );
     }

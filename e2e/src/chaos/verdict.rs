@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::fault::Worth;
+use super::readers::Reads;
 use crate::workload::ledger::{Entry, Verdict};
 use crate::workload::terms::{self, Loss, Violation};
 
@@ -33,6 +34,8 @@ pub struct Run {
     pub resurrected: usize,
     /// Acknowledgements where another one was to give them.
     pub violations: usize,
+    /// What readers saw.
+    pub reads: Reads,
     /// Where commits wait for nobody and something was lost: how much, and how much may be.
     pub loss: Option<Loss>,
     /// Others were done at the same time, so that its times say less.
@@ -46,7 +49,7 @@ impl Run {
             Some(loss) => loss.bytes > loss.bound,
             None => self.lost > 0,
         };
-        lost || self.resurrected > 0 || self.violations > 0
+        lost || self.resurrected > 0 || self.violations > 0 || self.reads.back > 0
     }
 }
 

@@ -1,4 +1,4 @@
-//! A writer in each member's own network.
+//! A writer and a reader in each member's own network.
 //!
 //! A client that goes through the Service sees one primary at a time, whatever there is. So each pod of
 //! the set has a writer that asks the pod's own server, from within the pod's network namespace: cut off
@@ -10,6 +10,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use k8s_openapi::api::core::v1::Secret;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
+use super::readers::{self, Book, Shown};
 use crate::faults::inside;
 use crate::scenarios::kit::{Look, READY, Sandbox};
 use crate::workload::binding::{Binding, BindingError};
@@ -46,9 +48,10 @@ pub struct Testimony {
     pub entries: Vec<ledger::Entry>,
 }
 
-/// The writers of a set, from [`Witnesses::start`] to [`Witnesses::end`].
+/// The writers and readers of a set, from [`Witnesses::start`] to [`Witnesses::end`].
 pub struct Witnesses {
     folder: TempDir,
+    book: Book,
     over: watch::Sender<bool>,
     looking: Option<JoinHandle<()>>,
 }
@@ -74,11 +77,13 @@ impl Witnesses {
         })?;
         let folder = tempfile::tempdir()?;
         let (over, watched) = watch::channel(false);
+        let book = Book::default();
         let look = Looking {
             cgroup: format!("/mainstay/{}/", s.ctx.cluster.name()),
             namespace: s.namespace.clone(),
             binding,
             folder: folder.path().to_owned(),
+            book: Book::clone(&book),
             pace: Pace {
                 again: Again::of(in_any_case),
                 ..PACE
@@ -90,6 +95,7 @@ impl Witnesses {
             .spawn(move || look.until_over())?;
         Ok(Self {
             folder,
+            book,
             over,
             looking: Some(looking),
         })
@@ -148,11 +154,11 @@ impl Witnesses {
         .await
     }
 
-    /// Ends them all.
+    /// Ends them all: what the writers were told, and what the readers were shown.
     ///
     /// # Errors
     /// A ledger cannot be read.
-    pub fn end(mut self) -> Result<Vec<Testimony>> {
+    pub fn end(mut self) -> Result<(Vec<Testimony>, Vec<Shown>)> {
         self.over.send_replace(true);
         let looking = self.looking.take().context("it is ended once")?;
         let joined = looking.join();
@@ -162,7 +168,8 @@ impl Witnesses {
             !all.is_empty(),
             "no pod of the set was found among the processes of this machine"
         );
-        Ok(all)
+        let shown = std::mem::take(&mut *self.book.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok((all, shown))
     }
 }
 
@@ -192,6 +199,7 @@ struct Looking {
     namespace: String,
     binding: Binding,
     folder: PathBuf,
+    book: Book,
     pace: Pace,
     over: watch::Receiver<bool>,
 }
@@ -238,7 +246,7 @@ impl Looking {
         };
         let file = self.folder.join(&run);
         let mut journal = Journal::open(Some(&file))?;
-        let pace = self.pace;
+        let (pace, book) = (self.pace, Book::clone(&self.book));
         let (over, mut told) = watch::channel(false);
         let thread = inside::network_of(pod.pid, &run, move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -249,6 +257,7 @@ impl Looking {
                 tokio::select! {
                     // Its ledger is on this machine's own disk: if that fails, so does reading it.
                     _ = writer::run(&member, pace, &mut journal) => {}
+                    () = readers::read(&member, &book) => {}
                     _ = told.wait_for(|over| *over) => {}
                 }
             });
