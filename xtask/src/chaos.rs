@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 #[derive(ClapArgs)]
 pub struct Args {
-    /// Only faults whose name contains one of these words.
+    /// Only faults called so, or else all whose name contains one of these words.
     #[arg(long, value_name = "WORD")]
     scenario: Vec<String>,
     /// How often each.
@@ -45,7 +45,15 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 async fn break_things(args: &Args) -> anyhow::Result<()> {
     let asked = |name: &str| {
         let words = &args.scenario;
-        words.is_empty() || words.iter().any(|w| name.contains(w.as_str()))
+        words.is_empty()
+            || words.iter().any(|word| {
+                let exact = faults::called(word).is_some();
+                if exact {
+                    name == word
+                } else {
+                    name.contains(word.as_str())
+                }
+            })
     };
     let chosen: Vec<_> = faults::all().filter(|f| asked(f.name)).collect();
     if chosen.is_empty() {

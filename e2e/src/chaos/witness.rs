@@ -30,10 +30,11 @@ use crate::workload::writer::{self, Again, Pace};
 
 /// How often pods are looked for.
 const LOOK: Duration = Duration::from_millis(300);
-/// How its writer writes. Most servers refuse most of the time, being replicas.
+/// How its writer writes. Most servers refuse most of the time, being replicas; whom a server ends tries
+/// again at leisure, for all those that connect take processor time from the one that takes over.
 const PACE: Pace = Pace {
     interval: Duration::from_millis(25),
-    retry: Duration::from_millis(50),
+    retry: Duration::from_millis(200),
     connect: Duration::from_secs(1),
     answer: Duration::from_secs(1),
     again: Again::IfMissing,

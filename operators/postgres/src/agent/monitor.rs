@@ -43,7 +43,8 @@ const FULL: Duration = Duration::from_secs(2);
 const EAGER: Duration = Duration::from_millis(100);
 /// Pause after a nudge, for so many looks: something is about to change, and others wait for it.
 const HURRY: (Duration, u32) = (Duration::from_millis(40), 25);
-/// Every so many looks the settings are read as well, and a small write is made every second one.
+/// Every so many looks the settings are read as well, as after each load of the configuration; a small
+/// write is made every second one.
 const SETTINGS: u32 = 15;
 
 /// The monitor's other end.
@@ -53,7 +54,7 @@ pub struct Monitor {
     pub sight: watch::Receiver<Sight>,
     /// Whether an engine runs at all.
     pub wanted: watch::Sender<bool>,
-    /// Wakes it: look now, also at the settings.
+    /// Wakes it: look now, and often for a while.
     pub look: Arc<Notify>,
     /// Pause between looks at an engine that is up.
     pub pace: watch::Sender<Duration>,
@@ -155,7 +156,8 @@ async fn run(
         });
         tokio::select! {
             () = sleep(pause) => {}
-            () = look.notified() => (count, hurry) = (0, HURRY.1),
+            // What was asked last, often: a new connection or a write each time would cost those who wait.
+            () = look.notified() => hurry = HURRY.1,
             changed = want.changed() => if changed.is_err() { return },
             Ok(()) = cadence.changed() => {}
         }
@@ -195,7 +197,7 @@ async fn once(
         sql::answers(place).await?;
     }
     let vitals = sql::vitals(client, full).await?;
-    if new || count.is_multiple_of(SETTINGS) {
+    if new || count.is_multiple_of(SETTINGS) || settings.of < vitals.loaded_at {
         let (pending, error) = sql::settings(client).await?;
         *settings = Settings {
             pending,

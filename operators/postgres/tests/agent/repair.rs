@@ -131,8 +131,7 @@ async fn rewound_data_that_can_never_get_whole_is_copied() {
         s.config.engine.parameters.extend(small);
     })
     .await;
-    one.cut();
-    set.until(&two, "leading", primary).await;
+    lose_with_a_write(&set, &mut one, &two).await;
     let client = set.connect(&two).await.unwrap();
     client
         .batch_execute("create table t (n int, filler text)")
@@ -143,6 +142,8 @@ async fn rewound_data_that_can_never_get_whole_is_copied() {
 
     // It is rewound, and stands still on its way to be whole while the primary drops its log.
     set.start(&mut one, "uid-1b", true);
+    // Before that it recovers what it has itself.
+    wait_for("the rewind", async || one.log().contains("is rewound")).await;
     let begun = Instant::now();
     let startup = loop {
         if let Some(pid) = one.engine_child("startup recovering") {
