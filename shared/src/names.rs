@@ -59,6 +59,8 @@ pub const POOLER_COMMON_NAME: &str = "pooler.mainstay";
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Port of the agents' HTTPS interface.
 pub const AGENT_PORT: i32 = 8443;
+/// Port of the HTTPS interface of the container that makes backups.
+pub const BACKUP_PORT: i32 = 9632;
 
 /// Longest name a custom resource may have: the longest derived name (`<name>-NN-data`, and the
 /// label values made of it) stays within 63 characters.
@@ -125,6 +127,11 @@ pub fn pooler_peers(set: &str) -> String {
 /// DNS name by which agents verify poolers.
 pub fn pooler_host(set: &str, namespace: &str) -> String {
     format!("{}.{namespace}.svc", pooler_peers(set))
+}
+
+/// Name of the Secret with the keys of a set's backups. It is never owned, and stays.
+pub fn backup_keys(set: &str) -> String {
+    format!("{set}-backup-keys")
 }
 
 /// Name of the ConfigMap with the agents' configuration.

@@ -70,6 +70,7 @@ pub fn config(v: &Validated, members: &[String]) -> PostgresConfig {
             max_slot_wal_keep_mib: parameters::slot_wal_mib(v.storage),
             host_rules: Vec::new(),
             pooler: v.pooler.as_ref().map(Pooler::settings),
+            archive: None,
         },
     }
 }
