@@ -171,16 +171,19 @@ pub struct BackupStatus {
     /// `Full` or `Incremental`, once it is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Its id in the repository, once it is done.
+    /// Where it is, once it is done, for example `s3://bucket/shop/db`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// Its id there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_id: Option<String>,
     /// The backup that it holds the changes since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// Since when it was read from the instance.
+    /// When it was begun, by the instance's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<Time>,
-    /// The moment that it restores to without more of the log than it needs itself.
+    /// When it was complete, by the instance's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Time>,
     /// Bytes as stored.

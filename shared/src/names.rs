@@ -20,8 +20,10 @@ pub const SET_UID: &str = "mainstay.dev/set-uid";
 /// `primary` or `replica`: for reading and for the replica Service, never a decision.
 pub const ROLE: &str = "mainstay.dev/role";
 /// Which part an object without owner reference is: `data`, `ca`, `credentials`, `certificate`,
-/// `lease`.
+/// `lease`, `keys`.
 pub const PART: &str = "mainstay.dev/part";
+/// Label on a `Backup` that the schedule made, by which it may be deleted when it is not needed any more.
+pub const SCHEDULED: &str = "mainstay.dev/scheduled";
 /// A pod of the same namespace with `access.mainstay.dev/<set>: allow` may connect to the set.
 pub const ACCESS_PREFIX: &str = "access.mainstay.dev/";
 /// Value of [`MANAGED_BY`], field manager of server-side apply and name in events.
