@@ -131,6 +131,11 @@ pub fn pooler_host(set: &str, namespace: &str) -> String {
     format!("{}.{namespace}.svc", pooler_peers(set))
 }
 
+/// Name of the container that brings data back from a repository, before the engine starts.
+pub const RESTORE: &str = "restore";
+/// Name of the container beside the engine that makes backups.
+pub const BACKUP: &str = "backup";
+
 /// Name of the Secret with the keys of a set's backups. It is never owned, and stays.
 pub fn backup_keys(set: &str) -> String {
     format!("{set}-backup-keys")

@@ -19,6 +19,8 @@ pub const SESSION_TOKEN: &str = "sessionToken";
 pub const SERVICE_ACCOUNT: &str = "serviceAccount";
 /// File of an access key of an Azure storage account.
 pub const ACCESS_KEY: &str = "accessKey";
+/// File with certificates (PEM) of the store's authority, where settings leave them to it.
+pub const AUTHORITY: &str = "authority.crt";
 /// File of the instance's keys: text of a [`Keyring`].
 pub const INSTANCE_KEYS: &str = "instance.key";
 /// File of an escrow identity (`AGE-SECRET-KEY-1…`), for a restore without the instance's keys.
@@ -32,7 +34,8 @@ pub struct RepositorySpec {
     pub place: PlaceSpec,
     /// What all keys begin with, without `/` at its ends.
     pub prefix: String,
-    /// Certificates (PEM) of the store's authority. Where given, no other is trusted.
+    /// Certificates (PEM) of the store's authority. Where given, no other is trusted. An empty text: they are
+    /// the file [`AUTHORITY`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<String>,
     /// Bytes in a second, both ways together; none: as fast as it goes.
@@ -86,6 +89,9 @@ pub enum SpecError {
     /// A key of a Secret is missing.
     #[error("the Secret of the store's credentials has no key `{0}`")]
     Missing(&'static str),
+    /// The certificates of the store's authority are missing.
+    #[error("the object with the certificates of the store's authority, or its key, is missing")]
+    NoAuthority,
     /// A mounted file cannot be read.
     #[error("{file} cannot be read: {why}")]
     Unreadable {
@@ -135,11 +141,16 @@ impl RepositorySpec {
             },
             PlaceSpec::Volume {} => Place::Path(volume.to_owned()),
         };
+        // Without the file nothing is trusted, rather than everybody.
+        let authority = match self.authority.as_deref() {
+            Some("") => Some(read(secrets, AUTHORITY)?.ok_or(SpecError::NoAuthority)?),
+            given => given.map(str::to_owned),
+        };
         let defaults = Limits::default();
         let settings = Settings {
             place,
             prefix: self.prefix.clone(),
-            authority: self.authority.clone(),
+            authority,
             limits: Limits {
                 bytes_per_second: self.bytes_per_second.and_then(NonZeroU64::new),
                 concurrency: self
@@ -233,6 +244,19 @@ mod tests {
             ("id", "word")
         );
         assert!(s3.session_token.is_none());
+    }
+
+    #[test]
+    fn an_authority_that_is_left_to_a_file_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = Path::new("/repository");
+        let mut spec = spec(PlaceSpec::Volume {});
+        spec.authority = Some(String::new());
+        let missing = spec.settings(folder.path(), volume).unwrap_err();
+        assert_eq!(missing, SpecError::NoAuthority);
+        std::fs::write(folder.path().join(AUTHORITY), "PEM").unwrap();
+        let settings = spec.settings(folder.path(), volume).unwrap();
+        assert_eq!(settings.authority.as_deref(), Some("PEM"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use mainstay_backup::ids::{BackupId, OwnerId};
 use serde::{Deserialize, Serialize};
 
 pub use mainstay_backup::spec::{
-    ACCESS_KEY, ACCESS_KEY_ID, ESCROW_KEYS, INSTANCE_KEYS, PlaceSpec, RepositorySpec,
+    ACCESS_KEY, ACCESS_KEY_ID, AUTHORITY, ESCROW_KEYS, INSTANCE_KEYS, PlaceSpec, RepositorySpec,
     SECRET_ACCESS_KEY, SERVICE_ACCOUNT, SESSION_TOKEN, SpecError,
 };
 

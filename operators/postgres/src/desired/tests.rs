@@ -59,6 +59,8 @@ pub fn db() -> Validated {
         windows: mainstay_shared::rollout::Windows::default(),
         clients: vec![],
         pooler: None,
+        backup: None,
+        recovery: None,
         protected: true,
         volumes: KeptVolumes::Retain,
         database: "app".into(),
@@ -117,6 +119,7 @@ fn all(v: &Validated) -> Vec<Object> {
         seat: &members[0],
         revision: &revision,
         config_hash: &made.config_hash,
+        initialised: false,
     };
     let mut all: Vec<Object> = made.apply.into_iter().chain(made.once).collect();
     for instance in &members {
