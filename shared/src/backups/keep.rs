@@ -17,6 +17,8 @@ const AGAIN: SignedDuration = SignedDuration::from_hours(1);
 /// A backup that is not in a catalogue that was read so long after it was complete is not there: clocks may
 /// differ, and lists may be late.
 const SETTLED: SignedDuration = SignedDuration::from_hours(1);
+/// Clocks of two containers differ by less than this.
+const SKEW: SignedDuration = SignedDuration::from_mins(10);
 /// A catalogue shows so many backups, the newest.
 const SHOWN: usize = 200;
 /// Records of scheduled backups that came to nothing which stay.
@@ -71,7 +73,7 @@ fn unread(primary: &Report, setting: &Setting<'_>) -> Option<String> {
     let read = primary.catalogue_at?;
     let known = |id| primary.catalogue.iter().any(|b| b.id == id);
     let mut all = setting.reports().flat_map(|r| &r.catalogue);
-    let missing = all.find(|b| b.ended > read && !known(b.id.clone()))?;
+    let missing = all.find(|b| b.ended > read - SKEW && !known(b.id.clone()))?;
     Some(missing.id.to_string())
 }
 

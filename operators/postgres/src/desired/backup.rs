@@ -26,6 +26,9 @@ use crate::validate::{Backup, Recovery, Validated};
 pub const RUN_VOLUME: &str = "backup-run";
 /// Processor time of the container that makes backups, in thousandths of a processor.
 const CPU_MILLIS: i64 = 50;
+/// Most that the shared folder holds: a socket, and the list of files of the backup that an increment is made
+/// on, about 200 bytes for each file. It counts as memory of who writes it.
+const RUN_BYTES: i64 = 64 << 20;
 /// Seconds for which a piece of the log may stay unfinished: what can be lost with all volumes.
 const ARCHIVE_TIMEOUT: u32 = 60;
 
@@ -144,7 +147,7 @@ pub fn run() -> VolumeMount {
 pub fn volumes(set: &str, beside: &Beside<'_>) -> Vec<Volume> {
     let mut all = Vec::new();
     if beside.any() {
-        all.push(scratch(RUN_VOLUME, Some("Memory"), Some(4 << 20)));
+        all.push(scratch(RUN_VOLUME, Some("Memory"), Some(RUN_BYTES)));
     }
     if let Some(backup) = beside.backup {
         let keys = (names::backup_keys(set), &[INSTANCE_KEYS][..]);
