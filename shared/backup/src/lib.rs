@@ -9,6 +9,7 @@
 //! Decisions are functions of values; [`store`], [`stream`], [`repository`], [`catalogue`], [`run`] and
 //! [`prune`] do I/O. No word of any engine stands here: an engine is a [`source`].
 
+pub mod api;
 pub mod catalogue;
 pub mod crypto;
 mod hex;
@@ -22,5 +23,6 @@ pub mod repository;
 pub mod retention;
 pub mod run;
 pub mod source;
+pub mod spec;
 pub mod store;
 pub mod stream;

@@ -24,6 +24,7 @@ fn config(parameters: &[(&str, &str)]) -> PostgresConfig {
             max_slot_wal_keep_mib: 512,
             host_rules: vec![],
             pooler: None,
+            archive: None,
         },
     }
 }
