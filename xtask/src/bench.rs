@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: the figures of docs/benchmarks.md.
 
-mod demo;
+pub mod demo;
 mod images;
 mod sets;
 

@@ -46,25 +46,25 @@ pub fn no_cluster(cluster: &dyn Cluster, given: bool) -> String {
 }
 
 /// The images of the operator, of PostgreSQL and of its pooler.
-pub async fn images(steps: &Steps) -> Result<Vec<images::Built>, images::Error> {
+pub async fn images(steps: &Steps) -> Result<[images::Built; 3], Box<dyn Error>> {
     let wanted = [
         Image::PostgresOperator { revision: 1 },
         Image::Postgres { revision: 1 },
         Image::PgBouncer,
     ];
-    images::build(&wanted, steps).await
+    let built = images::build(&wanted, steps).await?;
+    let built = built.try_into();
+    built.map_err(|_| "an image was not built".into())
 }
 
 /// Loads the images if asked to, installs or upgrades the charts, and waits for the operator.
 pub async fn install(
     cluster: &dyn Cluster,
     load: bool,
-    built: &[images::Built],
+    built: &[images::Built; 3],
     steps: &Steps,
 ) -> Result<(), Box<dyn Error>> {
-    let [operator, postgres, pgbouncer] = built else {
-        return Err("the operator's image, PostgreSQL's and its pooler's are needed".into());
-    };
+    let [operator, postgres, pgbouncer] = built;
     if load {
         let archives: Vec<_> = built.iter().map(|b| b.archive.clone()).collect();
         cluster.load(&archives).await?;

@@ -37,7 +37,10 @@ fn times(program: &Path, name: &str, runs: usize) -> anyhow::Result<(Vec<f64>, V
 }
 
 /// Runs the demo to its end and returns the seconds it took.
-fn demo(program: &Path, name: &str, more: &[&str]) -> anyhow::Result<f64> {
+///
+/// # Errors
+/// It failed: with its whole output.
+pub fn demo(program: &Path, name: &str, more: &[&str]) -> anyhow::Result<f64> {
     let begin = Instant::now();
     let output = Command::new(program)
         .args(["demo", "--name", name])

@@ -91,9 +91,7 @@ async fn up(place: &Place) -> Result<(), Box<dyn Error>> {
     let steps = Steps::shown();
     place.cluster.up(&steps).await?;
     let built = install::images(&steps).await?;
-    let [_, postgres] = built.as_slice() else {
-        return Err("PostgreSQL's image is missing".into());
-    };
+    let [_, postgres, _] = &built;
     let client = place.client().await?;
     record::remember(&client, place).await?;
     install::install(place.cluster.as_ref(), !place.given, &built, &steps).await?;

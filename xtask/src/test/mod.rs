@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that must hold, from formatting to whole clusters.
 
+mod demo;
 mod gates;
 mod report;
 mod scenarios;
@@ -54,6 +55,11 @@ pub fn run(args: &Args) -> Result<(), Failed> {
         );
     }
     if !args.fast {
+        if args.only.is_empty() {
+            step(&mut report, "the demo, with its images", || {
+                demo::runs(&args.name)
+            });
+        }
         scenarios::run(args, &mut report);
     }
     print!("{report}");

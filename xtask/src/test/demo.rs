@@ -1,0 +1,22 @@
+//! The demo as a user runs it: on no cluster, again, and down.
+
+use crate::bench::demo::demo;
+
+use super::report::Counts;
+
+/// It comes up, changes nothing when it runs again, and goes. Its cluster is named after `name`.
+pub fn runs(name: &str) -> Counts {
+    let name = format!("{name}-demo");
+    let outcome = std::env::current_exe()
+        .map_err(anyhow::Error::from)
+        .and_then(|program| {
+            let turn = |more: &[&str]| demo(&program, &name, more);
+            let (first, again) = (turn(&[])?, turn(&[])?);
+            println!("   from no cluster {first:.1} s, again {again:.1} s");
+            turn(&["--down"])
+        });
+    if let Err(error) = &outcome {
+        eprintln!("{error:#}");
+    }
+    Counts::one(outcome.is_ok())
+}
