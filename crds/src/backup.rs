@@ -1,5 +1,10 @@
 //! `kind: Backup`: a backup of an add-on, made once.
 
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "each column says what type it has"
+)]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::core::Rule;
 use kube::{CustomResource, KubeSchema};

@@ -54,6 +54,10 @@ pub enum Phase {
 
 /// A pod as seen.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub struct PodSeen {
     /// Uid, for preconditions.
     pub uid: String,
