@@ -72,7 +72,7 @@ impl Keeper {
                     self.pause = LOOK;
                     self.next = Instant::now() + READ;
                     if let Some(repo) = opened {
-                        self.shared.repo.send_replace(Ok(repo));
+                        self.shared.repo.send_modify(|held| *held = Ok(repo));
                     }
                     self.shared.archiver.notify_one();
                 }
@@ -91,7 +91,7 @@ impl Keeper {
                     );
                     // What was opened stays in use over a failure that may pass.
                     if away.refused || self.shared.repo().is_err() || changed {
-                        self.shared.repo.send_replace(Err(away));
+                        self.shared.repo.send_modify(|held| *held = Err(away));
                         self.shared.archiver.notify_one();
                     }
                 }

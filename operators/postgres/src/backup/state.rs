@@ -152,7 +152,11 @@ impl Shared {
         };
         Self {
             place,
-            repo: watch::channel(Err(Away::default())).0,
+            repo: watch::channel(Err(Away {
+                reason: "the repository has not been opened yet".to_owned(),
+                ..Away::default()
+            }))
+            .0,
             settings_hash: Mutex::default(),
             report: watch::channel(report).0,
             stored: Mutex::default(),

@@ -48,13 +48,20 @@ async fn each_object_truncated_deleted_changed_and_swapped() {
     let (world, rows) = repository().await;
     let find = |part: &str| {
         let keys = world.keys("");
-        let found = keys.iter().filter(|key| key.contains(part)).cloned().collect::<Vec<_>>();
+        let found = keys
+            .iter()
+            .filter(|key| key.contains(part))
+            .cloned()
+            .collect::<Vec<_>>();
         assert!(!found.is_empty(), "{part}: {keys:#?}");
         found
     };
     let data = find("/data/");
     let manifest = find("manifest.json");
-    let log: Vec<String> = find("log/").into_iter().filter(|key| key.ends_with(".zst.age") && !key.contains(".lineage")).collect();
+    let log: Vec<String> = find("log/")
+        .into_iter()
+        .filter(|key| key.ends_with(".zst.age") && !key.contains(".lineage"))
+        .collect();
     // One in the middle of what is replayed.
     let piece = &log[log.len() - 2];
     let other = &log[log.len() - 3];
@@ -64,20 +71,37 @@ async fn each_object_truncated_deleted_changed_and_swapped() {
         let node = world.node(&format!("damaged-{tried}"));
         let report = world.restore(&node, Target::Latest);
         assert_eq!(report.step, RestoreStep::Failed, "{what}: {report:?}");
-        assert!(words.iter().any(|word| report.message.contains(word)), "{what}: {}", report.message);
+        assert!(
+            words.iter().any(|word| report.message.contains(word)),
+            "{what}: {}",
+            report.message
+        );
         println!("{what}: {}", report.message);
     };
-    for (name, key) in [("data", &data[0]), ("the manifest", &manifest[0]), ("log", piece)] {
+    for (name, key) in [
+        ("data", &data[0]),
+        ("the manifest", &manifest[0]),
+        ("log", piece),
+    ] {
         let saved = Saved::of(&world, key);
         fs::write(&saved.path, &saved.content[..saved.content.len() / 2]).unwrap();
-        fails(&format!("{name} truncated"), &["damaged", "missing", "no backup", "bytes"]);
+        fails(
+            &format!("{name} truncated"),
+            &["damaged", "missing", "no backup", "bytes"],
+        );
         let mut changed = saved.content.clone();
         let middle = changed.len() / 2;
         changed[middle] ^= 1;
         fs::write(&saved.path, &changed).unwrap();
-        fails(&format!("{name} changed"), &["damaged", "sealed", "no backup"]);
+        fails(
+            &format!("{name} changed"),
+            &["damaged", "sealed", "no backup"],
+        );
         fs::remove_file(&saved.path).unwrap();
-        fails(&format!("{name} deleted"), &["no such object", "no backup", "is missing"]);
+        fails(
+            &format!("{name} deleted"),
+            &["no such object", "no backup", "is missing"],
+        );
         saved.back();
     }
     let (one, two) = (Saved::of(&world, piece), Saved::of(&world, other));

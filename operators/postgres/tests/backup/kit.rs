@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use mainstay_backup::api::{ArchiveState, BackupEntry, Order, Outcome, Report};
+use mainstay_backup::api::{ArchiveState, BackupEntry, Order, Outcome, OwnerState, Report};
 use mainstay_backup::crypto::{EncryptionSpec, Keyring};
 use mainstay_e2e::object_store::{REGION, Server};
 use mainstay_postgres::backup::api::RestoreReport;
@@ -59,12 +59,18 @@ pub fn programs() -> PathBuf {
     let newest = versions
         .filter_map(|v| v.unwrap().file_name().to_str()?.parse::<u32>().ok())
         .max();
-    PathBuf::from(format!("/usr/lib/postgresql/{}/bin", newest.expect("a version")))
+    PathBuf::from(format!(
+        "/usr/lib/postgresql/{}/bin",
+        newest.expect("a version")
+    ))
 }
 
 /// Major version of the programs.
 pub fn major() -> u32 {
-    let output = Command::new(programs().join("postgres")).arg("--version").output().unwrap();
+    let output = Command::new(programs().join("postgres"))
+        .arg("--version")
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let version = text.split_whitespace().nth(2).unwrap();
     version.split('.').next().unwrap().parse().unwrap()
@@ -72,7 +78,9 @@ pub fn major() -> u32 {
 
 /// User and group that PostgreSQL runs as: it refuses root.
 fn owner() -> Option<(Uid, Gid)> {
-    let user = User::from_name("postgres").unwrap().expect("a user called postgres");
+    let user = User::from_name("postgres")
+        .unwrap()
+        .expect("a user called postgres");
     Uid::current().is_root().then_some((user.uid, user.gid))
 }
 
@@ -176,7 +184,9 @@ impl World {
     pub fn keys(&self, below: &str) -> Vec<String> {
         let (mut keys, mut folders) = (Vec::new(), vec![self.files().join(below)]);
         while let Some(folder) = folders.pop() {
-            let Ok(entries) = fs::read_dir(&folder) else { continue };
+            let Ok(entries) = fs::read_dir(&folder) else {
+                continue;
+            };
             for path in entries.map(|e| e.unwrap().path()) {
                 if path.is_dir() {
                     folders.push(path);
@@ -198,7 +208,12 @@ impl World {
         let node = Node {
             name: name.into(),
             root: self.folder.path().join(name),
-            address: format!("127.{}.{}.{}", 20 + pid % 200, number / 250, 1 + number % 250),
+            address: format!(
+                "127.{}.{}.{}",
+                20 + pid % 200,
+                number / 250,
+                1 + number % 250
+            ),
             postgres: None,
             sidecar: None,
             resource: format!("shop/{name}"),
@@ -256,7 +271,9 @@ impl World {
     }
 
     fn secrets(&self, folder: &Path) {
-        use mainstay_postgres::backup::settings::{ACCESS_KEY_ID, INSTANCE_KEYS, SECRET_ACCESS_KEY};
+        use mainstay_postgres::backup::settings::{
+            ACCESS_KEY_ID, INSTANCE_KEYS, SECRET_ACCESS_KEY,
+        };
         if let Some(server) = &self.server {
             let store = server.store();
             fs::write(folder.join(ACCESS_KEY_ID), &store.access_key_id).unwrap();
@@ -264,7 +281,11 @@ impl World {
         }
         if let Some(keyring) = &self.keyring {
             use age::secrecy::ExposeSecret as _;
-            fs::write(folder.join(INSTANCE_KEYS), keyring.to_text().expose_secret()).unwrap();
+            fs::write(
+                folder.join(INSTANCE_KEYS),
+                keyring.to_text().expose_secret(),
+            )
+            .unwrap();
         }
     }
 
@@ -291,9 +312,15 @@ impl World {
         self.secrets(&node.path(RESTORE_SECRETS));
         give(&node.root);
         let status = node.run("restore").status().unwrap();
-        let text = fs::read_to_string(node.path(RESTORE_STATUS)).unwrap_or_else(|_| panic!("{}", node.log()));
+        let text = fs::read_to_string(node.path(RESTORE_STATUS))
+            .unwrap_or_else(|_| panic!("{}", node.log()));
         let report: RestoreReport = serde_json::from_str(&text).unwrap();
-        assert_eq!(status.success(), node.data().exists(), "{report:?}\n{}", node.log());
+        assert_eq!(
+            status.success(),
+            node.data().exists(),
+            "{report:?}\n{}",
+            node.log()
+        );
         let leftover = node.path("/var/lib/postgresql/data/pgdata.restore");
         assert!(!leftover.exists(), "what is left of a restore");
         report
@@ -304,10 +331,31 @@ impl World {
         let client = self.folder.path().join("operator");
         let at = |name: &str| client.join(name).display().to_string();
         let mut curl = Command::new("curl");
-        curl.args(["--silent", "--show-error", "--max-time", "20", "--fail-with-body"])
-            .args(["--cacert", &at("ca.crt"), "--cert", &at("tls.crt"), "--key", &at("tls.key")])
-            .args(["--connect-to", &format!("localhost:{}:{}:{}", names::BACKUP_PORT, node.address, names::BACKUP_PORT)])
-            .arg(format!("https://localhost:{}{path}", names::BACKUP_PORT));
+        curl.args([
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "20",
+            "--fail-with-body",
+        ])
+        .args([
+            "--cacert",
+            &at("ca.crt"),
+            "--cert",
+            &at("tls.crt"),
+            "--key",
+            &at("tls.key"),
+        ])
+        .args([
+            "--connect-to",
+            &format!(
+                "localhost:{}:{}:{}",
+                names::BACKUP_PORT,
+                node.address,
+                names::BACKUP_PORT
+            ),
+        ])
+        .arg(format!("https://localhost:{}{path}", names::BACKUP_PORT));
         if let Some(order) = order {
             curl.args(["--data", &serde_json::to_string(order).unwrap()]);
         }
@@ -341,8 +389,7 @@ impl World {
 
     /// Waits until nothing waits for the store.
     pub fn archived(&self, node: &Node) -> Report {
-        node.switch();
-        let name = node.sql("select pg_walfile_name(pg_current_wal_lsn() - 1)");
+        let name = node.switch();
         self.until(node, "archived", |r| {
             r.archive.state == ArchiveState::Ok && r.archive.last_piece.as_ref() >= Some(&name)
         })
@@ -352,7 +399,9 @@ impl World {
     pub fn back_up(&self, node: &Node, order: &str, incremental: bool) -> BackupEntry {
         match self.try_back_up(node, order, incremental) {
             Outcome::Done { id } => {
-                let report = self.until(node, "in the catalogue", |r| r.catalogue.iter().any(|b| b.id == id));
+                let report = self.until(node, "in the catalogue", |r| {
+                    r.catalogue.iter().any(|b| b.id == id)
+                });
                 report.catalogue.into_iter().find(|b| b.id == id).unwrap()
             }
             other => panic!("{other:?}\n{}", node.log()),
@@ -365,9 +414,17 @@ impl World {
             incremental,
             chain: None,
         };
+        self.until(node, "ours", |r| r.ownership.state == OwnerState::Ours);
         self.ask(node, "/v1/backup/orders", Some(&take)).unwrap();
-        let report = self.until(node, "at the end of the order", |r| r.results.iter().any(|r| r.order == order));
-        report.results.into_iter().find(|r| r.order == order).unwrap().outcome
+        let report = self.until(node, "at the end of the order", |r| {
+            r.results.iter().any(|r| r.order == order)
+        });
+        report
+            .results
+            .into_iter()
+            .find(|r| r.order == order)
+            .unwrap()
+            .outcome
     }
 }
 
@@ -392,7 +449,11 @@ impl Node {
 
     pub fn log(&self) -> String {
         let read = |name: &str| fs::read_to_string(self.root.join(name)).unwrap_or_default();
-        format!("--- postgres\n{}\n--- backup\n{}", read("postgres.log"), read("backup.log"))
+        format!(
+            "--- postgres\n{}\n--- backup\n{}",
+            read("postgres.log"),
+            read("backup.log")
+        )
     }
 
     pub fn postgres_log(&self) -> String {
@@ -404,7 +465,11 @@ impl Node {
     }
 
     fn log_file(&self, name: &str) -> fs::File {
-        fs::File::options().create(true).append(true).open(self.root.join(name)).unwrap()
+        fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.root.join(name))
+            .unwrap()
     }
 
     fn run(&self, subcommand: &str) -> Command {
@@ -413,7 +478,7 @@ impl Node {
         run.arg(subcommand)
             .env(paths::ROOT, &self.root)
             .env("MAINSTAY_LISTEN", &self.address)
-            .env("MAINSTAY_LOG", "debug")
+            .env("MAINSTAY_LOG", "info,mainstay_postgres=debug")
             .env("POD_NAME", &self.name)
             .env("POD_UID", "uid")
             .env("POD_IP", &self.address)
@@ -428,7 +493,14 @@ impl Node {
         initdb
             .arg("--pgdata")
             .arg(self.data())
-            .args(["--username=postgres", "--encoding=UTF8", "--locale=C", "--auth=trust", "--data-checksums", "--no-sync"])
+            .args([
+                "--username=postgres",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--auth=trust",
+                "--data-checksums",
+                "--no-sync",
+            ])
             .args(["--wal-segsize=1"])
             .stdout(Stdio::null());
         assert!(initdb.status().unwrap().success());
@@ -437,8 +509,16 @@ impl Node {
     /// Copies another node's data, to be its replica.
     pub fn clone_of(&self, primary: &Node) {
         let mut copy = command(programs().join("pg_basebackup"));
-        copy.args(["-h", &primary.sockets(), "-U", "postgres", "--checkpoint=fast", "--no-sync", "-D"])
-            .arg(self.data());
+        copy.args([
+            "-h",
+            &primary.sockets(),
+            "-U",
+            "postgres",
+            "--checkpoint=fast",
+            "--no-sync",
+            "-D",
+        ])
+        .arg(self.data());
         assert!(copy.status().unwrap().success());
         fs::write(self.data().join("standby.signal"), "").unwrap();
         give(&self.data());
@@ -448,7 +528,13 @@ impl Node {
     pub fn start(&mut self, primary: Option<&Node>) {
         let mut settings = vec![
             ("archive_mode", "always".to_owned()),
-            ("archive_command", format!("\"{PROGRAM}\" push --socket \"{}\" %p", self.path(SOCKET).display())),
+            (
+                "archive_command",
+                format!(
+                    "\"{PROGRAM}\" push --socket \"{}\" %p",
+                    self.path(SOCKET).display()
+                ),
+            ),
             ("archive_timeout", "60s".to_owned()),
             ("listen_addresses", String::new()),
             ("unix_socket_directories", self.sockets()),
@@ -466,23 +552,36 @@ impl Node {
             settings.push(("summarize_wal", "on".to_owned()));
         }
         if let Some(primary) = primary {
-            settings.push(("primary_conninfo", format!("host={} user=postgres", primary.sockets())));
+            settings.push((
+                "primary_conninfo",
+                format!("host={} user=postgres", primary.sockets()),
+            ));
         }
         let text: String = settings
             .iter()
             .map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''")))
             .collect();
         fs::write(self.root.join("postgresql.conf"), text).unwrap();
-        fs::write(self.root.join("pg_hba.conf"), "local all all trust\nlocal replication all trust\n").unwrap();
+        fs::write(
+            self.root.join("pg_hba.conf"),
+            "local all all trust\nlocal replication all trust\n",
+        )
+        .unwrap();
         let log = self.log_file("postgres.log");
         let mut postgres = command(programs().join("postgres"));
         postgres
             .arg("-D")
             .arg(self.data())
             .arg("-c")
-            .arg(format!("config_file={}", self.root.join("postgresql.conf").display()))
+            .arg(format!(
+                "config_file={}",
+                self.root.join("postgresql.conf").display()
+            ))
             .arg("-c")
-            .arg(format!("hba_file={}", self.root.join("pg_hba.conf").display()))
+            .arg(format!(
+                "hba_file={}",
+                self.root.join("pg_hba.conf").display()
+            ))
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         self.postgres = Some(postgres.spawn().unwrap());
@@ -506,15 +605,15 @@ impl Node {
         }
     }
 
-    pub fn sidecar_pid(&self) -> u32 {
-        self.sidecar.as_ref().unwrap().id()
-    }
-
     /// Stops PostgreSQL: in order, or as a crash does. How long it took.
     pub fn stop(&mut self, orderly: bool) -> Duration {
         let begun = Instant::now();
         if let Some(mut postgres) = self.postgres.take() {
-            let signal = if orderly { Signal::SIGINT } else { Signal::SIGQUIT };
+            let signal = if orderly {
+                Signal::SIGINT
+            } else {
+                Signal::SIGQUIT
+            };
             kill(Pid::from_raw(postgres.id().cast_signed()), signal).unwrap();
             postgres.wait().unwrap();
         }
@@ -525,13 +624,30 @@ impl Node {
         self.sql("select pg_promote(true, 60)");
     }
 
-    pub fn switch(&self) {
-        self.sql("select pg_logical_emit_message(true, 'test', 'x'); select pg_switch_wal()");
+    /// Ends the segment that is being written; its name.
+    pub fn switch(&self) -> String {
+        self.sql("select pg_logical_emit_message(true, 'test', 'x')");
+        self.sql("select pg_walfile_name(pg_switch_wal() - 1)")
     }
 
     pub fn try_sql(&self, sql: &str) -> Result<String, String> {
         let mut psql = command("/usr/bin/psql");
-        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", &self.sockets(), "-U", "postgres", "-d", "postgres", "-c", sql]);
+        psql.args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            &self.sockets(),
+            "-U",
+            "postgres",
+            "-d",
+            "postgres",
+            "-c",
+            sql,
+        ]);
         let output = psql.output().unwrap();
         if output.status.success() {
             Ok(String::from_utf8(output.stdout).unwrap().trim().to_owned())
@@ -541,7 +657,8 @@ impl Node {
     }
 
     pub fn sql(&self, sql: &str) -> String {
-        self.try_sql(sql).unwrap_or_else(|error| panic!("{sql}: {error}\n{}", self.log()))
+        self.try_sql(sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error}\n{}", self.log()))
     }
 
     /// Writes rows into the ledger, each in a transaction of its own.

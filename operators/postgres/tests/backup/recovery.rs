@@ -10,7 +10,12 @@ use crate::kit::{Node, Where, World, major};
 fn restored(world: &World, name: &str, target: Target) -> (Node, String) {
     let mut node = world.node(name);
     let report = world.restore(&node, target.clone());
-    assert_eq!(report.step, RestoreStep::Done, "{target:?} {report:?}\n{}", node.log());
+    assert_eq!(
+        report.step,
+        RestoreStep::Done,
+        "{target:?} {report:?}\n{}",
+        node.log()
+    );
     node.start(None);
     (node, report.message)
 }
@@ -37,12 +42,25 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
     let increment = world.back_up(&one, "increment", true);
     if major() >= 17 {
         assert_eq!(increment.parent, Some(full.id.clone()));
-        assert!(increment.plain_bytes < full.plain_bytes / 2, "{increment:?}");
+        assert!(
+            increment.plain_bytes < full.plain_bytes / 2,
+            "{increment:?}"
+        );
     } else {
         assert_eq!(increment.parent, None, "there are none before 17");
     }
     // The same order again makes no second backup.
-    world.ask(&one, "/v1/backup/orders", Some(&Order::Take { order: "increment".into(), incremental: true, chain: None })).unwrap();
+    world
+        .ask(
+            &one,
+            "/v1/backup/orders",
+            Some(&Order::Take {
+                order: "increment".into(),
+                incremental: true,
+                chain: None,
+            }),
+        )
+        .unwrap();
     one.write(300);
     let third = world.back_up(&one, "increment-2", true);
     if major() >= 17 {
@@ -74,7 +92,10 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
     assert_eq!(node.rows(), upto_lsn);
     drop(node);
     let (node, _) = restored(&world, "latest", Target::Latest);
-    assert!(node.try_sql("select from ledger").is_err(), "it was dropped");
+    assert!(
+        node.try_sql("select from ledger").is_err(),
+        "it was dropped"
+    );
     drop(node);
 
     // Moments between the backups' and the last row's.
@@ -87,7 +108,11 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
         state ^= state << 17;
         let span = u64::try_from(last - earliest).unwrap();
         let moment = earliest + i64::try_from(state % span).unwrap();
-        let expected: Vec<u32> = ledger.iter().filter(|(_, at)| *at <= moment).map(|(n, _)| *n).collect();
+        let expected: Vec<u32> = ledger
+            .iter()
+            .filter(|(_, at)| *at <= moment)
+            .map(|(n, _)| *n)
+            .collect();
         let time = jiff::Timestamp::from_microsecond(moment).unwrap();
         let (node, message) = restored(&world, &format!("moment-{round}"), Target::Time(time));
         assert_eq!(node.rows(), expected, "{time} {message}");
@@ -95,18 +120,42 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
 
     // What cannot be reached.
     let never = refused(&world, "never", Target::Name("no such point".into()));
-    assert!(never.contains("before configured recovery target was reached") && never.contains("committed at"), "{never}");
-    let early = refused(&world, "early", Target::Time("2020-01-01T00:00:00Z".parse().unwrap()));
+    assert!(
+        never.contains("before configured recovery target was reached")
+            && never.contains("committed at"),
+        "{never}"
+    );
+    let early = refused(
+        &world,
+        "early",
+        Target::Time("2020-01-01T00:00:00Z".parse().unwrap()),
+    );
     assert!(early.contains("is before"), "{early}");
     let beyond = refused(&world, "beyond", Target::Lsn("7F/0".into()));
     assert!(beyond.contains("beyond"), "{beyond}");
 
     // Retention leaves what the newest needs.
-    world.ask(&one, "/v1/backup/orders", Some(&Order::Prune { policy: Policy { window: None, count: Some(1) } })).unwrap();
+    world
+        .ask(
+            &one,
+            "/v1/backup/orders",
+            Some(&Order::Prune {
+                policy: Policy {
+                    window: None,
+                    count: Some(1),
+                },
+            }),
+        )
+        .unwrap();
     let report = world.until(&one, "pruned", |r| r.prune.is_some());
     let prune = report.prune.unwrap();
     assert_eq!(prune.error, None);
-    assert_eq!(prune.backups.len(), if major() >= 17 { 0 } else { 2 }, "{}", prune.plan);
+    assert_eq!(
+        prune.backups.len(),
+        if major() >= 17 { 0 } else { 2 },
+        "{}",
+        prune.plan
+    );
     let (node, _) = restored(&world, "after", Target::Name("before the accident".into()));
     assert_eq!(node.rows(), upto_name);
 }
@@ -122,11 +171,23 @@ async fn a_backup_of_a_replica_restores_and_a_cancelled_one_is_none() {
     two.clone_of(&one);
     two.start(Some(&one));
     two.start_sidecar();
-    world.until(&two, "ours", |r| r.ownership.owner.is_some() && r.ownership.reason.is_none());
-    let order = Order::Take { order: "of a replica".into(), incremental: false, chain: None };
+    world.until(&two, "ours", |r| {
+        r.ownership.owner.is_some() && r.ownership.reason.is_none()
+    });
+    let order = Order::Take {
+        order: "of a replica".into(),
+        incremental: false,
+        chain: None,
+    };
     world.ask(&two, "/v1/backup/orders", Some(&order)).unwrap();
-    let second = Order::Take { order: "another".into(), incremental: false, chain: None };
-    let busy = world.ask(&two, "/v1/backup/orders", Some(&second)).unwrap_err();
+    let second = Order::Take {
+        order: "another".into(),
+        incremental: false,
+        chain: None,
+    };
+    let busy = world
+        .ask(&two, "/v1/backup/orders", Some(&second))
+        .unwrap_err();
     assert!(busy.contains("is being made"), "{busy}");
     // The primary goes on, so that the log of the backup is finished.
     while world.report(&two).is_none_or(|r| r.results.is_empty()) {
@@ -142,8 +203,28 @@ async fn a_backup_of_a_replica_restores_and_a_cancelled_one_is_none() {
     assert_eq!(node.rows(), rows);
 
     world.ask(&one, "/v1/backup/orders", Some(&second)).unwrap();
-    world.ask(&one, "/v1/backup/orders", Some(&Order::Cancel { order: "another".into() })).unwrap();
-    let report = world.until(&one, "cancelled", |r| r.results.iter().any(|r| r.order == "another"));
-    assert_eq!(report.results[0].outcome, mainstay_backup::api::Outcome::Cancelled);
-    assert_eq!(world.keys("backups").iter().filter(|key| key.ends_with("manifest.json")).count(), 1);
+    world
+        .ask(
+            &one,
+            "/v1/backup/orders",
+            Some(&Order::Cancel {
+                order: "another".into(),
+            }),
+        )
+        .unwrap();
+    let report = world.until(&one, "cancelled", |r| {
+        r.results.iter().any(|r| r.order == "another")
+    });
+    assert_eq!(
+        report.results[0].outcome,
+        mainstay_backup::api::Outcome::Cancelled
+    );
+    assert_eq!(
+        world
+            .keys("backups")
+            .iter()
+            .filter(|key| key.ends_with("manifest.json"))
+            .count(),
+        1
+    );
 }

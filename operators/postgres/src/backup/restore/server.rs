@@ -143,7 +143,11 @@ fn settings(recovery: &Recovery<'_>, floors: &BTreeMap<String, String>) -> io::R
     match recovery.target {
         Target::Latest => {}
         Target::Immediate => all.push(("recovery_target", "immediate".to_owned())),
-        Target::Time(time) => all.push(("recovery_target_time", time.to_string())),
+        // With digits for the zone: its abbreviations are not known yet when the configuration is read.
+        Target::Time(time) => {
+            let text = time.strftime("%Y-%m-%d %H:%M:%S%.6f+00").to_string();
+            all.push(("recovery_target_time", text));
+        }
         Target::Lsn(lsn) => all.push(("recovery_target_lsn", lsn.clone())),
         Target::Xid(xid) => all.push(("recovery_target_xid", xid.to_string())),
         Target::Name(name) => all.push(("recovery_target_name", name.clone())),
