@@ -224,7 +224,7 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
         managed.push(("allow_alter_system", "off".to_owned()));
     }
     if let Some(archive) = &config.engine.archive {
-        managed.extend(archived(archive, config.engine.major, &facts.root));
+        managed.extend(archived(*archive, config.engine.major, &facts.root));
     }
     let conninfo = match &facts.primary {
         Some((instance, address)) => conninfo(config, facts, instance, address),
@@ -243,7 +243,7 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
 
 /// The log is archived by the backup container, on replicas too: so whoever is promoted has what its
 /// predecessor had not stored.
-fn archived(archive: &ArchiveSettings, major: u32, root: &Path) -> Vec<(&'static str, String)> {
+fn archived(archive: ArchiveSettings, major: u32, root: &Path) -> Vec<(&'static str, String)> {
     let program = under(root, paths::BIN).join(paths::BINARY);
     let socket = under(root, backup::SOCKET);
     let quote = |path: PathBuf| format!("\"{}\"", path.display()).replace('%', "%%");

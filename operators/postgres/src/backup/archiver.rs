@@ -198,12 +198,12 @@ impl Archiver {
         };
         let line = Line::of(&lineage, &repo.owner, repo.first, facts.size);
         {
-            let mut live = lock(&self.shared.live);
-            live.writes = !facts.in_recovery;
+            let mut shown = lock(&self.shared.live);
+            shown.writes = !facts.in_recovery;
             if facts.in_recovery {
-                live.samples.clear();
+                shown.samples.clear();
             }
-            live.line = Some(line.clone());
+            shown.line = Some(line.clone());
         }
         if let Some(why) = diverged(&repo.catalogue(), &line) {
             turn.state = ArchiveState::Broken;

@@ -113,7 +113,7 @@ impl Lineage {
             let _ = writeln!(told, "{}\t{}\t{}", step.timeline, step.at, step.why);
         }
         let digest = sha256(told.as_bytes());
-        let id: String = digest[..4].iter().map(|b| format!("{b:02x}")).collect();
+        let id = mainstay_shared::hex::hex(&digest[..4]);
         format!("{timeline:08X}-{id}").parse().ok()
     }
 

@@ -557,10 +557,9 @@ impl Node {
                 format!("host={} user=postgres", primary.sockets()),
             ));
         }
-        let text: String = settings
-            .iter()
-            .map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''")))
-            .collect();
+        let line = |(name, value): &(&str, String)| format!("{name} = '{}'", value.replace('\'', "''"));
+        let lines: Vec<String> = settings.iter().map(line).collect();
+        let text = lines.join("\n");
         fs::write(self.root.join("postgresql.conf"), text).unwrap();
         fs::write(
             self.root.join("pg_hba.conf"),

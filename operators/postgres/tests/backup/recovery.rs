@@ -7,7 +7,7 @@ use mainstay_postgres::backup::settings::Target;
 
 use crate::kit::{Node, Where, World, major};
 
-fn restored(world: &World, name: &str, target: Target) -> (Node, String) {
+fn restored(world: &World, name: &str, target: &Target) -> (Node, String) {
     let mut node = world.node(name);
     let report = world.restore(&node, target.clone());
     assert_eq!(
@@ -20,7 +20,7 @@ fn restored(world: &World, name: &str, target: Target) -> (Node, String) {
     (node, report.message)
 }
 
-fn refused(world: &World, name: &str, target: Target) -> String {
+fn refused(world: &World, name: &str, target: &Target) -> String {
     let node = world.node(name);
     let report = world.restore(&node, target.clone());
     assert_eq!(report.step, RestoreStep::Failed, "{target:?} {report:?}");
@@ -28,6 +28,10 @@ fn refused(world: &World, name: &str, target: Target) -> String {
     report.message
 }
 
+#[allow(
+    clippy::too_many_lines,
+    reason = "one history, and many points of it"
+)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
     let world = World::new(Where::S3, true).await;
@@ -81,17 +85,17 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
     let report = world.archived(&one);
     assert!(report.gaps.is_empty());
 
-    let (node, message) = restored(&world, "name", Target::Name("before the accident".into()));
+    let (node, message) = restored(&world, "name", &Target::Name("before the accident".into()));
     assert_eq!(node.rows(), upto_name, "{message}");
     assert!(message.contains("before the accident"), "{message}");
     drop(node);
-    let (node, _) = restored(&world, "xid", Target::Xid(xid.parse().unwrap()));
+    let (node, _) = restored(&world, "xid", &Target::Xid(xid.parse().unwrap()));
     assert_eq!(node.rows(), upto_xid);
     drop(node);
-    let (node, _) = restored(&world, "lsn", Target::Lsn(lsn));
+    let (node, _) = restored(&world, "lsn", &Target::Lsn(lsn));
     assert_eq!(node.rows(), upto_lsn);
     drop(node);
-    let (node, _) = restored(&world, "latest", Target::Latest);
+    let (node, _) = restored(&world, "latest", &Target::Latest);
     assert!(
         node.try_sql("select from ledger").is_err(),
         "it was dropped"
@@ -114,12 +118,12 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
             .map(|(n, _)| *n)
             .collect();
         let time = jiff::Timestamp::from_microsecond(moment).unwrap();
-        let (node, message) = restored(&world, &format!("moment-{round}"), Target::Time(time));
+        let (node, message) = restored(&world, &format!("moment-{round}"), &Target::Time(time));
         assert_eq!(node.rows(), expected, "{time} {message}");
     }
 
     // What cannot be reached.
-    let never = refused(&world, "never", Target::Name("no such point".into()));
+    let never = refused(&world, "never", &Target::Name("no such point".into()));
     assert!(
         never.contains("before configured recovery target was reached")
             && never.contains("committed at"),
@@ -128,10 +132,10 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
     let early = refused(
         &world,
         "early",
-        Target::Time("2020-01-01T00:00:00Z".parse().unwrap()),
+        &Target::Time("2020-01-01T00:00:00Z".parse().unwrap()),
     );
     assert!(early.contains("is before"), "{early}");
-    let beyond = refused(&world, "beyond", Target::Lsn("7F/0".into()));
+    let beyond = refused(&world, "beyond", &Target::Lsn("7F/0".into()));
     assert!(beyond.contains("beyond"), "{beyond}");
 
     // Retention leaves what the newest needs.
@@ -156,7 +160,7 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
         "{}",
         prune.plan
     );
-    let (node, _) = restored(&world, "after", Target::Name("before the accident".into()));
+    let (node, _) = restored(&world, "after", &Target::Name("before the accident".into()));
     assert_eq!(node.rows(), upto_name);
 }
 
@@ -199,7 +203,7 @@ async fn a_backup_of_a_replica_restores_and_a_cancelled_one_is_none() {
     assert_eq!(report.catalogue[0].broken, None);
     world.archived(&one);
     let rows = one.rows();
-    let (node, _) = restored(&world, "new", Target::Latest);
+    let (node, _) = restored(&world, "new", &Target::Latest);
     assert_eq!(node.rows(), rows);
 
     world.ask(&one, "/v1/backup/orders", Some(&second)).unwrap();

@@ -449,7 +449,7 @@ async fn recover(
         }
     };
     let at = server.reached(&mut progress).await?;
-    let because = judge(recovery.target, choice, &at, &lock(&server.words).clone(), &lock(&log.last).clone())?;
+    let because = judge(recovery.target, choice, &at, &lock(&server.words).clone(), lock(&log.last).as_deref())?;
     if !at.promoted {
         server.promote().await?;
     }
@@ -471,7 +471,7 @@ fn judge(
     choice: &Choice,
     at: &server::Reached,
     words: &words::Words,
-    last: &Option<String>,
+    last: Option<&str>,
 ) -> Result<String, String> {
     let stopped = words.stopping.clone();
     if *target == Target::Latest {
@@ -484,14 +484,14 @@ fn judge(
             .and_then(|name| Segment::parse(name, size))
             // The last record may only end in the last segment.
             .map(|segment| Lsn(segment.begin(size).0.saturating_sub(size.bytes())));
-        return if *last == end && done >= begin {
+        return if last == end.as_deref() && done >= begin {
             Ok(format!("this is the end of the log, in {}", end.unwrap_or_default()))
         } else {
             Err(format!(
                 "the log that is stored goes to {}, and was replayed only up to {}, in {}: the rest cannot be read",
                 end.unwrap_or_default(),
                 words.done.clone().unwrap_or_default(),
-                last.clone().unwrap_or_default()
+                last.unwrap_or_default()
             ))
         };
     }

@@ -245,7 +245,7 @@ impl Server {
             (extract(epoch from pg_last_xact_replay_timestamp()) * 1000000)::int8";
         let mut client: Option<Client> = None;
         loop {
-            if self.ended().await {
+            if self.ended() {
                 return Err(self.failure().await);
             }
             if client.as_ref().is_none_or(Client::is_closed) {
@@ -277,7 +277,7 @@ impl Server {
         let mut client: Option<Client> = None;
         let mut told = false;
         loop {
-            if self.ended().await {
+            if self.ended() {
                 return Err(self.failure().await);
             }
             if client.as_ref().is_none_or(Client::is_closed) {
@@ -328,7 +328,7 @@ impl Server {
         }
     }
 
-    async fn ended(&mut self) -> bool {
+    fn ended(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
 

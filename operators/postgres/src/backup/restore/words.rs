@@ -49,13 +49,11 @@ impl Words {
 
     /// Why it ended before it had reached what was asked for, in a sentence.
     pub fn failure(&self) -> String {
-        let mut why = match &self.fatal {
-            Some(fatal) => format!("PostgreSQL ended: {fatal}"),
-            None => {
-                let last = self.lines.iter().rev().find(|line| !line.trim().is_empty());
-                format!("PostgreSQL ended: {}", last.map_or("it said nothing", String::as_str))
-            }
-        };
+        let mut lines = self.lines.iter().rev();
+        let last = || lines.find(|line| !line.trim().is_empty());
+        let said = self.fatal.as_ref().or_else(last);
+        let said = said.map_or("it said nothing", String::as_str);
+        let mut why = format!("PostgreSQL ended: {said}");
         if let Some(done) = &self.done {
             why.push_str("; the log was replayed up to ");
             why.push_str(done);
