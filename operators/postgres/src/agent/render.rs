@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use mainstay_shared::agent::paths::{self, under};
 use mainstay_shared::election::group::Group;
 use mainstay_shared::election::member::Member;
-use mainstay_shared::agent::paths::{self, under};
 use mainstay_shared::names;
 
 use crate::backup::settings as backup;
@@ -256,7 +256,10 @@ fn archived(archive: ArchiveSettings, major: u32, root: &Path) -> Vec<(&'static 
     ];
     if major >= 17 {
         all.push(("summarize_wal", "on".to_owned()));
-        all.push(("wal_summary_keep_time", format!("{}d", archive.summary_days)));
+        all.push((
+            "wal_summary_keep_time",
+            format!("{}d", archive.summary_days),
+        ));
     }
     all
 }

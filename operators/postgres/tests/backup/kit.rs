@@ -557,7 +557,8 @@ impl Node {
                 format!("host={} user=postgres", primary.sockets()),
             ));
         }
-        let line = |(name, value): &(&str, String)| format!("{name} = '{}'", value.replace('\'', "''"));
+        let line =
+            |(name, value): &(&str, String)| format!("{name} = '{}'", value.replace('\'', "''"));
         let lines: Vec<String> = settings.iter().map(line).collect();
         let text = lines.join("\n");
         fs::write(self.root.join("postgresql.conf"), text).unwrap();

@@ -28,10 +28,7 @@ fn refused(world: &World, name: &str, target: &Target) -> String {
     report.message
 }
 
-#[allow(
-    clippy::too_many_lines,
-    reason = "one history, and many points of it"
-)]
+#[allow(clippy::too_many_lines, reason = "one history, and many points of it")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
     let world = World::new(Where::S3, true).await;

@@ -28,7 +28,9 @@ impl Words {
                 self.stopping = Some(said.to_owned());
             } else if let Some(at) = said.strip_prefix("redo done at ") {
                 self.done = at.split_whitespace().next().map(str::to_owned);
-            } else if let Some(at) = said.strip_prefix("last completed transaction was at log time ") {
+            } else if let Some(at) =
+                said.strip_prefix("last completed transaction was at log time ")
+            {
                 self.last_commit = Some(at.to_owned());
             }
         }
