@@ -1,4 +1,5 @@
 //! A set of three with backup containers, for tests.
+#![allow(clippy::unwrap_used, reason = "for tests only")]
 
 use std::collections::BTreeMap;
 

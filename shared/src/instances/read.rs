@@ -183,7 +183,7 @@ mod tests {
     use crate::instances::Phase;
     use serde_json::{Value, json};
 
-    fn seen(status: Value) -> PodSeen {
+    fn seen(status: &Value) -> PodSeen {
         let pod: Pod =
             serde_json::from_value(json!({"metadata": {"name": "db-1"}, "status": status}))
                 .unwrap();
@@ -206,13 +206,13 @@ mod tests {
                     "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}],
             })
         };
-        let pod = seen(status("Running", "ContainersNotReady", true));
+        let pod = seen(&status("Running", "ContainersNotReady", true));
         assert!(pod.ready && pod.waiting.is_none());
-        assert!(!seen(status("Running", "ContainersNotReady", false)).ready);
+        assert!(!seen(&status("Running", "ContainersNotReady", false)).ready);
         // The node is gone: what it said last does not count.
-        assert!(!seen(status("Running", "NodeNotReady", true)).ready);
+        assert!(!seen(&status("Running", "NodeNotReady", true)).ready);
         // Nothing has come up yet: that is what it waits for.
-        let pod = seen(status("Pending", "ContainersNotReady", false));
+        let pod = seen(&status("Pending", "ContainersNotReady", false));
         assert_eq!(pod.waiting.unwrap().reason, "CrashLoopBackOff");
     }
 
@@ -225,11 +225,11 @@ mod tests {
                     "restartCount": 1, "state": state, "lastState": last}],
             })
         };
-        let pod = seen(status(json!({"running": {}}), json!({})));
+        let pod = seen(&status(json!({"running": {}}), json!({})));
         assert!(pod.restoring && pod.phase == Phase::Pending);
         let words =
             json!({"step": "Failed", "message": "no backup leads to that time"}).to_string();
-        let pod = seen(status(
+        let pod = seen(&status(
             json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}),
             json!({"terminated": {"exitCode": 1, "message": words}}),
         ));

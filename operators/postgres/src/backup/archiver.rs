@@ -132,10 +132,8 @@ impl Archiver {
         archive.waiting_bytes = size.saturating_mul(turn.waiting as u64);
         if archive.state != before.state {
             archive.since = Some(Timestamp::now());
-            match &archive.reason {
-                Some(reason) => tracing::warn!(state = ?archive.state, reason, "archive"),
-                None => tracing::info!(state = ?archive.state, "archive"),
-            }
+            let (state, reason) = (archive.state, archive.reason.as_deref());
+            tracing::info!(?state, reason, "archive");
         }
         if *archive != before {
             drop(live);

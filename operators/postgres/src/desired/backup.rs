@@ -150,11 +150,12 @@ pub fn volumes(set: &str, beside: &Beside<'_>) -> Vec<Volume> {
         all.push(scratch(RUN_VOLUME, Some("Memory"), Some(RUN_BYTES)));
     }
     if let Some(backup) = beside.backup {
-        let keys = (names::backup_keys(set), &[INSTANCE_KEYS][..]);
+        let own = names::backup_keys(set);
+        let keys = (own.as_str(), &[INSTANCE_KEYS][..]);
         all.push(secrets("backup-secrets", &backup.access, keys));
     }
     if let Some(recovery) = beside.restored {
-        let keys = (recovery.keys.clone(), &[INSTANCE_KEYS, ESCROW_KEYS][..]);
+        let keys = (recovery.keys.as_str(), &[INSTANCE_KEYS, ESCROW_KEYS][..]);
         all.push(secrets("restore-secrets", &recovery.access, keys));
     }
     all
@@ -162,11 +163,11 @@ pub fn volumes(set: &str, beside: &Beside<'_>) -> Vec<Volume> {
 
 /// Credentials, keys and certificates in one folder. None has to be there for the pod to start: a database
 /// must come up whatever is wrong with its backups, and who lacks something says so.
-fn secrets(name: &str, access: &Access, keys: (String, &[&str])) -> Volume {
+fn secrets(name: &str, access: &Access, keys: (&str, &[&str])) -> Volume {
     let same = |key: &&str| item(key, key);
     let mut sources = vec![
         of_secret(&access.credentials, access.keys.iter().map(same).collect()),
-        of_secret(&keys.0, keys.1.iter().map(same).collect()),
+        of_secret(keys.0, keys.1.iter().map(same).collect()),
     ];
     match &access.authority {
         Some(AuthorityRef::Secret(name, key)) => {

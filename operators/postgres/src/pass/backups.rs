@@ -235,7 +235,7 @@ impl Pass<'_> {
     fn measure(&self, told: &Told, report: Option<&BackupReport>) {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let archive = report.map(|r| ArchiveFigures {
-            stored_at: r.archive.last_at.map(|t| t.as_second()),
+            stored_at: r.archive.last_at.map(jiff::Timestamp::as_second),
             waiting: i64::from(r.archive.waiting_pieces),
             waiting_bytes: number(r.archive.waiting_bytes),
         });

@@ -73,7 +73,7 @@ pub async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<A
         .unwrap_or_default();
     let first = *memory.first.get_or_insert(begun);
     let pass = Pass::new(&context, set.clone(), root, memory.written.take(), first);
-    let (outcomes, written) = pass.run(&mut memory.expectations).await;
+    let (outcomes, written) = Box::pin(pass.run(&mut memory.expectations)).await;
     memory.written = written;
     for error in outcomes.errors() {
         error.log();
@@ -187,6 +187,10 @@ impl<'a> Pass<'a> {
                 || self.context.talk.awaits_backups(&self.set, instances))
     }
 
+    #[allow(
+        clippy::too_many_lines,
+        reason = "the order of the steps, in one place"
+    )]
     async fn look_after(&self, report: &mut Report, expectations: &mut Expectations) {
         let mut validated = match validate(&self.root, &self.context.settings.catalogue) {
             Ok(validated) => validated,

@@ -50,9 +50,9 @@ async fn complete(world: &mut World) -> String {
     sidecar.instance.clone()
 }
 
-fn ask(world: &World, name: &str, spec: serde_json::Value) {
+fn ask(world: &World, name: &str, spec: &serde_json::Value) {
     let mut whole = json!({"target": {"kind": "Postgres", "name": "db"}});
-    mainstay_testkit::api::merge(&mut whole, &spec);
+    mainstay_testkit::api::merge(&mut whole, spec);
     let backup: Backup = serde_json::from_value(json!({
         "apiVersion": "mainstay.dev/v1alpha1", "kind": "Backup",
         "metadata": {"name": name, "namespace": "shop", "generation": 1},
@@ -164,7 +164,7 @@ async fn a_set_with_backups_gets_its_first_one_at_once_and_then_rests() {
 #[tokio::test]
 async fn on_demand_with_progress() {
     let mut world = backed_up().await;
-    ask(&world, "now", json!({}));
+    ask(&world, "now", &json!({}));
     let running = until_phase(&mut world, "now", BackupPhase::Running).await;
     world
         .until("somebody to make it", |w| w.sidecars.maker().is_some())
@@ -196,7 +196,7 @@ async fn on_demand_with_progress() {
 #[tokio::test]
 async fn a_failure_that_may_pass_is_tried_again_and_another_is_not() {
     let mut world = backed_up().await;
-    ask(&world, "now", json!({}));
+    ask(&world, "now", &json!({}));
     world
         .until("somebody to make it", |w| w.sidecars.maker().is_some())
         .await;
@@ -234,7 +234,7 @@ async fn a_failure_that_may_pass_is_tried_again_and_another_is_not() {
 #[tokio::test]
 async fn cancelled_or_deleted_it_is_given_up() {
     let mut world = backed_up().await;
-    ask(&world, "now", json!({}));
+    ask(&world, "now", &json!({}));
     world
         .until("somebody to make it", |w| w.sidecars.maker().is_some())
         .await;
@@ -245,7 +245,7 @@ async fn cancelled_or_deleted_it_is_given_up() {
     until_phase(&mut world, "now", BackupPhase::Cancelled).await;
     assert!(world.sidecars.maker().is_none());
 
-    ask(&world, "gone", json!({}));
+    ask(&world, "gone", &json!({}));
     world
         .until("somebody to make it", |w| w.sidecars.maker().is_some())
         .await;
@@ -287,7 +287,7 @@ async fn a_crash_at_any_write_makes_no_backup_twice() {
         let name = format!("try-{n}");
         let before = world.sidecars.takes().len();
         world.api.crash_at_write(n);
-        ask(&world, &name, json!({}));
+        ask(&world, &name, &json!({}));
         let begin = Instant::now();
         let over = |w: &World| said(w, &name).phase == Some(BackupPhase::Succeeded);
         while !world.api.has_crashed() && !over(&world) {
@@ -301,7 +301,7 @@ async fn a_crash_at_any_write_makes_no_backup_twice() {
             world.turn().await;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let crashed = world.api.has_crashed();
+        let came = world.api.has_crashed();
         world.kill();
         world.api.restart();
         world.api.calm();
@@ -324,7 +324,7 @@ async fn a_crash_at_any_write_makes_no_backup_twice() {
             "one order for {name}, after a crash at write {n}"
         );
         world.quiet().await;
-        if !crashed {
+        if !came {
             break;
         }
         crashes = n;
@@ -419,7 +419,7 @@ async fn keys_that_somebody_has_put_there_are_used_as_they_are() {
 async fn a_backup_of_nothing_or_without_a_repository_waits_and_says_so() {
     let mut world = World::new();
     world.start();
-    ask(&world, "early", json!({}));
+    ask(&world, "early", &json!({}));
     world
         .until("it to say so", |w| said(w, "early").message.is_some())
         .await;

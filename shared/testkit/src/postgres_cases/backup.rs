@@ -1,5 +1,10 @@
 //! Bad backups, and bad beginnings from one.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "what is written as json! is given away"
+)]
+
 use mainstay_crds::common::backup::rules;
 use mainstay_crds::postgres::rules as postgres;
 use serde_json::{Value, json};
@@ -98,6 +103,7 @@ pub fn cases() -> Vec<Case> {
     [of_repositories(), of_backups(), of_beginnings()].concat()
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn of_repositories() -> Vec<Case> {
     let repository = |what, field, sentence: &str, patch: Value| {
         let patch = backup(json!({ "repository": patch }));
@@ -217,6 +223,7 @@ fn of_repositories() -> Vec<Case> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn of_backups() -> Vec<Case> {
     let one = |what, by, field, sentence: &str, patch: Value| {
         spec(what, by, field, sentence, backup(patch))
