@@ -210,7 +210,16 @@ async fn long_transaction(s: &Sandbox<'_>) -> Result<()> {
     let long = sql(s, POOLED, "select pg_sleep(60)");
     let short = load(s, "pooler-host", "insert into t values (3);", 20);
     let hand_over = async {
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        // Else it would wait with the others, and run on the next primary.
+        let leads = primary(s, "db").await?;
+        let runs = "select count(*) from pg_stat_activity where query like 'select pg_sleep(60)%' and state = 'active'";
+        s.until("the long transaction to run", READY, || async {
+            Ok(match s.admin_sql(&leads, runs).await {
+                Ok(count) if count == "1" => Look::Done(()),
+                other => Look::seen(&other),
+            })
+        })
+        .await?;
         ask(s, "long", &json!({})).await?;
         let done = over(s, "long").await?;
         ensure!(done.phase == Some(OperationPhase::Succeeded), "{done:?}");
