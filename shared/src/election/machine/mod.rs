@@ -208,6 +208,7 @@ impl Machine {
             machine.role = Role::Holder(Box::new(hold::Term::resumed(
                 tenure.charter,
                 tenure.until,
+                machine.policy.timing.deadline,
                 tenure.applied,
                 tenure.opened,
                 machine.started,
