@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::charts::{Charts, Installed};
 use crate::cluster::{self, Cluster, LocalCluster, Steps};
@@ -37,15 +37,21 @@ pub async fn local(name: &str, steps: &Steps) -> Result<Context> {
     let archives: Vec<_> = images.iter().map(|i| i.archive.clone()).collect();
     cluster.load(&archives).await?;
     steps.done("every node holds the images");
-    let mut names = images.into_iter().map(|i| i.name);
-    let mut next = || names.next().context("an image was not built");
+    let [
+        operator,
+        operator_next,
+        postgres,
+        postgres_next,
+        workload,
+        pgbouncer,
+    ] = images.map(|i| i.name);
     let images = ImageNames {
-        operator: next()?,
-        operator_next: next()?,
-        postgres: next()?,
-        postgres_next: next()?,
-        workload: next()?,
-        pgbouncer: next()?,
+        postgres,
+        postgres_next,
+        operator,
+        operator_next,
+        workload,
+        pgbouncer,
     };
     let kubeconfig = cluster.kubeconfig();
     let client = cluster::client(&cluster).await?;

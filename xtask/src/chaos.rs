@@ -46,13 +46,9 @@ async fn break_things(args: &Args) -> anyhow::Result<()> {
     let asked = |name: &str| {
         let words = &args.scenario;
         words.is_empty()
-            || words.iter().any(|word| {
-                let exact = faults::called(word).is_some();
-                if exact {
-                    name == word
-                } else {
-                    name.contains(word.as_str())
-                }
+            || words.iter().any(|word| match faults::called(word) {
+                Some(fault) => fault.name == name,
+                None => name.contains(word.as_str()),
             })
     };
     let chosen: Vec<_> = faults::all().filter(|f| asked(f.name)).collect();

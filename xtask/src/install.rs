@@ -46,15 +46,13 @@ pub fn no_cluster(cluster: &dyn Cluster, given: bool) -> String {
 }
 
 /// The images of the operator, of PostgreSQL and of its pooler.
-pub async fn images(steps: &Steps) -> Result<[images::Built; 3], Box<dyn Error>> {
+pub async fn images(steps: &Steps) -> Result<[images::Built; 3], images::Error> {
     let wanted = [
         Image::PostgresOperator { revision: 1 },
         Image::Postgres { revision: 1 },
         Image::PgBouncer,
     ];
-    let built = images::build(&wanted, steps).await?;
-    let built = built.try_into();
-    built.map_err(|_| "an image was not built".into())
+    images::build(&wanted, steps).await
 }
 
 /// Loads the images if asked to, installs or upgrades the charts, and waits for the operator.

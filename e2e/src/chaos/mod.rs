@@ -1,8 +1,8 @@
 //! Faults under load, again and again: what each costs, and whether a promise was broken.
 //!
 //! One run is a fresh set of three in a namespace of its own, and a client that writes through the
-//! primary Service and reconnects every 10 ms; besides, a writer and a reader in each member's own network. Then
-//! comes the fault, and the wait until all is whole again. At the end all ledgers are compared with the
+//! primary Service and reconnects every 10 ms; besides, a writer and a reader in each member's own
+//! network. Then comes the fault, and the wait until all is whole again. At the end all ledgers are compared with the
 //! rows, number by number, with each other (was there more than one who took writes?), and the rows of
 //! all instances with each other.
 

@@ -62,6 +62,9 @@ pub enum Error {
     /// The task that builds ended early.
     #[error("building images was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
+    /// Fewer images came out than went in.
+    #[error("an image was not built")]
+    Unbuilt,
     /// A program's answer could not be understood.
     #[error("the built image says its version is {0:?}, which is none like `17.12`")]
     Version(String),
@@ -80,7 +83,10 @@ struct Entry {
 ///
 /// # Errors
 /// When a program that is needed is missing or fails; the error carries its last lines.
-pub async fn build(images: &[Image], steps: &Steps) -> Result<Vec<Built>, Error> {
+pub async fn build<const N: usize>(
+    images: &[Image; N],
+    steps: &Steps,
+) -> Result<[Built; N], Error> {
     let cache = tools::cache();
     let builder = if let Some(builder) = Builder::find(&cache) {
         builder
@@ -99,7 +105,7 @@ pub async fn build(images: &[Image], steps: &Steps) -> Result<Vec<Built>, Error>
     while let Some(step) = told.recv().await {
         steps.done(&step);
     }
-    work.await?
+    work.await??.try_into().map_err(|_| Error::Unbuilt)
 }
 
 /// Builds a binary of this workspace as its image gets it, without an image around it.

@@ -8,8 +8,8 @@ use super::{
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
 /// thought about its company yet. `shares` in front says that it may run next to others, `alone "why"`
-/// that it may not, `still "why"` that nothing may be removed meanwhile either, `long` that only `--full` runs it (last). `fault`, behind these, is one
-/// of `cargo xtask chaos`.
+/// that it may not, `still "why"` that nothing may be removed meanwhile either, `long` that only `--full`
+/// runs it (last). `fault`, behind these, is one of `cargo xtask chaos`.
 macro_rules! scenario {
     (long $($rest:tt)*) => {
         Scenario {

@@ -71,11 +71,14 @@ pub async fn switchover(s: &Sandbox<'_>) -> Result<()> {
     ask(s, "move", &json!({"to": to})).await?;
     let done = over(s, "move").await?;
     ensure!(done.phase == Some(OperationPhase::Succeeded), "{done:?}");
+    // Until it has been looked at the status may name nobody.
+    s.settled("db", READY).await?;
     ensure!(primary(s, "db").await? == to, "{done:?}");
     // Once more, to whoever lacks least.
     ask(s, "again", &json!({})).await?;
     let done = over(s, "again").await?;
     ensure!(done.phase == Some(OperationPhase::Succeeded), "{done:?}");
+    s.settled("db", READY).await?;
     ensure!(primary(s, "db").await? != to, "{done:?}");
     equal(s).await?;
     ensure!(s.pod_uids("db").await? == pods, "a pod was replaced");

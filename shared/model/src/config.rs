@@ -16,6 +16,8 @@ pub struct Config {
     pub rules: Rules,
     /// Zones of the instances, in turn; none: zones do not count.
     pub zones: &'static [&'static str],
+    /// Members that could not lead once the set is formed: their volumes are full.
+    pub full: &'static [usize],
     /// The generation is not minted anew with a new disk.
     pub same_name: bool,
     /// Engines do at once what their agents want; else at any time later.
@@ -68,6 +70,7 @@ impl Config {
         durability: Durability::Required,
         rules: Rules::ALL,
         zones: &[],
+        full: &[],
         same_name: false,
         eager_engines: true,
         slow_disks: false,

@@ -110,6 +110,37 @@ fn stays(config: Config, walks: u64) {
     println!("{walks} walks of 60 steps: whole again within {longest} s each");
 }
 
+/// What it alone has was never acknowledged: nobody waits until its volume has room.
+#[test]
+fn a_former_primary_that_could_not_lead_keeps_nobody_from_leading() {
+    let config = Config {
+        full: &[0],
+        crashes: 1,
+        ..Config::CALM
+    };
+    let mut world = Set::formed(config).begin;
+    world.client_writes(&config, 0);
+    world.crash(0);
+    assert!(heals(&config, &mut world).is_some());
+    assert_ne!(world.open(), [0]);
+}
+
+/// Else somebody would be elected and fail again and again.
+#[test]
+fn nobody_leads_who_could_not() {
+    let config = Config {
+        full: &[0, 1, 2],
+        crashes: 1,
+        ..Config::CALM
+    };
+    let mut world = Set::formed(config).begin;
+    (0..3).for_each(|i| world.tell_fit(&config, i));
+    assert_eq!(world.open(), [0], "who leads goes on");
+    world.crash(0);
+    assert_eq!(heals(&config, &mut world), None);
+    assert_eq!(world.latest_epoch(), None);
+}
+
 #[test]
 fn broken_the_epoch_from_the_transition_count_elects_nobody_after_a_deletion() {
     let run = |rules| {

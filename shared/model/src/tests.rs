@@ -141,6 +141,35 @@ fn restarted(config: &Config, world: &mut World) {
     assert!(world.nodes[0].engine.leading().is_some());
 }
 
+/// The second has the last write and could not lead: its volume is full.
+fn full(config: &Config, world: &mut World) {
+    world.replicate(config, 0, 1);
+    world.tell_fit(config, 1);
+}
+
+const FULL: Config = Config {
+    full: &[1],
+    before: full,
+    ..DOUBT
+};
+
+#[test]
+fn doubt_and_a_member_that_could_not_lead() {
+    holds(
+        "doubt, full",
+        Config {
+            lapses: 1,
+            epochs: 3,
+            ..FULL
+        },
+    );
+}
+
+#[test]
+fn broken_a_member_that_could_not_lead_counts() {
+    fails(Broken::UnfitCounts, FULL, LOST);
+}
+
 #[test]
 fn doubt_and_a_crash() {
     holds(

@@ -627,7 +627,15 @@ impl World {
         let me = node.machine.me().member.clone();
         node.machine = machine(config, &me, node.starts, node.disk.clone());
         self.tell_peers(config, i);
+        self.tell_fit(config, i);
         self.see_engine(config, i);
+    }
+
+    /// The agent looks at its volume.
+    pub fn tell_fit(&mut self, config: &Config, i: usize) {
+        if config.full.contains(&i) {
+            self.step(config, i, Input::Fit(false));
+        }
     }
 
     /// The volume is lost; the instance comes back under its name with an empty one. The old pod may

@@ -46,6 +46,9 @@ pub enum Answer {
         position: Position,
         /// Highest timeline seen.
         timeline: u64,
+        /// Whether it could lead: [`Input::Fit`]. Agents that do not say so can.
+        #[serde(default = "yes")]
+        fit: bool,
         /// The latest charter known.
         charter: Option<Charter>,
     },
@@ -69,6 +72,10 @@ pub enum Answer {
         /// As in the question.
         sent: Moment,
     },
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Why a question was answered with no.
@@ -252,6 +259,9 @@ pub enum Input {
     Persisted(Durable),
     /// The local engine, whenever something of it has changed.
     Engine(Engine),
+    /// Whether the engine could be primary if it were elected: its volume has room for what a promotion
+    /// writes. True until told.
+    Fit(bool),
     /// A peer asks; its certificate says who it is.
     Asked(Member, Ask),
     /// A peer answered.

@@ -24,6 +24,8 @@ pub enum Broken {
     DeadlineFromAnswer,
     /// A fail-safe promise does not keep a member from standing.
     FailSafeIgnored,
+    /// Who could not lead counts as a voter although its history goes further than the candidate's.
+    UnfitCounts,
 }
 
 /// The rules that are kept: all, outside tests.

@@ -48,6 +48,12 @@ pub enum Wait {
     /// Somebody has more.
     #[error("{0}, whose history goes further, to stand")]
     Ahead(Member),
+    /// It could not be promoted.
+    #[error("room on its volume for the log of a primary: let it grow, or free some")]
+    Room,
+    /// Somebody has more, and could not be promoted.
+    #[error("{0}, whose history goes further, to have room on its volume for the log of a primary")]
+    RoomOf(Member),
     /// Where commits do not wait: too far behind.
     #[error(
         "a member with the log up to {published}: its own ends at {own}, and at most {max_lag} bytes may be lost"

@@ -79,6 +79,26 @@ async fn notes_in_the_lease_keep_no_dead_holder_alive() {
 }
 
 #[tokio::test]
+async fn who_could_not_lead_leaves_it_to_another() {
+    let mut set = Set::started(Durability::Required, TIMING);
+    let (first, epoch) = set.settled().await;
+    assert_eq!(first, "db-1");
+    sleep(TIMING.duration).await;
+    // Its turn would come first.
+    set.tell_fit("db-2", false);
+    set.crash(&first).await;
+    let (second, later, _) = set.next_primary(epoch).await;
+    assert_eq!(second, "db-3");
+    // Alone with the other it can follow, and vote.
+    set.crash("db-3").await;
+    set.start("db-3", false);
+    let (again, _, _) = set.next_primary(later).await;
+    assert_eq!(again, "db-3");
+    let waits = set.agent("db-2").handle.wait.borrow().clone();
+    eprintln!("db-2 waits for {waits:?}");
+}
+
+#[tokio::test]
 async fn who_let_go_may_lead_again_at_once_after_another_has_led() {
     let set = Set::started(Durability::Required, Timing::DEFAULT);
     let (first, epoch) = set.settled().await;

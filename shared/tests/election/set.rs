@@ -213,6 +213,7 @@ impl Set {
                 },
                 members,
                 zone: None,
+                fit: true,
             },
             zones: BTreeMap::new(),
             agents: BTreeMap::new(),
@@ -240,6 +241,11 @@ impl Set {
     }
 
     /// The zone of an instance's node becomes known to its agent, or is another.
+    /// Say whether an instance could lead.
+    pub fn tell_fit(&mut self, name: &str, fit: bool) {
+        self.agents[name].setup.send_modify(|s| s.fit = fit);
+    }
+
     pub fn tell_zone(&mut self, name: &str, zone: &str) {
         self.zones.insert(name.into(), zone.into());
         self.agents[name]

@@ -11,9 +11,11 @@ pub fn runs(name: &str) -> Counts {
         .map_err(anyhow::Error::from)
         .and_then(|program| {
             let turn = |more: &[&str]| demo(&program, &name, more);
-            let (first, again) = (turn(&[])?, turn(&[])?);
+            let ran = turn(&[]).and_then(|first| Ok((first, turn(&[])?)));
+            let down = turn(&["--down"]);
+            let (first, again) = ran?;
             println!("   from no cluster {first:.1} s, again {again:.1} s");
-            turn(&["--down"])
+            down
         });
     if let Err(error) = &outcome {
         eprintln!("{error:#}");

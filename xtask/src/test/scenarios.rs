@@ -96,15 +96,11 @@ async fn round(args: &Args, ctx: &Context, report: &mut Report) {
             }
         })
         .collect();
-    while let Some(ended) = running.next().await {
-        ended.tell(report);
-    }
+    tell_all(&mut running, report).await;
     let mut leaving = FuturesUnordered::new();
     for scenario in alone {
         if matches!(scenario.company, Company::Still(_)) {
-            while let Some(ended) = leaving.next().await {
-                Ended::tell(ended, report);
-            }
+            tell_all(&mut leaving, report).await;
         }
         let mut this = pin!(once(ctx, scenario));
         let left = loop {
@@ -115,7 +111,15 @@ async fn round(args: &Args, ctx: &Context, report: &mut Report) {
         };
         leaving.push(left.removed());
     }
-    while let Some(ended) = leaving.next().await {
+    tell_all(&mut leaving, report).await;
+}
+
+/// Wait until all of these have ended, and tell each as it does.
+async fn tell_all<F>(running: &mut FuturesUnordered<F>, report: &mut Report)
+where
+    F: Future<Output = Ended>,
+{
+    while let Some(ended) = running.next().await {
         ended.tell(report);
     }
 }

@@ -8,6 +8,10 @@ use super::records::Record;
 use super::{LocalError, Programs};
 use crate::cluster::context::NodeContext;
 
+/// Where a kubelet makes a socket for plugins wherever its own folder is: kubelets of several nodes would
+/// take it from each other, and the last would leave it on the machine.
+const KUBELET: &str = "/var/lib/kubelet";
+
 /// Starts processes of one cluster.
 pub struct Starter<'a> {
     /// The cluster.
@@ -227,6 +231,7 @@ impl Starter<'_> {
             &self.programs.kube,
         )
         .inside(self.layout, self.anchor, &node.name)
+        .empty(KUBELET)
         .arg("kubelet")
         .arg("--config")
         .arg(node.dir.join("kubelet.json"))

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::mount::MountFlags;
 use tokio::process::{Child, Command};
 
 use super::layout::Layout;
@@ -37,6 +38,9 @@ pub struct Launch {
     /// A network namespace to enter; looked up in the mount namespace entered.
     #[arg(long)]
     net: Option<PathBuf>,
+    /// A folder that the program sees empty and shares with nobody, made if it is missing.
+    #[arg(long)]
+    empty: Option<PathBuf>,
     /// Start the program again when it ends, instead of becoming it.
     #[arg(long)]
     restart: bool,
@@ -60,6 +64,14 @@ impl Launch {
     pub fn inside(mut self, layout: &Layout, anchor: Record, net: &str) -> Self {
         self.mounts_of = Some(anchor.pid);
         self.net = Some(layout.netns(net));
+        self
+    }
+
+    /// Gives the program an empty folder of its own in place of the machine's. What is mounted where
+    /// the cluster shares mounts is seen on both sides nevertheless.
+    #[must_use]
+    pub fn empty(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.empty = Some(folder.into());
         self
     }
 
@@ -97,6 +109,9 @@ impl Launch {
         }
         if let Some(path) = &self.net {
             command.arg("--net").arg(path);
+        }
+        if let Some(path) = &self.empty {
+            command.arg("--empty").arg(path);
         }
         if self.restart {
             command.arg("--restart");
@@ -192,6 +207,9 @@ pub fn run(launch: &Launch) -> Result<(), LocalError> {
         own.write(path)?;
     }
     enter(launch.mounts_of, launch.net.as_deref())?;
+    if let Some(folder) = &launch.empty {
+        cover(folder)?;
+    }
     let Some((program, args)) = launch.program.split_first() else {
         return Err(LocalError::Record);
     };
@@ -211,6 +229,15 @@ pub fn run(launch: &Launch) -> Result<(), LocalError> {
         );
         std::thread::sleep(RESTART);
     }
+}
+
+/// Puts an empty file system over a folder, in a mount namespace of this process alone.
+fn cover(folder: &Path) -> Result<(), LocalError> {
+    std::fs::create_dir_all(folder).map_err(at(folder))?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| at(folder)(errno.into()))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("tmpfs", folder, "tmpfs", flags, None)
+        .map_err(|errno| at(folder)(errno.into()))
 }
 
 /// Enters the mount namespace of a process, then a network namespace found there.

@@ -25,7 +25,8 @@ pub fn link(node: &NodeContext) -> String {
     format!("v-{}", node.name)
 }
 
-/// Sets up the outer namespace, one bridge, and a namespace, a link and routes per node.
+/// Makes the folders where volumes are mounted known to both the kubelet, which has mounts of its own,
+/// and the container runtime; sets up the outer namespace, one bridge, and a namespace, a link and routes per node.
 pub fn script(layout: &Layout, nodes: &[NodeContext]) -> String {
     let mut s = String::from("set -eu\n");
     let _ = writeln!(
@@ -41,6 +42,15 @@ pub fn script(layout: &Layout, nodes: &[NodeContext]) -> String {
             "if [ -e /proc/sys/{path} ]; then echo {value} > {0}; mount --bind {0} /proc/sys/{path}; fi",
             file.display()
         );
+    }
+    for node in nodes {
+        for folder in ["kubelet", "volumes"] {
+            let _ = writeln!(
+                s,
+                "mkdir -p {0}\nmount --bind {0} {0}\nmount --make-shared {0}",
+                node.dir.join(folder).display()
+            );
+        }
     }
     let outer = layout.netns("outer");
     let _ = writeln!(

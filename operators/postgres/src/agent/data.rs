@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::decide::{Data, Role};
 use super::history;
 use super::place::Place;
+use super::recovery;
 
 /// The data directory could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -110,8 +111,9 @@ fn last_timeline(folder: &Path) -> io::Result<u64> {
     for entry in fs::read_dir(folder.join("pg_wal"))? {
         let name = entry?.file_name();
         let name = name.to_string_lossy();
-        let is_segment = name.len() == 24 && name.bytes().all(|b| b.is_ascii_hexdigit());
-        if is_segment && let Ok(timeline) = u64::from_str_radix(&name[..8], 16) {
+        if recovery::is_file(&name)
+            && let Ok(timeline) = u64::from_str_radix(&name[..8], 16)
+        {
             last = last.max(timeline);
         }
     }

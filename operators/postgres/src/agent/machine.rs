@@ -3,10 +3,12 @@
 mod cluster;
 mod hand_over;
 mod lag;
+mod pauses;
 mod poolers;
 mod tend;
 mod upgrade;
 mod upstream;
+mod volume;
 mod work;
 
 use std::collections::BTreeMap;
@@ -17,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mainstay_crds::common::Rejoin;
-use mainstay_shared::agent::api::{Phase, Program, Status, Volume, Weakened};
+use mainstay_shared::agent::api::{Phase, Program, Status, Weakened};
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::election::door::Door;
 use mainstay_shared::agent::election::driver::{Handle, Setup};
@@ -44,14 +46,13 @@ use super::render::held_back;
 use super::report::{self, differs};
 use super::throttle::Throttle;
 use hand_over::Handing;
+use pauses::Pauses;
 use tend::Tended;
 use upstream::Hunger;
+use volume::Room;
 
 /// The loop turns at least this often.
 const TICK: Duration = Duration::from_millis(500);
-/// Pauses after failures.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Roles and slots are looked at this often without a reason.
 const TEND: Duration = Duration::from_secs(30);
 /// Members connect to a new primary within this time, as a rule.
@@ -148,8 +149,7 @@ pub struct Machine {
     asked_start: Option<(u64, Duration)>,
     restart: Option<(u64, Answer)>,
     restart_wanted: bool,
-    failures: u32,
-    pause_until: Duration,
+    pauses: Pauses,
     started_ok_since: Option<Duration>,
     configuration: Configuration,
     /// What this process runs.
@@ -158,8 +158,7 @@ pub struct Machine {
     /// PID 1 has been told that this agent works.
     works: bool,
     last_error: Option<String>,
-    volume: Option<Volume>,
-    volume_at: Duration,
+    room: Room,
     ended_seen: u64,
 }
 
@@ -218,16 +217,14 @@ impl Machine {
             asked_start: None,
             restart: None,
             restart_wanted: false,
-            failures: 0,
-            pause_until: Duration::ZERO,
+            pauses: Pauses::default(),
             started_ok_since: None,
             configuration: Configuration::default(),
             program: None,
             identifying: Some(upgrade::identify()),
             works: false,
             last_error: None,
-            volume: None,
-            volume_at: Duration::ZERO,
+            room: Room::default(),
             ended_seen: 0,
         }
     }
@@ -304,19 +301,7 @@ impl Machine {
             self.data_known = true;
         }
         self.look_at_floors().await;
-        let now = boottime();
-        if now.saturating_sub(self.volume_at) > Duration::from_secs(10) {
-            self.volume_at = now;
-            let folder = self.place.volume();
-            // In a thread: a volume that hangs must not stop the loop.
-            let look = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&folder));
-            if let Ok(Ok(Ok(v))) = timeout(Duration::from_secs(2), look).await {
-                self.volume = Some(Volume {
-                    size: v.f_blocks * v.f_frsize,
-                    free: v.f_bavail * v.f_frsize,
-                });
-            }
-        }
+        self.look_at_volume().await;
         Ok(())
     }
 
@@ -394,6 +379,7 @@ impl Machine {
             state.starts == starts && now.saturating_sub(since) < Duration::from_secs(5)
         });
         let wanted = self.wanted();
+        self.pauses.wish(&wanted);
         let because = self.because();
         let identifier = self.identifier();
         let parting = self.parting(&wanted);
@@ -433,7 +419,7 @@ impl Machine {
                 .borrow()
                 .is_some_and(|since| now.saturating_sub(since) > MUTE),
             busy: self.work.is_some() || (starting && !running) || !self.data_known,
-            pausing: now < self.pause_until,
+            pausing: self.pauses.is_on(now),
         })
     }
 
@@ -447,15 +433,16 @@ impl Machine {
         self.asking_checkpoint = false;
         self.asking = None;
         self.configuration.ended();
+        self.room.forget();
         let settled = self
             .started_ok_since
             .take()
-            .is_some_and(|s| now.saturating_sub(s) > PAUSE_MAX);
+            .is_some_and(|s| now.saturating_sub(s) > pauses::MAX);
         if std::mem::take(&mut self.restart_wanted) || wanted {
             return;
         }
         if settled {
-            self.failures = 0;
+            self.pauses.forgive();
         }
         tracing::warn!(how, "PostgreSQL ended by itself");
         self.fail(&format!(
@@ -467,11 +454,7 @@ impl Machine {
     fn fail(&mut self, why: &str) {
         tracing::warn!(%why, "a step failed");
         self.last_error = Some(why.to_owned());
-        let pause = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(self.failures.saturating_sub(1)));
-        if self.failures > 0 {
-            self.pause_until = boottime() + pause.min(PAUSE_MAX);
-        }
-        self.failures = self.failures.saturating_add(1);
+        self.pauses.fail(boottime());
     }
 
     async fn act(&mut self, next: &Next) {
@@ -576,7 +559,7 @@ impl Machine {
             members: self.mounts.config.as_ref().map_or(&[], |(c, _)| &c.members),
             config_hash: self.configuration.in_force().cloned(),
             certificate_serial: self.configuration.serial().cloned(),
-            volume: self.volume,
+            volume: self.room.volume,
             last_error: self
                 .last_error
                 .clone()

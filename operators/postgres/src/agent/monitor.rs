@@ -156,7 +156,7 @@ async fn run(
         });
         tokio::select! {
             () = sleep(pause) => {}
-            // What was asked last, often: a new connection or a write each time would cost those who wait.
+            // As often, but not all that a first look asks: that would cost those who wait.
             () = look.notified() => hurry = HURRY.1,
             changed = want.changed() => if changed.is_err() { return },
             Ok(()) = cadence.changed() => {}

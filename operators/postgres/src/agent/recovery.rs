@@ -1,5 +1,5 @@
 //! How far an engine is that takes no connections yet: its title says which file of the log it is at. I/O
-//! of `/proc` only.
+//! of `/proc`, and of the log's folder for the size of a file.
 
 use std::fs;
 use std::path::Path;
@@ -30,13 +30,17 @@ fn in_title(title: &str) -> Option<String> {
     let at = ["startup recovering ", "startup waiting for "];
     let (_, rest) = at.iter().find_map(|words| title.split_once(words))?;
     let name: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
-    (name.len() == 24).then_some(name)
+    is_file(&name).then_some(name)
+}
+
+/// Whether a file of the log is called so: timeline and place, in hexadecimal digits.
+pub fn is_file(name: &str) -> bool {
+    name.len() == 24 && name.bytes().all(|c| c.is_ascii_hexdigit())
 }
 
 /// Size of each file of the log in that folder. None when there is no file.
 pub fn size(log: &Path) -> Option<u64> {
     let files = fs::read_dir(log).ok()?.flatten();
-    let is_file = |name: &str| name.len() == 24 && name.bytes().all(|c| c.is_ascii_hexdigit());
     let mut files = files.filter(|f| f.file_name().to_str().is_some_and(is_file));
     files.find_map(|f| Some(f.metadata().ok()?.len()))
 }

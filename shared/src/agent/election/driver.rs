@@ -88,6 +88,8 @@ pub struct Setup {
     pub members: BTreeSet<String>,
     /// Zone of this instance's node. Peers tell theirs.
     pub zone: Option<String>,
+    /// Whether this instance's engine could be promoted: [`crate::election::message::Input::Fit`].
+    pub fit: bool,
 }
 
 /// Who holds the Lease, or held it last.

@@ -150,6 +150,7 @@ mod tests {
             },
             members: ["a", "b", "c", "d"].map(str::to_owned).into(),
             zone: Some("own".to_owned()),
+            fit: true,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Answer, Ask, Ballot, Broken, Charter, Effect, Engine, Epoch, Machine, Member, Moment, Refusal,
-    Role,
+    Role, stand::Promise,
 };
 
 impl Machine {
@@ -62,15 +62,19 @@ impl Machine {
                 ballot,
                 position,
                 timeline,
+                fit,
                 charter,
             } => {
                 self.heard(charter.as_ref());
                 if let Role::Candidate(candidacy) = &mut self.role
                     && candidacy.ballot == ballot
                 {
-                    candidacy
-                        .promises
-                        .insert(from.clone(), (position, timeline));
+                    let promise = Promise {
+                        position,
+                        timeline,
+                        fit,
+                    };
+                    candidacy.promises.insert(from.clone(), promise);
                 }
             }
             Answer::Refused {
@@ -135,6 +139,7 @@ impl Machine {
                         ballot,
                         position,
                         timeline,
+                        fit: self.fit,
                         charter: self.memory.charter.clone(),
                     },
                 ));

@@ -2,6 +2,7 @@
 //! the door, and handing over.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::{
     Ask, Broken, Charter, Effect, Engine, Group, Machine, Member, Moment, Role, Wait, Wanted,
@@ -89,9 +90,12 @@ impl Term {
         }
     }
 
+    /// The term of the process before. What that wrote last counts from when it was sent: who waited for
+    /// as long again would renew when the time is over.
     pub(super) fn resumed(
         charter: Charter,
         until: Moment,
+        deadline: Duration,
         applied: Option<Group>,
         opened: Option<u64>,
         now: Moment,
@@ -103,7 +107,7 @@ impl Term {
             was_primary: true,
             // A version may have been sent that the process before did not hear of.
             issued: charter.version + 1,
-            ..Self::new(charter, now, until, now)
+            ..Self::new(charter, until.saturating_sub(deadline), until, now)
         }
     }
 
@@ -558,3 +562,7 @@ impl Term {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "hold_tests.rs"]
+mod tests;

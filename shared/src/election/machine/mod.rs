@@ -72,6 +72,10 @@ pub struct Tenure {
 
 /// The state of one member's agent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub struct Machine {
     me: Holder,
     policy: Policy,
@@ -90,6 +94,8 @@ pub struct Machine {
     /// When a look was last asked for.
     asked_look: Option<Moment>,
     engine: Engine,
+    /// It could be promoted.
+    fit: bool,
     peers: BTreeMap<Member, Peer>,
     may_found: bool,
     role: Role,
@@ -169,6 +175,7 @@ impl Machine {
             looked: None,
             asked_look: None,
             engine: Engine::Unknown,
+            fit: true,
             peers: BTreeMap::new(),
             may_found: false,
             role: Role::Follower,
@@ -208,6 +215,7 @@ impl Machine {
             machine.role = Role::Holder(Box::new(hold::Term::resumed(
                 tenure.charter,
                 tenure.until,
+                machine.policy.timing.deadline,
                 tenure.applied,
                 tenure.opened,
                 machine.started,
@@ -344,6 +352,7 @@ impl Machine {
                 self.durable = durable;
             }
             Input::Engine(engine) => self.engine = engine,
+            Input::Fit(fit) => self.fit = fit,
             Input::Asked(from, ask) => self.asked(now, from, ask, out),
             Input::Answered(from, answer) => self.answered(now, &from, answer),
             Input::Peers(peers) => self.peers = peers,

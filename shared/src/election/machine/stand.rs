@@ -12,14 +12,25 @@ use crate::election::policy::Durability;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Candidacy {
     pub(super) ballot: Ballot,
-    /// Who promised, with the end of its history and its highest timeline.
-    pub(super) promises: BTreeMap<Member, (Position, u64)>,
+    /// Who promised, and what it has.
+    pub(super) promises: BTreeMap<Member, Promise>,
     since: Moment,
     /// When the others were last asked; not before the own promise is durable: a member whose
     /// volume hangs would bind them to a candidate that cannot win.
     asked: Option<Moment>,
     /// Groups of the term before, as they stood in the charter that was written last.
     pub(super) inherited: Vec<Group>,
+}
+
+/// What a member said when it promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Promise {
+    /// End of its history.
+    pub(super) position: Position,
+    /// Highest timeline in it.
+    pub(super) timeline: u64,
+    /// It could be promoted itself.
+    pub(super) fit: bool,
 }
 
 impl Machine {
@@ -85,6 +96,9 @@ impl Machine {
         }
         if !self.is_free(now, &self.me) {
             return Err(Wait::LeaseLives);
+        }
+        if !self.fit {
+            return Err(Wait::Room);
         }
         let expired = self.since + timing.duration;
         if !former && now >= expired && now < expired + timing.stagger * self.rank(charter) {
@@ -186,6 +200,10 @@ impl Machine {
                 self.not_before = now + self.policy.timing.duration;
                 self.wait = Some(Wait::Ahead(member));
             }
+            Err(Wait::Room) => {
+                self.role = Role::Follower;
+                self.wait = Some(Wait::Room);
+            }
             Err(wait) => self.wait = Some(wait),
         }
     }
@@ -195,6 +213,9 @@ impl Machine {
         let Role::Candidate(candidacy) = &self.role else {
             return Err(Wait::Turn);
         };
+        if !self.fit {
+            return Err(Wait::Room);
+        }
         if self.durable.promise.as_ref() != Some(&candidacy.ballot) {
             return Err(Wait::Write);
         }
@@ -208,7 +229,7 @@ impl Machine {
         {
             self.has_enough(now, candidacy, charter, position)?;
         }
-        let highest = candidacy.promises.values().map(|(_, t)| *t).max();
+        let highest = candidacy.promises.values().map(|p| p.timeline).max();
         let claimed = before.map_or(0, |c| c.timeline);
         let mut groups = before.map_or_else(Vec::new, |c| c.groups.clone());
         if let Some(group) = self.first_group(before, candidacy) {
@@ -240,7 +261,27 @@ impl Machine {
         charter: &Charter,
         own: Position,
     ) -> Result<(), Wait> {
+        // Only voters' histories count: a longer one of somebody else holds nothing that was
+        // acknowledged and is not also in a voter's.
+        let ahead = candidacy
+            .promises
+            .iter()
+            .filter(|(member, p)| charter.may_name(member) && p.position > own);
+        let best = |fit| {
+            let these = ahead.clone().filter(|(_, p)| p.fit == fit);
+            these.max_by_key(|(_, p)| p.position).map(|(m, _)| m)
+        };
+        // Who has more and could not lead is as good as away: what it alone has nobody waits for, and
+        // what others have as well they tell.
+        let silent: Vec<&Member> = ahead
+            .clone()
+            .filter(|(_, p)| !p.fit)
+            .map(|(m, _)| m)
+            .collect();
         let mut set: BTreeSet<Member> = candidacy.promises.keys().cloned().collect();
+        if self.rules.keep(Broken::UnfitCounts) {
+            set.retain(|m| !silent.contains(&m));
+        }
         set.insert(self.me.member.clone());
         let overdue = self.is_overdue(now, candidacy, charter, &set, own);
         let gone = self.superseded(charter.groups.iter().flat_map(|g| &g.voters));
@@ -248,22 +289,15 @@ impl Machine {
             if charter.is_decided_by(&set, &gone, true) {
                 overdue?;
             }
-            return Err(Wait::Promises {
-                have: set.len(),
-                of: charter.everybody().len(),
-            });
+            return Err(best(false).map_or_else(
+                || Wait::Promises {
+                    have: set.len(),
+                    of: charter.everybody().len(),
+                },
+                |member| Wait::RoomOf(member.clone()),
+            ));
         }
-        // Only voters' histories count: a longer one of somebody else holds nothing that was
-        // acknowledged and is not also in a voter's.
-        let best = candidacy
-            .promises
-            .iter()
-            .filter(|(member, _)| charter.may_name(member))
-            .max_by_key(|(_, (position, _))| *position);
-        match best {
-            Some((member, (position, _))) if *position > own => Err(Wait::Ahead(member.clone())),
-            _ => Ok(()),
-        }
+        best(true).map_or(Ok(()), |member| Err(Wait::Ahead(member.clone())))
     }
 
     /// The rule where commits do not wait: the Lease has lapsed, everybody had time to answer, and

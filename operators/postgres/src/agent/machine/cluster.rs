@@ -51,7 +51,7 @@ impl Machine {
             self.last_error = Some(format!("{} is no address", self.place.me.address));
             return;
         };
-        let (setup, asked) = tokio::sync::watch::channel(setup(config, self.mounts.zone.clone()));
+        let (setup, asked) = tokio::sync::watch::channel(self.setup(config));
         let running = matches!(
             self.init.heard().borrow().state.engine,
             Engine::Running { .. }
@@ -96,11 +96,15 @@ impl Machine {
         }
     }
 
-    /// Tell the election what is mounted.
+    /// Tell the election what is mounted, and whether this instance could lead.
     pub(super) fn set_up(&mut self) {
         if let (Some(cluster), Some((config, _))) = (&self.cluster, &self.mounts.config) {
-            set(&cluster.setup, setup(config, self.mounts.zone.clone()));
+            set(&cluster.setup, self.setup(config));
         }
+    }
+
+    fn setup(&self, config: &PostgresConfig) -> Setup {
+        setup(config, self.mounts.zone.clone(), self.room.fits())
     }
 
     pub(super) fn wanted(&self) -> Wanted {
@@ -339,7 +343,7 @@ impl Machine {
 
 static UNKNOWN: Data = Data::Unusable(String::new());
 
-fn setup(config: &PostgresConfig, zone: Option<String>) -> Setup {
+fn setup(config: &PostgresConfig, zone: Option<String>, fit: bool) -> Setup {
     Setup {
         policy: Policy {
             durability: match (config.durability, config.enforcement) {
@@ -353,6 +357,7 @@ fn setup(config: &PostgresConfig, zone: Option<String>) -> Setup {
         },
         members: config.members.iter().cloned().collect(),
         zone,
+        fit,
     }
 }
 

@@ -20,7 +20,7 @@ use super::super::monitor::Sight;
 use super::super::render::{Facts, application, standby_names};
 use super::super::sql::Slots;
 use super::super::{observe, sql};
-use super::{CONNECT, Machine, PAUSE_MAX, PAUSE_MIN, TEND};
+use super::{CONNECT, Machine, TEND, pauses};
 use crate::settings::PostgresConfig;
 
 /// What an engine was tended with.
@@ -188,8 +188,8 @@ impl Machine {
             self.started_ok_since = Some(at);
             self.last_error = None;
         }
-        if boottime().saturating_sub(self.started_ok_since.unwrap_or(at)) > PAUSE_MAX {
-            self.failures = 0;
+        if boottime().saturating_sub(self.started_ok_since.unwrap_or(at)) > pauses::MAX {
+            self.pauses.forgive();
         }
         if self.fresh.is_some() && at > self.detached_since {
             match data::settle(&self.place) {
@@ -356,7 +356,7 @@ impl Machine {
             None => true,
             Some(t) => {
                 let pause = match (t.ok, t.slots) {
-                    (false, _) => PAUSE_MIN,
+                    (false, _) => pauses::MIN,
                     (true, false) => CONNECT,
                     (true, true) => TEND,
                 };
@@ -392,7 +392,7 @@ impl Machine {
                 Role::Primary => {
                     if first_pass && config.engine.major < 16 {
                         // Before that checkpoint pg_rewind takes the timeline of before for this one.
-                        let made = timeout(PAUSE_MAX, sql::checkpoint(&place)).await;
+                        let made = timeout(pauses::MAX, sql::checkpoint(&place)).await;
                         tracing::debug!(made = made.is_ok(), "checkpoint after the promotion");
                     }
                     sql::tend(&place, &config, &roles, slots).await

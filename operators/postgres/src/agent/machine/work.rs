@@ -200,7 +200,7 @@ impl Machine {
         self.data_known = false;
         match done {
             Ok(()) if phase != Some(Phase::Stopping) => {
-                self.failures = 0;
+                self.pauses.forgive();
                 self.last_error = None;
             }
             Ok(()) => {}

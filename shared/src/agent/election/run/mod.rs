@@ -316,6 +316,7 @@ impl Loop {
         self.setup = setup;
         self.gather();
         self.step(Input::Policy(self.setup.policy));
+        self.step(Input::Fit(self.setup.fit));
     }
 
     fn take_engine(&mut self, inbox: &mut Inbox) {
@@ -380,6 +381,7 @@ impl Loop {
             now: boottime(),
         });
         let done = self.renewing.take();
+        self.step(Input::Fit(self.setup.fit));
         self.gather();
         self.may_found();
         if let Some(look) = &self.look {
