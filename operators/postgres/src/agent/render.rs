@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use mainstay_shared::agent::paths::{self, under};
 use mainstay_shared::election::group::Group;
 use mainstay_shared::election::member::Member;
-use mainstay_shared::agent::paths::{self, under};
 use mainstay_shared::names;
 
 use crate::backup::settings as backup;
@@ -224,7 +224,7 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
         managed.push(("allow_alter_system", "off".to_owned()));
     }
     if let Some(archive) = &config.engine.archive {
-        managed.extend(archived(archive, config.engine.major, &facts.root));
+        managed.extend(archived(*archive, config.engine.major, &facts.root));
     }
     let conninfo = match &facts.primary {
         Some((instance, address)) => conninfo(config, facts, instance, address),
@@ -243,7 +243,7 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
 
 /// The log is archived by the backup container, on replicas too: so whoever is promoted has what its
 /// predecessor had not stored.
-fn archived(archive: &ArchiveSettings, major: u32, root: &Path) -> Vec<(&'static str, String)> {
+fn archived(archive: ArchiveSettings, major: u32, root: &Path) -> Vec<(&'static str, String)> {
     let program = under(root, paths::BIN).join(paths::BINARY);
     let socket = under(root, backup::SOCKET);
     let quote = |path: PathBuf| format!("\"{}\"", path.display()).replace('%', "%%");
@@ -256,7 +256,10 @@ fn archived(archive: &ArchiveSettings, major: u32, root: &Path) -> Vec<(&'static
     ];
     if major >= 17 {
         all.push(("summarize_wal", "on".to_owned()));
-        all.push(("wal_summary_keep_time", format!("{}d", archive.summary_days)));
+        all.push((
+            "wal_summary_keep_time",
+            format!("{}d", archive.summary_days),
+        ));
     }
     all
 }

@@ -207,7 +207,11 @@ fn the_log_is_archived_where_there_are_backups() {
         "archive_timeout = '60s'",
         "summarize_wal = 'on'",
     ] {
-        assert!(files.settings.lines().any(|l| l == line), "{line}: {}", files.settings);
+        assert!(
+            files.settings.lines().any(|l| l == line),
+            "{line}: {}",
+            files.settings
+        );
     }
     assert!(files.access.contains("local   replication  postgres"));
     assert!(!before.access.contains("local   replication"));

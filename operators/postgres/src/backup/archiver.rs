@@ -132,9 +132,10 @@ impl Archiver {
         archive.waiting_bytes = size.saturating_mul(turn.waiting as u64);
         if archive.state != before.state {
             archive.since = Some(Timestamp::now());
-            match &archive.reason {
-                Some(reason) => tracing::warn!(state = ?archive.state, reason, "archive"),
-                None => tracing::info!(state = ?archive.state, "archive"),
+            if let Some(reason) = &archive.reason {
+                tracing::warn!(state = ?archive.state, reason, "archive");
+            } else {
+                tracing::info!(state = ?archive.state, "archive");
             }
         }
         if *archive != before {
@@ -198,12 +199,12 @@ impl Archiver {
         };
         let line = Line::of(&lineage, &repo.owner, repo.first, facts.size);
         {
-            let mut live = lock(&self.shared.live);
-            live.writes = !facts.in_recovery;
+            let mut known = lock(&self.shared.live);
+            known.writes = !facts.in_recovery;
             if facts.in_recovery {
-                live.samples.clear();
+                known.samples.clear();
             }
-            live.line = Some(line.clone());
+            known.line = Some(line.clone());
         }
         if let Some(why) = diverged(&repo.catalogue(), &line) {
             turn.state = ArchiveState::Broken;

@@ -173,12 +173,7 @@ impl Checker {
         match (line.algorithm.as_deref(), line.checksum) {
             (Some("CRC32C"), Some(sum)) => {
                 // As it lies in the memory of the server, which is this machine's.
-                let own: String = seen
-                    .crc
-                    .to_ne_bytes()
-                    .iter()
-                    .map(|b| format!("{b:02x}"))
-                    .collect();
+                let own = format!("{:08x}", u32::from_be_bytes(seen.crc.to_ne_bytes()));
                 if own != sum {
                     return Err(differs(format!("checksum {own} instead of {sum}")));
                 }

@@ -147,12 +147,12 @@ impl Keeper {
         };
         let random = random().map_err(|e| known(format!("no random numbers: {e}")))?;
         let claimed = repository.claim(&claim, settings.immutable, Timestamp::now(), random);
-        let owned = claimed
+        let record = claimed
             .await
             .map_err(|e| refusal(Some(owner.clone()), &e))?;
         let repo = Repo {
             repository,
-            owned,
+            owned: record,
             settings,
             owner: owner.clone(),
             first,

@@ -113,8 +113,9 @@ impl Lineage {
             let _ = writeln!(told, "{}\t{}\t{}", step.timeline, step.at, step.why);
         }
         let digest = sha256(told.as_bytes());
-        let id: String = digest[..4].iter().map(|b| format!("{b:02x}")).collect();
-        format!("{timeline:08X}-{id}").parse().ok()
+        let [a, b, c, d, ..] = digest;
+        let id = u32::from_be_bytes([a, b, c, d]);
+        format!("{timeline:08X}-{id:08x}").parse().ok()
     }
 
     /// Where the history of a timeline parts from its parent. `first`: the timeline with which the data's own

@@ -221,9 +221,8 @@ fn parent<'a>(
 
 fn retryable(error: &RunError) -> bool {
     match error {
-        RunError::Source(SourceError::Later(_)) => true,
         RunError::Put(PutError::Store(error)) => error.reason.passes(),
-        RunError::Put(_) => true,
+        RunError::Source(SourceError::Later(_)) | RunError::Put(_) => true,
         RunError::Source(SourceError::Blocked(_)) | RunError::Claim(_) | RunError::Manifest(_) => {
             false
         }

@@ -170,9 +170,9 @@ fn text(field: &[u8]) -> Result<String, TarError> {
 /// Octal digits, or bytes after a set bit where these do not do.
 fn number(field: &[u8]) -> Option<u64> {
     if field[0] & 0x80 != 0 {
-        let rest = field[1..].iter();
-        return rest.fold(Some(u64::from(field[0] & 0x7F)), |number, byte| {
-            number?.checked_mul(256)?.checked_add(u64::from(*byte))
+        let mut rest = field[1..].iter();
+        return rest.try_fold(u64::from(field[0] & 0x7F), |number: u64, byte| {
+            number.checked_mul(256)?.checked_add(u64::from(*byte))
         });
     }
     let text = std::str::from_utf8(field).ok()?;

@@ -94,21 +94,32 @@ pub fn choose(
     }
     let Some(candidate) = candidates.into_iter().next() else {
         return Err(NoWay(
-            "nothing says where the log of the backups goes: their histories are missing".to_owned(),
+            "nothing says where the log of the backups goes: their histories are missing"
+                .to_owned(),
         ));
     };
     let line = &candidate.line;
     if let Some(why) = diverged(catalogue, line) {
-        return Err(NoWay(format!("{why}: somebody has to find out which one counts, and remove the other")));
+        return Err(NoWay(format!(
+            "{why}: somebody has to find out which one counts, and remove the other"
+        )));
     }
     let usable = usable(catalogue, line, major, named)?;
     let (manifest, span) = pick(&usable, target, named.is_some())?;
-    let chain = catalogue
-        .chain(&manifest.id)
-        .map_err(|missing| NoWay(format!("{} is based on {missing}, which is missing", manifest.id)))?;
+    let chain = catalogue.chain(&manifest.id).map_err(|missing| {
+        NoWay(format!(
+            "{} is based on {missing}, which is missing",
+            manifest.id
+        ))
+    })?;
     let until = line.whole_until(catalogue, span.start).unwrap_or(span.stop);
     let gap = line.gaps(catalogue, span.start).into_iter().next();
-    let hole = gap.map(|gap| format!("the log between {} and {} is missing", gap.after, gap.before));
+    let hole = gap.map(|gap| {
+        format!(
+            "the log between {} and {} is missing",
+            gap.after, gap.before
+        )
+    });
     reachable(target, &span, until, hole.as_deref(), candidate.stored)?;
     let last = if *target == Target::Immediate {
         Lsn(span.stop.0.saturating_sub(1))
@@ -121,7 +132,9 @@ pub fn choose(
         timeline: if *target == Target::Immediate {
             span.timeline
         } else {
-            line.parts.last().map_or(span.timeline, |part| part.timeline)
+            line.parts
+                .last()
+                .map_or(span.timeline, |part| part.timeline)
         },
         segments: segments(catalogue, line, &span, last),
         histories: histories(catalogue, line),
@@ -159,7 +172,8 @@ fn candidates(catalogue: &Catalogue, size: SegmentSize) -> Vec<Candidate> {
         .filter(|history| !has_child(history))
         .filter_map(|leaf| {
             let (mut parts, mut next, mut left) = (Vec::new(), Some(leaf.clone()), None);
-            while let Some(history) = next.filter(|h| parts.iter().all(|p: &Part| p.history != *h)) {
+            while let Some(history) = next.filter(|h| parts.iter().all(|p: &Part| p.history != *h))
+            {
                 let parent = parent_of(&history);
                 parts.push(Part {
                     timeline: timeline_of(&history)?,
@@ -216,7 +230,10 @@ fn usable<'a>(
                 manifest.id
             ));
         } else if let Some(broken) = broken(catalogue, manifest) {
-            why = Some(format!("backup {} cannot be restored: {broken}", manifest.id));
+            why = Some(format!(
+                "backup {} cannot be restored: {broken}",
+                manifest.id
+            ));
         } else if let Some(span) = span(manifest) {
             usable.push((manifest, span));
         }
@@ -243,19 +260,30 @@ fn pick<'a>(
         Target::Lsn(_) => lsn.is_some_and(|lsn| span.stop <= lsn),
         Target::Latest | Target::Immediate | Target::Xid(_) | Target::Name(_) => true,
     };
-    let best = usable.iter().filter(before).max_by_key(|(_, span)| span.stop);
+    let best = usable
+        .iter()
+        .filter(before)
+        .max_by_key(|(_, span)| span.stop);
     best.copied().ok_or_else(|| {
         let first = usable.iter().min_by_key(|(_, span)| span.stop);
         let (time, stop) = first.map_or((String::new(), String::new()), |(m, span)| {
             (m.consistent_at.to_string(), span.stop.to_string())
         });
-        let which = if named { "that backup" } else { "this repository" };
+        let which = if named {
+            "that backup"
+        } else {
+            "this repository"
+        };
         NoWay(match target {
             Target::Lsn(lsn) => {
-                format!("{lsn} is before {stop}, the first place that can be recovered with {which}")
+                format!(
+                    "{lsn} is before {stop}, the first place that can be recovered with {which}"
+                )
             }
             Target::Time(at) => {
-                format!("{at} is before {time}, the first moment that can be recovered with {which}")
+                format!(
+                    "{at} is before {time}, the first moment that can be recovered with {which}"
+                )
             }
             _ => "no backup leads there".to_owned(),
         })
@@ -271,7 +299,9 @@ fn reachable(
     stored: Option<Timestamp>,
 ) -> Result<(), NoWay> {
     let hole_words = |hole: &str| {
-        format!("{hole}: the log can be recovered up to {until}; ask for a place or moment before that")
+        format!(
+            "{hole}: the log can be recovered up to {until}; ask for a place or moment before that"
+        )
     };
     match target {
         Target::Latest => match hole {
@@ -279,7 +309,9 @@ fn reachable(
             None => Ok(()),
         },
         Target::Lsn(text) => {
-            let lsn: Lsn = text.parse().map_err(|e: super::super::wal::NotAnLsn| NoWay(e.to_string()))?;
+            let lsn: Lsn = text
+                .parse()
+                .map_err(|e: super::super::wal::NotAnLsn| NoWay(e.to_string()))?;
             if lsn <= until {
                 return Ok(());
             }
@@ -327,7 +359,10 @@ fn segments(catalogue: &Catalogue, line: &Line, span: &Span, last: Lsn) -> Vec<(
 /// History files: of the line, and of every other number, so that PostgreSQL takes one that nobody has.
 fn histories(catalogue: &Catalogue, line: &Line) -> BTreeMap<String, PieceKey> {
     let mut all = BTreeMap::new();
-    let lineages = catalogue.pieces.iter().filter(|p| p.key.kind == PieceKind::Lineage);
+    let lineages = catalogue
+        .pieces
+        .iter()
+        .filter(|p| p.key.kind == PieceKind::Lineage);
     for piece in lineages {
         let Some(timeline) = timeline_of(&piece.key.history) else {
             continue;

@@ -84,7 +84,12 @@ fn repository() -> Catalogue {
         pieces,
         histories: BTreeMap::from([
             (history(1), Some(Origin { parent: None })),
-            (history(2), Some(Origin { parent: Some(parent) })),
+            (
+                history(2),
+                Some(Origin {
+                    parent: Some(parent),
+                }),
+            ),
         ]),
         ..Catalogue::default()
     }
@@ -95,7 +100,11 @@ fn of(catalogue: &Catalogue, target: &Target) -> Result<Choice, String> {
 }
 
 fn names(choice: &Choice) -> Vec<&str> {
-    choice.segments.iter().map(|(name, _)| name.as_str()).collect()
+    choice
+        .segments
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect()
 }
 
 #[test]
@@ -106,8 +115,19 @@ fn the_newest_backup_that_leads_there_with_its_chain_and_the_log_over_the_fork()
     assert_eq!(names(&latest), [name(2, 7), name(2, 8), name(2, 9)]);
     let earlier = of(&catalogue, &Target::Time(at(1450))).unwrap();
     assert_eq!(earlier.chain.len(), 2, "with what it is based on");
-    let expected = [name(1, 4), name(1, 5), name(2, 6), name(2, 7), name(2, 8), name(2, 9)];
-    assert_eq!(names(&earlier), expected, "not what timeline 1 wrote beyond the fork");
+    let expected = [
+        name(1, 4),
+        name(1, 5),
+        name(2, 6),
+        name(2, 7),
+        name(2, 8),
+        name(2, 9),
+    ];
+    assert_eq!(
+        names(&earlier),
+        expected,
+        "not what timeline 1 wrote beyond the fork"
+    );
     let lsn = Lsn(5 * SIZE.bytes()).to_string();
     assert_eq!(of(&catalogue, &Target::Lsn(lsn)).unwrap().chain.len(), 2);
 }
@@ -117,7 +137,10 @@ fn only_what_the_backup_needs() {
     let catalogue = repository();
     let id = catalogue.backups[1].id.clone();
     let choice = choose(&catalogue, 17, Some(&id), &Target::Immediate, at(5000)).unwrap();
-    assert_eq!((names(&choice), choice.timeline), (vec![name(1, 4).as_str()], 1));
+    assert_eq!(
+        (names(&choice), choice.timeline),
+        (vec![name(1, 4).as_str()], 1)
+    );
 }
 
 #[test]
@@ -135,15 +158,24 @@ fn what_cannot_be_reached_is_refused_with_a_sentence() {
     let stranger = BackupId::new(at(1), [9; 8]);
     let error = choose(&catalogue, 17, Some(&stranger), &Target::Latest, at(5000)).unwrap_err();
     assert!(error.to_string().contains("there is no backup"), "{error}");
-    assert!(of(&Catalogue::default(), &Target::Latest).unwrap_err().contains("no backup"));
+    assert!(
+        of(&Catalogue::default(), &Target::Latest)
+            .unwrap_err()
+            .contains("no backup")
+    );
 }
 
 #[test]
 fn over_a_hole_only_before_it() {
     let mut catalogue = repository();
-    catalogue.pieces.retain(|p| p.key.piece.as_str() != name(2, 8));
+    catalogue
+        .pieces
+        .retain(|p| p.key.piece.as_str() != name(2, 8));
     let latest = of(&catalogue, &Target::Latest).unwrap_err();
-    assert!(latest.contains("is missing") && latest.contains("up to 0/8000000"), "{latest}");
+    assert!(
+        latest.contains("is missing") && latest.contains("up to 0/8000000"),
+        "{latest}"
+    );
     let beyond = of(&catalogue, &Target::Lsn("0/8000100".into())).unwrap_err();
     assert!(beyond.contains("is missing"), "{beyond}");
     let before = of(&catalogue, &Target::Lsn("0/7000200".into())).unwrap();
@@ -153,10 +185,19 @@ fn over_a_hole_only_before_it() {
 #[test]
 fn what_is_broken_is_passed_over_and_two_contents_are_refused() {
     let mut catalogue = repository();
-    catalogue.pieces.retain(|p| p.key.piece.as_str() != name(2, 7));
+    catalogue
+        .pieces
+        .retain(|p| p.key.piece.as_str() != name(2, 7));
     // The newest backup lacks its log: an older one does not lead over the hole either.
-    assert!(of(&catalogue, &Target::Latest).unwrap_err().contains("is missing"));
-    assert_eq!(of(&catalogue, &Target::Time(at(1450))).unwrap().chain.len(), 2);
+    assert!(
+        of(&catalogue, &Target::Latest)
+            .unwrap_err()
+            .contains("is missing")
+    );
+    assert_eq!(
+        of(&catalogue, &Target::Time(at(1450))).unwrap().chain.len(),
+        2
+    );
     let mut twice = repository();
     twice.pieces.push(piece(2, 8, 1));
     assert!(of(&twice, &Target::Latest).unwrap_err().contains("twice"));

@@ -143,7 +143,9 @@ impl Log {
         };
         let (name, _) = &self.segments[at];
         let path = match task {
-            Some(task) => task.await.map_err(|_| format!("fetching {name} was broken off"))??,
+            Some(task) => task
+                .await
+                .map_err(|_| format!("fetching {name} was broken off"))??,
             None => return Err(format!("{name} was not fetched")),
         };
         tokio::fs::rename(&path, to)
@@ -176,7 +178,9 @@ async fn get(repository: &Repository, key: &PieceKey, to: &Path) -> Result<(), S
     };
     if worse
         && let Ok(Some(version)) = repository.good_version(key).await
-        && get_version(repository, key, Some(&version), to).await.is_ok()
+        && get_version(repository, key, Some(&version), to)
+            .await
+            .is_ok()
     {
         tracing::warn!(%error, version, "an older version of it is whole, and was taken");
         return Ok(());
@@ -190,7 +194,9 @@ async fn get_version(
     version: Option<&str>,
     to: &Path,
 ) -> Result<(), GetError> {
-    let mut file = tokio::fs::File::create(to).await.map_err(GetError::Output)?;
+    let mut file = tokio::fs::File::create(to)
+        .await
+        .map_err(GetError::Output)?;
     repository.read_piece(key, version, &mut file).await?;
     file.flush().await.map_err(GetError::Output)
 }

@@ -179,15 +179,27 @@ async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), Rest
     drop(catalogue);
     remove(work)?;
     let total = room(place, &choice)?;
-    let newest = choice.chain.last().ok_or_else(|| refused("there is no backup"))?.clone();
+    let newest = choice
+        .chain
+        .last()
+        .ok_or_else(|| refused("there is no backup"))?
+        .clone();
     teller.change(|report| {
         report.backup = Some(newest.id.clone());
         report.total_bytes = Some(total);
     });
     make(work)?;
     let data = fetch(place, work, &repository, &choice, teller).await?;
-    let (reached, provenance) =
-        replay(place, work, &data, &repository, &choice, &settings.target, teller).await?;
+    let (reached, provenance) = replay(
+        place,
+        work,
+        &data,
+        &repository,
+        &choice,
+        &settings.target,
+        teller,
+    )
+    .await?;
     teller.step(RestoreStep::Finishing, "writing everything to the disk");
     let folder = fs::File::open(place.volume())?;
     rustix::fs::syncfs(&folder).map_err(io::Error::from)?;
@@ -251,7 +263,10 @@ fn room(place: &Place, choice: &Choice) -> Result<u64, RestoreError> {
 
 fn make(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
 }
 
 /// Brings the chain back, and makes one data directory of it.
@@ -264,7 +279,12 @@ async fn fetch(
 ) -> Result<PathBuf, RestoreError> {
     let mut folders = Vec::new();
     for (number, manifest) in choice.chain.iter().enumerate() {
-        let what = format!("backup {} ({} of {})", manifest.id, number + 1, choice.chain.len());
+        let what = format!(
+            "backup {} ({} of {})",
+            manifest.id,
+            number + 1,
+            choice.chain.len()
+        );
         teller.step(RestoreStep::Fetching, &what);
         let folder = work.join(number.to_string());
         make(&folder)?;
@@ -279,7 +299,10 @@ async fn fetch(
     teller.step(RestoreStep::Checking, "combining the chain");
     let out = work.join("combined");
     let mut combine = Command::new(place.program("pg_combinebackup"));
-    combine.args(["--no-sync", "--output"]).arg(&out).args(&folders);
+    combine
+        .args(["--no-sync", "--output"])
+        .arg(&out)
+        .args(&folders);
     tool("pg_combinebackup", combine).await?;
     for folder in &folders {
         remove(folder)?;
@@ -317,7 +340,9 @@ async fn one(
                     (Err(GetError::Output(_)) | Ok(()), Err(error)) => {
                         return Err(match error.raw_os_error() {
                             Some(_) => RestoreError::Volume(error),
-                            None => RestoreError::Failed(format!("backup {}: {error}", manifest.id)),
+                            None => {
+                                RestoreError::Failed(format!("backup {}: {error}", manifest.id))
+                            }
                         });
                     }
                     (Err(error), _) => return Err(failed(error)),
@@ -327,7 +352,11 @@ async fn one(
             MANIFEST => {
                 let file = tokio::fs::File::create(folder.join(MANIFEST)).await?;
                 let mut file = file;
-                repository.getting().file(entry, &mut file).await.map_err(failed)?;
+                repository
+                    .getting()
+                    .file(entry, &mut file)
+                    .await
+                    .map_err(failed)?;
             }
             other => {
                 return Err(RestoreError::Failed(format!(
@@ -344,10 +373,12 @@ async fn one(
 async fn verify(place: &Place, folder: &Path, what: &str) -> Result<(), RestoreError> {
     let mut verify = Command::new(place.program("pg_verifybackup"));
     verify.args(["--no-parse-wal", "--quiet"]).arg(folder);
-    tool("pg_verifybackup", verify).await.map_err(|error| match error {
-        RestoreError::Failed(why) => RestoreError::Failed(format!("{what}: {why}")),
-        other => other,
-    })
+    tool("pg_verifybackup", verify)
+        .await
+        .map_err(|error| match error {
+            RestoreError::Failed(why) => RestoreError::Failed(format!("{what}: {why}")),
+            other => other,
+        })
 }
 
 async fn tool(name: &str, mut command: Command) -> Result<(), RestoreError> {
@@ -362,7 +393,10 @@ async fn tool(name: &str, mut command: Command) -> Result<(), RestoreError> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let first = said.lines().find(|line| line.contains("error")).or(said.lines().next());
+    let first = said
+        .lines()
+        .find(|line| line.contains("error"))
+        .or(said.lines().next());
     Err(RestoreError::Failed(format!(
         "{name} refuses it: {}",
         first.unwrap_or("it said nothing").trim()
@@ -412,7 +446,10 @@ async fn replay(
         let hole = choice.hole.as_ref().map(|hole| format!("; {hole}"));
         RestoreError::Failed(why + &hole.unwrap_or_default())
     })?;
-    let newest = choice.chain.last().ok_or_else(|| refused("there is no backup"))?;
+    let newest = choice
+        .chain
+        .last()
+        .ok_or_else(|| refused("there is no backup"))?;
     let random = random().map_err(|e| RestoreError::Failed(e.to_string()))?;
     let provenance = Provenance {
         owner: OwnerId::new(random),
@@ -425,7 +462,9 @@ async fn replay(
     let state = control(place, data).await.map_err(RestoreError::Failed)?;
     match state.get("Database cluster state").map(String::as_str) {
         Some("shut down") => Ok((reached, provenance)),
-        other => Err(RestoreError::Failed(format!("the data was not shut down in order: {other:?}"))),
+        other => Err(RestoreError::Failed(format!(
+            "the data was not shut down in order: {other:?}"
+        ))),
     }
 }
 
@@ -449,7 +488,13 @@ async fn recover(
         }
     };
     let at = server.reached(&mut progress).await?;
-    let because = judge(recovery.target, choice, &at, &lock(&server.words).clone(), &lock(&log.last).clone())?;
+    let because = judge(
+        recovery.target,
+        choice,
+        &at,
+        &lock(&server.words).clone(),
+        lock(&log.last).clone().as_ref(),
+    )?;
     if !at.promoted {
         server.promote().await?;
     }
@@ -459,7 +504,9 @@ async fn recover(
     let reached = Reached {
         lsn: at.lsn,
         timeline,
-        last_commit: at.last_commit.and_then(|micros| Timestamp::from_microsecond(micros).ok()),
+        last_commit: at
+            .last_commit
+            .and_then(|micros| Timestamp::from_microsecond(micros).ok()),
         because,
     };
     Ok((reached, timeline))
@@ -471,7 +518,7 @@ fn judge(
     choice: &Choice,
     at: &server::Reached,
     words: &words::Words,
-    last: &Option<String>,
+    last: Option<&String>,
 ) -> Result<String, String> {
     let stopped = words.stopping.clone();
     if *target == Target::Latest {
@@ -484,14 +531,17 @@ fn judge(
             .and_then(|name| Segment::parse(name, size))
             // The last record may only end in the last segment.
             .map(|segment| Lsn(segment.begin(size).0.saturating_sub(size.bytes())));
-        return if *last == end && done >= begin {
-            Ok(format!("this is the end of the log, in {}", end.unwrap_or_default()))
+        return if last == end.as_ref() && done >= begin {
+            Ok(format!(
+                "this is the end of the log, in {}",
+                end.unwrap_or_default()
+            ))
         } else {
             Err(format!(
                 "the log that is stored goes to {}, and was replayed only up to {}, in {}: the rest cannot be read",
                 end.unwrap_or_default(),
                 words.done.clone().unwrap_or_default(),
-                last.clone().unwrap_or_default()
+                last.cloned().unwrap_or_default()
             ))
         };
     }

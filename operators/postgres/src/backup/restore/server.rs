@@ -154,7 +154,10 @@ fn settings(recovery: &Recovery<'_>, floors: &BTreeMap<String, String>) -> io::R
     }
     let mut text = String::new();
     for (name, value) in all {
-        let value = value.replace('\\', "\\\\").replace('\'', "''").replace(['\n', '\r'], " ");
+        let value = value
+            .replace('\\', "\\\\")
+            .replace('\'', "''")
+            .replace(['\n', '\r'], " ");
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{name} = '{value}'");
     }
@@ -238,14 +241,17 @@ impl Server {
     ///
     /// # Errors
     /// It ended; its words say why.
-    pub async fn reached(&mut self, progress: &mut (dyn FnMut(&str) + Send)) -> Result<Reached, String> {
+    pub async fn reached(
+        &mut self,
+        progress: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Reached, String> {
         let query = "select pg_is_in_recovery(),
             case when pg_is_in_recovery() then pg_get_wal_replay_pause_state() = 'paused' else false end,
             coalesce(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, '0/0')::text,
             (extract(epoch from pg_last_xact_replay_timestamp()) * 1000000)::int8";
         let mut client: Option<Client> = None;
         loop {
-            if self.ended().await {
+            if self.ended() {
                 return Err(self.failure().await);
             }
             if client.as_ref().is_none_or(Client::is_closed) {
@@ -277,7 +283,7 @@ impl Server {
         let mut client: Option<Client> = None;
         let mut told = false;
         loop {
-            if self.ended().await {
+            if self.ended() {
                 return Err(self.failure().await);
             }
             if client.as_ref().is_none_or(Client::is_closed) {
@@ -285,7 +291,10 @@ impl Server {
             }
             if let Some(open) = &client {
                 if !told {
-                    told = open.execute("select pg_wal_replay_resume()", &[]).await.is_ok();
+                    told = open
+                        .execute("select pg_wal_replay_resume()", &[])
+                        .await
+                        .is_ok();
                 }
                 if let Ok(row) = open.query_one("select pg_is_in_recovery()", &[]).await
                     && !row.get::<_, bool>(0)
@@ -302,10 +311,14 @@ impl Server {
     /// # Errors
     /// It does not say.
     pub async fn timeline(&mut self) -> Result<u32, String> {
-        let client = self.connect().await.ok_or("PostgreSQL takes no connection")?;
+        let client = self
+            .connect()
+            .await
+            .ok_or("PostgreSQL takes no connection")?;
         let failed = |e: tokio_postgres::Error| format!("PostgreSQL: {e}");
         client.batch_execute("checkpoint").await.map_err(failed)?;
-        let query = "select ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int8";
+        let query =
+            "select ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int8";
         let row = client.query_one(query, &[]).await.map_err(failed)?;
         u32::try_from(row.get::<_, i64>(0)).map_err(|e| e.to_string())
     }
@@ -328,7 +341,7 @@ impl Server {
         }
     }
 
-    async fn ended(&mut self) -> bool {
+    fn ended(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
 

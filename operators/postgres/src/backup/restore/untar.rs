@@ -17,7 +17,11 @@ const CHUNK: usize = 256 << 10;
 ///
 /// # Errors
 /// It is no archive, or cannot be written.
-pub fn untar(from: &mut (dyn AsyncRead + Unpin + Send), folder: &Path, handle: &Handle) -> io::Result<()> {
+pub fn untar(
+    from: &mut (dyn AsyncRead + Unpin + Send),
+    folder: &Path,
+    handle: &Handle,
+) -> io::Result<()> {
     let (mut parser, mut chunk, mut file) = (Parser::default(), vec![0; CHUNK], None);
     loop {
         let read = handle.block_on(from.read(&mut chunk))?;
@@ -66,10 +70,16 @@ pub fn untar(from: &mut (dyn AsyncRead + Unpin + Send), folder: &Path, handle: &
     if parser.at_boundary() {
         Ok(())
     } else {
-        Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is not whole"))
+        Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the archive is not whole",
+        ))
     }
 }
 
 fn make(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
 }

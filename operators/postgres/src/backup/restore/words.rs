@@ -28,7 +28,9 @@ impl Words {
                 self.stopping = Some(said.to_owned());
             } else if let Some(at) = said.strip_prefix("redo done at ") {
                 self.done = at.split_whitespace().next().map(str::to_owned);
-            } else if let Some(at) = said.strip_prefix("last completed transaction was at log time ") {
+            } else if let Some(at) =
+                said.strip_prefix("last completed transaction was at log time ")
+            {
                 self.last_commit = Some(at.to_owned());
             }
         }
@@ -49,12 +51,12 @@ impl Words {
 
     /// Why it ended before it had reached what was asked for, in a sentence.
     pub fn failure(&self) -> String {
-        let mut why = match &self.fatal {
-            Some(fatal) => format!("PostgreSQL ended: {fatal}"),
-            None => {
-                let last = self.lines.iter().rev().find(|line| !line.trim().is_empty());
-                format!("PostgreSQL ended: {}", last.map_or("it said nothing", String::as_str))
-            }
+        let mut why = if let Some(fatal) = &self.fatal {
+            format!("PostgreSQL ended: {fatal}")
+        } else {
+            let last = self.lines.iter().rev().find(|line| !line.trim().is_empty());
+            let last = last.map_or("it said nothing", String::as_str);
+            format!("PostgreSQL ended: {last}")
         };
         if let Some(done) = &self.done {
             why.push_str("; the log was replayed up to ");
