@@ -108,10 +108,10 @@ pub struct Archive {
     /// Since when it is in that state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// The last piece that was stored, or was found stored.
+    /// The newest piece that was stored, or was found stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_piece: Option<String>,
-    /// When that was.
+    /// When a piece was, last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_at: Option<Timestamp>,
     /// Pieces that the engine keeps for us now.

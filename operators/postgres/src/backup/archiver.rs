@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use mainstay_backup::api::ArchiveState;
+use mainstay_backup::api::{Archive, ArchiveState};
 use mainstay_backup::catalogue::Piece;
 use mainstay_backup::layout::{self, Label};
 use mainstay_backup::pieces::{PieceKey, PieceKind};
@@ -346,8 +346,7 @@ impl Archiver {
         lock(&self.shared.stored).insert(item.name.clone());
         {
             let mut live = lock(&self.shared.live);
-            live.archive.last_piece = Some(item.name.clone());
-            live.archive.last_at = Some(Timestamp::now());
+            told_last(&mut live.archive, &item.name);
         }
         tracing::debug!(name = item.name, "archived");
         self.shared.moved();
@@ -427,8 +426,7 @@ impl Archiver {
                 if there {
                     lock(&self.shared.stored).insert(item.name.clone());
                     let mut live = lock(&self.shared.live);
-                    live.archive.last_piece = Some(item.name.clone());
-                    live.archive.last_at = Some(Timestamp::now());
+                    told_last(&mut live.archive, &item.name);
                     drop(live);
                     self.shared.moved();
                     turn.waiting -= 1;
@@ -525,6 +523,14 @@ fn diverged_in(work: &Work<'_>) -> bool {
         work.facts.size,
     );
     diverged(&work.repo.catalogue(), &line).is_some()
+}
+
+/// Several are stored at a time: the newest counts.
+fn told_last(archive: &mut Archive, name: &str) {
+    if archive.last_piece.as_deref() < Some(name) {
+        archive.last_piece = Some(name.to_owned());
+    }
+    archive.last_at = Some(Timestamp::now());
 }
 
 /// Remembers a piece that is there.

@@ -43,6 +43,8 @@ async fn no_hole_after_a_primary_is_lost_with_what_it_had_not_stored() {
         one.write(200);
         one.switch();
     }
+    // So that a segment is left part of the way: at its very beginning there would be no `.partial`.
+    one.write(20);
     world.until(&two, "kept", |r| r.archive.waiting_pieces >= 5);
     assert_eq!(segments(), before, "nobody stores");
     let rows = one.rows();
