@@ -225,6 +225,9 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
     }
     if let Some(archive) = &config.engine.archive {
         managed.extend(archived(*archive, config.engine.major, &facts.root));
+    } else if !ARCHIVING.iter().any(|name| all.contains_key(*name)) {
+        // `archive_mode` stays on until a restart: with nothing to run, the log would pile up until then.
+        managed.push(("archive_command", "true".to_owned()));
     }
     let conninfo = match &facts.primary {
         Some((instance, address)) => conninfo(config, facts, instance, address),
@@ -240,6 +243,9 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
     }
     text
 }
+
+/// Where the user has set one of these, how the log is archived is the user's.
+const ARCHIVING: [&str; 3] = ["archive_mode", "archive_command", "archive_library"];
 
 /// The log is archived by the backup container, on replicas too: so whoever is promoted has what its
 /// predecessor had not stored.

@@ -199,6 +199,10 @@ fn the_log_is_archived_where_there_are_backups() {
     let mut config = config(&[("archive_mode", "off")]);
     let before = render(&config, &facts());
     assert!(!before.settings.contains("archive_command"));
+    // Backups were switched off, and the server was not restarted yet: nothing may pile up.
+    let off = render(&self::config(&[]), &facts());
+    assert!(off.settings.contains("archive_command = 'true'"));
+    assert!(!off.settings.contains("archive_mode"));
     config.engine.archive = Some(ArchiveSettings::default());
     let files = render(&config, &facts());
     for line in [
