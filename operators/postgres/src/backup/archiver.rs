@@ -416,9 +416,7 @@ impl Archiver {
                 .await?;
             note_found(work.repo, &found);
             for item in items {
-                // The beginning of a segment that was left is in the next timeline too, and was this instance's
-                // to store only while it was primary.
-                let there = item.kind == PieceKind::Partial
+                let there = others_to_store(item.file, work.lineage)
                     || found
                         .iter()
                         .filter_map(|f| layout::piece_of(&f.key))
@@ -515,6 +513,14 @@ struct Item {
     kind: PieceKind,
 }
 
+/// Whether a replica may let a file go that nobody has stored: the beginning of a segment of a timeline that
+/// was left. It is in the next timeline too, and was this instance's to store only while it was primary. That
+/// the timeline was left has to be known: PostgreSQL hands the file over just before its promotion is done, and
+/// then it is to be stored.
+fn others_to_store(file: WalFile, lineage: &Lineage) -> bool {
+    matches!(file, WalFile::Partial(segment) if matches!(lineage.holds(segment.timeline), Some(Some(_))))
+}
+
 fn diverged_in(work: &Work<'_>) -> bool {
     let line = Line::of(
         work.lineage,
@@ -576,5 +582,24 @@ fn meaning(error: &WriteError) -> (ArchiveState, bool) {
         WriteError::Claim(ClaimError::Refused(_)) => (ArchiveState::Broken, false),
         error if store_error(error).is_some() => (ArchiveState::Unreachable, true),
         _ => (ArchiveState::Behind, true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::wal::SegmentSize;
+
+    #[test]
+    fn the_beginning_of_a_segment_is_let_go_only_when_its_timeline_is_known_to_be_left() {
+        let size = SegmentSize::DEFAULT;
+        let file = |name: &str| WalFile::parse(name, size).unwrap();
+        let partial = file("000000010000000000000003.partial");
+        // While it is being promoted, it is still on the timeline that it leaves.
+        assert!(!others_to_store(partial, &Lineage::first()));
+        let next = Lineage::parse(2, "1\t0/3000148\tno recovery target specified\n").unwrap();
+        assert!(others_to_store(partial, &next));
+        assert!(!others_to_store(file("000000010000000000000002"), &next));
+        assert!(!others_to_store(file("000000020000000000000003.partial"), &next));
     }
 }
