@@ -134,7 +134,7 @@ fn nobody_leads_who_could_not() {
         ..Config::CALM
     };
     let mut world = Set::formed(config).begin;
-    (0..3).for_each(|i| world.tell_fit(&config, i));
+    (0..3).for_each(|i| world.tell_room(&config, i));
     assert_eq!(world.open(), [0], "who leads goes on");
     world.crash(0);
     assert_eq!(heals(&config, &mut world), None);

@@ -144,7 +144,7 @@ fn restarted(config: &Config, world: &mut World) {
 /// The second has the last write and could not lead: its volume is full.
 fn full(config: &Config, world: &mut World) {
     world.replicate(config, 0, 1);
-    world.tell_fit(config, 1);
+    world.tell_room(config, 1);
 }
 
 const FULL: Config = Config {

@@ -10,7 +10,8 @@ use crate::election::charter::Durable;
 use crate::election::machine::{Machine, Start};
 use crate::election::member::{Holder, Member, Moment};
 use crate::election::message::{
-    Answer, Ask, Effect, Input, Order, Peer, Precondition, Seen, Sight, Wanted, Write, Written,
+    Answer, Ask, Effect, Input, Order, Peer, Precondition, Room, Seen, Sight, Wanted, Write,
+    Written,
 };
 use crate::election::rules::Broken;
 use crate::engine::{Doing, Engine, Entry, Leading};
@@ -176,6 +177,7 @@ impl World {
         let peers = by_name.into_values().enumerate().map(|(i, member)| {
             let peer = Peer {
                 zone: config.zones.get(i).map(|zone| (*zone).into()),
+                room: room(config, i),
                 ..Peer::default()
             };
             (member, peer)
@@ -627,15 +629,13 @@ impl World {
         let me = node.machine.me().member.clone();
         node.machine = machine(config, &me, node.starts, node.disk.clone());
         self.tell_peers(config, i);
-        self.tell_fit(config, i);
+        self.tell_room(config, i);
         self.see_engine(config, i);
     }
 
     /// The agent looks at its volume.
-    pub fn tell_fit(&mut self, config: &Config, i: usize) {
-        if config.full.contains(&i) {
-            self.step(config, i, Input::Fit(false));
-        }
+    pub fn tell_room(&mut self, config: &Config, i: usize) {
+        self.step(config, i, Input::Room(room(config, i)));
     }
 
     /// The volume is lost; the instance comes back under its name with an empty one. The old pod may
@@ -725,6 +725,15 @@ impl World {
 
 fn floor(config: &Config) -> Moment {
     NOW.saturating_sub(config.timing().duration * 2)
+}
+
+/// Only one that is short says anything.
+fn room(config: &Config, i: usize) -> Room {
+    if config.full.contains(&i) {
+        Room::Short
+    } else {
+        Room::default()
+    }
 }
 
 fn machine(config: &Config, member: &Member, starts: u8, durable: Durable) -> Machine {

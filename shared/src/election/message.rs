@@ -46,9 +46,9 @@ pub enum Answer {
         position: Position,
         /// Highest timeline seen.
         timeline: u64,
-        /// Whether it could lead: [`Input::Fit`]. Agents that do not say so can.
-        #[serde(default = "yes")]
-        fit: bool,
+        /// Room on its volume.
+        #[serde(default)]
+        room: Room,
         /// The latest charter known.
         charter: Option<Charter>,
     },
@@ -74,8 +74,27 @@ pub enum Answer {
     },
 }
 
-fn yes() -> bool {
-    true
+/// Room on a volume for what a primary writes.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum Room {
+    /// A promotion would fail.
+    Short,
+    /// A promotion fits; or nothing is known.
+    #[default]
+    Enough,
+    /// So much that a primary that is short does well to hand over to this one. Where all have the same data
+    /// and nothing else all get short at the same time, and handing over would only cost room.
+    Ample,
+}
+
+impl Room {
+    /// Whether a promotion fits.
+    pub fn fits(self) -> bool {
+        self > Self::Short
+    }
 }
 
 /// Why a question was answered with no.
@@ -237,6 +256,8 @@ pub struct Peer {
     pub zone: Option<Text>,
     /// Whether it says, through Lease or pod annotations, that it reaches the other voters.
     pub connected: bool,
+    /// Room on its volume, as it said last.
+    pub room: Room,
 }
 
 /// What a person or the operator asks for.
@@ -259,9 +280,8 @@ pub enum Input {
     Persisted(Durable),
     /// The local engine, whenever something of it has changed.
     Engine(Engine),
-    /// Whether the engine could be primary if it were elected: its volume has room for what a promotion
-    /// writes. True until told.
-    Fit(bool),
+    /// Room on this instance's volume.
+    Room(Room),
     /// A peer asks; its certificate says who it is.
     Asked(Member, Ask),
     /// A peer answered.

@@ -108,6 +108,8 @@ pub enum Wait {
     #[error("the engine to stop in order, for a hand-over")]
     Stopping,
     /// A hand-over was refused.
-    #[error("nothing: the hand-over was refused, since {0} does not stream as a voter")]
+    #[error(
+        "nothing: the hand-over was refused, since {0} does not stream as a voter, or has no room for the log of a primary"
+    )]
     NotReady(Member),
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use k8s_openapi::api::coordination::v1::Lease;
 use mainstay_shared::agent::election::lease;
 use mainstay_shared::election::member::Member;
-use mainstay_shared::election::message::Order;
+use mainstay_shared::election::message::{Order, Room};
 use mainstay_shared::election::policy::{Durability, Timing};
 use mainstay_testkit::api::{Fault, Rule, Verb};
 use tokio::time::sleep;
@@ -84,18 +84,37 @@ async fn who_could_not_lead_leaves_it_to_another() {
     let (first, epoch) = set.settled().await;
     assert_eq!(first, "db-1");
     sleep(TIMING.duration).await;
+    // A primary goes on if nobody has much more than it.
+    set.tell_room("db-1", Room::Short);
+    set.tell_room("db-2", Room::Short);
+    sleep(TIMING.renew * 3).await;
+    assert_eq!(set.settled().await, (first, epoch));
+    // Else it hands over, and is asked to by nobody.
+    set.tell_room("db-3", Room::Ample);
+    let (second, after, took) = set.next_primary(epoch).await;
+    assert_eq!(second, "db-3");
+    eprintln!("handed over: {took:?}");
+    set.settled().await;
+    // To one that could not lead nobody hands over.
+    let to = set.agent("db-2").handle.me.borrow().clone();
+    let orders = set.agent("db-3").handle.orders.clone();
+    orders.send(Order::HandOver(Some(to))).await.unwrap();
+    sleep(TIMING.renew * 3).await;
+    assert_eq!(set.settled().await, (second, after));
+    assert_eq!(set.engines.hard_stops("db-1"), 0);
+
     // Its turn would come first.
-    set.tell_fit("db-2", false);
+    set.tell_room("db-1", Room::Enough);
+    let (first, epoch) = ("db-3".to_owned(), after);
+    sleep(TIMING.duration).await;
     set.crash(&first).await;
     let (second, later, _) = set.next_primary(epoch).await;
-    assert_eq!(second, "db-3");
-    // Alone with the other it can follow, and vote.
-    set.crash("db-3").await;
-    set.start("db-3", false);
+    assert_eq!(second, "db-1");
+    // It can vote all the same.
+    set.crash("db-1").await;
+    set.start("db-1", false);
     let (again, _, _) = set.next_primary(later).await;
-    assert_eq!(again, "db-3");
-    let waits = set.agent("db-2").handle.wait.borrow().clone();
-    eprintln!("db-2 waits for {waits:?}");
+    assert_eq!(again, "db-1");
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use mainstay_shared::agent::server::{Interface, serve};
 use mainstay_shared::agent::state::Store;
 use mainstay_shared::election::charter::Charter;
 use mainstay_shared::election::member::Epoch;
+use mainstay_shared::election::message::Room;
 use mainstay_shared::election::policy::{Durability, Policy, Timing};
 use mainstay_shared::names;
 use mainstay_shared::pki::{
@@ -213,7 +214,7 @@ impl Set {
                 },
                 members,
                 zone: None,
-                fit: true,
+                room: Room::default(),
             },
             zones: BTreeMap::new(),
             agents: BTreeMap::new(),
@@ -241,9 +242,9 @@ impl Set {
     }
 
     /// The zone of an instance's node becomes known to its agent, or is another.
-    /// Say whether an instance could lead.
-    pub fn tell_fit(&mut self, name: &str, fit: bool) {
-        self.agents[name].setup.send_modify(|s| s.fit = fit);
+    /// Say how much room an instance has.
+    pub fn tell_room(&mut self, name: &str, room: Room) {
+        self.agents[name].setup.send_modify(|s| s.room = room);
     }
 
     pub fn tell_zone(&mut self, name: &str, zone: &str) {

@@ -49,7 +49,7 @@ use hand_over::Handing;
 use pauses::Pauses;
 use tend::Tended;
 use upstream::Hunger;
-use volume::Room;
+use volume::Disk;
 
 /// The loop turns at least this often.
 const TICK: Duration = Duration::from_millis(500);
@@ -158,7 +158,7 @@ pub struct Machine {
     /// PID 1 has been told that this agent works.
     works: bool,
     last_error: Option<String>,
-    room: Room,
+    disk: Disk,
     ended_seen: u64,
 }
 
@@ -224,7 +224,7 @@ impl Machine {
             identifying: Some(upgrade::identify()),
             works: false,
             last_error: None,
-            room: Room::default(),
+            disk: Disk::default(),
             ended_seen: 0,
         }
     }
@@ -433,7 +433,7 @@ impl Machine {
         self.asking_checkpoint = false;
         self.asking = None;
         self.configuration.ended();
-        self.room.forget();
+        self.disk.forget();
         let settled = self
             .started_ok_since
             .take()
@@ -559,7 +559,7 @@ impl Machine {
             members: self.mounts.config.as_ref().map_or(&[], |(c, _)| &c.members),
             config_hash: self.configuration.in_force().cloned(),
             certificate_serial: self.configuration.serial().cloned(),
-            volume: self.room.volume,
+            volume: self.disk.volume,
             last_error: self
                 .last_error
                 .clone()

@@ -19,7 +19,7 @@ use super::wire::Introduction;
 use crate::agent::state::Store;
 use crate::election::charter::Charter;
 use crate::election::member::{Ballot, Member};
-use crate::election::message::{Engine, Order, Wanted};
+use crate::election::message::{Engine, Order, Room, Wanted};
 use crate::election::policy::{Policy, TimingError};
 use crate::names;
 
@@ -88,8 +88,8 @@ pub struct Setup {
     pub members: BTreeSet<String>,
     /// Zone of this instance's node. Peers tell theirs.
     pub zone: Option<String>,
-    /// Whether this instance's engine could be promoted: [`crate::election::message::Input::Fit`].
-    pub fit: bool,
+    /// Room on this instance's volume.
+    pub room: Room,
 }
 
 /// Who holds the Lease, or held it last.

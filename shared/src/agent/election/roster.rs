@@ -8,7 +8,7 @@ use crate::agent::state::Met;
 use crate::election::charter::Charter;
 use crate::election::group::Group;
 use crate::election::member::{Member, Text};
-use crate::election::message::Peer;
+use crate::election::message::{Peer, Room};
 
 /// What is known of the set's instances.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Roster {
     heard: BTreeMap<String, Member>,
     /// Who did to a process before, and where everybody was.
     met: BTreeMap<String, Met>,
+    /// Room on the others' volumes, as they said last.
+    rooms: BTreeMap<String, Room>,
 }
 
 impl Roster {
@@ -27,6 +29,7 @@ impl Roster {
             me,
             heard: BTreeMap::new(),
             met,
+            rooms: BTreeMap::new(),
         }
     }
 
@@ -54,6 +57,11 @@ impl Roster {
         let heard = self.heard.insert(name.clone(), member.clone());
         let remembered = self.met.insert(name, met.clone());
         heard.as_ref() != Some(member) || remembered != Some(met)
+    }
+
+    /// An instance told the room on its volume. Says whether that is news.
+    pub(super) fn has_room(&mut self, name: &str, room: Room) -> bool {
+        self.rooms.insert(name.to_owned(), room) != Some(room)
     }
 
     /// Whether that is the member by whose name it introduced itself last.
@@ -102,6 +110,7 @@ impl Roster {
                 let peer = Peer {
                     zone: zone.map(|z| Text::from(z.as_str())),
                     connected: connected.contains(name),
+                    room: self.rooms.get(name).copied().unwrap_or_default(),
                 };
                 (member, peer)
             })
@@ -150,7 +159,7 @@ mod tests {
             },
             members: ["a", "b", "c", "d"].map(str::to_owned).into(),
             zone: Some("own".to_owned()),
-            fit: true,
+            room: Room::default(),
         }
     }
 

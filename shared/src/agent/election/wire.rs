@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::election::member::{Member, Position, Text};
-use crate::election::message::{Answer, Ask};
+use crate::election::message::{Answer, Ask, Room};
 
 /// POST [`Envelope`], answered 202 at once: the answer, if any, is a message the other way. 403 to
 /// whom does not come from the instance it names; 409 when it is for another member than this one.
@@ -43,6 +43,7 @@ impl Introduction {
             member,
             zone: None,
             position: None,
+            room: Room::default(),
             address: address.to_string(),
             peers: BTreeMap::new(),
         }
@@ -61,6 +62,9 @@ pub struct Introduction {
     /// End of its own history, when it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
+    /// Room on its volume, as far as it knows.
+    #[serde(default)]
+    pub room: Room,
     /// Address of its pod.
     pub address: String,
     /// Where it met the other instances last: members find each other without DNS as well.

@@ -62,7 +62,7 @@ impl Machine {
                 ballot,
                 position,
                 timeline,
-                fit,
+                room,
                 charter,
             } => {
                 self.heard(charter.as_ref());
@@ -72,7 +72,7 @@ impl Machine {
                     let promise = Promise {
                         position,
                         timeline,
-                        fit,
+                        fit: room.fits(),
                     };
                     candidacy.promises.insert(from.clone(), promise);
                 }
@@ -139,7 +139,7 @@ impl Machine {
                         ballot,
                         position,
                         timeline,
-                        fit: self.fit,
+                        room: self.room,
                         charter: self.memory.charter.clone(),
                     },
                 ));

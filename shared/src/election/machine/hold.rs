@@ -9,7 +9,7 @@ use super::{
     ask_all,
 };
 use crate::election::member::Text;
-use crate::election::message::Primary;
+use crate::election::message::{Primary, Room};
 use crate::election::policy::Durability;
 
 /// What a holder knows of its term.
@@ -445,20 +445,49 @@ impl Machine {
         let elsewhere = term
             .group()
             .is_some_and(|g| g.acks > 0 && g.count(&connected) >= g.needed());
-        let to = if waited(term.short) && elsewhere {
-            None
+        let timing = &self.policy.timing;
+        let (to, stop) = if waited(term.short) && elsewhere {
+            (None, timing.stop)
         } else if waited(term.outranked.values().min().copied()) {
             // A member that has promised a later epoch can serve this set again only under a
             // later one.
-            Some(self.me.member.clone())
+            (Some(self.me.member.clone()), timing.stop)
+        } else if !self.room.fits()
+            && let Some(to) = self.heir(term)
+        {
+            // With a full volume it may not be able to stop in order.
+            (Some(to), timing.duration)
         } else {
             return;
         };
         term.leaving = Some(Leaving {
             to,
-            until: now + self.policy.timing.stop,
+            until: now + stop,
             hard: false,
         });
+    }
+
+    /// Who streams now, has ample room, and most of the log of those.
+    fn heir(&self, term: &Term) -> Option<Member> {
+        let streaming = self.primary(term)?.flushed.iter();
+        let ample =
+            streaming.filter(|(m, _)| term.charter.may_name(m) && self.room_of(m) == Room::Ample);
+        ample.max_by_key(|(_, lsn)| **lsn).map(|(m, _)| m.clone())
+    }
+
+    /// Room on another's volume.
+    fn room_of(&self, member: &Member) -> Room {
+        self.peers.get(member).map_or(Room::default(), |p| p.room)
+    }
+
+    /// Who had most when it was last seen, of those who could lead if there are any.
+    fn best(&self, term: &Term) -> Option<Member> {
+        let named = term
+            .last_flushed
+            .iter()
+            .filter(|(m, _)| term.charter.may_name(m));
+        let best = named.max_by_key(|(m, lsn)| (self.room_of(m).fits(), **lsn));
+        best.map(|(m, _)| m.clone())
     }
 
     /// Somebody asks for a hand-over.
@@ -470,7 +499,8 @@ impl Machine {
             let settled = term.charter.is_settled() || to.is_none();
             let free = term.leaving.is_none() && settled;
             let streams = |m: &Member| {
-                term.charter.may_name(m) && primary.flushed.contains_key(m) && *m != self.me.member
+                let named = term.charter.may_name(m) && *m != self.me.member;
+                named && primary.flushed.contains_key(m) && self.room_of(m).fits()
             };
             Some(free && to.as_ref().is_none_or(streams))
         });
@@ -491,6 +521,7 @@ impl Machine {
     fn leave(&mut self, term: &mut Term, now: Moment, out: &mut Vec<Effect>) -> bool {
         self.wait = Some(Wait::Stopping);
         let stopped = matches!(self.engine, Engine::Detached { .. });
+        let best = self.best(term);
         let Some(leaving) = &mut term.leaving else {
             return true;
         };
@@ -499,7 +530,7 @@ impl Machine {
                 self.not_before = now;
                 return false;
             }
-            let successor = leaving.to.clone().or_else(|| best(term));
+            let successor = leaving.to.clone().or(best);
             let charter = Charter {
                 version: term.issued + 1,
                 successor,
@@ -536,15 +567,6 @@ impl Machine {
 fn flushed(group: &Group, primary: &Primary, point: u64) -> usize {
     let has = |m: &&Member| primary.flushed.get(*m).is_some_and(|lsn| *lsn >= point);
     group.voters.iter().filter(has).count()
-}
-
-/// Who had most when it was last seen.
-fn best(term: &Term) -> Option<Member> {
-    let named = term
-        .last_flushed
-        .iter()
-        .filter(|(m, _)| term.charter.may_name(m));
-    named.max_by_key(|(_, lsn)| **lsn).map(|(m, _)| m.clone())
 }
 
 #[cfg(feature = "model")]

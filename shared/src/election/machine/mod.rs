@@ -32,8 +32,8 @@ use super::charter::{Charter, Durable, Stamp};
 use super::group::Group;
 use super::member::{Ballot, Epoch, Holder, Member, Moment, Position};
 use super::message::{
-    Answer, Ask, Effect, Engine, Input, Order, Peer, Precondition, Refusal, Seen, Sight, Wanted,
-    Write, Written,
+    Answer, Ask, Effect, Engine, Input, Order, Peer, Precondition, Refusal, Room, Seen, Sight,
+    Wanted, Write, Written,
 };
 use super::policy::Policy;
 use super::rules::{Broken, Rules};
@@ -72,10 +72,6 @@ pub struct Tenure {
 
 /// The state of one member's agent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "independent facts, not a state"
-)]
 pub struct Machine {
     me: Holder,
     policy: Policy,
@@ -94,8 +90,7 @@ pub struct Machine {
     /// When a look was last asked for.
     asked_look: Option<Moment>,
     engine: Engine,
-    /// It could be promoted.
-    fit: bool,
+    room: Room,
     peers: BTreeMap<Member, Peer>,
     may_found: bool,
     role: Role,
@@ -175,7 +170,7 @@ impl Machine {
             looked: None,
             asked_look: None,
             engine: Engine::Unknown,
-            fit: true,
+            room: Room::default(),
             peers: BTreeMap::new(),
             may_found: false,
             role: Role::Follower,
@@ -352,7 +347,7 @@ impl Machine {
                 self.durable = durable;
             }
             Input::Engine(engine) => self.engine = engine,
-            Input::Fit(fit) => self.fit = fit,
+            Input::Room(room) => self.room = room,
             Input::Asked(from, ask) => self.asked(now, from, ask, out),
             Input::Answered(from, answer) => self.answered(now, &from, answer),
             Input::Peers(peers) => self.peers = peers,

@@ -97,7 +97,7 @@ impl Machine {
         if !self.is_free(now, &self.me) {
             return Err(Wait::LeaseLives);
         }
-        if !self.fit {
+        if !self.room.fits() {
             return Err(Wait::Room);
         }
         let expired = self.since + timing.duration;
@@ -213,7 +213,7 @@ impl Machine {
         let Role::Candidate(candidacy) = &self.role else {
             return Err(Wait::Turn);
         };
-        if !self.fit {
+        if !self.room.fits() {
             return Err(Wait::Room);
         }
         if self.durable.promise.as_ref() != Some(&candidacy.ballot) {

@@ -13,7 +13,7 @@ use mainstay_shared::agent::init::protocol::Engine;
 use mainstay_shared::agent::tell::set;
 use mainstay_shared::election::charter::Charter;
 use mainstay_shared::election::member::Ballot;
-use mainstay_shared::election::message::{Engine as Seen, Wanted};
+use mainstay_shared::election::message::{Engine as Seen, Room, Wanted};
 use mainstay_shared::election::policy::{self, Policy, Timing};
 use mainstay_shared::metadata::SetId;
 use tokio::time::timeout;
@@ -104,7 +104,7 @@ impl Machine {
     }
 
     fn setup(&self, config: &PostgresConfig) -> Setup {
-        setup(config, self.mounts.zone.clone(), self.room.fits())
+        setup(config, self.mounts.zone.clone(), self.disk.room())
     }
 
     pub(super) fn wanted(&self) -> Wanted {
@@ -343,7 +343,7 @@ impl Machine {
 
 static UNKNOWN: Data = Data::Unusable(String::new());
 
-fn setup(config: &PostgresConfig, zone: Option<String>, fit: bool) -> Setup {
+fn setup(config: &PostgresConfig, zone: Option<String>, room: Room) -> Setup {
     Setup {
         policy: Policy {
             durability: match (config.durability, config.enforcement) {
@@ -357,7 +357,7 @@ fn setup(config: &PostgresConfig, zone: Option<String>, fit: bool) -> Setup {
         },
         members: config.members.iter().cloned().collect(),
         zone,
-        fit,
+        room,
     }
 }
 

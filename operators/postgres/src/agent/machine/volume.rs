@@ -4,23 +4,24 @@ use std::time::Duration;
 
 use mainstay_shared::agent::api::Volume;
 use mainstay_shared::agent::clock::boottime;
+use mainstay_shared::election::message::Room;
 use tokio::time::timeout;
 
 use super::Machine;
 use crate::agent::recovery;
 
-/// It is looked at so often,
-const EVERY: Duration = Duration::from_secs(10);
-/// and so often while a promotion would not fit.
-const FULL: Duration = Duration::from_secs(1);
+/// It is looked at so often.
+const EVERY: Duration = Duration::from_secs(2);
 /// What a promotion writes besides a file of the log, and more than that.
 const SPARE: u64 = 4 << 20;
+/// So many times what a promotion needs is ample.
+const AMPLE: u64 = 8;
 /// Size of a file of the log where there is none to look at.
 const FILE: u64 = 16 << 20;
 
 /// What was seen last.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct Disk {
     /// Its size; none before the first look.
     pub(super) volume: Option<Volume>,
     /// Size of a file of the log.
@@ -29,12 +30,16 @@ pub(super) struct Room {
     at: Option<Duration>,
 }
 
-impl Room {
-    /// Whether a promotion fits: it begins a new file of the log. Unknown is no reason to keep
-    /// still, for the election asks the volume as well: a promise has to be written.
-    pub(super) fn fits(&self) -> bool {
+impl Disk {
+    /// What the election is told: a promotion begins a new file of the log. That it is not known is no reason
+    /// to keep still, for the election asks the volume as well: a promise has to be written.
+    pub(super) fn room(&self) -> Room {
         let needed = self.file.unwrap_or(FILE) + SPARE;
-        self.volume.is_none_or(|volume| volume.free >= needed)
+        match self.volume {
+            Some(volume) if volume.free < needed => Room::Short,
+            Some(volume) if volume.free >= needed.saturating_mul(AMPLE) => Room::Ample,
+            _ => Room::Enough,
+        }
     }
 
     /// The next turn looks again, however short ago the last was.
@@ -47,15 +52,11 @@ impl Machine {
     /// Look, if it is time, and tell the election whether this instance could lead.
     pub(super) async fn look_at_volume(&mut self) {
         let now = boottime();
-        let every = if self.room.fits() { EVERY } else { FULL };
-        if self
-            .room
-            .at
-            .is_some_and(|at| now.saturating_sub(at) <= every)
-        {
+        let lately = |at: Duration| now.saturating_sub(at) <= EVERY;
+        if self.disk.at.is_some_and(lately) {
             return;
         }
-        self.room.at = Some(now);
+        self.disk.at = Some(now);
         let (folder, log) = (self.place.volume(), self.place.data().join("pg_wal"));
         // In a thread: a volume that hangs must not stop the loop.
         let look = tokio::task::spawn_blocking(move || {
@@ -64,19 +65,23 @@ impl Machine {
         let Ok(Ok((Ok(v), file))) = timeout(Duration::from_secs(2), look).await else {
             return;
         };
-        let before = self.room.fits();
-        self.room.file = file;
-        self.room.volume = Some(Volume {
+        let before = self.disk.room();
+        self.disk.file = file;
+        self.disk.volume = Some(Volume {
             size: v.f_blocks * v.f_frsize,
             free: v.f_bavail * v.f_frsize,
         });
-        let fits = self.room.fits();
-        if fits != before {
-            tracing::warn!(fits, "room on the volume for a promotion");
+        let room = self.disk.room();
+        if room != before {
             self.set_up();
         }
-        if fits && !before {
-            self.pauses.forgive();
+        match (before.fits(), room.fits()) {
+            (true, false) => tracing::warn!("the volume has no room for a promotion any more"),
+            (false, true) => {
+                tracing::info!("the volume has room for a promotion again");
+                self.pauses.forgive();
+            }
+            _ => {}
         }
     }
 }
@@ -85,8 +90,8 @@ impl Machine {
 mod tests {
     use super::*;
 
-    fn room(free: u64, file: Option<u64>) -> Room {
-        Room {
+    fn disk(free: u64, file: Option<u64>) -> Disk {
+        Disk {
             volume: Some(Volume {
                 size: 1 << 30,
                 free,
@@ -98,10 +103,16 @@ mod tests {
 
     #[test]
     fn a_promotion_needs_a_file_of_the_log_and_a_little_more() {
-        assert!(Room::default().fits(), "not looked at");
-        assert!(!room(FILE, None).fits());
-        assert!(room(FILE + SPARE, None).fits());
-        assert!(room(FILE, Some(1 << 20)).fits(), "smaller files");
-        assert!(!room(FILE + SPARE, Some(64 << 20)).fits(), "larger files");
+        let room = |free, file| disk(free, file).room();
+        assert_eq!(Disk::default().room(), Room::Enough, "not looked at");
+        assert_eq!(room(FILE, None), Room::Short);
+        assert_eq!(room(FILE + SPARE, None), Room::Enough);
+        assert_eq!(room(FILE, Some(1 << 20)), Room::Enough, "smaller files");
+        assert_eq!(
+            room(FILE + SPARE, Some(64 << 20)),
+            Room::Short,
+            "larger files"
+        );
+        assert_eq!(room(8 * (FILE + SPARE), None), Room::Ample);
     }
 }

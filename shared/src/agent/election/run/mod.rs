@@ -316,7 +316,7 @@ impl Loop {
         self.setup = setup;
         self.gather();
         self.step(Input::Policy(self.setup.policy));
-        self.step(Input::Fit(self.setup.fit));
+        self.step(Input::Room(self.setup.room));
     }
 
     fn take_engine(&mut self, inbox: &mut Inbox) {
@@ -381,7 +381,7 @@ impl Loop {
             now: boottime(),
         });
         let done = self.renewing.take();
-        self.step(Input::Fit(self.setup.fit));
+        self.step(Input::Room(self.setup.room));
         self.gather();
         self.may_found();
         if let Some(look) = &self.look {

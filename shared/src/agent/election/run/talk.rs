@@ -72,9 +72,13 @@ impl Loop {
             }
         }
         let zone = news.introduction.zone.as_ref();
-        if self.roster.meet(member, Some(address), zone) {
+        let met = self.roster.meet(member, Some(address), zone);
+        if met {
             tracing::info!(peer = %member, %address, "a peer introduced itself");
             self.job(Job::Met(self.roster.met().clone()));
+        }
+        let room = news.introduction.room;
+        if self.roster.has_room(member.name.as_str(), room) || met {
             self.gather();
             self.publish();
         }

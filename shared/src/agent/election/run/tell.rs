@@ -91,6 +91,7 @@ impl Loop {
             member: self.me.clone(),
             zone: self.setup.zone.as_deref().map(Text::from),
             position: self.position,
+            room: self.setup.room,
             address: place.address.to_string(),
             peers: self.roster.addresses(),
         }
