@@ -181,6 +181,19 @@ pub async fn backup_and_recovery(s: &Sandbox<'_>) -> Result<()> {
         "{held} rows up to {moment}, none of {} later ones",
         last - newest
     ));
+    // Replicas keep what is not stored, and let go what is, also what retention has removed since.
+    for instance in ["db-1", "db-2", "db-3"] {
+        let ready = "select count(*) from pg_ls_archive_statusdir() where name like '%.ready'";
+        s.until(&format!("{instance} to let its log go"), READY, || async {
+            let kept = s.admin_sql_in(instance, "postgres", ready).await?;
+            Ok(if kept.trim().parse::<u32>()? <= 1 {
+                Look::Done(())
+            } else {
+                Look::NotYet(format!("{kept} files wait"))
+            })
+        })
+        .await?;
+    }
     // Another set's repository was read, and not written.
     let pg = s.api::<Postgres>().get("db").await?;
     ensure!(

@@ -40,6 +40,8 @@ const AT_A_TIME: usize = 4;
 const GO: usize = 64;
 /// More files than these waiting are told as being behind.
 const BEHIND: usize = 3;
+/// How long a replica waits for a file of the log before the catalogue is read again.
+const STUCK: Duration = Duration::from_mins(1);
 /// How often a commit that changes nothing is made.
 const HEARTBEAT: Duration = Duration::from_secs(20);
 /// Moments that are remembered: a day.
@@ -68,6 +70,8 @@ pub struct Archiver {
     of: Option<Arc<Repo>>,
     heartbeat: Instant,
     pause: Duration,
+    /// What a replica has waited for longest, and since when the catalogue was not read again for it.
+    stuck: Option<(String, Instant)>,
 }
 
 impl Archiver {
@@ -81,6 +85,7 @@ impl Archiver {
             of: None,
             heartbeat: Instant::now(),
             pause: BUSY,
+            stuck: None,
         }
     }
 
@@ -389,7 +394,7 @@ impl Archiver {
 
     /// On a replica.
     async fn look(
-        &self,
+        &mut self,
         work: &Work<'_>,
         names: Vec<String>,
         turn: &mut Turn,
@@ -420,7 +425,8 @@ impl Archiver {
                     || found
                         .iter()
                         .filter_map(|f| layout::piece_of(&f.key))
-                        .any(|key| key.piece == item.piece && key.kind == item.kind);
+                        .any(|key| key.piece == item.piece && key.kind == item.kind)
+                    || expendable(work.repo, item);
                 if there {
                     lock(&self.shared.stored).insert(item.name.clone());
                     let mut live = lock(&self.shared.live);
@@ -431,6 +437,7 @@ impl Archiver {
                 }
             }
         }
+        self.read_again(&items);
         if turn.waiting > BEHIND {
             turn.state = ArchiveState::Behind;
             turn.reason = Some(format!(
@@ -439,6 +446,28 @@ impl Archiver {
             ));
         }
         Ok(())
+    }
+
+    /// What is not there for long may have been stored and let go again by retention, which only a newer look
+    /// at the catalogue tells.
+    fn read_again(&mut self, items: &[Item]) {
+        let first = {
+            let stored = lock(&self.shared.stored);
+            items.iter().find(|item| !stored.contains(&item.name))
+        };
+        let Some(first) = first else {
+            self.stuck = None;
+            return;
+        };
+        match &mut self.stuck {
+            Some((name, since)) if *name == first.name => {
+                if since.elapsed() >= STUCK {
+                    *since = Instant::now();
+                    self.shared.keeper.notify_one();
+                }
+            }
+            other => *other = Some((first.name.clone(), Instant::now())),
+        }
     }
 
     /// A person may have said that the log is rather let go than the volume filled.
@@ -511,6 +540,12 @@ struct Item {
     history: Label,
     piece: Label,
     kind: PieceKind,
+}
+
+/// Whether no backup needs a piece, so that retention lets it go, or has.
+fn expendable(repo: &Repo, item: &Item) -> bool {
+    let catalogue = repo.catalogue();
+    !catalogue.needs(&item.history, &item.piece, item.kind)
 }
 
 /// Whether a replica may let a file go that nobody has stored: the beginning of a segment of a timeline that
@@ -600,6 +635,9 @@ mod tests {
         let next = Lineage::parse(2, "1\t0/3000148\tno recovery target specified\n").unwrap();
         assert!(others_to_store(partial, &next));
         assert!(!others_to_store(file("000000010000000000000002"), &next));
-        assert!(!others_to_store(file("000000020000000000000003.partial"), &next));
+        assert!(!others_to_store(
+            file("000000020000000000000003.partial"),
+            &next
+        ));
     }
 }

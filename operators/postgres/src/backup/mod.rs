@@ -35,6 +35,7 @@ use mainstay_shared::agent::paths;
 use mainstay_shared::names::BACKUP_PORT;
 use mainstay_shared::pki::{ClientAuth, server_config};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -53,6 +54,9 @@ pub enum BackupError {
     /// The socket.
     #[error("the socket for the archiver: {0}")]
     Socket(std::io::Error),
+    /// Signals.
+    #[error("cannot listen for signals: {0}")]
+    Signal(std::io::Error),
 }
 
 /// How often the certificate is looked at.
@@ -83,13 +87,28 @@ pub async fn run() -> Result<(), BackupError> {
     tokio::spawn(archiver::Archiver::new(Arc::clone(&shared)).run());
     let socket = place.mount(settings::SOCKET);
     let asked = socket::serve(&socket, Arc::clone(&shared));
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(BackupError::Socket)?;
+    let told = told_to_stop().map_err(BackupError::Signal)?;
     tokio::select! {
         ended = asked => ended.map_err(BackupError::Socket),
         () = certificate(&place, &tls) => Ok(()),
-        _ = terminate.recv() => Ok(()),
+        () = told => Ok(()),
     }
+}
+
+/// Ends when the container is to stop. What an image says is sent then counts for all containers made of it,
+/// and PostgreSQL's says `SIGINT`; the first process of a container gets neither unless it asks.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// Serves the certificate that is mounted, as it changes.

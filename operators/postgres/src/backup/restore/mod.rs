@@ -136,7 +136,11 @@ pub async fn run() -> Result<(), RestoreError> {
         last_words,
     };
     let work = place.volume().join("pgdata.restore");
-    let outcome = restore(&place, &work, &teller).await;
+    let told = super::told_to_stop()?;
+    let outcome = tokio::select! {
+        outcome = restore(&place, &work, &teller) => outcome,
+        () = told => Err(RestoreError::Later("the restore was told to stop".to_owned())),
+    };
     if let Err(error) = &outcome {
         let (message, retryable) = (error.to_string(), matches!(error, RestoreError::Later(_)));
         teller.change(|report| {
