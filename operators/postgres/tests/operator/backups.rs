@@ -243,7 +243,10 @@ async fn cancelled_or_deleted_it_is_given_up() {
         backup.metadata.generation = Some(2);
     });
     until_phase(&mut world, "now", BackupPhase::Cancelled).await;
-    assert!(world.sidecars.maker().is_none());
+    // Whoever was asked just before it was cancelled is told so right after.
+    world
+        .until("nobody to make it", |w| w.sidecars.maker().is_none())
+        .await;
 
     ask(&world, "gone", &json!({}));
     world
