@@ -125,7 +125,11 @@ fn built(chosen: &[&str]) -> Result<Vec<Program>, String> {
     if !output.status.success() {
         return Err("the tests could not be built".to_owned());
     }
-    let programs = programs(&String::from_utf8_lossy(&output.stdout));
+    let mut programs = programs(&String::from_utf8_lossy(&output.stdout));
+    // Who links most starts most: the longest should not come last.
+    programs.sort_by_key(|program| {
+        std::cmp::Reverse(std::fs::metadata(&program.path).map_or(0, |file| file.len()))
+    });
     if programs.is_empty() {
         return Err("there is no test".to_owned());
     }
