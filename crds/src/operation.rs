@@ -6,15 +6,13 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::common::Target;
 use crate::common::{rules as common, sentences};
 
 /// Shortest and longest `timeoutSeconds`.
 pub const TIMEOUT: std::ops::RangeInclusive<i32> = 10..=86_400;
 /// `timeoutSeconds` unless said.
 pub const DEFAULT_TIMEOUT: i32 = 300;
-/// Kinds that operations know.
-pub const KINDS: &[&str] = &["Postgres"];
-
 /// Something that is done once to an add-on: for example another instance takes over as primary.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -76,18 +74,6 @@ pub struct OperationSpec {
     /// what came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<bool>,
-}
-
-/// The resource that something is done to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-pub struct Target {
-    /// Its kind: `Postgres`.
-    #[schemars(length(max = 63))]
-    #[x_kube(validation = known_kind())]
-    pub kind: String,
-    /// Its name.
-    #[schemars(length(max = 63))]
-    pub name: String,
 }
 
 /// What is done.
@@ -167,11 +153,6 @@ impl OperationPhase {
     pub fn is_over(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
-}
-
-fn known_kind() -> Rule {
-    let kinds: Vec<String> = KINDS.iter().map(|k| format!("'{k}'")).collect();
-    Rule::new(format!("self in [{}]", kinds.join(","))).message(sentences::TARGET_KIND)
 }
 
 fn timeout() -> Rule {

@@ -19,6 +19,9 @@ pub const DEGRADED: &str = "Degraded";
 pub const STORAGE_HEALTHY: &str = "StorageHealthy";
 /// `True` when every certificate, as served, is valid and not about to end.
 pub const CERTIFICATES_VALID: &str = "CertificatesValid";
+/// `True` when the log is archived, and backups are made as often as they should. Absent where no backups are
+/// asked for.
+pub const BACKUP_HEALTHY: &str = "BackupHealthy";
 
 /// Reasons that are the same for every add-on. They are an interface: alerts select by them.
 pub mod reasons {
@@ -72,6 +75,24 @@ pub mod reasons {
     pub const CERTIFICATES_OK: &str = "Valid";
     /// A certificate as served ends soon, or has ended.
     pub const CERTIFICATE_EXPIRING: &str = "Expiring";
+    /// The log is archived and backups are made.
+    pub const BACKED_UP: &str = "BackedUp";
+    /// The repository is another's, or cannot be used as was asked for.
+    pub const REPOSITORY_REFUSED: &str = "RepositoryRefused";
+    /// Nothing is archived until a person has looked.
+    pub const ARCHIVE_BROKEN: &str = "ArchiveBroken";
+    /// The store takes nothing now.
+    pub const STORE_UNREACHABLE: &str = "StoreUnreachable";
+    /// The log has a gap after the newest backup.
+    pub const ARCHIVE_GAP: &str = "ArchiveGap";
+    /// There is no backup.
+    pub const NO_BACKUP: &str = "NoBackup";
+    /// The last backup failed.
+    pub const BACKUP_FAILED: &str = "BackupFailed";
+    /// The last backup is too old.
+    pub const BACKUP_OVERDUE: &str = "BackupOverdue";
+    /// A backup cannot be restored.
+    pub const BACKUP_DAMAGED: &str = "BackupDamaged";
 }
 
 /// Value of a condition.

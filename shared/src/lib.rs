@@ -7,6 +7,7 @@ pub mod access;
 pub mod agent;
 pub mod apply;
 pub mod backoff;
+pub mod backups;
 pub mod conditions;
 pub mod election;
 pub mod events;

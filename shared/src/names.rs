@@ -20,8 +20,10 @@ pub const SET_UID: &str = "mainstay.dev/set-uid";
 /// `primary` or `replica`: for reading and for the replica Service, never a decision.
 pub const ROLE: &str = "mainstay.dev/role";
 /// Which part an object without owner reference is: `data`, `ca`, `credentials`, `certificate`,
-/// `lease`.
+/// `lease`, `keys`.
 pub const PART: &str = "mainstay.dev/part";
+/// Label on a `Backup` that the schedule made, by which it may be deleted when it is not needed any more.
+pub const SCHEDULED: &str = "mainstay.dev/scheduled";
 /// A pod of the same namespace with `access.mainstay.dev/<set>: allow` may connect to the set.
 pub const ACCESS_PREFIX: &str = "access.mainstay.dev/";
 /// Value of [`MANAGED_BY`], field manager of server-side apply and name in events.
@@ -59,6 +61,8 @@ pub const POOLER_COMMON_NAME: &str = "pooler.mainstay";
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Port of the agents' HTTPS interface.
 pub const AGENT_PORT: i32 = 8443;
+/// Port of the HTTPS interface of the container that makes backups.
+pub const BACKUP_PORT: i32 = 9632;
 
 /// Longest name a custom resource may have: the longest derived name (`<name>-NN-data`, and the
 /// label values made of it) stays within 63 characters.
@@ -125,6 +129,16 @@ pub fn pooler_peers(set: &str) -> String {
 /// DNS name by which agents verify poolers.
 pub fn pooler_host(set: &str, namespace: &str) -> String {
     format!("{}.{namespace}.svc", pooler_peers(set))
+}
+
+/// Name of the container that brings data back from a repository, before the engine starts.
+pub const RESTORE: &str = "restore";
+/// Name of the container beside the engine that makes backups.
+pub const BACKUP: &str = "backup";
+
+/// Name of the Secret with the keys of a set's backups. It is never owned, and stays.
+pub fn backup_keys(set: &str) -> String {
+    format!("{set}-backup-keys")
 }
 
 /// Name of the ConfigMap with the agents' configuration.

@@ -33,6 +33,10 @@ pub struct Flows<'a> {
     pub clients: &'a [AllowedClient],
     /// Whether there are poolers: they connect to the engine, and agents talk to theirs.
     pub poolers: bool,
+    /// Whether there are containers that make backups, which the operator talks to.
+    pub backups: bool,
+    /// Ports of stores with repositories. They may be anywhere: a policy knows no names.
+    pub stores: &'a BTreeSet<u16>,
 }
 
 /// The policy of a set's pods. `None` while no API server's address is known: applying it then
@@ -72,6 +76,19 @@ pub fn policy(set: &SetId, flows: &Flows<'_>) -> Option<NetworkPolicy> {
         },
     ];
     egress.extend(api_servers(flows.api_servers));
+    if flows.backups {
+        let backup_port = u16::try_from(names::BACKUP_PORT).ok()?;
+        ingress.push(NetworkPolicyIngressRule {
+            from: Some(vec![namespace(flows.operator_namespace)]),
+            ports: Some(vec![tcp(backup_port)]),
+        });
+    }
+    if !flows.stores.is_empty() {
+        egress.push(NetworkPolicyEgressRule {
+            to: None,
+            ports: Some(flows.stores.iter().map(|p| tcp(*p)).collect()),
+        });
+    }
     if flows.poolers {
         let poolers = || Some(vec![pods(None, set.pooler_selector())]);
         ingress.push(NetworkPolicyIngressRule {
@@ -231,6 +248,8 @@ mod tests {
             api_servers: &api_servers,
             clients,
             poolers: false,
+            backups: false,
+            stores: &BTreeSet::new(),
         };
         serde_json::to_value(policy(&db(), &flows)).unwrap()
     }
@@ -238,12 +257,15 @@ mod tests {
     #[test]
     fn poolers_reach_engines_and_agents_reach_poolers() {
         let api_servers = [([10, 0, 0, 1].into(), 6443)].into();
+        let none = &BTreeSet::new();
         let flows = |poolers| Flows {
             engine_port: 5432,
             operator_namespace: "mainstay",
             api_servers: &api_servers,
             clients: &[],
             poolers,
+            backups: false,
+            stores: none,
         };
         let without = serde_json::to_value(policy(&db(), &flows(false))).unwrap();
         let with = serde_json::to_value(policy(&db(), &flows(true))).unwrap();
@@ -267,6 +289,43 @@ mod tests {
             "no client reaches a pooler's agent"
         );
         assert_ne!(db().pooler_selector(), db().selector());
+    }
+
+    #[test]
+    fn backups_reach_their_stores_and_only_the_operator_reaches_backups() {
+        let api_servers = [([10, 0, 0, 1].into(), 6443)].into();
+        let stores = BTreeSet::from([443, 9000]);
+        let flows = Flows {
+            engine_port: 5432,
+            operator_namespace: "mainstay",
+            api_servers: &api_servers,
+            clients: &[],
+            poolers: false,
+            backups: true,
+            stores: &stores,
+        };
+        let policy = serde_json::to_value(policy(&db(), &flows)).unwrap();
+        let last = |way: &str| {
+            policy["spec"][way]
+                .as_array()
+                .unwrap()
+                .last()
+                .unwrap()
+                .clone()
+        };
+        let out = last("egress");
+        assert!(out["to"].is_null());
+        let ports: Vec<_> = out["ports"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| p["port"].as_i64())
+            .collect();
+        assert_eq!(ports, [Some(443), Some(9000)]);
+        let into = last("ingress");
+        assert_eq!(into["ports"][0]["port"], names::BACKUP_PORT);
+        let who = &into["from"][0]["namespaceSelector"]["matchLabels"];
+        assert_eq!(who[NAMESPACE_NAME], "mainstay");
     }
 
     #[test]

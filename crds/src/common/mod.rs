@@ -1,5 +1,6 @@
 //! The blocks that every add-on has in the same form.
 
+pub mod backup;
 pub mod deletion;
 pub mod durability;
 pub mod maintenance;
@@ -12,8 +13,10 @@ pub mod rules;
 pub mod sentences;
 pub mod status;
 pub mod storage;
+pub mod target;
 pub mod tls;
 
+pub use backup::{Backups, Bootstrap, RecoveryStatus};
 pub use deletion::{Deletion, KeptVolumes};
 pub use durability::{Asynchronous, Durability, Enforcement, Quorum};
 pub use maintenance::{Day, Maintenance};
@@ -26,4 +29,5 @@ pub use status::{
     Survives, WaitingFor, Weakened,
 };
 pub use storage::Storage;
+pub use target::Target;
 pub use tls::Tls;

@@ -28,7 +28,8 @@ pub const MAX_LAG_BYTES: std::ops::RangeInclusive<i64> = (1 << 20)..=(1 << 40);
 pub const MAX_NAME: usize = 50;
 
 /// Regular expression of a DNS subdomain, which most names in Kubernetes are.
-const SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+pub(crate) const SUBDOMAIN: &str =
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// Regular expression of a label's key.
 const LABEL_KEY: &str =
     r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use self::pooler::{Pooler, PoolerStatus};
 use crate::common::{
-    Acknowledged, Asynchronous, CertificateStatus, Deletion, Durability, Endpoints, InstanceStatus,
-    Maintenance, Network, Placement, Quorum, Rejoin, Resources, SecretRef, Storage, Survives, Tls,
-    WaitingFor, Weakened, rules as common,
+    Acknowledged, Asynchronous, Backups, Bootstrap, CertificateStatus, Deletion, Durability,
+    Endpoints, InstanceStatus, Maintenance, Network, Placement, Quorum, RecoveryStatus, Rejoin,
+    Resources, SecretRef, Storage, Survives, Tls, WaitingFor, Weakened, backup, rules as common,
 };
 
 /// A PostgreSQL with replicas, TLS and its own credentials.
@@ -73,7 +73,9 @@ use crate::common::{
     validation = rules::synchronous_commit(),
     validation = rules::known_parameters(),
     validation = rules::parameters_of_the_version(),
-    validation = rules::application_is_fixed()
+    validation = rules::application_is_fixed(),
+    validation = rules::incrementals(),
+    validation = backup::rules::bootstrap_is_fixed()
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PostgresSpec {
@@ -136,6 +138,12 @@ pub struct PostgresSpec {
     /// When instances may be disturbed. Default: at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<Maintenance>,
+    /// Backups, and the archive of the log, by which any moment can be recovered. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backups>,
+    /// What the first data is made from. Default: it is empty. It cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Bootstrap>,
     /// What happens when the resource is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<Deletion>,
@@ -200,7 +208,7 @@ pub struct PostgresStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`, `Reconciling`, `Stalled` (meanings as in kstatus), `Degraded`, `StorageHealthy`,
-    /// `CertificatesValid`.
+    /// `CertificatesValid`, and `BackupHealthy` where there are backups.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"], "maxItems" = 32))]
     pub conditions: Vec<Condition>,
@@ -246,6 +254,9 @@ pub struct PostgresStatus {
     /// What can be lost right now with the database going on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub survives: Option<Survives>,
+    /// What can be recovered, where there are backups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<RecoveryStatus>,
     /// Certificates as served.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"], "maxItems" = 64))]

@@ -336,3 +336,21 @@ fn unknown_rule(bad: &str) -> Rule {
     }
     .field_path(".parameters")
 }
+
+/// Major versions that can make incremental backups, by their first.
+pub const INCREMENTAL_SINCE: u32 = 17;
+
+/// Of `backup.schedule.incrementals` where the version has none.
+pub const NO_INCREMENTALS: &str =
+    "incremental backups need PostgreSQL 17 or newer: write 0, or leave it out";
+
+/// Incremental backups need a version that can make them.
+pub fn incrementals() -> Rule {
+    Rule::new(format!(
+        "!has(self.backup) || !has(self.backup.schedule) || !has(self.backup.schedule.incrementals) || \
+         self.backup.schedule.incrementals < 1 || !(self.version in {}) || int(self.version) >= {INCREMENTAL_SINCE}",
+        list(MAJORS)
+    ))
+    .message(NO_INCREMENTALS)
+    .field_path(".backup.schedule.incrementals")
+}

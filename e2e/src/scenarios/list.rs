@@ -2,8 +2,8 @@
 //! time and those that take longest first; then one after the other those that need it for themselves.
 
 use super::{
-    Company, Scenario, changes, deletion, endurance, failures, network, operations, operators,
-    pooler, service, zones,
+    Company, Scenario, backups, changes, deletion, endurance, failures, network, operations,
+    operators, pooler, service, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
@@ -148,6 +148,14 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares pooler::pooler_serves,
         "the pooler takes the application's logins and no others, follows its password, tells who is too long, and goes"
+    ),
+    scenario!(
+        shares backups::backup_and_recovery,
+        "under load a backup is made and a table dropped: a new set is as the old one was a moment before"
+    ),
+    scenario!(
+        shares backups::backup_credentials,
+        "without its store's credentials the database serves, and says what is missing"
     ),
     scenario!(
         shares deletion::deletion_and_adoption,

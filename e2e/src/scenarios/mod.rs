@@ -4,6 +4,7 @@
 //! installed operators, and in any order. A scenario fails with what it saw; nothing is retried.
 //! [`list`] names them all, and says which may run next to others.
 
+pub mod backups;
 pub mod changes;
 pub mod cluster;
 pub mod deletion;

@@ -3,6 +3,7 @@
 //!
 //! One server serves every test; each has its own name in the list (`cargo test --test admission`).
 
+mod backups;
 mod definition;
 mod fake;
 mod objects;
@@ -63,6 +64,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
     let mut trials = Vec::new();
     trials.extend(table::trials(api));
+    trials.extend(backups::trials(api));
     trials.extend(definition::trials(api));
     trials.extend(fake::trials(api));
     trials.extend(objects::trials(api));

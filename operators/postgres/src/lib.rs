@@ -3,6 +3,7 @@
 
 pub mod act;
 pub mod agent;
+pub mod backup;
 pub mod desired;
 pub mod engine;
 pub mod material;

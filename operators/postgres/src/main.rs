@@ -1,12 +1,13 @@
 //! One binary: the operator, and the processes in data pods. Wiring only.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use mainstay_postgres::agent;
 use mainstay_postgres::agent::place::root;
+use mainstay_postgres::backup;
 use mainstay_postgres::pooler::{self, config::Side};
 use mainstay_postgres::serve;
 use mainstay_shared::agent::init::{self, Options, supervisor::Bounds};
@@ -41,6 +42,28 @@ enum Command {
         #[arg(long)]
         side: Side,
     },
+    /// In a data pod: stores the log, makes base backups.
+    Backup,
+    /// In the pod of a new set's founder, before everything else: makes its data from a repository.
+    Restore,
+    /// What PostgreSQL runs to get a file of its log back, while `restore` replays it.
+    Fetch {
+        /// Where it is asked for.
+        #[arg(long)]
+        socket: PathBuf,
+        /// Name of the file.
+        file: String,
+        /// Where it is to be, relative to the data directory.
+        path: PathBuf,
+    },
+    /// What PostgreSQL runs to have a file of its log archived.
+    Push {
+        /// Where it is asked for.
+        #[arg(long)]
+        socket: PathBuf,
+        /// The file, relative to the data directory.
+        path: PathBuf,
+    },
     /// The operator: looks after every `Postgres` of the cluster.
     Operator(serve::Options),
     /// Copy this program into a folder, for the engine's image to run.
@@ -51,7 +74,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    let command = Arguments::parse().command;
+    if let Command::Push { socket, path } = &command {
+        return push(socket, path);
+    }
+    if let Command::Fetch { socket, file, path } = &command {
+        return fetch(socket, file, path);
+    }
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!(
@@ -93,6 +123,22 @@ fn run(command: Command) -> Result<(), String> {
                 .block_on(pooler::run(side))
                 .map_err(|e| e.to_string())
         }
+        // Answered before, with exit codes of its own.
+        Command::Push { .. } | Command::Fetch { .. } => Ok(()),
+        Command::Restore => {
+            let filter = std::env::var(telemetry::LOG_FILTER).ok();
+            telemetry::init(filter.as_deref()).map_err(|e| e.to_string())?;
+            let restored = runtime()?.block_on(backup::restore::run());
+            restored.map_err(|e| e.to_string())
+        }
+        Command::Backup => {
+            let filter = std::env::var(telemetry::LOG_FILTER).ok();
+            telemetry::init(filter.as_deref()).map_err(|e| e.to_string())?;
+            let runtime = runtime()?;
+            let ended = runtime.block_on(backup::run()).map_err(|e| e.to_string());
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            ended
+        }
         Command::Agent => {
             let filter = std::env::var(telemetry::LOG_FILTER).ok();
             telemetry::init(filter.as_deref()).map_err(|e| e.to_string())?;
@@ -101,6 +147,44 @@ fn run(command: Command) -> Result<(), String> {
             // A thread that waits for a hung volume must not hold the end up.
             runtime.shutdown_timeout(Duration::from_secs(1));
             ended
+        }
+    }
+}
+
+/// PostgreSQL runs it in its data directory, and writes what it says into its log.
+fn push(socket: &Path, path: &Path) -> ExitCode {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(backup::push::push(socket, path, Path::new("."))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(kept) => {
+            eprintln!("{kept}");
+            if kept.give_up {
+                ExitCode::from(backup::push::GIVE_UP)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// PostgreSQL runs it in its data directory. Whatever goes wrong ends recovery: only the answer that there is
+/// no such file ends the log.
+fn fetch(socket: &Path, file: &str, path: &Path) -> ExitCode {
+    let asked = runtime().and_then(|runtime| {
+        let asked = runtime.block_on(backup::restore::log::ask(socket, file, path));
+        asked.map_err(|e| format!("{file}: {e}"))
+    });
+    match asked {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(backup::restore::log::FATAL)
         }
     }
 }

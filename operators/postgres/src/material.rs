@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use mainstay_backup::crypto::Keyring;
 use mainstay_shared::access::{ENTROPY_BYTES, Password, entropy, existing_password};
 use mainstay_shared::names;
 use mainstay_shared::pki::{
@@ -101,6 +102,14 @@ pub fn leaves(
         leaves.pairs.insert(instance.clone(), pair);
     }
     Ok(leaves)
+}
+
+/// New keys of a set's backups.
+///
+/// # Errors
+/// When the system gives no random numbers.
+pub fn backup_keys() -> Result<Keyring, MaterialError> {
+    Ok(Keyring::generate(entropy::<32>()?))
 }
 
 /// The application's password: the one in its Secret, which the user may have changed, or a new one.

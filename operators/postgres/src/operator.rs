@@ -20,6 +20,7 @@ use kube::{Api, Client, ResourceExt};
 use mainstay_crds::postgres::Postgres;
 use mainstay_shared::agent::program::Own;
 use mainstay_shared::apply::io;
+use mainstay_shared::backups::plan as backups;
 use mainstay_shared::events::Events;
 use mainstay_shared::operations::{self, ordered};
 use mainstay_shared::telemetry::metrics::Metrics;
@@ -160,6 +161,25 @@ async fn watch(
         kinds::target_of,
     );
     news.push(operations.map(News::Sets).boxed());
+    // Neither are these; but what is due by itself is not decided before they were listed.
+    let cache = Arc::clone(&context.cache);
+    let mut listed = false;
+    let backups = feed(
+        &context.client,
+        &kinds::backups(),
+        kinds::of_postgres(),
+        Arc::clone(&context.cache),
+        kinds::target_of,
+    );
+    let backups = backups.map(move |sets| {
+        let before = std::mem::replace(&mut listed, cache.is_ready(&[kinds::BACKUP]));
+        if listed && !before {
+            News::Everyone
+        } else {
+            News::Sets(sets)
+        }
+    });
+    news.push(backups.boxed());
     news.push(
         context
             .nodes
@@ -218,14 +238,22 @@ async fn watch(
     }
 }
 
-/// Say of operations on a set that is not there that they wait for it. One that has changed meanwhile
-/// is news again.
+/// Say of operations on a set that is not there, and of backups of one, that they wait for it. One that has
+/// changed meanwhile is news again.
 async fn without_target(context: Arc<Context>, set: SetKey) {
     let operations = ordered(context.cache.typed(&set, kinds::OPERATION));
     for told in operations::without_target(&operations, Timestamp::now()) {
         let said = io::write_status_as_seen(&context.client, &told.operation, &told.status).await;
         if let Err(error) = said {
             tracing::warn!(%set, %error, "an operation's status");
+        }
+    }
+    let waiting = backups::ordered(context.cache.typed(&set, kinds::BACKUP));
+    for step in backups::without_target(&waiting, Timestamp::now()) {
+        let Some(status) = &step.status else { continue };
+        let said = io::write_status_as_seen(&context.client, &step.backup, status).await;
+        if let Err(error) = said {
+            tracing::warn!(%set, %error, "a backup's status");
         }
     }
 }

@@ -321,7 +321,7 @@ pub struct Ending {
 
 /// Plan the end: first the pods, then what nobody owns and nobody keeps.
 ///
-/// Guarantee: with `Retain` neither claims nor the application's Secret nor the authority are
+/// Guarantee: the keys of backups are never touched; with `Retain` neither claims nor the application's Secret nor the authority are
 /// touched, and with either nothing but this set's own is.
 pub fn ending(observed: &Observed, kept: KeptVolumes) -> Ending {
     let mut ending = Ending::default();
@@ -346,6 +346,8 @@ pub fn ending(observed: &Observed, kept: KeptVolumes) -> Ending {
     for object in observed.volumes_and_pods.iter().chain(&observed.live) {
         let part = object.label(names::PART);
         let goes = match (object.resource.kind.as_str(), part) {
+            // The repository stays, and so does what opens it.
+            (SECRET, Some("keys")) => false,
             (LEASE, _) | (SECRET, Some("certificate")) => true,
             (CLAIM, _) => kept == KeptVolumes::Delete,
             (SECRET, _) => {

@@ -51,6 +51,28 @@ pub struct PostgresSettings {
     /// The poolers in front of it, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooler: Option<PoolerSettings>,
+    /// How the log is archived, where there are backups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchiveSettings>,
+}
+
+/// How the log is archived: by the container that makes backups, which PostgreSQL asks through `push`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArchiveSettings {
+    /// For how long a piece of the log may stay unfinished, in seconds: so much can be lost with the volumes.
+    pub timeout_seconds: u32,
+    /// For how many days what increments need is kept (from version 17 on): longer than from one to the next.
+    pub summary_days: u32,
+}
+
+impl Default for ArchiveSettings {
+    fn default() -> Self {
+        Self {
+            timeout_seconds: 60,
+            summary_days: 10,
+        }
+    }
 }
 
 /// What the agents must know of poolers.

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mainstay_crds::common::{
     Acknowledged, CertificateStatus, Durability, Endpoints, Enforcement, InstanceRole,
-    InstanceStatus, Outlives, SecretRef, Survives, WaitingFor, Weakened,
+    InstanceStatus, Outlives, RecoveryStatus, SecretRef, Survives, WaitingFor, Weakened,
 };
 use mainstay_crds::postgres::PostgresStatus;
 use mainstay_crds::postgres::pooler::PoolerStatus;
@@ -38,6 +38,17 @@ pub struct Obstacle {
     pub message: String,
     /// Whether trying again does not help until a person acts.
     pub stalled: bool,
+}
+
+/// Backups as they were found.
+#[derive(Clone, Copy, Debug)]
+pub enum Backups<'a> {
+    /// They were not looked at: what was said stands.
+    NotSeen,
+    /// None are asked for.
+    NotAsked,
+    /// What can be recovered, and the condition `BackupHealthy`.
+    Seen(&'a RecoveryStatus, (State, &'static str, &'a str)),
 }
 
 /// Everything that a status is made of.
@@ -87,6 +98,8 @@ pub struct View<'a> {
     pub pending: Vec<String>,
     /// The connection pooler, if one is asked for.
     pub pooler: Option<PoolerStatus>,
+    /// Its backups.
+    pub backups: Backups<'a>,
     /// Whether this pass changed anything, or what was begun goes on.
     pub working: bool,
     /// What is wrong with instances.
@@ -146,6 +159,7 @@ pub fn status(view: &View<'_>) -> PostgresStatus {
             .filter_map(|i| instance(view, i))
             .collect(),
         survives: Some(view.survives.clone()),
+        recovery: recovery(view),
         certificates: view.certificates.clone(),
         pending_changes: view.pending.iter().take(MOST).cloned().collect(),
         waiting: waiting_for
@@ -156,6 +170,15 @@ pub fn status(view: &View<'_>) -> PostgresStatus {
     status.instances.sort_by(|a, b| a.name.cmp(&b.name));
     set_conditions(view, &mut status);
     status
+}
+
+/// What can be recovered; while that is not looked at, as it was.
+fn recovery(view: &View<'_>) -> Option<RecoveryStatus> {
+    match view.backups {
+        Backups::Seen(recovery, _) => Some(recovery.clone()),
+        Backups::NotAsked => None,
+        Backups::NotSeen => view.before.recovery.clone(),
+    }
 }
 
 fn endpoints(view: &View<'_>) -> Endpoints {
@@ -351,6 +374,18 @@ fn set_conditions(view: &View<'_>, status: &mut PostgresStatus) {
     set(conditions::DEGRADED, degraded(view, serves));
     set(conditions::STORAGE_HEALTHY, storage(view));
     set(conditions::CERTIFICATES_VALID, certificates(view));
+    match view.backups {
+        Backups::Seen(_, (state, reason, message)) => {
+            set(
+                conditions::BACKUP_HEALTHY,
+                (state, reason, message.to_owned()),
+            );
+        }
+        Backups::NotAsked => status
+            .conditions
+            .retain(|c| c.type_ != conditions::BACKUP_HEALTHY),
+        Backups::NotSeen => {}
+    }
     let stuck = stalled(view);
     let waiting = status.waiting.clone();
     let going = reconciling(view, serves, waiting.as_deref());
@@ -587,6 +622,14 @@ pub fn happenings(before: &PostgresStatus, now: &PostgresStatus) -> Vec<Happenin
             "It goes on again.".to_owned(),
         ),
         None => {}
+    }
+    match turned(conditions::BACKUP_HEALTHY) {
+        Some((true, words)) => tell(false, "BackupHealthy", "Backup", words),
+        // One that is gone was not asked for any more.
+        Some((false, words)) if !words.is_empty() => {
+            tell(true, "BackupUnhealthy", "Backup", words);
+        }
+        _ => {}
     }
     if let Some((true, words)) = turned(conditions::DEGRADED) {
         tell(true, "Degraded", "Observe", words);

@@ -31,11 +31,16 @@ use mainstay_testkit::api::{FakeApi, Fault, Rule, Verb};
 use mainstay_testkit::cluster::FakeCluster;
 use mainstay_testkit::fixtures;
 use serde_json::json;
+use sidecar::Sidecars;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+#[path = "operator/backups.rs"]
+mod backups;
 #[path = "operator/pooler.rs"]
 mod pooler;
+#[path = "operator/sidecar.rs"]
+mod sidecar;
 
 const SHOP: Option<&str> = Some("shop");
 /// Nothing in these tests takes long by itself; but a machine may be busy, and after failures in a row the
@@ -49,6 +54,8 @@ struct World {
     metrics: Arc<Metrics>,
     /// The catalogue's image of poolers.
     pooler: Option<&'static str>,
+    /// Containers that make backups.
+    sidecars: Sidecars,
 }
 
 impl Drop for World {
@@ -77,7 +84,14 @@ impl World {
             operator: None,
             metrics: Arc::default(),
             pooler: None,
+            sidecars: Sidecars::default(),
         }
+    }
+
+    /// One turn of the cluster and of what runs in it.
+    async fn turn(&mut self) {
+        self.cluster.turn().await;
+        self.sidecars.turn(&self.api, &self.cluster).await;
     }
 
     /// Start an operator, as after a crash: nothing is remembered.
@@ -198,7 +212,7 @@ impl World {
                 self.status(),
                 self.api.writes().iter().rev().take(10).collect::<Vec<_>>()
             );
-            self.cluster.turn().await;
+            self.turn().await;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -218,7 +232,7 @@ impl World {
                 "it never rests: {:#?}",
                 self.api.requests().iter().rev().take(8).collect::<Vec<_>>()
             );
-            self.cluster.turn().await;
+            self.turn().await;
             tokio::time::sleep(Duration::from_millis(5)).await;
             let now = self.api.requests().len();
             if now != last.0 {

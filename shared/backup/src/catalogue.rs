@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use crate::ids::BackupId;
 use crate::layout::{self, Label};
 use crate::manifest::{Begun, Manifest};
-use crate::pieces::{Origin, PieceKey};
+use crate::pieces::{Origin, PieceKey, PieceKind};
 use crate::repository::Repository;
-use crate::retention::{BackupFact, Facts, HistoryFact, PieceFact};
+use crate::retention::{self, BackupFact, Facts, HistoryFact, PieceFact};
 use crate::store::{Found, StoreError};
 
 /// Most bytes of a manifest: some hundred thousand objects.
@@ -177,14 +177,29 @@ impl Catalogue {
         Ok(())
     }
 
+    /// Whether a backup that is here, or one that is still to be made, may be recovered through a piece. One that
+    /// is not needed may have been let go again.
+    pub fn needs(&self, history: &Label, piece: &Label, kind: PieceKind) -> bool {
+        let backups = self.backups.iter().map(backup_fact).collect();
+        let facts = Facts {
+            backups,
+            pieces: Vec::new(),
+            histories: self.history_facts(),
+            live: None,
+        };
+        retention::needs(&facts, history, piece, kind)
+    }
+
+    fn history_facts(&self) -> Vec<HistoryFact> {
+        let fact = |(history, origin): (&Label, &Option<Origin>)| HistoryFact {
+            history: history.clone(),
+            origin: origin.clone(),
+        };
+        self.histories.iter().map(fact).collect()
+    }
+
     /// What retention looks at. `live`: the history that is written now, where the caller knows.
     pub fn facts(&self, live: Option<Label>) -> Facts {
-        let backup = |manifest: &Manifest| BackupFact {
-            id: manifest.id.clone(),
-            parent: manifest.parent.clone(),
-            consistent_at: manifest.consistent_at,
-            log: manifest.log.clone(),
-        };
         let piece = |piece: &Piece| PieceFact {
             key: layout::piece(&piece.key),
             history: piece.key.history.clone(),
@@ -192,14 +207,10 @@ impl Catalogue {
             kind: piece.key.kind,
             stored: piece.stored,
         };
-        let history = |(history, origin): (&Label, &Option<Origin>)| HistoryFact {
-            history: history.clone(),
-            origin: origin.clone(),
-        };
         Facts {
-            backups: self.backups.iter().map(backup).collect(),
+            backups: self.backups.iter().map(backup_fact).collect(),
             pieces: self.pieces.iter().map(piece).collect(),
-            histories: self.histories.iter().map(history).collect(),
+            histories: self.history_facts(),
             live,
         }
     }
@@ -228,4 +239,13 @@ enum Entry {
     Backup(Box<Manifest>),
     Unfinished(Unfinished),
     Unread(Unread),
+}
+
+fn backup_fact(manifest: &Manifest) -> BackupFact {
+    BackupFact {
+        id: manifest.id.clone(),
+        parent: manifest.parent.clone(),
+        consistent_at: manifest.consistent_at,
+        log: manifest.log.clone(),
+    }
 }

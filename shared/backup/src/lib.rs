@@ -9,8 +9,10 @@
 //! Decisions are functions of values; [`store`], [`stream`], [`repository`], [`catalogue`], [`run`] and
 //! [`prune`] do I/O. No word of any engine stands here: an engine is a [`source`].
 
+pub mod api;
 pub mod catalogue;
 pub mod crypto;
+pub mod escrow;
 mod hex;
 pub mod ids;
 pub mod layout;
@@ -22,5 +24,6 @@ pub mod repository;
 pub mod retention;
 pub mod run;
 pub mod source;
+pub mod spec;
 pub mod store;
 pub mod stream;

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -265,6 +266,32 @@ impl AgentClient {
         self.call(Method::POST, api::UPGRADE, body, PROGRAM).await
     }
 
+    /// What is at `path`, as a value; bounded by `wait` and the time that an answer may take.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn get<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        wait: Duration,
+    ) -> Result<T, ClientError> {
+        let bound = wait + ANSWER;
+        let answer = self
+            .exchange(Method::GET, path, Bytes::new(), bound)
+            .await?;
+        parse(&answer)
+    }
+
+    /// Post a value to `path`; what is answered does not matter, unless it is a refusal.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn send<T: Serialize>(&mut self, path: &str, value: &T) -> Result<(), ClientError> {
+        let content = body(value)?;
+        let sent = self.exchange(Method::POST, path, content, ANSWER).await;
+        sent.map(drop)
+    }
+
     async fn call(
         &mut self,
         method: Method,
@@ -272,6 +299,16 @@ impl AgentClient {
         body: Bytes,
         bound: Duration,
     ) -> Result<Status, ClientError> {
+        parse(&self.exchange(method, path, body, bound).await?)
+    }
+
+    async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        bound: Duration,
+    ) -> Result<Bytes, ClientError> {
         let kept = self.connection.take().filter(Link::is_ready);
         let mut connection = if let Some(connection) = kept {
             connection
@@ -288,8 +325,12 @@ impl AgentClient {
         if matches!(answer, Ok(_) | Err(ClientError::Refused(..))) {
             self.connection = Some(connection);
         }
-        serde_json::from_slice(&answer?).map_err(|e| ClientError::Unreadable(e.to_string()))
+        answer
     }
+}
+
+fn parse<T: DeserializeOwned>(answer: &Bytes) -> Result<T, ClientError> {
+    serde_json::from_slice(answer).map_err(|e| ClientError::Unreadable(e.to_string()))
 }
 
 /// One request to one of our processes, over a connection of its own, which is bounded as a whole. The

@@ -54,6 +54,10 @@ pub enum Phase {
 
 /// A pod as seen.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub struct PodSeen {
     /// Uid, for preconditions.
     pub uid: String,
@@ -83,6 +87,8 @@ pub struct PodSeen {
     pub config_hash: Option<String>,
     /// Why it does not start, if the scheduler or the kubelet says so.
     pub waiting: Option<Waiting>,
+    /// Whether its data is being brought back from a repository, before its engine starts.
+    pub restoring: bool,
     /// Whether its node takes no pods any more, so that it will have to move.
     pub cordoned: bool,
 }
@@ -185,7 +191,7 @@ impl Instance {
             return None;
         }
         if pod.phase == Phase::Pending {
-            return Some(format!("the pod of {name} does not run yet"));
+            return Some(pending(name, pod));
         }
         let going = |phase| {
             use api::Phase::{Cloning, Initialising, Recovering, Starting, Stopping};
@@ -215,7 +221,7 @@ impl Instance {
             ));
         }
         match &self.agent {
-            _ if pod.phase != Phase::Running => Some(format!("the pod of {name} does not run yet")),
+            _ if pod.phase != Phase::Running => Some(pending(name, pod)),
             Known::Unreachable(why) => Some(format!("{name} does not answer: {why}")),
             Known::Known(status) if status.pod_uid != pod.uid => {
                 Some(format!("the new pod of {name} has not answered yet"))
@@ -240,5 +246,17 @@ impl Instance {
         self.agent
             .known()
             .filter(|status| status.pod_uid == pod.uid)
+    }
+}
+
+/// What a pod does that does not run yet.
+fn pending(name: &str, pod: &PodSeen) -> String {
+    if pod.restoring {
+        format!(
+            "the data of {name} is being brought back from its repository; kubectl logs {name} -c {} tells how far it is",
+            crate::names::RESTORE
+        )
+    } else {
+        format!("the pod of {name} does not run yet")
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ContainerState, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::observed::{ClaimSeen, NodeSeen, Phase, PodSeen, Waiting};
@@ -42,7 +42,12 @@ pub fn pod(pod: &Pod, engine: &str, nodes: impl Fn(&str) -> NodeSeen) -> PodSeen
             Some("Unknown") => Phase::Unknown,
             _ => Phase::Pending,
         },
-        ready: condition("Ready").is_some_and(|c| c.status == "True"),
+        ready: condition("Ready").is_some_and(|c| {
+            // What runs beside the engine is counted as well, and must not make it unready.
+            let beside =
+                || c.reason.as_deref() == Some("ContainersNotReady") && is_ready(pod, engine);
+            c.status == "True" || beside()
+        }),
         deleting: pod.metadata.deletion_timestamp.is_some(),
         zone: of_node.zone,
         cordoned: of_node.cordoned,
@@ -56,7 +61,28 @@ pub fn pod(pod: &Pod, engine: &str, nodes: impl Fn(&str) -> NodeSeen) -> PodSeen
         template: annotation(names::TEMPLATE),
         config_hash: annotation(names::CONFIG_HASH),
         waiting: unschedulable(pod).or_else(|| held_back(pod)),
+        restoring: restoring(pod),
     }
+}
+
+/// Whether the container is ready by itself.
+fn is_ready(pod: &Pod, container: &str) -> bool {
+    let status = pod.status.as_ref();
+    let mut all = status
+        .into_iter()
+        .flat_map(|s| s.container_statuses.iter().flatten());
+    all.any(|c| c.name == container && c.ready)
+}
+
+fn restoring(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let mut first = status
+        .into_iter()
+        .flat_map(|s| s.init_container_statuses.iter().flatten());
+    first.any(|c| {
+        let runs = c.state.as_ref().is_some_and(|s| s.running.is_some());
+        c.name == names::RESTORE && runs
+    })
 }
 
 fn unschedulable(pod: &Pod) -> Option<Waiting> {
@@ -73,7 +99,11 @@ fn unschedulable(pod: &Pod) -> Option<Waiting> {
 
 fn held_back(pod: &Pod) -> Option<Waiting> {
     let status = pod.status.as_ref()?;
+    // Once the engine's container runs, only what runs beside it is left of those that come first: it may
+    // be in trouble by itself.
+    let runs = status.phase.as_deref() == Some("Running");
     let init = status.init_container_statuses.iter().flatten();
+    let init = init.filter(|_| !runs);
     let all = init.chain(status.container_statuses.iter().flatten());
     for container in all {
         let Some(ContainerState {
@@ -85,7 +115,9 @@ fn held_back(pod: &Pod) -> Option<Waiting> {
         };
         let reason = waiting.reason.clone().unwrap_or_default();
         if HELD_BACK.contains(&reason.as_str()) {
-            let message = waiting.message.clone().unwrap_or_else(|| reason.clone());
+            let message = last_words(container)
+                .or_else(|| waiting.message.clone())
+                .unwrap_or_else(|| reason.clone());
             return Some(Waiting {
                 message: format!("container {}: {message}", container.name),
                 reason,
@@ -94,6 +126,16 @@ fn held_back(pod: &Pod) -> Option<Waiting> {
         }
     }
     None
+}
+
+/// Why a container ended last, in its own words: a text, or the `message` of what is JSON.
+fn last_words(container: &ContainerStatus) -> Option<String> {
+    let ended = container.last_state.as_ref()?.terminated.as_ref()?;
+    let text = ended.message.as_deref()?.trim();
+    let told = serde_json::from_str::<serde_json::Value>(text).ok();
+    let told = told.and_then(|v| Some(v.get("message")?.as_str()?.to_owned()));
+    let words = told.unwrap_or_else(|| text.to_owned());
+    (!words.is_empty()).then_some(words)
 }
 
 /// Read a claim.
@@ -133,4 +175,66 @@ fn label(meta: &ObjectMeta, key: &str) -> Option<String> {
 
 fn annotation(meta: &ObjectMeta, key: &str) -> Option<String> {
     meta.annotations.as_ref()?.get(key).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instances::Phase;
+    use serde_json::{Value, json};
+
+    fn seen(status: &Value) -> PodSeen {
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "db-1"}, "status": status}))
+                .unwrap();
+        pod_of(&pod)
+    }
+
+    fn pod_of(read: &Pod) -> PodSeen {
+        pod(read, "postgres", |_| NodeSeen::default())
+    }
+
+    #[test]
+    fn what_runs_beside_the_engine_makes_no_instance_unready() {
+        let status = |phase: &str, reason: &str, ready: bool| {
+            json!({
+                "phase": phase,
+                "conditions": [{"type": "Ready", "status": "False", "reason": reason}],
+                "containerStatuses": [{"name": "postgres", "ready": ready, "image": "", "imageID": "",
+                    "restartCount": 0}],
+                "initContainerStatuses": [{"name": "backup", "ready": false, "image": "", "imageID": "",
+                    "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}],
+            })
+        };
+        let pod = seen(&status("Running", "ContainersNotReady", true));
+        assert!(pod.ready && pod.waiting.is_none());
+        assert!(!seen(&status("Running", "ContainersNotReady", false)).ready);
+        // The node is gone: what it said last does not count.
+        assert!(!seen(&status("Running", "NodeNotReady", true)).ready);
+        // Nothing has come up yet: that is what it waits for.
+        let pod = seen(&status("Pending", "ContainersNotReady", false));
+        assert_eq!(pod.waiting.unwrap().reason, "CrashLoopBackOff");
+    }
+
+    #[test]
+    fn a_restore_is_told_while_it_runs_and_by_its_last_words() {
+        let status = |state: Value, last: Value| {
+            json!({
+                "phase": "Pending",
+                "initContainerStatuses": [{"name": names::RESTORE, "ready": false, "image": "", "imageID": "",
+                    "restartCount": 1, "state": state, "lastState": last}],
+            })
+        };
+        let pod = seen(&status(json!({"running": {}}), json!({})));
+        assert!(pod.restoring && pod.phase == Phase::Pending);
+        let words =
+            json!({"step": "Failed", "message": "no backup leads to that time"}).to_string();
+        let pod = seen(&status(
+            json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}),
+            json!({"terminated": {"exitCode": 1, "message": words}}),
+        ));
+        assert!(!pod.restoring);
+        let message = pod.waiting.unwrap().message;
+        assert_eq!(message, "container restore: no backup leads to that time");
+    }
 }

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::backups::BackupMetrics;
 use crate::outcome::Outcomes;
 
 /// Content type of the text form.
@@ -52,6 +53,8 @@ pub struct Metrics {
     blocked: Family<Step, Counter>,
     requests: Family<Request, Counter>,
     leader: Gauge,
+    /// Of backups, where an operator makes any.
+    pub backups: BackupMetrics,
 }
 
 impl Default for Metrics {
@@ -68,6 +71,7 @@ impl Default for Metrics {
             blocked: Family::default(),
             requests: Family::default(),
             leader: Gauge::default(),
+            backups: BackupMetrics::default(),
         };
         metrics.extend(|registry| {
             registry.register(
@@ -100,6 +104,7 @@ impl Default for Metrics {
                 "1 while this replica leads",
                 metrics.leader.clone(),
             );
+            metrics.backups.register(registry);
         });
         metrics
     }

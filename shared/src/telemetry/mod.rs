@@ -1,5 +1,6 @@
 //! What can be seen of a process from outside: logs, metrics, health.
 
+pub mod backups;
 pub mod client;
 pub mod metrics;
 pub mod server;

@@ -12,8 +12,8 @@ pub fn trim(kind: &str, object: &mut Value) {
         for field in ["managedFields", "selfLink", "generateName"] {
             meta.remove(field);
         }
-        // Operations are done in the order in which they were made.
-        if kind != "Operation" {
+        // Operations and backups are done in the order in which they were made.
+        if !matches!(kind, "Operation" | "Backup") {
             meta.remove("creationTimestamp");
         }
         if let Some(notes) = meta.get_mut("annotations").and_then(Value::as_object_mut) {
@@ -93,10 +93,29 @@ fn pod(object: &mut Value) {
             keep_fields(
                 container,
                 "",
-                &["name", "image", "imageID", "ready", "restartCount", "state"],
+                &[
+                    "name",
+                    "image",
+                    "imageID",
+                    "ready",
+                    "restartCount",
+                    "state",
+                    "lastState",
+                ],
             );
-            // Only a reason to wait is read.
-            keep_fields(container, "/state", &["waiting"]);
+            // Only a reason to wait is read, and of what comes before the engine whether it runs and why it
+            // ended.
+            let first = at == "/status/initContainerStatuses";
+            let states: &[&str] = if first {
+                &["waiting", "running"]
+            } else {
+                &["waiting"]
+            };
+            keep_fields(container, "/state", states);
+            keep_fields(container, "/state/running", &[]);
+            let last: &[&str] = if first { &["terminated"] } else { &[] };
+            keep_fields(container, "/lastState", last);
+            keep_fields(container, "/lastState/terminated", &["exitCode", "message"]);
         }
     }
 }

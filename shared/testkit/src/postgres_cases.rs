@@ -1,6 +1,7 @@
 //! Bad `Postgres` resources, and the sentence that each gets: one table for the tests with and
 //! without an API server.
 
+mod backup;
 mod maintenance;
 mod pooler;
 
@@ -167,6 +168,7 @@ pub fn also_good() -> Vec<(&'static str, Value)> {
     .into_iter()
     .chain(maintenance::good())
     .chain(pooler::good())
+    .chain(backup::good())
     .collect()
 }
 
@@ -226,6 +228,7 @@ pub fn cases() -> Vec<Case> {
         of_surroundings(),
         maintenance::cases(),
         pooler::cases(),
+        backup::cases(),
     ]
     .concat()
 }

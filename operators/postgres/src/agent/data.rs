@@ -16,6 +16,7 @@ use super::decide::{Data, Role};
 use super::history;
 use super::place::Place;
 use super::recovery;
+use crate::backup::local;
 
 /// The data directory could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,20 @@ pub async fn inspect(place: &Place, rewound: bool) -> Option<(Data, BTreeMap<Str
         end: end.filter(|_| role == Role::Primary),
     };
     Some((data, least(&control)))
+}
+
+/// The timeline that the data began with: the first, or that which a restore ended with. None while nobody knows.
+pub fn began(place: &Place) -> Option<u64> {
+    if !place.data().exists() {
+        return None;
+    }
+    match local::provenance(place) {
+        Ok(restored) => Some(restored.map_or(1, |restored| u64::from(restored.timeline))),
+        Err(error) => {
+            tracing::warn!(error, "it is not known with which timeline the data began");
+            None
+        }
+    }
 }
 
 /// The least values of settings with which the data of the running engine can be opened as a replica.

@@ -99,6 +99,8 @@ pub struct Machine {
     cluster: Option<Cluster>,
     data: Data,
     data_known: bool,
+    /// The timeline that the data began with, once it was looked at.
+    first: Option<u64>,
     floors: BTreeMap<String, u64>,
     floors_at: Duration,
     work: Option<Work>,
@@ -188,6 +190,7 @@ impl Machine {
             cluster: None,
             data: Data::None,
             data_known: false,
+            first: None,
             floors: BTreeMap::new(),
             floors_at: Duration::ZERO,
             work: None,
@@ -299,6 +302,9 @@ impl Machine {
         {
             (self.data, self.floors) = found;
             self.data_known = true;
+        }
+        if self.first.is_none() && self.work.is_none() {
+            self.first = data::began(&self.place);
         }
         self.look_at_floors().await;
         self.look_at_volume().await;

@@ -33,6 +33,8 @@ pub struct Facts<'a> {
     pub upstream: Option<&'a Ballot>,
     /// Which epoch claimed which timeline.
     pub promotions: &'a BTreeMap<u64, u64>,
+    /// The timeline that the data began with: later than the first where it was restored.
+    pub first: u64,
     /// For which ballot the data was promoted last, if its last timeline is its own.
     pub promoted: Option<&'a Ballot>,
     /// Roles and slots are there: others can receive from it.
@@ -84,11 +86,9 @@ fn stopped(f: &Facts<'_>) -> Engine {
             role: Role::Primary,
             ..
         } if f.handing_over => {
-            position(f.promotions, *timeline, *end).map_or(Engine::Unknown, |position| {
-                Engine::Detached {
-                    position,
-                    timeline: *timeline,
-                }
+            position(f, *timeline, *end).map_or(Engine::Unknown, |position| Engine::Detached {
+                position,
+                timeline: *timeline,
             })
         }
         _ => Engine::Unknown,
@@ -103,7 +103,7 @@ fn replica(f: &Facts<'_>, at: Duration, vitals: &Vitals) -> Engine {
         // It may have received more since that look.
         return Engine::Unknown;
     }
-    let place = end(vitals).and_then(|end| position(f.promotions, vitals.timeline, end));
+    let place = end(vitals).and_then(|end| position(f, vitals.timeline, end));
     match place {
         Some(position) => Engine::Detached {
             position,
@@ -127,10 +127,11 @@ pub fn end(vitals: &Vitals) -> Option<u64> {
     }
 }
 
-/// None when it is not known which epoch claimed the timeline: only the first is nobody's.
-fn position(promotions: &BTreeMap<u64, u64>, timeline: u64, lsn: u64) -> Option<Position> {
-    let claimed = promotions.get(&timeline).copied();
-    let epoch = Epoch(claimed.or((timeline <= 1).then_some(0))?);
+/// None when it is not known which epoch claimed the timeline: only that with which the data began, and those
+/// that it was restored from, are nobody's.
+fn position(f: &Facts<'_>, timeline: u64, lsn: u64) -> Option<Position> {
+    let claimed = f.promotions.get(&timeline).copied();
+    let epoch = Epoch(claimed.or((timeline <= f.first).then_some(0))?);
     Some(Position { epoch, lsn })
 }
 
@@ -166,6 +167,7 @@ mod tests {
             loading: false,
             upstream: None,
             promotions: known,
+            first: 1,
             promoted: None,
             tended: true,
             recovered: Some(5),
@@ -247,6 +249,20 @@ mod tests {
             ..facts(&sight, &data, &known)
         };
         assert_eq!(engine(&loading), Engine::Unknown);
+        let restored = BTreeMap::new();
+        let began = |first| Facts {
+            first,
+            ..facts(&sight, &data, &restored)
+        };
+        assert_eq!(engine(&began(1)), Engine::Unknown);
+        let at = Engine::Detached {
+            position: Position {
+                epoch: Epoch(0),
+                lsn: 90,
+            },
+            timeline: 2,
+        };
+        assert_eq!(engine(&began(2)), at, "as what a restore has made");
         let nobodys = BTreeMap::from([(3, 8)]);
         assert_eq!(engine(&facts(&sight, &data, &nobodys)), Engine::Unknown);
     }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use mainstay_shared::agent::paths::{self, under};
 use mainstay_shared::election::group::Group;
 use mainstay_shared::election::member::Member;
 use mainstay_shared::names;
 
+use crate::backup::settings as backup;
 use crate::settings::{
-    POOLER_ROLE, PORT, PROBE_ROLE, PostgresConfig, REPLICATION_ROLE, is_managed,
+    ArchiveSettings, POOLER_ROLE, PORT, PROBE_ROLE, PostgresConfig, REPLICATION_ROLE, is_managed,
 };
 
 /// What the files depend on.
@@ -21,6 +23,8 @@ pub struct Facts {
     pub user: String,
     /// Addresses to listen on.
     pub listen: String,
+    /// Folder under which all others are; `/` in a container.
+    pub root: PathBuf,
     /// Folder of the rendered files.
     pub run: PathBuf,
     /// Folder of the certificate files.
@@ -219,6 +223,12 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
         // What is in the data directory would silently win over the resource.
         managed.push(("allow_alter_system", "off".to_owned()));
     }
+    if let Some(archive) = &config.engine.archive {
+        managed.extend(archived(*archive, config.engine.major, &facts.root));
+    } else if !ARCHIVING.iter().any(|name| all.contains_key(*name)) {
+        // `archive_mode` stays on until a restart: with nothing to run, the log would pile up until then.
+        managed.push(("archive_command", "true".to_owned()));
+    }
     let conninfo = match &facts.primary {
         Some((instance, address)) => conninfo(config, facts, instance, address),
         None => String::new(),
@@ -232,6 +242,32 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
         let _ = writeln!(text, "{name} = '{}'", quoted(&value));
     }
     text
+}
+
+/// Where the user has set one of these, how the log is archived is the user's.
+const ARCHIVING: [&str; 3] = ["archive_mode", "archive_command", "archive_library"];
+
+/// The log is archived by the backup container, on replicas too: so whoever is promoted has what its
+/// predecessor had not stored.
+fn archived(archive: ArchiveSettings, major: u32, root: &Path) -> Vec<(&'static str, String)> {
+    let program = under(root, paths::BIN).join(paths::BINARY);
+    let socket = under(root, backup::SOCKET);
+    let quote = |path: PathBuf| format!("\"{}\"", path.display()).replace('%', "%%");
+    let command = format!("{} push --socket {} %p", quote(program), quote(socket));
+    let mut all = vec![
+        ("archive_mode", "always".to_owned()),
+        ("archive_command", command),
+        ("archive_library", String::new()),
+        ("archive_timeout", format!("{}s", archive.timeout_seconds)),
+    ];
+    if major >= 17 {
+        all.push(("summarize_wal", "on".to_owned()));
+        all.push((
+            "wal_summary_keep_time",
+            format!("{}d", archive.summary_days),
+        ));
+    }
+    all
 }
 
 /// Inside single quotes of `postgresql.conf`. A line break cannot be written there at all.
@@ -255,9 +291,16 @@ fn access(config: &PostgresConfig, open: bool) -> String {
         ours.push(',');
         ours.push_str(POOLER_ROLE);
     }
+    // For `pg_basebackup` in the backup container.
+    let copies = if config.engine.archive.is_some() {
+        "local   replication  postgres             peer map=agent\n"
+    } else {
+        ""
+    };
     let mut text = format!(
         "# Rendered by Mainstay.\n\
          local   all          postgres             peer map=agent\n\
+         {copies}\
          local   all          all                  scram-sha-256\n\
          hostssl replication  {REPLICATION_ROLE}  all  cert map=instances\n\
          hostssl postgres     {REPLICATION_ROLE}  all  cert map=instances\n\

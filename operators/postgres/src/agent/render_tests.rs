@@ -24,6 +24,7 @@ fn config(parameters: &[(&str, &str)]) -> PostgresConfig {
             max_slot_wal_keep_mib: 512,
             host_rules: vec![],
             pooler: None,
+            archive: None,
         },
     }
 }
@@ -33,6 +34,7 @@ fn facts() -> Facts {
         instance: "db-2".into(),
         user: "postgres".into(),
         listen: "*".into(),
+        root: "/".into(),
         run: "/mainstay/run".into(),
         tls: "/mainstay/run/tls".into(),
         sockets: "/var/run/postgresql".into(),
@@ -190,4 +192,33 @@ fn poolers_look_up_logins_only_where_there_are_any_and_clients_are_let_in() {
     };
     let closed = render(&pooled, &closed).access;
     assert!(!closed.contains(lookup) && closed.contains(refused));
+}
+
+#[test]
+fn the_log_is_archived_where_there_are_backups() {
+    let mut config = config(&[("archive_mode", "off")]);
+    let before = render(&config, &facts());
+    assert!(!before.settings.contains("archive_command"));
+    // Backups were switched off, and the server was not restarted yet: nothing may pile up.
+    let off = render(&self::config(&[]), &facts());
+    assert!(off.settings.contains("archive_command = 'true'"));
+    assert!(!off.settings.contains("archive_mode"));
+    config.engine.archive = Some(ArchiveSettings::default());
+    let files = render(&config, &facts());
+    for line in [
+        "archive_mode = 'always'",
+        "archive_command = '\"/mainstay/bin/mainstay\" push --socket \"/mainstay/backup-run/archive.sock\" %p'",
+        "archive_timeout = '60s'",
+        "summarize_wal = 'on'",
+    ] {
+        assert!(
+            files.settings.lines().any(|l| l == line),
+            "{line}: {}",
+            files.settings
+        );
+    }
+    assert!(files.access.contains("local   replication  postgres"));
+    assert!(!before.access.contains("local   replication"));
+    config.engine.major = 16;
+    assert!(!render(&config, &facts()).settings.contains("summarize_wal"));
 }

@@ -7,7 +7,7 @@ use mainstay_shared::agent::config::{SetConfig, Zones};
 use mainstay_shared::agent::paths::{CONFIG_FILE, ZONES_FILE};
 use mainstay_shared::names;
 
-use super::parameters;
+use super::{backup, parameters};
 use crate::settings::{PostgresConfig, PostgresSettings};
 use crate::validate::{Pooler, Validated};
 
@@ -15,7 +15,7 @@ use crate::validate::{Pooler, Validated};
 const MOST_LEFT: usize = 16;
 
 /// The ConfigMap, and the hash of the configuration in it. Zones are no part of that: whatever is
-/// scheduled, nothing has to be loaded.
+/// scheduled, nothing has to be loaded. What backups are told is none either: the agents do not read it.
 ///
 /// # Errors
 /// When it cannot be written as JSON, which it always can.
@@ -26,12 +26,14 @@ pub fn config_map(
 ) -> Result<(ConfigMap, String), serde_json::Error> {
     let (text, hash) = config(v, members).render()?;
     let zones = serde_json::to_string_pretty(zones)?;
+    let mut data = BTreeMap::from([
+        (CONFIG_FILE.to_owned(), text),
+        (ZONES_FILE.to_owned(), zones),
+    ]);
+    data.extend(backup::files(v)?);
     let map = ConfigMap {
         metadata: v.set.owned(names::config_map(&v.set.name)),
-        data: Some(BTreeMap::from([
-            (CONFIG_FILE.to_owned(), text),
-            (ZONES_FILE.to_owned(), zones),
-        ])),
+        data: Some(data),
         ..ConfigMap::default()
     };
     Ok((map, hash))
@@ -70,6 +72,7 @@ pub fn config(v: &Validated, members: &[String]) -> PostgresConfig {
             max_slot_wal_keep_mib: parameters::slot_wal_mib(v.storage),
             host_rules: Vec::new(),
             pooler: v.pooler.as_ref().map(Pooler::settings),
+            archive: v.backup.as_ref().map(backup::archive),
         },
     }
 }

@@ -3,6 +3,7 @@
 //! Pods and claims are made one by one as the planner says; the Secrets depend on what they hold
 //! already; everything else is applied as a whole.
 
+pub mod backup;
 pub mod certificate;
 pub mod claim;
 pub mod config_map;
@@ -80,12 +81,15 @@ pub enum DesiredError {
 /// When no API server's address is known; then nothing is to be applied or pruned in this pass.
 pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, DesiredError> {
     let set = &v.set;
+    let stores = backup::stores(v);
     let flows = Flows {
         engine_port: PORT,
         operator_namespace: around.operator_namespace,
         api_servers: around.api_servers,
         clients: &v.clients,
         poolers: v.pooler.is_some(),
+        backups: v.backup.is_some(),
+        stores: &stores,
     };
     let policy = network::policy(set, &flows);
     let (Some(policy), Some((address, _))) = (policy, around.api_servers.first()) else {

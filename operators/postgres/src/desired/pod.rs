@@ -14,11 +14,12 @@ use mainstay_shared::agent::{api, paths};
 use mainstay_shared::instances::plan::role;
 use mainstay_shared::{names, placement};
 
+use super::backup;
 use super::revision::Revision;
 use crate::settings::{PORT, PORT_NAME};
 use crate::validate::Validated;
 
-pub(super) mod volumes;
+pub(in crate::desired) mod volumes;
 
 /// Name of the engine's container.
 pub const CONTAINER: &str = "postgres";
@@ -42,6 +43,8 @@ pub struct Template<'a> {
     pub revision: &'a Revision,
     /// Hash of the configuration as applied.
     pub config_hash: &'a str,
+    /// Whether the set has data: then nothing is brought back from a repository.
+    pub initialised: bool,
 }
 
 /// The pod of `instance`.
@@ -52,6 +55,12 @@ pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
         (names::INSTANCE.to_owned(), instance.to_owned()),
         (names::ROLE.to_owned(), role.to_owned()),
     ]);
+    let restored = v.recovery.as_ref();
+    let restored = restored.filter(|_| instance == template.seat && !template.initialised);
+    let beside = backup::Beside {
+        backup: v.backup.as_ref(),
+        restored,
+    };
     metadata.annotations = Some(BTreeMap::from([
         (names::REVISION.to_owned(), template.revision.hash.clone()),
         (names::TEMPLATE.to_owned(), template.revision.inputs.clone()),
@@ -62,7 +71,7 @@ pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
         // Nothing in the pod's own folders is missed: let a node that is not needed go.
         (
             "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes".to_owned(),
-            volumes::SCRATCH.join(","),
+            volumes::scratches(&beside).join(","),
         ),
     ]));
     let place = placement::scheduling(&v.set, v.placement.as_ref());
@@ -83,13 +92,26 @@ pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
             topology_spread_constraints: Some(place.spread),
             tolerations: (!place.tolerations.is_empty()).then_some(place.tolerations),
             priority_class_name: place.priority_class,
-            init_containers: Some(vec![install(template.operator_image)]),
+            init_containers: Some(first(v, template, &beside)),
             containers: vec![engine(v)],
-            volumes: Some(volumes::volumes(v, instance)),
+            volumes: Some(volumes::volumes(v, instance, &beside)),
             ..PodSpec::default()
         }),
         status: None,
     }
+}
+
+/// What is started before the engine: the program, the data where it comes from a repository, and what
+/// makes backups, which goes on beside the engine.
+fn first(v: &Validated, template: &Template<'_>, beside: &backup::Beside<'_>) -> Vec<Container> {
+    let mut all = vec![install(template.operator_image)];
+    if beside.restored.is_some() {
+        all.push(backup::restore(v));
+    }
+    if beside.backup.is_some() {
+        all.push(backup::sidecar(v));
+    }
+    all
 }
 
 /// Puts the binary where the engine's image finds it.
@@ -145,7 +167,7 @@ fn engine(v: &Validated) -> Container {
             failure_threshold: Some(START_SECONDS),
             ..probe(api::LIVEZ)
         }),
-        volume_mounts: Some(volumes::mounts()),
+        volume_mounts: Some(volumes::mounts(v.backup.is_some())),
         ..Container::default()
     }
 }

@@ -10,6 +10,7 @@ use mainstay_shared::agent::config::hash;
 use serde_json::{Value, json};
 
 use crate::validate::Validated;
+use crate::validate::backup::AuthorityRef;
 
 /// The inputs of a template, and the hash of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,21 @@ pub fn revision(v: &Validated) -> Revision {
     if !v.image_pull_secrets.is_empty() {
         let names = v.image_pull_secrets.join(", ");
         inputs.insert("imagePullSecrets".to_owned(), names);
+    }
+    if let Some(backup) = &v.backup {
+        // What is mounted; what is told by a file changes without new pods.
+        let access = &backup.access;
+        inputs.insert("backup".to_owned(), access.credentials.clone());
+        if let Some(authority) = &access.authority {
+            let (kind, name, key) = match authority {
+                AuthorityRef::ConfigMap(name, key) => ("ConfigMap", name, key),
+                AuthorityRef::Secret(name, key) => ("Secret", name, key),
+            };
+            inputs.insert(
+                "backup.authority".to_owned(),
+                format!("{kind} {name} {key}"),
+            );
+        }
     }
     // By path, so that the text does not depend on the order in which fields are declared.
     if let Some(placement) = &v.placement {

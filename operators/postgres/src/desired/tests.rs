@@ -59,6 +59,8 @@ pub fn db() -> Validated {
         windows: mainstay_shared::rollout::Windows::default(),
         clients: vec![],
         pooler: None,
+        backup: None,
+        recovery: None,
         protected: true,
         volumes: KeptVolumes::Retain,
         database: "app".into(),
@@ -89,6 +91,30 @@ pub fn pooled() -> Validated {
     }
 }
 
+/// The same with backups, begun from another set's.
+pub fn backed_up() -> Validated {
+    let resource = serde_json::from_value(json!({
+        "metadata": {"name": "db", "namespace": "shop", "uid": db().set.uid},
+        "spec": {
+            "version": "17", "instances": 3, "image": "postgres:17.12", "storage": {"size": "20Gi"},
+            "backup": {
+                "repository": {
+                    "s3": {"bucket": "backups", "endpoint": "https://store.example.com:9000"},
+                    "credentials": "store", "authority": {"configMap": {"name": "store-ca"}},
+                },
+                "encryption": {"iAcceptKeyLoss": true},
+                "schedule": {"cron": "30 2 * * *", "incrementals": 6},
+            },
+            "bootstrap": {"recovery": {
+                "repository": {"gcs": {"bucket": "old"}, "credentials": "old-store", "prefix": "shop/old"},
+                "keys": "old-keys",
+            }},
+        },
+    }));
+    let catalogue = crate::validate::Catalogue::default();
+    crate::validate::validate(&resource.unwrap(), &catalogue).unwrap()
+}
+
 fn api_servers() -> BTreeSet<(IpAddr, u16)> {
     BTreeSet::from([([172, 30, 0, 1].into(), 6443)])
 }
@@ -117,6 +143,7 @@ fn all(v: &Validated) -> Vec<Object> {
         seat: &members[0],
         revision: &revision,
         config_hash: &made.config_hash,
+        initialised: false,
     };
     let mut all: Vec<Object> = made.apply.into_iter().chain(made.once).collect();
     for instance in &members {
@@ -141,6 +168,110 @@ fn each_object_as_it_is_written() {
             insta::assert_json_snapshot!(name, object.value);
         }
     }
+}
+
+/// The pod of an instance.
+fn pod_of(v: &Validated, instance: &str) -> Value {
+    let all = all(v);
+    let pod = all
+        .iter()
+        .find(|o| o.resource.kind == "Pod" && o.key().name == instance);
+    pod.unwrap().value.clone()
+}
+
+#[test]
+fn backups_run_beside_the_engine_and_read_only_what_they_need() {
+    let v = backed_up();
+    let pod = pod_of(&v, "db-2");
+    let first = pod["spec"]["initContainers"].as_array().unwrap();
+    let names: Vec<_> = first.iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        ["install", "backup"],
+        "only the first instance is restored"
+    );
+    let sidecar = &first[1];
+    assert_eq!(sidecar["restartPolicy"], "Always");
+    assert!(sidecar["readinessProbe"].is_null() && sidecar["startupProbe"].is_null());
+    assert_eq!(
+        sidecar["image"], "postgres:17.12",
+        "it runs the engine's own tools"
+    );
+    let mounts = |container: &Value| -> BTreeMap<String, bool> {
+        let all = container["volumeMounts"].as_array().unwrap().iter();
+        all.map(|m| {
+            (
+                m["name"].as_str().unwrap().to_owned(),
+                m["readOnly"] == true,
+            )
+        })
+        .collect()
+    };
+    let of = mounts(sidecar);
+    assert!(of["data"] && of["backup-secrets"] && of["tls"] && of["config"] && of["bin"]);
+    assert!(!of.contains_key("access") && !of.contains_key("service-account"));
+    let engine = mounts(&pod["spec"]["containers"][0]);
+    assert!(engine.contains_key("backup-run") && !engine.contains_key("backup-secrets"));
+    let volumes = pod["spec"]["volumes"].as_array().unwrap();
+    let secrets = volumes
+        .iter()
+        .find(|v| v["name"] == "backup-secrets")
+        .unwrap();
+    for source in secrets["projected"]["sources"].as_array().unwrap() {
+        let of = source.as_object().unwrap().values().next().unwrap();
+        assert_eq!(of["optional"], true, "{of}: the database comes up without");
+    }
+    let pod = pod_of(&v, "db-1");
+    let first = pod["spec"]["initContainers"].as_array().unwrap();
+    assert_eq!(first[1]["name"], "restore");
+    assert!(!mounts(&first[1])["data"], "it writes the data");
+}
+
+#[test]
+fn what_backups_are_told_is_read_back_and_restarts_nothing() {
+    use crate::backup::settings::{BACKUP_FILE, RESTORE_FILE, RestoreSettings, Settings};
+    let v = backed_up();
+    let members = members(&v);
+    let (map, hash) = config_map::config_map(&v, &members, &zones()).unwrap();
+    let data = map.data.unwrap();
+    let read: Settings = serde_json::from_str(&data[BACKUP_FILE]).unwrap();
+    assert_eq!(read, v.backup.as_ref().unwrap().settings);
+    assert_eq!(read.repository.prefix, "shop/db");
+    let read: RestoreSettings = serde_json::from_str(&data[RESTORE_FILE]).unwrap();
+    assert_eq!(read, v.recovery.as_ref().unwrap().settings);
+    let mut faster = v.clone();
+    let backup = faster.backup.as_mut().unwrap();
+    backup.settings.repository.concurrency = Some(8);
+    backup.cron = mainstay_shared::backups::cron::Cron::daily("x");
+    let (_, same) = config_map::config_map(&faster, &members, &zones()).unwrap();
+    assert_eq!((same, revision(&faster)), (hash, revision(&v)));
+    let mut elsewhere = v.clone();
+    elsewhere.backup.as_mut().unwrap().access.credentials = "other".into();
+    assert_ne!(revision(&elsewhere), revision(&v), "what is mounted");
+    let config = config_map::config(&v, &members);
+    assert!(config.engine.archive.is_some());
+    assert!(config_map::config(&db(), &members).engine.archive.is_none());
+}
+
+#[test]
+fn stores_are_reached_at_their_ports() {
+    let all = all(&backed_up());
+    let policy = all
+        .iter()
+        .find(|o| o.resource.kind == "NetworkPolicy")
+        .unwrap();
+    let out = policy.value["spec"]["egress"]
+        .as_array()
+        .unwrap()
+        .last()
+        .unwrap();
+    let ports: Vec<_> = out["ports"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p["port"].as_i64())
+        .collect();
+    assert_eq!(ports, [Some(443), Some(9000)]);
 }
 
 #[test]
@@ -297,6 +428,7 @@ prop_compose! {
         pull in prop::collection::vec("[a-z]{1,10}", 0..3),
         dedicated in any::<bool>(),
         strict in any::<bool>(),
+        backups in any::<bool>(),
     ) -> Validated {
         let wish = if strict { Requirement::Required } else { Requirement::Preferred };
         let placement = Placement {
@@ -318,7 +450,7 @@ prop_compose! {
             image_pull_secrets: pull,
             durability: Durability::effective(None, instances),
             placement: Some(placement),
-            ..db()
+            ..if backups { backed_up() } else { db() }
         }
     }
 }

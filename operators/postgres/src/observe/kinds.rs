@@ -12,6 +12,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Config as Watch;
+use mainstay_crds::backup::Backup;
 use mainstay_crds::operation::Operation;
 use mainstay_shared::names;
 use mainstay_shared::traffic::{SLICE_MANAGED_BY, SLICE_MANAGER};
@@ -31,6 +32,8 @@ pub const SERVICE: &str = "Service";
 pub const DEPLOYMENT: &str = "Deployment";
 /// Kind of operations.
 pub const OPERATION: &str = "Operation";
+/// Kind of backups.
+pub const BACKUP: &str = "Backup";
 /// The add-on's name in labels and derived names.
 pub const APP: &str = "postgres";
 
@@ -69,12 +72,17 @@ pub fn operations() -> Kind {
     Kind::of::<Operation>(OPERATION)
 }
 
+/// Backups, which users and the schedule make.
+pub fn backups() -> Kind {
+    Kind::of::<Backup>(BACKUP)
+}
+
 /// Which of them are done to a `Postgres`.
 pub fn of_postgres() -> Watch {
     Watch::default().fields("spec.target.kind=Postgres")
 }
 
-/// The set that an operation is done to.
+/// The set that an operation is done to, or a backup made of.
 pub fn target_of(object: &DynamicObject) -> Option<SetKey> {
     let target = object.data.get("spec")?.get("target")?;
     (target.get("kind")?.as_str()? == "Postgres").then_some(())?;

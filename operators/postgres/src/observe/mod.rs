@@ -12,16 +12,18 @@ use std::net::IpAddr;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
+use mainstay_crds::backup::Backup;
 use mainstay_crds::operation::Operation;
 use mainstay_shared::agent::election::record::{Record, RecordError};
 use mainstay_shared::apply::Object;
 use mainstay_shared::apply::inventory::Seen;
+use mainstay_shared::backups::plan as backups;
 use mainstay_shared::instances::{Instance, Known, read};
 use mainstay_shared::names;
 use mainstay_shared::operations::ordered;
 use mainstay_shared::watch::{Cache, Nodes, SetKey};
 
-use self::kinds::{CLAIM, LEASE, OPERATION, POD, SECRET, SERVICE};
+use self::kinds::{BACKUP, CLAIM, LEASE, OPERATION, POD, SECRET, SERVICE};
 
 /// Name of the engine's container.
 pub const CONTAINER: &str = "postgres";
@@ -57,6 +59,8 @@ pub struct Observed {
     pub service_address: Option<IpAddr>,
     /// Operations on it, in the order in which they are done.
     pub operations: Vec<Operation>,
+    /// Backups of it, in the order in which they are made; none while it is not known which there are.
+    pub backups: Option<Vec<Backup>>,
 }
 
 impl Observed {
@@ -80,6 +84,9 @@ pub fn observe(set: &SetKey, cache: &Cache, nodes: &Nodes) -> Observed {
             .into_iter()
             .find_map(|l| lease(set, &l)),
         operations: ordered(cache.typed(set, OPERATION)),
+        backups: cache
+            .is_ready(&[BACKUP])
+            .then(|| backups::ordered(cache.typed(set, BACKUP))),
         ..Observed::default()
     };
     for kind in kinds::all() {

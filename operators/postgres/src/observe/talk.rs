@@ -4,10 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_backup::api::Report;
 use mainstay_crds::common::InstanceRole;
 use mainstay_shared::agent::api::{self, Status};
 use mainstay_shared::agent::client::{AgentClient, ClientError};
 use mainstay_shared::agent::program::Own;
+use mainstay_shared::backups::{Ask, follow as backups};
 use mainstay_shared::follow::follow;
 use mainstay_shared::instances::{Instance, Known};
 use mainstay_shared::keeper::{Keeper, Reporter};
@@ -58,6 +60,10 @@ pub struct Talk {
     reloads: Keeper<PodKey, ()>,
     /// What the last restart, hand-over or upgrade ended with.
     orders: Keeper<PodKey, Ended>,
+    /// What backup containers say.
+    reports: Keeper<PodKey, Known<Report>>,
+    /// What they were asked, by name: why they refused it last, if they did.
+    asked: Keeper<(PodKey, String), Option<String>>,
     /// Programs that are being sent.
     sending: Arc<Semaphore>,
     wake: UnboundedSender<SetKey>,
@@ -72,6 +78,8 @@ impl Talk {
             served: Keeper::default(),
             reloads: Keeper::default(),
             orders: Keeper::default(),
+            reports: Keeper::default(),
+            asked: Keeper::default(),
             sending: Arc::new(Semaphore::new(SENDING)),
             wake,
         }
@@ -115,6 +123,100 @@ impl Talk {
         self.served.retain(keep);
         self.reloads.retain(keep);
         self.orders.retain(keep);
+    }
+
+    /// Follow the backup containers of these instances. Returns what each last said, by the instance's name
+    /// and the pod's uid. Without any the conversations end.
+    pub fn follow_backups(
+        &self,
+        set: &SetKey,
+        identity: &Identity,
+        instances: &[&Instance],
+    ) -> Vec<(String, String, Known<Report>)> {
+        let mut told = Vec::new();
+        let mut wanted = Vec::new();
+        for instance in instances {
+            let Some(pod) = &instance.pod else { continue };
+            let key = (set.clone(), pod.uid.clone());
+            let unknown = |why: &str| Known::Unreachable(why.to_owned());
+            let known = match address(pod.ip.as_deref(), names::BACKUP_PORT) {
+                None => unknown("its pod has no address yet"),
+                Some(address) => {
+                    let host = names::instance_host(&instance.name, &set.name, &set.namespace);
+                    let token = format!("{address} {}", identity.token);
+                    let tls = Arc::clone(&identity.agents);
+                    let waker = self.waker(set);
+                    self.reports.want(&key, &token, |to| {
+                        backups::follow(address, host, tls, to, waker)
+                    });
+                    let last = self.reports.last(&key);
+                    last.unwrap_or_else(|| unknown("it has not answered yet"))
+                }
+            };
+            told.push((instance.name.clone(), pod.uid.clone(), known));
+            wanted.push(key);
+        }
+        self.reports
+            .retain(|key| key.0 != *set || wanted.contains(key));
+        told
+    }
+
+    /// Whether a backup container was asked what it does and has not answered even once.
+    pub fn awaits_backups(&self, set: &SetKey, instances: &[Instance]) -> bool {
+        let pods = instances.iter().filter_map(|i| i.pod.as_ref());
+        let mut keys = pods.map(|pod| (set.clone(), pod.uid.clone()));
+        keys.any(|key| self.reports.runs(&key) && self.reports.last(&key).is_none())
+    }
+
+    /// Ask backup containers: each once under a token, until it has taken it. What is not among `asks` any
+    /// more is not asked any more.
+    pub fn ask_backups(&self, set: &SetKey, identity: &Identity, asks: &[(&Instance, &Ask)]) {
+        let key = |instance: &Instance, ask: &Ask| {
+            let pod = instance.pod.as_ref()?;
+            Some(((set.clone(), pod.uid.clone()), ask.what.clone()))
+        };
+        let wanted: Vec<_> = asks.iter().filter_map(|(i, a)| key(i, a)).collect();
+        self.asked
+            .retain(|key| key.0.0 != *set || wanted.contains(key));
+        for (instance, ask) in asks {
+            let ip = instance.pod.as_ref().and_then(|p| p.ip.as_deref());
+            let reached = key(instance, ask).zip(address(ip, names::BACKUP_PORT));
+            let Some((key, address)) = reached else {
+                continue;
+            };
+            let host = names::instance_host(&instance.name, &set.name, &set.namespace);
+            let tls = Arc::clone(&identity.agents);
+            let (order, what, waker) = (ask.order.clone(), ask.what.clone(), self.waker(set));
+            let name = instance.name.clone();
+            self.asked.want(&key, &ask.token, |to| async move {
+                let mut pause = PAUSE.0;
+                loop {
+                    let given = backups::give(address, &host, Arc::clone(&tls), &order).await;
+                    let Err(error) = given else {
+                        tracing::info!(instance = name, what, "asked of backups");
+                        to.report(None);
+                        return;
+                    };
+                    tracing::info!(instance = name, what, %error, "not taken yet");
+                    let why = match error {
+                        // Its own words; others name addresses.
+                        ClientError::Refused(_, why) => why,
+                        other => other.to_string(),
+                    };
+                    if to.report(Some(why)) {
+                        waker();
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            });
+        }
+    }
+
+    /// Why a backup container did not take what it was asked, if it did not.
+    pub fn backup_refusal(&self, set: &SetKey, pod_uid: &str, what: &str) -> Option<String> {
+        let key = ((set.clone(), pod_uid.to_owned()), what.to_owned());
+        self.asked.last(&key)?
     }
 
     /// Try the Service: at once when something changed that `occasion` names, and from time to
@@ -326,6 +428,8 @@ impl Talk {
         self.reloads.retain(|key| keep(&key.0));
         self.orders.retain(|key| keep(&key.0));
         self.agents.retain(|key| keep(&key.0));
+        self.reports.retain(|key| keep(&key.0));
+        self.asked.retain(|key| keep(&key.0.0));
         self.served.retain(|key| keep(&key.0));
     }
 }

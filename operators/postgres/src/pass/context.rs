@@ -1,6 +1,6 @@
 //! What passes share, and what is remembered of a set between them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -35,6 +35,8 @@ pub struct Context {
     pub(super) metrics: Arc<Metrics>,
     pub(super) backoffs: Backoffs<SetKey>,
     memory: Mutex<HashMap<SetKey, Memory>>,
+    /// Sets whose keys of backups somebody else has made, who need not have labelled them.
+    keys: Mutex<HashSet<SetKey>>,
 }
 
 /// What is remembered of a set between passes. Losing it costs nothing but a few requests.
@@ -69,6 +71,7 @@ impl Context {
             metrics,
             backoffs: Backoffs::new(Policy::default()),
             memory: Mutex::default(),
+            keys: Mutex::default(),
         }
     }
 
@@ -78,6 +81,12 @@ impl Context {
         self.identities.retain(|other| other != set);
         self.backoffs.succeeded(set);
         self.with_memory(|memory| memory.remove(set));
+        self.with_keys(|keys| keys.remove(set));
+        self.metrics.backups.forget(&set.namespace, &set.name);
+    }
+
+    pub(super) fn with_keys<T>(&self, work: impl FnOnce(&mut HashSet<SetKey>) -> T) -> T {
+        work(&mut self.keys.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn with_memory<T>(&self, work: impl FnOnce(&mut HashMap<SetKey, Memory>) -> T) -> T {

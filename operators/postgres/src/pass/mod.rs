@@ -5,6 +5,7 @@
 //! (what is wanted), `instances` (what the caches do not show yet, images, volumes), then
 //! [`crate::plan`] and [`crate::act`], and `say` (the status).
 
+mod backups;
 mod certificates;
 mod context;
 mod ending;
@@ -72,7 +73,7 @@ pub async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<A
         .unwrap_or_default();
     let first = *memory.first.get_or_insert(begun);
     let pass = Pass::new(&context, set.clone(), root, memory.written.take(), first);
-    let (outcomes, written) = pass.run(&mut memory.expectations).await;
+    let (outcomes, written) = Box::pin(pass.run(&mut memory.expectations)).await;
     memory.written = written;
     for error in outcomes.errors() {
         error.log();
@@ -182,9 +183,14 @@ impl<'a> Pass<'a> {
             && self.before.observed_generation == self.root.metadata.generation
             && self.root.metadata.deletion_timestamp.is_none()
             && self.first.elapsed() < EARLY
-            && self.context.talk.awaits(&self.set, instances)
+            && (self.context.talk.awaits(&self.set, instances)
+                || self.context.talk.awaits_backups(&self.set, instances))
     }
 
+    #[allow(
+        clippy::too_many_lines,
+        reason = "the order of the steps, in one place"
+    )]
     async fn look_after(&self, report: &mut Report, expectations: &mut Expectations) {
         let mut validated = match validate(&self.root, &self.context.settings.catalogue) {
             Ok(validated) => validated,
@@ -231,6 +237,9 @@ impl<'a> Pass<'a> {
         }
         let seat_name = names::instance(&self.set.name, seat.ordinal);
         let orders = self.orders(&report.observed, &seat_name);
+        if !paused && let Err(error) = self.backup_keys(report, &validated).await {
+            report.failed(error);
+        }
         let unseen = self.unseen(&report.observed, &orders, expectations);
         if unseen.is_some() {
             report.outcomes.look_after(LOOK);
@@ -268,6 +277,7 @@ impl<'a> Pass<'a> {
                         seat: &seat_name,
                         revision: &wishes.revision,
                         config_hash: &wishes.config_hash,
+                        initialised: seat.system_identifier.is_some(),
                     };
                     desired::pod::pod(&validated, instance, &template)
                 },
@@ -279,6 +289,8 @@ impl<'a> Pass<'a> {
             report.outcomes.extend(steps);
         }
         report.working = plan.works() || unseen.is_some();
+        self.look_after_backups(report, &validated, &seat_name, paused)
+            .await;
         report.plan = Some(plan);
         report.validated = Some(validated);
     }

@@ -7,6 +7,7 @@ use mainstay_shared::apply::{ApplyError, Cause};
 use mainstay_shared::conditions::reasons;
 use mainstay_shared::outcome::{Outcome, Outcomes, Wait};
 
+use super::backups::Told;
 use crate::desired::DesiredError;
 use crate::material::MaterialError;
 use crate::observe::Observed;
@@ -81,6 +82,7 @@ pub(super) struct Report {
     pub(super) plan: Option<Plan>,
     pub(super) identity: Option<Identity>,
     pub(super) working: bool,
+    pub(super) backups: Option<Told>,
     stalls: Vec<Obstacle>,
 }
 

@@ -13,7 +13,7 @@ use super::{Pass, pooler};
 use crate::engine::Answer;
 use crate::observe::Observed;
 use crate::plan::Plan;
-use crate::status::{self, View};
+use crate::status::{self, Backups, View};
 use crate::validate::Validated;
 
 impl Pass<'_> {
@@ -94,6 +94,7 @@ impl Pass<'_> {
             waits: &waits,
             pending: plan.map(Plan::pending).unwrap_or_default(),
             pooler,
+            backups: backups(report),
             working: report.working,
             troubles: plan.map_or(&[][..], |p| &p.instances.troubles),
             obstacles: &obstacles,
@@ -170,6 +171,19 @@ impl Pass<'_> {
             status.certificate_serial,
         );
         talk.probe(&self.set, identity, address, &occasion)
+    }
+}
+
+/// Backups as they were found.
+fn backups(report: &Report) -> Backups<'_> {
+    let asked = report.validated.as_ref().map(|v| v.backup.is_some());
+    match (&report.backups, asked) {
+        (Some(told), _) => {
+            let (state, reason, message) = &told.condition;
+            Backups::Seen(&told.recovery, (*state, *reason, message.as_str()))
+        }
+        (None, Some(false)) => Backups::NotAsked,
+        (None, _) => Backups::NotSeen,
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a spec to what is meant by it: defaults applied, quantities read, illegal combinations
 //! unrepresentable.
 
+pub mod backup;
 mod catalogue;
 mod parameters;
 mod pooler;
@@ -27,6 +28,7 @@ use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
 use mainstay_shared::rollout::Windows;
 
+pub use backup::{Backup, Recovery};
 pub use catalogue::{Catalogue, CatalogueError};
 pub use pooler::Pooler;
 pub use problem::Problem;
@@ -97,6 +99,10 @@ pub struct Validated {
     pub clients: Vec<AllowedClient>,
     /// The connection pooler, if one is asked for.
     pub pooler: Option<Pooler>,
+    /// Backups, if they are asked for.
+    pub backup: Option<Backup>,
+    /// What the first data is made from, if it is not empty.
+    pub recovery: Option<Recovery>,
     /// Whether deletion is refused.
     pub protected: bool,
     /// What becomes of the volumes of a deleted resource.
@@ -166,6 +172,9 @@ pub fn validate(resource: &Postgres, catalogue: &Catalogue) -> Result<Validated,
     });
     let clients = clients(resource, &mut problems);
     let pooler = pooler::read(resource, catalogue, &mut problems);
+    let backup = backup::backup(resource, set.as_ref(), major, &mut problems);
+    let recovery = backup::recovery(resource, set.as_ref(), major, &mut problems);
+    backup::apart(backup.as_ref(), recovery.as_ref(), &mut problems);
     if !syntax::is_identifier(spec.database(), RESERVED_DATABASES) {
         problems.push(Problem::Database);
     }
@@ -197,6 +206,8 @@ pub fn validate(resource: &Postgres, catalogue: &Catalogue) -> Result<Validated,
             windows,
             clients,
             pooler,
+            backup,
+            recovery,
             protected: Deletion::is_protected(spec.deletion.as_ref()),
             volumes: Deletion::volumes(spec.deletion.as_ref()),
             database: spec.database().to_owned(),

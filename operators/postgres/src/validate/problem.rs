@@ -180,6 +180,14 @@ pub enum Problem {
         /// The effective `max_connections`.
         max_connections: u32,
     },
+    /// Something of backups, or of a beginning from one, that cannot be.
+    #[error("spec.{field}: {sentence}")]
+    Backup {
+        /// The field.
+        field: String,
+        /// What to write instead.
+        sentence: &'static str,
+    },
     /// No name of a database that an application can have.
     #[error("spec.application.database: {}", rules::DATABASE)]
     Database,
@@ -228,6 +236,7 @@ impl Problem {
             Self::PoolerReplicas => "PoolerNeedsReplicas",
             Self::NoPoolerImage => "NoImageForPooler",
             Self::PoolerTooLarge { .. } => "PoolerTooLarge",
+            Self::Backup { .. } => "InvalidBackup",
             Self::Database => "InvalidDatabase",
             Self::Owner => "InvalidOwner",
         }

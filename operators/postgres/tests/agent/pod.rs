@@ -150,6 +150,7 @@ impl Set {
                     max_slot_wal_keep_mib: 256,
                     host_rules: vec![],
                     pooler: None,
+                    archive: None,
                 },
             },
             namespace,

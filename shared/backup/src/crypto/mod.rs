@@ -7,6 +7,7 @@ mod digest;
 mod keyring;
 mod protect;
 
+pub use age::secrecy::ExposeSecret;
 pub use digest::{Digest, Digester, sha256};
 pub use keyring::{Keyring, KeyringError};
 pub use protect::{Encrypted, EncryptionError, EncryptionSpec, Protection, Recipient};

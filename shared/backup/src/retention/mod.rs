@@ -20,7 +20,7 @@ use crate::layout::Label;
 use crate::manifest::LogNeed;
 use crate::pieces::PieceKind;
 
-pub use plan::{leftovers, plan};
+pub use plan::{leftovers, needs, plan};
 
 /// What is promised. Each promise holds by itself: a backup goes only when none needs it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -52,6 +52,13 @@ pub fn plan(policy: &Policy, now: Timestamp, facts: &Facts) -> Plan {
     }
 }
 
+/// Whether a backup may be recovered through a piece, as long as every backup stays. What is not known counts as
+/// needed.
+pub fn needs(facts: &Facts, history: &Label, piece: &Label, kind: PieceKind) -> bool {
+    let all: Vec<&BackupFact> = facts.backups.iter().collect();
+    !Tree::new(facts).unneeded(history, piece, kind, &all)
+}
+
 fn reasons<'a>(
     policy: &Policy,
     now: Timestamp,
@@ -261,16 +268,26 @@ impl<'a> Tree<'a> {
 
     /// Whether no backup that stays may be recovered through a piece.
     fn expendable(&self, piece: &PieceFact, needs: &[&BackupFact]) -> bool {
+        self.unneeded(&piece.history, &piece.piece, piece.kind, needs)
+    }
+
+    fn unneeded(
+        &self,
+        history: &Label,
+        piece: &Label,
+        kind: PieceKind,
+        needs: &[&BackupFact],
+    ) -> bool {
         // Without any backup nothing says what the log is good for.
         if needs.iter().all(|backup| backup.log.is_none()) {
             return false;
         }
-        let line = self.line(&piece.history);
+        let line = self.line(history);
         let needed = |backup: &&BackupFact| {
             backup.log.as_ref().is_some_and(|need| {
-                if need.history == piece.history {
+                if need.history == *history {
                     // What tells of descent has a name of its own kind, and no place in the order.
-                    piece.kind == PieceKind::Lineage || need.from <= piece.piece
+                    kind == PieceKind::Lineage || need.from <= *piece
                 } else {
                     // Of a later history all of it, for it may be followed from the backup on.
                     line.steps.contains_key(&need.history)

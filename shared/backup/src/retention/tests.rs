@@ -476,6 +476,15 @@ proptest! {
     }
 
     #[test]
+    fn what_no_backup_needs_is_what_goes_when_all_backups_stay(world in world()) {
+        let plan = plan(&Policy::default(), world.now, &world.facts);
+        for piece in &world.facts.pieces {
+            let needed = needs(&world.facts, &piece.history, &piece.piece, piece.kind);
+            prop_assert_eq!(needed, !plan.pieces.contains(&piece.key), "{}", piece.key);
+        }
+    }
+
+    #[test]
     fn a_longer_window_keeps_more(world in world(), hours in 0_i64..60, more in 0_i64..30) {
         let short = plan(&window(hours), world.now, &world.facts);
         let long = plan(&window(hours + more), world.now, &world.facts);

@@ -248,6 +248,7 @@ impl Machine {
             loading: self.configuration.is_loading(),
             upstream: self.upstream.as_ref(),
             promotions: &self.store.get().promotions,
+            first: self.first.unwrap_or(1),
             promoted: promoted.as_ref(),
             tended: self.is_tended(),
             recovered: self

@@ -75,6 +75,7 @@ impl Machine {
             instance: me.clone(),
             user: self.place.user.clone(),
             listen: self.place.listen.clone(),
+            root: self.place.root.clone(),
             run: self.place.run(),
             tls: self.place.tls(),
             sockets: self.place.sockets(),

@@ -198,6 +198,7 @@ impl Machine {
     pub(super) fn worked(&mut self, done: Result<(), String>) {
         let phase = self.work.take().map(|w| w.phase);
         self.data_known = false;
+        self.first = None;
         match done {
             Ok(()) if phase != Some(Phase::Stopping) => {
                 self.pauses.forgive();

@@ -11,20 +11,30 @@ use mainstay_shared::agent::paths;
 use mainstay_shared::names;
 
 use crate::agent::place::{DATA, SOCKETS};
+use crate::desired::backup::{self, Beside};
 use crate::validate::Validated;
 
 /// Volumes that live and die with the pod.
-pub const SCRATCH: [&str; 5] = ["bin", "run", "shm", "sockets", "tmp"];
+const SCRATCH: [&str; 5] = ["bin", "run", "shm", "sockets", "tmp"];
+
+/// Volumes that live and die with the pod.
+pub fn scratches(beside: &Beside<'_>) -> Vec<&'static str> {
+    let mut all = SCRATCH.to_vec();
+    if beside.any() {
+        all.push(backup::RUN_VOLUME);
+    }
+    all
+}
 
 /// Readable by the group only: PostgreSQL refuses keys that others may read.
-const SECRET_MODE: i32 = 0o440;
+pub(in crate::desired) const SECRET_MODE: i32 = 0o440;
 /// Seconds that a token is valid; the kubelet renews it well before.
 const TOKEN_SECONDS: i64 = 3607;
 
 /// The volumes of `instance`.
-pub fn volumes(v: &Validated, instance: &str) -> Vec<Volume> {
+pub fn volumes(v: &Validated, instance: &str, beside: &Beside<'_>) -> Vec<Volume> {
     let set = &v.set.name;
-    vec![
+    let mut all = vec![
         Volume {
             persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
                 claim_name: names::data_claim(instance),
@@ -53,12 +63,14 @@ pub fn volumes(v: &Validated, instance: &str) -> Vec<Volume> {
         // Parallel queries exchange rows through it; it counts as memory of the container.
         scratch("shm", Some("Memory"), Some((v.memory / 4).max(64 << 20))),
         scratch("tmp", None, None),
-    ]
+    ];
+    all.extend(backup::volumes(set, beside));
+    all
 }
 
-/// The mounts of the engine's container.
-pub fn mounts() -> Vec<VolumeMount> {
-    vec![
+/// The mounts of the engine's container; with backups it shares a folder with who makes them.
+pub fn mounts(backups: bool) -> Vec<VolumeMount> {
+    let mut all = vec![
         mount("data", DATA, false),
         mount("config", paths::CONFIG, true),
         mount("tls", paths::TLS, true),
@@ -70,7 +82,11 @@ pub fn mounts() -> Vec<VolumeMount> {
         mount("sockets", SOCKETS, false),
         mount("shm", "/dev/shm", false),
         mount("tmp", "/tmp", false),
-    ]
+    ];
+    if backups {
+        all.push(backup::run());
+    }
+    all
 }
 
 /// The mount of the binary's folder.

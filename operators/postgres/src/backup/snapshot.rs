@@ -1,0 +1,519 @@
+//! A base backup, as a source of the repository. I/O.
+//!
+//! `pg_basebackup` writes one archive to its standard output: PostgreSQL's files, and last its
+//! `backup_manifest`. The archive without the manifest becomes [`ARCHIVE`], the manifest [`MANIFEST`], which an
+//! increment needs by itself. Every file is checked against the manifest on its way.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use mainstay_backup::ids::BackupId;
+use mainstay_backup::layout;
+use mainstay_backup::manifest::{LogNeed, Manifest, NativeSnapshot};
+use mainstay_backup::source::{Snapshot, SnapshotSource, SourceError, SourceFile, Taken, Wish};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::archiver::note_found;
+use super::checked::{Checker, Files, Range};
+use super::chunks::{Chunk, Chunks};
+use super::coverage::{
+    Line, MAJOR, ORDER, Part, SEGMENT_SIZE, START, STOP, SYSTEM_IDENTIFIER, TIMELINE,
+};
+use super::crc32c::Crc32c;
+use super::engine::Facts;
+use super::lineage::Lineage;
+use super::settings::RUN;
+use super::state::{Job, Repo, lock};
+use super::tar::{BLOCK, Event, Kind, Parser};
+use super::wal::{Lsn, Segment};
+use crate::agent::place::Place;
+use crate::settings::PORT;
+
+/// A backup's file with PostgreSQL's files, in the tar format.
+pub const ARCHIVE: &str = "base.tar";
+/// A backup's file with PostgreSQL's own manifest.
+pub const MANIFEST: &str = "backup_manifest";
+
+/// Bytes that are read at a time.
+const CHUNK: usize = 128 << 10;
+/// Chunks that may wait.
+const WAITING: usize = 4;
+/// How long it may take until the log that a backup needs is stored.
+const LOG: Duration = Duration::from_mins(30);
+/// How often it is looked whether it is.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Makes base backups.
+pub struct BaseBackup {
+    /// Where PostgreSQL is.
+    pub place: Arc<Place>,
+    /// Where the parent's manifest is, and the log.
+    pub repo: Arc<Repo>,
+    /// What PostgreSQL said of itself.
+    pub facts: Facts,
+    /// Of its log.
+    pub lineage: Lineage,
+    /// Told what is being done.
+    pub job: Arc<Job>,
+}
+
+impl BaseBackup {
+    fn step(&self, step: &str) {
+        step.clone_into(&mut lock(&self.job.step));
+    }
+
+    /// The parent's own manifest, as a file.
+    async fn parent(&self, parent: &Manifest) -> Result<Option<PathBuf>, SourceError> {
+        let Some(entry) = parent.files.iter().find(|file| file.name == MANIFEST) else {
+            return Ok(None);
+        };
+        let path = self.place.mount(RUN).join("parent.manifest");
+        let later = |e: &dyn std::fmt::Display| {
+            SourceError::Later(format!("the manifest of {}: {e}", parent.id))
+        };
+        let mut file = tokio::fs::File::create(&path)
+            .await
+            .map_err(|e| later(&e))?;
+        let got = self.repo.repository.getting().file(entry, &mut file).await;
+        got.map_err(|e| later(&e))?;
+        file.flush().await.map_err(|e| later(&e))?;
+        Ok(Some(path))
+    }
+
+    fn command(&self, id: &BackupId, parent: Option<&PathBuf>) -> Command {
+        let mut command = Command::new(self.place.program("pg_basebackup"));
+        command
+            .arg("--host")
+            .arg(self.place.sockets())
+            .args(["--port", &PORT.to_string(), "--username", "postgres"])
+            .args(["--pgdata", "-", "--format", "tar", "--wal-method", "none"])
+            .args(["--checkpoint", "fast", "--manifest-checksums", "CRC32C"])
+            .args(["--no-password", "--no-estimate-size"])
+            .args(["--label", &format!("mainstay {id}")]);
+        if let Some(parent) = parent {
+            command.arg(format!("--incremental={}", parent.display()));
+        }
+        command
+            .env("LC_ALL", "C")
+            .env("PGAPPNAME", "mainstay backup")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Starts it, and waits for its first bytes: what PostgreSQL refuses, it refuses before.
+    async fn start(&self, id: &BackupId, parent: Option<&PathBuf>) -> Result<Started, SourceError> {
+        let later = |e: io::Error| SourceError::Later(format!("pg_basebackup: {e}"));
+        let mut child = self.command(id, parent).spawn().map_err(later)?;
+        let stderr = child.stderr.take();
+        let said = tokio::spawn(async move {
+            let Some(stderr) = stderr else {
+                return String::new();
+            };
+            let (mut lines, mut last) = (BufReader::new(stderr).lines(), String::new());
+            while let Ok(Some(line)) = lines.next_line().await {
+                let line = line.trim().trim_start_matches("pg_basebackup: ");
+                tracing::debug!(line, "pg_basebackup");
+                // Hints and details come after what went wrong.
+                if line.starts_with("error") || last.is_empty() || !last.starts_with("error") {
+                    line.clone_into(&mut last);
+                }
+            }
+            last
+        });
+        let mut stdout = child
+            .stdout
+            .take()
+            .ok_or_else(|| SourceError::Later("pg_basebackup has no output".to_owned()))?;
+        let mut first = vec![0; CHUNK];
+        let read = stdout.read(&mut first).await.map_err(later)?;
+        if read == 0 {
+            let status = child.wait().await.map_err(later)?;
+            let said = said.await.unwrap_or_default();
+            return Err(SourceError::Later(format!(
+                "pg_basebackup ended ({status}): {said}"
+            )));
+        }
+        first.truncate(read);
+        Ok(Started {
+            child,
+            stdout,
+            first,
+            said,
+        })
+    }
+}
+
+struct Started {
+    child: Child,
+    stdout: ChildStdout,
+    first: Vec<u8>,
+    said: JoinHandle<String>,
+}
+
+impl SnapshotSource for BaseBackup {
+    fn name(&self) -> String {
+        format!("PostgreSQL {}", self.facts.version)
+    }
+
+    fn begin<'a>(
+        &'a self,
+        wish: &'a Wish<'a>,
+    ) -> BoxFuture<'a, Result<Box<dyn Snapshot>, SourceError>> {
+        Box::pin(async move {
+            self.step("waiting for a checkpoint");
+            let mut parent = match wish.parent {
+                Some(manifest) => self.parent(manifest).await?.map(|path| (manifest, path)),
+                None => None,
+            };
+            let started = match self
+                .start(wish.id, parent.as_ref().map(|(_, path)| path))
+                .await
+            {
+                Err(error) if parent.is_some() => {
+                    // For example because what it needs of the log is not kept any more.
+                    tracing::warn!(%error, "no increment: everything is taken");
+                    parent = None;
+                    self.start(wish.id, None).await?
+                }
+                other => other?,
+            };
+            let incremental = std::sync::atomic::Ordering::Relaxed;
+            self.job.incremental.store(parent.is_some(), incremental);
+            self.step("copying");
+            let (archive, one) = mpsc::channel(WAITING);
+            let (manifest, two) = mpsc::channel(WAITING);
+            let (ended, outcome) = oneshot::channel();
+            let pump = tokio::spawn(pump(started, archive, manifest, ended));
+            Ok(Box::new(Running {
+                parent: parent.map(|(manifest, _)| manifest.id.clone()),
+                parts: vec![(MANIFEST, Chunks::new(two)), (ARCHIVE, Chunks::new(one))],
+                part: None,
+                outcome,
+                pump,
+                repo: Arc::clone(&self.repo),
+                facts: self.facts.clone(),
+                lineage: self.lineage.clone(),
+                job: Arc::clone(&self.job),
+            }) as Box<dyn Snapshot>)
+        })
+    }
+
+    fn forget<'a>(&'a self, _: &'a NativeSnapshot) -> BoxFuture<'a, Result<(), SourceError>> {
+        // It has no repository of its own.
+        Box::pin(async { Ok(()) })
+    }
+}
+
+struct Running {
+    parent: Option<BackupId>,
+    /// The next one last.
+    parts: Vec<(&'static str, Chunks)>,
+    part: Option<Chunks>,
+    outcome: oneshot::Receiver<Result<Vec<Range>, String>>,
+    pump: JoinHandle<()>,
+    repo: Arc<Repo>,
+    facts: Facts,
+    lineage: Lineage,
+    job: Arc<Job>,
+}
+
+impl Drop for Running {
+    /// With the task the program ends.
+    fn drop(&mut self) {
+        self.pump.abort();
+    }
+}
+
+impl Snapshot for Running {
+    fn parent(&self) -> Option<BackupId> {
+        self.parent.clone()
+    }
+
+    fn estimate(&self) -> Option<u64> {
+        None
+    }
+
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<SourceFile<'_>>, SourceError>> {
+        Box::pin(async move {
+            let Some((name, chunks)) = self.parts.pop() else {
+                return Ok(None);
+            };
+            Ok(Some(SourceFile {
+                name: name.to_owned(),
+                content: Box::new(self.part.insert(chunks)),
+            }))
+        })
+    }
+
+    fn finish(mut self: Box<Self>) -> BoxFuture<'static, Result<Taken, SourceError>> {
+        Box::pin(async move {
+            let ranges = (&mut self.outcome)
+                .await
+                .map_err(|_| SourceError::Later("the copy was broken off".to_owned()))?
+                .map_err(SourceError::Later)?;
+            let consistent_at = Timestamp::now();
+            let [range] = ranges[..] else {
+                return Err(SourceError::Later(
+                    "the timeline changed while the copy was made".to_owned(),
+                ));
+            };
+            let size = self.facts.size;
+            let none = || SourceError::Later(format!("timeline {} is not known", range.timeline));
+            let history = self
+                .lineage
+                .label(&self.repo.owner, range.timeline)
+                .ok_or_else(none)?;
+            let label = |lsn| {
+                Segment::at(range.timeline, lsn, size)
+                    .label(size)
+                    .ok_or_else(none)
+            };
+            let log = LogNeed {
+                history,
+                from: label(range.start)?,
+                until: label(Lsn(range.end.0.saturating_sub(1)))?,
+            };
+            "waiting until the log that it needs is stored".clone_into(&mut lock(&self.job.step));
+            wait_for(&self.repo, &log, range, size).await?;
+            "sealing".clone_into(&mut lock(&self.job.step));
+            let details = BTreeMap::from(
+                [
+                    (SEGMENT_SIZE, size.bytes().to_string()),
+                    (START, range.start.to_string()),
+                    (STOP, range.end.to_string()),
+                    (TIMELINE, range.timeline.to_string()),
+                    (MAJOR, self.facts.major.to_string()),
+                    (SYSTEM_IDENTIFIER, self.facts.system_identifier.clone()),
+                    (ORDER, self.job.order.clone()),
+                ]
+                .map(|(key, value)| (key.to_owned(), value)),
+            );
+            Ok(Taken {
+                consistent_at,
+                log: Some(log),
+                native: None,
+                details,
+            })
+        })
+    }
+}
+
+/// A backup counts only when it can be restored: with the log up to its end.
+async fn wait_for(
+    repo: &Repo,
+    log: &LogNeed,
+    range: Range,
+    size: super::wal::SegmentSize,
+) -> Result<(), SourceError> {
+    let line = Line {
+        parts: vec![Part {
+            history: log.history.clone(),
+            timeline: range.timeline,
+            left: None,
+        }],
+        size,
+    };
+    let whole = || {
+        line.whole_until(&repo.catalogue(), range.start)
+            .is_some_and(|until| until >= range.end)
+    };
+    let (from, until) = (log.from.as_str(), log.until.as_str());
+    let common = from
+        .bytes()
+        .zip(until.bytes())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let folder = layout::history(&log.history);
+    let begun = Instant::now();
+    loop {
+        if whole() {
+            return Ok(());
+        }
+        // Another instance may store it.
+        let start = format!("{folder}{}", &from[..common]);
+        match repo
+            .repository
+            .store()
+            .list_beginning(&folder, &start)
+            .await
+        {
+            Ok(found) => note_found(repo, &found),
+            Err(error) if begun.elapsed() > LOG => {
+                return Err(SourceError::Later(error.to_string()));
+            }
+            Err(_) => {}
+        }
+        if whole() {
+            return Ok(());
+        }
+        if begun.elapsed() > LOG {
+            return Err(SourceError::Later(format!(
+                "the log that it needs, {from} to {until}, was not stored within {LOG:?}"
+            )));
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Brings the program's output on its way, in two parts, and checks it.
+async fn pump(
+    started: Started,
+    archive: mpsc::Sender<Chunk>,
+    manifest: mpsc::Sender<Chunk>,
+    ended: oneshot::Sender<Result<Vec<Range>, String>>,
+) {
+    let Started {
+        mut child,
+        mut stdout,
+        first,
+        said,
+    } = started;
+    let mut split = Split::default();
+    let outcome = async {
+        let mut chunk = first;
+        loop {
+            let parts = split.take(&chunk)?;
+            let hung_up = |_| "storing it was broken off".to_owned();
+            if !parts.archive.is_empty() {
+                archive.send(Ok(parts.archive)).await.map_err(hung_up)?;
+            }
+            if !parts.manifest.is_empty() {
+                manifest.send(Ok(parts.manifest)).await.map_err(hung_up)?;
+            }
+            chunk.resize(CHUNK, 0);
+            let read = stdout.read(&mut chunk).await.map_err(|e| e.to_string())?;
+            if read == 0 {
+                break;
+            }
+            chunk.truncate(read);
+        }
+        let status = child.wait().await.map_err(|e| e.to_string())?;
+        let said = said.await.unwrap_or_default();
+        if !status.success() {
+            return Err(format!("pg_basebackup ended ({status}): {said}"));
+        }
+        split.finish()
+    }
+    .await;
+    if let Err(why) = &outcome {
+        // Whoever still reads must not take this for the end.
+        let broken = || io::Error::other(why.clone());
+        let _ = archive.send(Err(broken())).await;
+        let _ = manifest.send(Err(broken())).await;
+    }
+    let _ = ended.send(outcome);
+}
+
+/// The parts of what was taken.
+#[derive(Debug, Default)]
+struct Parts {
+    archive: Vec<u8>,
+    manifest: Vec<u8>,
+}
+
+/// Splits the archive, and checks files as they pass. Pure.
+#[derive(Debug, Default)]
+struct Split {
+    parser: Parser,
+    files: Files,
+    checker: Checker,
+    /// The name and size of the file that passes, and its checksum so far.
+    file: Option<(String, u64, Crc32c)>,
+    /// A header that is not whole yet: it may be the manifest's.
+    header: Vec<u8>,
+    within_manifest: bool,
+    seen_manifest: bool,
+    closed: bool,
+}
+
+impl Split {
+    fn take(&mut self, mut input: &[u8]) -> Result<Parts, String> {
+        let mut parts = Parts::default();
+        loop {
+            let (taken, event) = self.parser.step(input).map_err(|e| e.to_string())?;
+            let bytes = &input[..taken];
+            input = &input[taken..];
+            match event {
+                Event::More if taken == 0 => break,
+                Event::More => self.header.extend_from_slice(bytes),
+                Event::Begin(entry) if entry.name == MANIFEST => {
+                    self.header.clear();
+                    self.within_manifest = true;
+                    self.seen_manifest = true;
+                }
+                Event::Begin(entry) => {
+                    if self.seen_manifest {
+                        return Err(format!("{} came after the manifest", entry.name));
+                    }
+                    parts.archive.append(&mut self.header);
+                    parts.archive.extend_from_slice(bytes);
+                    match entry.kind {
+                        Kind::File => self.file = Some((entry.name, entry.size, Crc32c::default())),
+                        Kind::Link(to) if entry.name.starts_with("pg_tblspc/") => {
+                            return Err(format!(
+                                "tablespace {} at {to}: databases with tablespaces cannot be backed up",
+                                entry.name
+                            ));
+                        }
+                        _ => {}
+                    }
+                }
+                Event::Content if self.within_manifest => {
+                    let taken = self.checker.take(bytes, &mut self.files);
+                    taken.map_err(|e| e.to_string())?;
+                    parts.manifest.extend_from_slice(bytes);
+                }
+                Event::Content => {
+                    if let Some((_, _, crc)) = &mut self.file {
+                        crc.update(bytes);
+                    }
+                    parts.archive.extend_from_slice(bytes);
+                }
+                Event::Filling if self.within_manifest => {}
+                Event::Filling => parts.archive.extend_from_slice(bytes),
+                Event::End if self.within_manifest => self.within_manifest = false,
+                Event::End => {
+                    if let Some((name, size, crc)) = self.file.take() {
+                        self.files.came(&name, size, crc.finish());
+                    }
+                }
+                Event::Zeros => {
+                    self.header.clear();
+                    self.close(&mut parts);
+                }
+            }
+        }
+        if self.seen_manifest {
+            self.close(&mut parts);
+        }
+        Ok(parts)
+    }
+
+    /// The archive gets an end of its own.
+    fn close(&mut self, parts: &mut Parts) {
+        if !self.closed {
+            self.closed = true;
+            parts.archive.extend_from_slice(&[0; 2 * BLOCK]);
+        }
+    }
+
+    fn finish(self) -> Result<Vec<Range>, String> {
+        if !self.seen_manifest || !self.parser.at_boundary() {
+            return Err("what pg_basebackup wrote is not whole".to_owned());
+        }
+        self.checker.finish(&self.files).map_err(|e| e.to_string())
+    }
+}

@@ -1,0 +1,227 @@
+//! What backups, and a beginning from one, add to a set: containers, their volumes and files, and the keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{
+    ConfigMapProjection, Container, KeyToPath, ProjectedVolumeSource, Secret, SecretProjection,
+    Volume, VolumeMount, VolumeProjection,
+};
+use mainstay_backup::crypto::{ExposeSecret as _, Keyring};
+use mainstay_shared::agent::paths;
+use mainstay_shared::names;
+
+use super::pod::volumes::{SECRET_MODE, bin, mount, named, scratch};
+use super::pod::{container_security, environment, port, resources};
+use crate::agent::place::{DATA, SOCKETS};
+use crate::backup::settings::{
+    AUTHORITY, BACKUP_FILE, ESCROW_KEYS, INSTANCE_KEYS, MEMORY_MIB, RESTORE_FILE, RESTORE_SECRETS,
+    RUN, SECRETS,
+};
+use crate::settings::ArchiveSettings;
+use crate::validate::backup::{Access, AuthorityRef};
+use crate::validate::{Backup, Recovery, Validated};
+
+/// Name of the folder that PostgreSQL's container shares with who makes backups.
+pub const RUN_VOLUME: &str = "backup-run";
+/// Processor time of the container that makes backups, in thousandths of a processor.
+const CPU_MILLIS: i64 = 50;
+/// Most that the shared folder holds: a socket, and the list of files of the backup that an increment is made
+/// on, about 200 bytes for each file. It counts as memory of who writes it.
+const RUN_BYTES: i64 = 64 << 20;
+/// Seconds for which a piece of the log may stay unfinished: what can be lost with all volumes.
+const ARCHIVE_TIMEOUT: u32 = 60;
+
+/// What is beside the engine of one instance.
+#[derive(Clone, Copy, Debug)]
+pub struct Beside<'a> {
+    /// Backups.
+    pub backup: Option<&'a Backup>,
+    /// What its data is made from.
+    pub restored: Option<&'a Recovery>,
+}
+
+impl Beside<'_> {
+    /// Whether there is anything.
+    pub fn any(&self) -> bool {
+        self.backup.is_some() || self.restored.is_some()
+    }
+}
+
+/// Ports of the stores that pods reach. A beginning is over one day, and the port is open for as long as the
+/// resource names it.
+pub fn stores(v: &Validated) -> BTreeSet<u16> {
+    let backup = v.backup.as_ref().map(|b| b.access.port);
+    let recovery = v.recovery.as_ref().map(|r| r.access.port);
+    backup.into_iter().chain(recovery).collect()
+}
+
+/// Files of the ConfigMap.
+///
+/// # Errors
+/// When one cannot be written as JSON, which it always can.
+pub fn files(v: &Validated) -> Result<BTreeMap<String, String>, serde_json::Error> {
+    let mut all = BTreeMap::new();
+    if let Some(backup) = &v.backup {
+        let text = serde_json::to_string_pretty(&backup.settings)?;
+        all.insert(BACKUP_FILE.to_owned(), text);
+    }
+    if let Some(recovery) = &v.recovery {
+        let text = serde_json::to_string_pretty(&recovery.settings)?;
+        all.insert(RESTORE_FILE.to_owned(), text);
+    }
+    Ok(all)
+}
+
+/// What agents must know of the archive.
+pub fn archive(backup: &Backup) -> ArchiveSettings {
+    ArchiveSettings {
+        timeout_seconds: ARCHIVE_TIMEOUT,
+        summary_days: backup.summary_days,
+    }
+}
+
+/// Makes backups and stores the log, beside the engine, in its image since it runs the engine's own tools.
+///
+/// No probe: the pod must not be unready, nor start late, for it. What it waits for it says in its report.
+pub fn sidecar(v: &Validated) -> Container {
+    let (request, limit) = MEMORY_MIB;
+    let mib = |n: u32| i64::from(n) << 20;
+    Container {
+        name: names::BACKUP.into(),
+        args: Some(vec![names::BACKUP.into()]),
+        restart_policy: Some("Always".into()),
+        ports: Some(vec![port("backup", names::BACKUP_PORT)]),
+        resources: Some(resources(CPU_MILLIS, mib(request), mib(limit))),
+        volume_mounts: Some(vec![
+            mount("data", DATA, true),
+            mount("config", paths::CONFIG, true),
+            mount("tls", paths::TLS, true),
+            bin(true),
+            mount("sockets", SOCKETS, true),
+            mount("tmp", "/tmp", false),
+            run(),
+            mount("backup-secrets", SECRETS, true),
+        ]),
+        ..container(v)
+    }
+}
+
+/// Brings the data of the first instance back. It has what the engine has, since it runs one.
+pub fn restore(v: &Validated) -> Container {
+    Container {
+        name: names::RESTORE.into(),
+        args: Some(vec![names::RESTORE.into()]),
+        resources: Some(resources(v.cpu_milli, v.memory, v.memory)),
+        volume_mounts: Some(vec![
+            mount("data", DATA, false),
+            mount("config", paths::CONFIG, true),
+            mount("tls", paths::TLS, true),
+            bin(true),
+            mount("shm", "/dev/shm", false),
+            mount("tmp", "/tmp", false),
+            run(),
+            mount("restore-secrets", RESTORE_SECRETS, true),
+        ]),
+        ..container(v)
+    }
+}
+
+fn container(v: &Validated) -> Container {
+    Container {
+        image: Some(v.image.clone()),
+        image_pull_policy: Some("IfNotPresent".into()),
+        command: Some(vec![format!("{}/{}", paths::BIN, paths::BINARY)]),
+        env: Some(environment()),
+        security_context: Some(container_security()),
+        ..Container::default()
+    }
+}
+
+/// The mount of the shared folder.
+pub fn run() -> VolumeMount {
+    mount(RUN_VOLUME, RUN, false)
+}
+
+/// Volumes of these containers.
+pub fn volumes(set: &str, beside: &Beside<'_>) -> Vec<Volume> {
+    let mut all = Vec::new();
+    if beside.any() {
+        all.push(scratch(RUN_VOLUME, Some("Memory"), Some(RUN_BYTES)));
+    }
+    if let Some(backup) = beside.backup {
+        let own = names::backup_keys(set);
+        let keys = (own.as_str(), &[INSTANCE_KEYS][..]);
+        all.push(secrets("backup-secrets", &backup.access, keys));
+    }
+    if let Some(recovery) = beside.restored {
+        let keys = (recovery.keys.as_str(), &[INSTANCE_KEYS, ESCROW_KEYS][..]);
+        all.push(secrets("restore-secrets", &recovery.access, keys));
+    }
+    all
+}
+
+/// Credentials, keys and certificates in one folder. None has to be there for the pod to start: a database
+/// must come up whatever is wrong with its backups, and who lacks something says so.
+fn secrets(name: &str, access: &Access, keys: (&str, &[&str])) -> Volume {
+    let same = |key: &&str| item(key, key);
+    let mut sources = vec![
+        of_secret(&access.credentials, access.keys.iter().map(same).collect()),
+        of_secret(keys.0, keys.1.iter().map(same).collect()),
+    ];
+    match &access.authority {
+        Some(AuthorityRef::Secret(name, key)) => {
+            sources.push(of_secret(name, vec![item(key, AUTHORITY)]));
+        }
+        Some(AuthorityRef::ConfigMap(name, key)) => sources.push(VolumeProjection {
+            config_map: Some(ConfigMapProjection {
+                name: name.clone(),
+                items: Some(vec![item(key, AUTHORITY)]),
+                optional: Some(true),
+            }),
+            ..VolumeProjection::default()
+        }),
+        None => {}
+    }
+    Volume {
+        projected: Some(ProjectedVolumeSource {
+            default_mode: Some(SECRET_MODE),
+            sources: Some(sources),
+        }),
+        ..named(name)
+    }
+}
+
+fn of_secret(name: &str, items: Vec<KeyToPath>) -> VolumeProjection {
+    VolumeProjection {
+        secret: Some(SecretProjection {
+            name: name.to_owned(),
+            items: Some(items),
+            optional: Some(true),
+        }),
+        ..VolumeProjection::default()
+    }
+}
+
+fn item(key: &str, path: &str) -> KeyToPath {
+    KeyToPath {
+        key: key.to_owned(),
+        path: path.to_owned(),
+        mode: None,
+    }
+}
+
+/// The Secret with the keys that open the set's backups. It outlives the resource whatever `deletion` says,
+/// as the repository does.
+pub fn keys_secret(v: &Validated, keys: &Keyring) -> Secret {
+    let metadata = v.set.kept(names::backup_keys(&v.set.name), "keys");
+    Secret {
+        metadata,
+        type_: Some("Opaque".into()),
+        data: Some(BTreeMap::from([(
+            INSTANCE_KEYS.to_owned(),
+            ByteString(keys.to_text().expose_secret().as_bytes().to_vec()),
+        )])),
+        ..Secret::default()
+    }
+}

@@ -1,0 +1,701 @@
+//! A real PostgreSQL with the real backup container's process beside it, in a folder.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use mainstay_backup::api::{ArchiveState, BackupEntry, Order, Outcome, OwnerState, Report};
+use mainstay_backup::crypto::{EncryptionSpec, Keyring};
+use mainstay_e2e::object_store::{REGION, Server};
+use mainstay_postgres::backup::api::RestoreReport;
+use mainstay_postgres::backup::settings::{
+    BACKUP_FILE, PlaceSpec, REPOSITORY, RESTORE_FILE, RESTORE_REPOSITORY, RESTORE_SECRETS,
+    RESTORE_STATUS, RUN, RepositorySpec, RestoreSettings, SECRETS, SOCKET, Settings, Target,
+};
+use mainstay_shared::agent::paths;
+use mainstay_shared::names;
+use mainstay_shared::pki::{LeafSpec, Pair, Usage, issue_authority, issue_leaf};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Pid, Uid, User};
+
+/// What runs.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-postgres");
+/// Longest wait for anything.
+pub const LONG: Duration = Duration::from_secs(90);
+/// Environment variable: folder of PostgreSQL's programs, instead of the newest that Debian's packages left.
+const PROGRAMS: &str = "MAINSTAY_TEST_POSTGRES";
+/// The bucket.
+const BUCKET: &str = "backups";
+
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+/// Where repositories are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    Folder,
+    S3,
+}
+
+/// A store, and folders for nodes.
+pub struct World {
+    pub server: Option<Server>,
+    pub folder: tempfile::TempDir,
+    pub prefix: String,
+    keyring: Option<Keyring>,
+    authority: Pair,
+    operator: Pair,
+}
+
+pub fn programs() -> PathBuf {
+    if let Some(folder) = std::env::var_os(PROGRAMS) {
+        return folder.into();
+    }
+    let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL as Debian packages it");
+    let newest = versions
+        .filter_map(|v| v.unwrap().file_name().to_str()?.parse::<u32>().ok())
+        .max();
+    PathBuf::from(format!(
+        "/usr/lib/postgresql/{}/bin",
+        newest.expect("a version")
+    ))
+}
+
+/// Major version of the programs.
+pub fn major() -> u32 {
+    let output = Command::new(programs().join("postgres"))
+        .arg("--version")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let version = text.split_whitespace().nth(2).unwrap();
+    version.split('.').next().unwrap().parse().unwrap()
+}
+
+/// User and group that PostgreSQL runs as: it refuses root.
+fn owner() -> Option<(Uid, Gid)> {
+    let user = User::from_name("postgres")
+        .unwrap()
+        .expect("a user called postgres");
+    Uid::current().is_root().then_some((user.uid, user.gid))
+}
+
+fn give(path: &Path) {
+    let Some((uid, gid)) = owner() else { return };
+    let mut all = vec![path.to_owned()];
+    while let Some(path) = all.pop() {
+        chown(&path, Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
+        if path.is_dir() && !path.is_symlink() {
+            all.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+        }
+    }
+}
+
+fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", format!("{}:/usr/bin:/bin", programs().display()))
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .current_dir("/");
+    if let Some((uid, gid)) = owner() {
+        command.uid(uid.as_raw()).gid(gid.as_raw());
+    }
+    command
+}
+
+impl World {
+    pub async fn new(place: Where, encrypted: bool) -> Self {
+        let server = if place == Where::S3 {
+            let server = Server::start().await.expect("an S3 server");
+            server.store().make_bucket(BUCKET, false).await.unwrap();
+            Some(server)
+        } else {
+            None
+        };
+        // In memory: what is written is not what is tested.
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        fs::create_dir(folder.path().join("repository")).unwrap();
+        give(folder.path());
+        let now = Timestamp::now();
+        let authority = issue_authority("shop", "db", now).unwrap();
+        let spec = LeafSpec {
+            common_name: names::OPERATOR_COMMON_NAME.into(),
+            dns_names: vec![],
+            addresses: vec![],
+            usage: Usage::Client,
+            hours: 1,
+        };
+        let operator = issue_leaf(&authority, &spec, now).unwrap();
+        Self {
+            server,
+            folder,
+            prefix: "shop/db".into(),
+            keyring: encrypted.then(|| Keyring::generate([7; 32])),
+            authority,
+            operator,
+        }
+    }
+
+    pub fn repository(&self) -> RepositorySpec {
+        let place = match &self.server {
+            Some(server) => PlaceSpec::S3 {
+                endpoint: Some(server.store().endpoint.clone()),
+                region: REGION.into(),
+                bucket: BUCKET.into(),
+                virtual_hosted: false,
+            },
+            None => PlaceSpec::Volume {},
+        };
+        let authority = |server: &Server| fs::read_to_string(&server.store().authority).unwrap();
+        RepositorySpec {
+            place,
+            prefix: self.prefix.clone(),
+            authority: self.server.as_ref().map(authority),
+            bytes_per_second: None,
+            concurrency: None,
+            encryption: self.keyring.as_ref().map(|_| EncryptionSpec {
+                recipients: vec![],
+                i_accept_key_loss: true,
+            }),
+        }
+    }
+
+    /// From now on as somebody who has other keys.
+    pub fn other_keys(&mut self) {
+        self.keyring = Some(Keyring::generate([8; 32]));
+    }
+
+    /// The objects, as files.
+    pub fn files(&self) -> PathBuf {
+        let base = match &self.server {
+            Some(server) => server.store().data.join(BUCKET),
+            None => self.folder.path().join("repository"),
+        };
+        base.join(&self.prefix)
+    }
+
+    /// Keys of all objects of a folder, sorted.
+    pub fn keys(&self, below: &str) -> Vec<String> {
+        let (mut keys, mut folders) = (Vec::new(), vec![self.files().join(below)]);
+        while let Some(folder) = folders.pop() {
+            let Ok(entries) = fs::read_dir(&folder) else {
+                continue;
+            };
+            for path in entries.map(|e| e.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let key = path.strip_prefix(self.files()).unwrap();
+                    keys.push(key.to_str().unwrap().to_owned());
+                }
+            }
+        }
+        keys.retain(|key| !key.contains("/.sgwtmp") && !key.starts_with("probe/"));
+        keys.sort();
+        keys
+    }
+
+    /// Folders of an instance, with what the operator would mount.
+    pub fn node(&self, name: &str) -> Node {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let pid = std::process::id();
+        let node = Node {
+            name: name.into(),
+            root: self.folder.path().join(name),
+            address: format!(
+                "127.{}.{}.{}",
+                20 + pid % 200,
+                number / 250,
+                1 + number % 250
+            ),
+            postgres: None,
+            sidecar: None,
+            resource: format!("shop/{name}"),
+        };
+        for folder in [
+            "/var/lib/postgresql/data",
+            "/var/run/postgresql",
+            paths::CONFIG,
+            paths::TLS,
+            SECRETS,
+            RESTORE_SECRETS,
+            RUN,
+            "/dev",
+        ] {
+            fs::create_dir_all(node.path(folder)).unwrap();
+        }
+        for link in [REPOSITORY, RESTORE_REPOSITORY] {
+            let to = self.folder.path().join("repository");
+            std::os::unix::fs::symlink(to, node.path(link)).unwrap();
+        }
+        self.mount(&node);
+        let spec = LeafSpec {
+            common_name: name.into(),
+            dns_names: vec!["localhost".into()],
+            addresses: vec![],
+            usage: Usage::ServerAndClient,
+            hours: 24,
+        };
+        let pair = issue_leaf(&self.authority, &spec, Timestamp::now()).unwrap();
+        let tls = node.path(paths::TLS);
+        fs::write(tls.join("tls.crt"), &pair.certificate).unwrap();
+        fs::write(tls.join("tls.key"), pair.key.expose()).unwrap();
+        fs::write(tls.join("ca.crt"), &pair.ca).unwrap();
+        let client = self.folder.path().join("operator");
+        fs::create_dir_all(&client).unwrap();
+        fs::write(client.join("tls.crt"), &self.operator.certificate).unwrap();
+        fs::write(client.join("tls.key"), self.operator.key.expose()).unwrap();
+        fs::write(client.join("ca.crt"), &self.authority.ca).unwrap();
+        give(self.folder.path());
+        node
+    }
+
+    /// Settings and secrets.
+    pub fn mount(&self, node: &Node) {
+        let settings = Settings {
+            resource: node.resource.clone(),
+            repository: self.repository(),
+            immutable: true,
+            adopt: None,
+            break_archive_at: None,
+        };
+        let file = node.path(paths::CONFIG).join(BACKUP_FILE);
+        fs::write(file, serde_json::to_string(&settings).unwrap()).unwrap();
+        self.secrets(&node.path(SECRETS));
+    }
+
+    fn secrets(&self, folder: &Path) {
+        use mainstay_postgres::backup::settings::{
+            ACCESS_KEY_ID, INSTANCE_KEYS, SECRET_ACCESS_KEY,
+        };
+        if let Some(server) = &self.server {
+            let store = server.store();
+            fs::write(folder.join(ACCESS_KEY_ID), &store.access_key_id).unwrap();
+            fs::write(folder.join(SECRET_ACCESS_KEY), &store.secret_access_key).unwrap();
+        }
+        if let Some(keyring) = &self.keyring {
+            use age::secrecy::ExposeSecret as _;
+            fs::write(
+                folder.join(INSTANCE_KEYS),
+                keyring.to_text().expose_secret(),
+            )
+            .unwrap();
+        }
+    }
+
+    /// Runs a restore into a new node; what it told, and whether there is data.
+    pub fn restore(&self, node: &Node, target: Target) -> RestoreReport {
+        self.restore_from(node, target, None)
+    }
+
+    pub fn restore_from(
+        &self,
+        node: &Node,
+        target: Target,
+        backup: Option<mainstay_backup::ids::BackupId>,
+    ) -> RestoreReport {
+        let settings = RestoreSettings {
+            resource: node.resource.clone(),
+            repository: self.repository(),
+            major: major(),
+            backup,
+            target,
+        };
+        let file = node.path(paths::CONFIG).join(RESTORE_FILE);
+        fs::write(file, serde_json::to_string(&settings).unwrap()).unwrap();
+        self.secrets(&node.path(RESTORE_SECRETS));
+        give(&node.root);
+        let status = node.run("restore").status().unwrap();
+        let text = fs::read_to_string(node.path(RESTORE_STATUS))
+            .unwrap_or_else(|_| panic!("{}", node.log()));
+        let report: RestoreReport = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            status.success(),
+            node.data().exists(),
+            "{report:?}\n{}",
+            node.log()
+        );
+        let leftover = node.path("/var/lib/postgresql/data/pgdata.restore");
+        assert!(!leftover.exists(), "what is left of a restore");
+        report
+    }
+
+    /// Asks a node's backup container.
+    pub fn ask(&self, node: &Node, path: &str, order: Option<&Order>) -> Result<String, String> {
+        let client = self.folder.path().join("operator");
+        let at = |name: &str| client.join(name).display().to_string();
+        let mut curl = Command::new("curl");
+        curl.args([
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "20",
+            "--fail-with-body",
+        ])
+        .args([
+            "--cacert",
+            &at("ca.crt"),
+            "--cert",
+            &at("tls.crt"),
+            "--key",
+            &at("tls.key"),
+        ])
+        .args([
+            "--connect-to",
+            &format!(
+                "localhost:{}:{}:{}",
+                names::BACKUP_PORT,
+                node.address,
+                names::BACKUP_PORT
+            ),
+        ])
+        .arg(format!("https://localhost:{}{path}", names::BACKUP_PORT));
+        if let Some(order) = order {
+            curl.args(["--data", &serde_json::to_string(order).unwrap()]);
+        }
+        let output = curl.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            Ok(text)
+        } else {
+            Err(format!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+        }
+    }
+
+    pub fn report(&self, node: &Node) -> Option<Report> {
+        let text = self.ask(node, "/v1/backup", None).ok()?;
+        Some(serde_json::from_str(&text).unwrap())
+    }
+
+    /// Waits until a node's report is as wanted.
+    pub fn until(&self, node: &Node, what: &str, wanted: impl Fn(&Report) -> bool) -> Report {
+        let begun = Instant::now();
+        let mut last = None;
+        while begun.elapsed() < LONG {
+            last = self.report(node);
+            if let Some(report) = last.as_ref().filter(|r| wanted(r)) {
+                return report.clone();
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("{}: not {what}: {last:#?}\n{}", node.name, node.log());
+    }
+
+    /// Waits until nothing waits for the store.
+    pub fn archived(&self, node: &Node) -> Report {
+        let name = node.switch();
+        self.until(node, "archived", |r| {
+            r.archive.state == ArchiveState::Ok && r.archive.last_piece.as_ref() >= Some(&name)
+        })
+    }
+
+    /// Makes a backup.
+    pub fn back_up(&self, node: &Node, order: &str, incremental: bool) -> BackupEntry {
+        match self.try_back_up(node, order, incremental) {
+            Outcome::Done { id } => {
+                let report = self.until(node, "in the catalogue", |r| {
+                    r.catalogue.iter().any(|b| b.id == id)
+                });
+                report.catalogue.into_iter().find(|b| b.id == id).unwrap()
+            }
+            other => panic!("{other:?}\n{}", node.log()),
+        }
+    }
+
+    pub fn try_back_up(&self, node: &Node, order: &str, incremental: bool) -> Outcome {
+        let take = Order::Take {
+            order: order.into(),
+            incremental,
+            chain: None,
+        };
+        self.until(node, "ours", |r| r.ownership.state == OwnerState::Ours);
+        self.ask(node, "/v1/backup/orders", Some(&take)).unwrap();
+        let report = self.until(node, "at the end of the order", |r| {
+            r.results.iter().any(|r| r.order == order)
+        });
+        report
+            .results
+            .into_iter()
+            .find(|r| r.order == order)
+            .unwrap()
+            .outcome
+    }
+}
+
+/// An instance.
+pub struct Node {
+    pub name: String,
+    pub resource: String,
+    pub root: PathBuf,
+    pub address: String,
+    postgres: Option<Child>,
+    sidecar: Option<Child>,
+}
+
+impl Node {
+    pub fn path(&self, absolute: &str) -> PathBuf {
+        paths::under(&self.root, absolute)
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.path("/var/lib/postgresql/data/pgdata")
+    }
+
+    pub fn log(&self) -> String {
+        let read = |name: &str| fs::read_to_string(self.root.join(name)).unwrap_or_default();
+        format!(
+            "--- postgres\n{}\n--- backup\n{}",
+            read("postgres.log"),
+            read("backup.log")
+        )
+    }
+
+    pub fn postgres_log(&self) -> String {
+        fs::read_to_string(self.root.join("postgres.log")).unwrap_or_default()
+    }
+
+    fn sockets(&self) -> String {
+        self.path("/var/run/postgresql").display().to_string()
+    }
+
+    fn log_file(&self, name: &str) -> fs::File {
+        fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.root.join(name))
+            .unwrap()
+    }
+
+    fn run(&self, subcommand: &str) -> Command {
+        let log = self.log_file("backup.log");
+        let mut run = command(PROGRAM);
+        run.arg(subcommand)
+            .env(paths::ROOT, &self.root)
+            .env("MAINSTAY_LISTEN", &self.address)
+            .env("MAINSTAY_LOG", "info,mainstay_postgres=debug")
+            .env("POD_NAME", &self.name)
+            .env("POD_UID", "uid")
+            .env("POD_IP", &self.address)
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        run
+    }
+
+    /// Makes new data.
+    pub fn initialise(&self) {
+        let mut initdb = command(programs().join("initdb"));
+        initdb
+            .arg("--pgdata")
+            .arg(self.data())
+            .args([
+                "--username=postgres",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--auth=trust",
+                "--data-checksums",
+                "--no-sync",
+            ])
+            .args(["--wal-segsize=1"])
+            .stdout(Stdio::null());
+        assert!(initdb.status().unwrap().success());
+    }
+
+    /// Copies another node's data, to be its replica.
+    pub fn clone_of(&self, primary: &Node) {
+        let mut copy = command(programs().join("pg_basebackup"));
+        copy.args([
+            "-h",
+            &primary.sockets(),
+            "-U",
+            "postgres",
+            "--checkpoint=fast",
+            "--no-sync",
+            "-D",
+        ])
+        .arg(self.data());
+        assert!(copy.status().unwrap().success());
+        fs::write(self.data().join("standby.signal"), "").unwrap();
+        give(&self.data());
+    }
+
+    /// Starts PostgreSQL, as the agent would; `primary`: whom to follow.
+    pub fn start(&mut self, primary: Option<&Node>) {
+        let mut settings = vec![
+            ("archive_mode", "always".to_owned()),
+            (
+                "archive_command",
+                format!(
+                    "\"{PROGRAM}\" push --socket \"{}\" %p",
+                    self.path(SOCKET).display()
+                ),
+            ),
+            ("archive_timeout", "60s".to_owned()),
+            ("listen_addresses", String::new()),
+            ("unix_socket_directories", self.sockets()),
+            ("hot_standby", "on".to_owned()),
+            ("fsync", "off".to_owned()),
+            ("shared_buffers", "32MB".to_owned()),
+            ("max_wal_size", "64MB".to_owned()),
+            ("wal_log_hints", "on".to_owned()),
+            ("track_commit_timestamp", "on".to_owned()),
+            ("log_timezone", "UTC".to_owned()),
+            ("timezone", "UTC".to_owned()),
+            ("wal_retrieve_retry_interval", "200ms".to_owned()),
+        ];
+        if major() >= 17 {
+            settings.push(("summarize_wal", "on".to_owned()));
+        }
+        if let Some(primary) = primary {
+            settings.push((
+                "primary_conninfo",
+                format!("host={} user=postgres", primary.sockets()),
+            ));
+        }
+        let line =
+            |(name, value): &(&str, String)| format!("{name} = '{}'", value.replace('\'', "''"));
+        let lines: Vec<String> = settings.iter().map(line).collect();
+        let text = lines.join("\n");
+        fs::write(self.root.join("postgresql.conf"), text).unwrap();
+        fs::write(
+            self.root.join("pg_hba.conf"),
+            "local all all trust\nlocal replication all trust\n",
+        )
+        .unwrap();
+        let log = self.log_file("postgres.log");
+        let mut postgres = command(programs().join("postgres"));
+        postgres
+            .arg("-D")
+            .arg(self.data())
+            .arg("-c")
+            .arg(format!(
+                "config_file={}",
+                self.root.join("postgresql.conf").display()
+            ))
+            .arg("-c")
+            .arg(format!(
+                "hba_file={}",
+                self.root.join("pg_hba.conf").display()
+            ))
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        self.postgres = Some(postgres.spawn().unwrap());
+        let begun = Instant::now();
+        while self.try_sql("select 1").is_err() {
+            assert!(begun.elapsed() < LONG, "{}", self.log());
+            let ended = self.postgres.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub fn start_sidecar(&mut self) {
+        self.sidecar = Some(self.run("backup").spawn().unwrap());
+    }
+
+    pub fn stop_sidecar(&mut self) {
+        if let Some(mut sidecar) = self.sidecar.take() {
+            sidecar.kill().unwrap();
+            sidecar.wait().unwrap();
+        }
+    }
+
+    /// Stops PostgreSQL: in order, or as a crash does. How long it took.
+    pub fn stop(&mut self, orderly: bool) -> Duration {
+        let begun = Instant::now();
+        if let Some(mut postgres) = self.postgres.take() {
+            let signal = if orderly {
+                Signal::SIGINT
+            } else {
+                Signal::SIGQUIT
+            };
+            kill(Pid::from_raw(postgres.id().cast_signed()), signal).unwrap();
+            postgres.wait().unwrap();
+        }
+        begun.elapsed()
+    }
+
+    pub fn promote(&self) {
+        self.sql("select pg_promote(true, 60)");
+    }
+
+    /// Ends the segment that is being written; its name.
+    pub fn switch(&self) -> String {
+        self.sql("select pg_logical_emit_message(true, 'test', 'x')");
+        self.sql("select pg_walfile_name(pg_switch_wal() - 1)")
+    }
+
+    pub fn try_sql(&self, sql: &str) -> Result<String, String> {
+        let mut psql = command("/usr/bin/psql");
+        psql.args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            &self.sockets(),
+            "-U",
+            "postgres",
+            "-d",
+            "postgres",
+            "-c",
+            sql,
+        ]);
+        let output = psql.output().unwrap();
+        if output.status.success() {
+            Ok(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    pub fn sql(&self, sql: &str) -> String {
+        self.try_sql(sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error}\n{}", self.log()))
+    }
+
+    /// Writes rows into the ledger, each in a transaction of its own.
+    pub fn write(&self, rows: u32) {
+        self.sql("create table if not exists ledger (n serial primary key, filling text)");
+        self.sql(&format!(
+            "do $$ begin for i in 1..{rows} loop insert into ledger (filling) values (repeat(md5(random()::text), 100)); commit; end loop; end $$"
+        ));
+    }
+
+    /// Numbers and moments of the ledger's rows.
+    pub fn ledger(&self) -> Vec<(u32, i64)> {
+        let text = self.sql(
+            "select n || ' ' || (extract(epoch from pg_xact_commit_timestamp(xmin)) * 1000000)::int8 from ledger order by n",
+        );
+        text.lines()
+            .map(|line| {
+                let (n, at) = line.split_once(' ').unwrap();
+                (n.parse().unwrap(), at.parse().unwrap())
+            })
+            .collect()
+    }
+
+    pub fn rows(&self) -> Vec<u32> {
+        let text = self.sql("select n from ledger order by n");
+        text.lines().map(|n| n.parse().unwrap()).collect()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.len().saturating_sub(20_000);
+            eprintln!("log of {}:\n{}", self.name, log.get(from..).unwrap_or(&log));
+        }
+        self.stop_sidecar();
+        self.stop(false);
+    }
+}

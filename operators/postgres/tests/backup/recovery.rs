@@ -1,0 +1,231 @@
+//! Base backups, and recovery to points.
+
+use mainstay_backup::api::Order;
+use mainstay_backup::retention::Policy;
+use mainstay_postgres::backup::api::RestoreStep;
+use mainstay_postgres::backup::settings::Target;
+
+use crate::kit::{Node, Where, World, major};
+
+fn restored(world: &World, name: &str, target: &Target) -> (Node, String) {
+    let mut node = world.node(name);
+    let report = world.restore(&node, target.clone());
+    assert_eq!(
+        report.step,
+        RestoreStep::Done,
+        "{target:?} {report:?}\n{}",
+        node.log()
+    );
+    node.start(None);
+    (node, report.message)
+}
+
+fn refused(world: &World, name: &str, target: &Target) -> String {
+    let node = world.node(name);
+    let report = world.restore(&node, target.clone());
+    assert_eq!(report.step, RestoreStep::Failed, "{target:?} {report:?}");
+    assert!(!node.data().exists());
+    report.message
+}
+
+#[allow(clippy::too_many_lines, reason = "one history, and many points of it")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
+    let world = World::new(Where::S3, true).await;
+    let mut one = world.node("db-1");
+    one.initialise();
+    one.start(None);
+    one.start_sidecar();
+    one.write(300);
+    let full = world.back_up(&one, "full", false);
+    assert_eq!((&full.parent, &full.broken), (&None, &None));
+    one.write(300);
+    let increment = world.back_up(&one, "increment", true);
+    if major() >= 17 {
+        assert_eq!(increment.parent, Some(full.id.clone()));
+        assert!(
+            increment.plain_bytes < full.plain_bytes / 2,
+            "{increment:?}"
+        );
+    } else {
+        assert_eq!(increment.parent, None, "there are none before 17");
+    }
+    // The same order again makes no second backup.
+    world
+        .ask(
+            &one,
+            "/v1/backup/orders",
+            Some(&Order::Take {
+                order: "increment".into(),
+                incremental: true,
+                chain: None,
+            }),
+        )
+        .unwrap();
+    one.write(300);
+    let third = world.back_up(&one, "increment-2", true);
+    if major() >= 17 {
+        assert_eq!(third.parent, Some(increment.id.clone()));
+    }
+    one.write(300);
+    let xid = one.sql("with row as (insert into ledger (filling) values ('by its number') returning 1) select pg_current_xact_id()::text from row");
+    let upto_xid = one.rows();
+    one.write(50);
+    let lsn = one.sql("select pg_current_wal_insert_lsn()");
+    let upto_lsn = one.rows();
+    one.write(50);
+    one.sql("select pg_create_restore_point('before the accident')");
+    let upto_name = one.rows();
+    one.sql("create table copy as select n, pg_xact_commit_timestamp(xmin) as at from ledger");
+    let ledger = one.ledger();
+    one.sql("drop table ledger");
+    let report = world.archived(&one);
+    assert!(report.gaps.is_empty());
+
+    let (node, message) = restored(&world, "name", &Target::Name("before the accident".into()));
+    assert_eq!(node.rows(), upto_name, "{message}");
+    assert!(message.contains("before the accident"), "{message}");
+    drop(node);
+    let (node, _) = restored(&world, "xid", &Target::Xid(xid.parse().unwrap()));
+    assert_eq!(node.rows(), upto_xid);
+    drop(node);
+    let (node, _) = restored(&world, "lsn", &Target::Lsn(lsn));
+    assert_eq!(node.rows(), upto_lsn);
+    drop(node);
+    let (node, _) = restored(&world, "latest", &Target::Latest);
+    assert!(
+        node.try_sql("select from ledger").is_err(),
+        "it was dropped"
+    );
+    drop(node);
+
+    // Moments between the backups' and the last row's.
+    let earliest = report.earliest.unwrap().as_microsecond();
+    let last = ledger.last().unwrap().1;
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64 ^ u64::from(std::process::id());
+    for round in 0..6 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let span = u64::try_from(last - earliest).unwrap();
+        let moment = earliest + i64::try_from(state % span).unwrap();
+        let expected: Vec<u32> = ledger
+            .iter()
+            .filter(|(_, at)| *at <= moment)
+            .map(|(n, _)| *n)
+            .collect();
+        let time = jiff::Timestamp::from_microsecond(moment).unwrap();
+        let (node, message) = restored(&world, &format!("moment-{round}"), &Target::Time(time));
+        assert_eq!(node.rows(), expected, "{time} {message}");
+    }
+
+    // What cannot be reached.
+    let never = refused(&world, "never", &Target::Name("no such point".into()));
+    assert!(
+        never.contains("before configured recovery target was reached")
+            && never.contains("committed at"),
+        "{never}"
+    );
+    let early = refused(
+        &world,
+        "early",
+        &Target::Time("2020-01-01T00:00:00Z".parse().unwrap()),
+    );
+    assert!(early.contains("is before"), "{early}");
+    let beyond = refused(&world, "beyond", &Target::Lsn("7F/0".into()));
+    assert!(beyond.contains("beyond"), "{beyond}");
+
+    // Retention leaves what the newest needs.
+    world
+        .ask(
+            &one,
+            "/v1/backup/orders",
+            Some(&Order::Prune {
+                policy: Policy {
+                    window: None,
+                    count: Some(1),
+                },
+            }),
+        )
+        .unwrap();
+    let report = world.until(&one, "pruned", |r| r.prune.is_some());
+    let prune = report.prune.unwrap();
+    assert_eq!(prune.error, None);
+    assert_eq!(
+        prune.backups.len(),
+        if major() >= 17 { 0 } else { 2 },
+        "{}",
+        prune.plan
+    );
+    let (node, _) = restored(&world, "after", &Target::Name("before the accident".into()));
+    assert_eq!(node.rows(), upto_name);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_backup_of_a_replica_restores_and_a_cancelled_one_is_none() {
+    let world = World::new(Where::Folder, false).await;
+    let (mut one, mut two) = (world.node("db-1"), world.node("db-2"));
+    one.initialise();
+    one.start(None);
+    one.start_sidecar();
+    one.write(200);
+    two.clone_of(&one);
+    two.start(Some(&one));
+    two.start_sidecar();
+    world.until(&two, "ours", |r| {
+        r.ownership.owner.is_some() && r.ownership.reason.is_none()
+    });
+    let order = Order::Take {
+        order: "of a replica".into(),
+        incremental: false,
+        chain: None,
+    };
+    world.ask(&two, "/v1/backup/orders", Some(&order)).unwrap();
+    let second = Order::Take {
+        order: "another".into(),
+        incremental: false,
+        chain: None,
+    };
+    let busy = world
+        .ask(&two, "/v1/backup/orders", Some(&second))
+        .unwrap_err();
+    assert!(busy.contains("is being made"), "{busy}");
+    // The primary goes on, so that the log of the backup is finished.
+    while world.report(&two).is_none_or(|r| r.results.is_empty()) {
+        one.write(20);
+        one.switch();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    }
+    let report = world.until(&two, "done", |r| !r.catalogue.is_empty());
+    assert_eq!(report.catalogue[0].broken, None);
+    world.archived(&one);
+    let rows = one.rows();
+    let (node, _) = restored(&world, "new", &Target::Latest);
+    assert_eq!(node.rows(), rows);
+
+    world.ask(&one, "/v1/backup/orders", Some(&second)).unwrap();
+    world
+        .ask(
+            &one,
+            "/v1/backup/orders",
+            Some(&Order::Cancel {
+                order: "another".into(),
+            }),
+        )
+        .unwrap();
+    let report = world.until(&one, "cancelled", |r| {
+        r.results.iter().any(|r| r.order == "another")
+    });
+    assert_eq!(
+        report.results[0].outcome,
+        mainstay_backup::api::Outcome::Cancelled
+    );
+    assert_eq!(
+        world
+            .keys("backups")
+            .iter()
+            .filter(|key| key.ends_with("manifest.json"))
+            .count(),
+        1
+    );
+}
