@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use clap::Parser;
 
-use report::{Report, Row};
+use report::{Counts, Report, Row};
 
 /// What to run.
 #[derive(Debug, Parser)]
@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> Result<(), Failed> {
         scenarios::run(args, &mut report);
     }
     print!("{report}");
-    let (passed, failed) = report.totals();
+    let Counts { passed, failed } = report.totals();
     println!("{passed} passed, {failed} failed");
     if failed == 0 && passed > 0 {
         Ok(())
@@ -80,7 +80,7 @@ pub struct Failed {
 }
 
 /// Run one step, with a line before and its time after.
-fn step(report: &mut Report, name: &str, body: impl FnOnce() -> report::Counts) {
+fn step(report: &mut Report, name: &str, body: impl FnOnce() -> Counts) {
     println!("── {name}");
     let begun = Instant::now();
     let counts = body();

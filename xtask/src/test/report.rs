@@ -1,6 +1,7 @@
 //! The table of steps.
 
 use std::fmt;
+use std::ops::{Add, AddAssign};
 use std::time::Duration;
 
 /// How many checks of a step held.
@@ -21,9 +22,9 @@ impl Counts {
         }
     }
 
-    /// The counts in the result lines of `cargo test`. A run that failed without saying how many
-    /// tests failed (it did not compile, say) counts as one failure; so does a run without a test.
-    pub fn of_cargo_test(output: &str, succeeded: bool) -> Self {
+    /// The counts in the result lines of a test program. One that failed without saying how many tests failed
+    /// (it crashed, say) counts as one failure; so does one without a result.
+    pub fn of_tests(output: &str, succeeded: bool) -> Self {
         let mut counts = Self::default();
         for line in output.lines() {
             let Some(rest) = line.trim().strip_prefix("test result: ") else {
@@ -36,6 +37,23 @@ impl Counts {
             counts.failed += 1;
         }
         counts
+    }
+}
+
+impl Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+        }
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
     }
 }
 
@@ -73,11 +91,10 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Sums of all steps: passed, failed.
-    pub fn totals(&self) -> (usize, usize) {
-        self.rows.iter().fold((0, 0), |(passed, failed), row| {
-            (passed + row.counts.passed, failed + row.counts.failed)
-        })
+    /// Sums of all steps.
+    pub fn totals(&self) -> Counts {
+        let counts = self.rows.iter().map(|row| row.counts);
+        counts.fold(Counts::default(), |sum, counts| sum + counts)
     }
 }
 
@@ -112,7 +129,7 @@ mod tests {
         let output = "x\ntest result: ok. 3 passed; 0 failed; 0 ignored;\n\
                       test result: FAILED. 4 passed; 2 failed; 0 ignored;";
         assert_eq!(
-            Counts::of_cargo_test(output, false),
+            Counts::of_tests(output, false),
             Counts {
                 passed: 7,
                 failed: 2
@@ -121,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_does_not_compile_is_a_failure() {
-        assert_eq!(Counts::of_cargo_test("error: aborting", false).failed, 1);
+    fn a_run_that_crashed_is_a_failure() {
+        assert_eq!(Counts::of_tests("thread panicked", false).failed, 1);
     }
 
     #[test]
     fn a_run_without_tests_is_a_failure() {
-        assert_eq!(Counts::of_cargo_test("", true).failed, 1);
+        assert_eq!(Counts::of_tests("", true).failed, 1);
     }
 }

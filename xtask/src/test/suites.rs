@@ -1,44 +1,176 @@
 //! Cargo's tests.
 
-use std::io::{BufRead, BufReader};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
 
 use super::report::Counts;
 
 /// Unit and property tests of every package.
 pub fn unit() -> Counts {
-    cargo_test(&["test", "--workspace", "--lib", "--bins"], None)
+    run(
+        &["--lib", "--bins"],
+        Width {
+            programs: 1,
+            tests: None,
+        },
+    )
 }
 
-/// Tests against a real kube-apiserver and etcd. Most of them wait most of the time: more run at once than
-/// there are processors.
+/// Tests against a real kube-apiserver and etcd, and real engines. Most of them wait most of the time: more
+/// run at once than there are processors.
 pub fn integration() -> Counts {
-    cargo_test(&["test", "--workspace", "--test", "*"], Some("5"))
+    run(
+        &["--test", "*"],
+        Width {
+            programs: 3,
+            tests: Some("4"),
+        },
+    )
 }
 
-/// Run `cargo test …` with so many tests of a binary at once, show its output as it comes, and count.
-fn cargo_test(args: &[&str], at_once: Option<&str>) -> Counts {
-    let child = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(args)
-        .args(["--quiet", "--no-fail-fast"])
-        .envs(at_once.map(|number| ("RUST_TEST_THREADS", number)))
-        .stdout(Stdio::piped())
-        .spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(e) => {
-            eprintln!("cargo could not be started: {e}");
+/// How much runs at a time.
+#[derive(Clone, Copy)]
+struct Width {
+    /// Test programs.
+    programs: usize,
+    /// Tests of one program; else as many as there are processors.
+    tests: Option<&'static str>,
+}
+
+/// A test program as cargo built it.
+#[derive(Debug, PartialEq, Eq)]
+struct Program {
+    name: String,
+    path: PathBuf,
+    /// The package's folder, where cargo would run it.
+    folder: PathBuf,
+}
+
+/// Build the tests chosen so, and run them. `cargo test` would run one program after the other.
+fn run(chosen: &[&str], width: Width) -> Counts {
+    let programs = match built(chosen) {
+        Ok(programs) => programs,
+        Err(why) => {
+            eprintln!("{why}");
             return Counts::one(false);
         }
     };
-    let mut output = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            println!("{line}");
-            output.push_str(&line);
-            output.push('\n');
+    let waiting = Mutex::new(VecDeque::from(programs));
+    let next = || {
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.pop_front()
+    };
+    std::thread::scope(|scope| {
+        let runners: Vec<_> = (0..width.programs)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut counts = Counts::default();
+                    while let Some(program) = next() {
+                        counts += tested(&program, width.tests);
+                    }
+                    counts
+                })
+            })
+            .collect();
+        let ended = runners.into_iter().map(|runner| {
+            let counts = runner.join();
+            counts.unwrap_or_else(|_| Counts::one(false))
+        });
+        ended.fold(Counts::default(), |sum, counts| sum + counts)
+    })
+}
+
+/// Run one program and show what it says once it has ended.
+fn tested(program: &Program, at_once: Option<&str>) -> Counts {
+    let output = Command::new(&program.path)
+        .arg("--quiet")
+        .current_dir(&program.folder)
+        .env("CARGO_MANIFEST_DIR", &program.folder)
+        .envs(at_once.map(|number| ("RUST_TEST_THREADS", number)))
+        .stdin(Stdio::null())
+        .output();
+    match output {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stdout);
+            let besides = String::from_utf8_lossy(&output.stderr);
+            println!("{}:{said}{besides}", program.name);
+            // A program of a package may hold no test at all.
+            let empty = said.contains("running 0 tests") && output.status.success();
+            if empty {
+                Counts::default()
+            } else {
+                Counts::of_tests(&said, output.status.success())
+            }
+        }
+        Err(error) => {
+            eprintln!("{} could not be started: {error}", program.path.display());
+            Counts::one(false)
         }
     }
-    let succeeded = child.wait().is_ok_and(|status| status.success());
-    Counts::of_cargo_test(&output, succeeded)
+}
+
+/// The programs of the tests chosen so, built if they are not.
+fn built(chosen: &[&str]) -> Result<Vec<Program>, String> {
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["test", "--workspace", "--no-run", "--quiet"])
+        .arg("--message-format=json-render-diagnostics")
+        .args(chosen)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| format!("cargo could not be started: {e}"))?;
+    if !output.status.success() {
+        return Err("the tests could not be built".to_owned());
+    }
+    let mut programs = programs(&String::from_utf8_lossy(&output.stdout));
+    // Who links most starts most: the longest should not come last.
+    programs.sort_by_key(|program| {
+        std::cmp::Reverse(std::fs::metadata(&program.path).map_or(0, |file| file.len()))
+    });
+    if programs.is_empty() {
+        return Err("there is no test".to_owned());
+    }
+    Ok(programs)
+}
+
+/// The test programs in cargo's messages, one message a line.
+fn programs(messages: &str) -> Vec<Program> {
+    let messages = messages.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let is_test = message["profile"]["test"].as_bool()?;
+        let path = message["executable"].as_str().filter(|_| is_test)?;
+        let folder = Path::new(message["manifest_path"].as_str()?).parent()?;
+        let package = folder.file_name()?.to_string_lossy().into_owned();
+        let target = message["target"]["name"].as_str()?;
+        Some(Program {
+            name: format!("{package}: {target}"),
+            path: path.into(),
+            folder: folder.to_owned(),
+        })
+    });
+    messages.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_those_of_tests() {
+        let messages = r#"
+            {"reason":"compiler-artifact","manifest_path":"/w/shared/Cargo.toml","target":{"name":"apply"},"profile":{"test":true},"executable":"/t/apply-1"}
+            {"reason":"compiler-artifact","manifest_path":"/w/e2e/Cargo.toml","target":{"name":"workload"},"profile":{"test":false},"executable":"/t/workload"}
+            {"reason":"compiler-artifact","manifest_path":"/w/shared/Cargo.toml","target":{"name":"lib"},"profile":{"test":true},"executable":null}
+            {"reason":"build-finished","success":true}"#;
+        let found = programs(messages);
+        let expected = Program {
+            name: "shared: apply".into(),
+            path: "/t/apply-1".into(),
+            folder: "/w/shared".into(),
+        };
+        assert_eq!(found, [expected]);
+    }
 }
