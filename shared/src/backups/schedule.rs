@@ -10,12 +10,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use mainstay_backup::api::{BackupEntry, Gap, OwnerState, Report};
-use mainstay_crds::backup::{Backup, BackupSpec};
+use mainstay_crds::backup::{Backup, BackupPhase, BackupSpec};
 use mainstay_crds::common::Target;
 use sha2::{Digest, Sha256};
 
 use super::cron::Cron;
-use super::plan::is_over;
+use super::plan::{is_over, phase};
 use super::setting::Setting;
 use crate::hex::hex;
 use crate::metadata::SetId;
@@ -30,15 +30,24 @@ pub fn due(set: &SetId, cron: &Cron, backups: &[Backup], setting: &Setting<'_>) 
         return None;
     }
     let absent = |name: &String| !backups.iter().any(|b| b.name_any() == *name);
-    if let Some(gap) = uncovered(report) {
-        let name = of_gap(&set.name, gap);
-        // Only a full backup does without what is missing.
-        return Some(name).filter(absent).map(|n| object(set, n, false));
+    let gap = uncovered(report);
+    // Only a full backup does without what is missing. It is made once: where it came to nothing, or the
+    // report does not show it yet, the schedule goes on.
+    if let Some(name) = gap.map(|gap| of_gap(&set.name, gap)).filter(absent) {
+        return Some(object(set, name, false));
     }
     let moment = cron.last(setting.now)?;
     let name = of_moment(&set.name, moment);
-    let made_up_for = newest(report).is_some_and(|b| b.begun >= moment);
-    (!made_up_for && absent(&name)).then(|| object(set, name, setting.chain > 0))
+    let made_up_for = newest(report).is_some_and(|b| b.begun >= moment)
+        || backups.iter().any(|b| made_since(b, moment));
+    let incremental = setting.chain > 0 && gap.is_none();
+    (!made_up_for && absent(&name)).then(|| object(set, name, incremental))
+}
+
+/// Whether an object's backup was begun since, though the report may not show it yet.
+fn made_since(backup: &Backup, moment: Timestamp) -> bool {
+    let begun = backup.status.as_ref().and_then(|s| s.begun.as_ref());
+    phase(backup) == BackupPhase::Succeeded && begun.is_some_and(|begun| begun.0 >= moment)
 }
 
 /// The newest backup that can be restored.

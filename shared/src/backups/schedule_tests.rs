@@ -1,4 +1,5 @@
 use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mainstay_crds::backup::BackupPhase;
 use serde_json::json;
 
@@ -110,8 +111,32 @@ fn a_gap_asks_for_a_full_backup_of_its_own() {
         let due = world.look(|b, s| due(&db(), &at_three(), b, s)).unwrap();
         assert!(due.name_any().starts_with("db-gap-"), "{}", due.name_any());
         assert_eq!(due.spec.incremental, None);
-        world.backups = vec![over(&due.name_any(), BackupPhase::Succeeded)];
-        assert_eq!(name(&world), None);
+        let mut made = over(&due.name_any(), BackupPhase::Succeeded);
+        made.status.as_mut().unwrap().begun = Some(Time(world.now));
+        world.backups = vec![made];
+        assert_eq!(name(&world), None, "the report does not show it yet");
         world.backups.clear();
     }
+}
+
+#[test]
+fn a_gap_whose_backup_came_to_nothing_does_not_hold_the_schedule_up() {
+    let mut world = World::new(vec![]);
+    world.report("db-1").gaps = vec![Gap {
+        history: "00000001-0".parse().unwrap(),
+        after: "000000010000000000000011".parse().unwrap(),
+        before: "000000010000000000000014".parse().unwrap(),
+    }];
+    let of_gap = name(&world).unwrap();
+    world.backups = vec![over(&of_gap, BackupPhase::Failed)];
+    let due = world.look(|b, s| due(&db(), &at_three(), b, s)).unwrap();
+    assert_eq!(due.name_any(), "db-202603010300");
+    assert_eq!(
+        due.spec.incremental, None,
+        "only a full one does without what is missing"
+    );
+    world
+        .backups
+        .push(over("db-202603010300", BackupPhase::Failed));
+    assert_eq!(name(&world), None, "each is tried once");
 }

@@ -232,6 +232,52 @@ async fn a_failure_that_may_pass_is_tried_again_and_another_is_not() {
 }
 
 #[tokio::test]
+async fn a_gap_of_the_log_has_a_full_backup_made() {
+    let mut world = backed_up().await;
+    world.sidecars.of("db-1").unwrap().say(|report| {
+        for made in &mut report.catalogue {
+            made.history = Some("00000002-0a".parse().unwrap());
+            made.log_from = Some("000000020000000000000003".parse().unwrap());
+        }
+        report.gaps = vec![mainstay_backup::api::Gap {
+            history: "00000002-0a".parse().unwrap(),
+            after: "000000020000000000000005".parse().unwrap(),
+            before: "000000020000000000000009".parse().unwrap(),
+        }];
+    });
+    world
+        .until("the gap to be told", |w| {
+            healthy(w).is_some_and(|(_, reason, _)| reason == reasons::ARCHIVE_GAP)
+        })
+        .await;
+    complete(&mut world).await;
+    let all: Vec<Backup> = world.api.list();
+    let of_gap: Vec<&Backup> = all
+        .iter()
+        .filter(|b| b.name_any().starts_with("db-gap-"))
+        .collect();
+    assert_eq!((all.len(), of_gap.len()), (2, 1), "{all:?}");
+    let uid = of_gap[0].metadata.uid.clone().unwrap();
+    let orders: Vec<mainstay_backup::api::Order> = world
+        .sidecars
+        .all()
+        .flat_map(sidecar::Sidecar::orders)
+        .collect();
+    assert!(
+        orders.iter().any(|o| matches!(o, mainstay_backup::api::Order::Take { order, incremental: false, .. } if order.starts_with(&uid))),
+        "{orders:?}"
+    );
+    until_phase(&mut world, &of_gap[0].name_any(), BackupPhase::Succeeded).await;
+    world
+        .until("the gap to be done without", |w| {
+            healthy(w).is_some_and(|(state, ..)| state == "True")
+        })
+        .await;
+    world.settled().await;
+    assert_eq!(world.api.list::<Backup>().len(), 2, "one for one gap");
+}
+
+#[tokio::test]
 async fn cancelled_or_deleted_it_is_given_up() {
     let mut world = backed_up().await;
     ask(&world, "now", &json!({}));
