@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use libtest_mimic::Trial;
 use mainstay_crds::backup::Backup;
@@ -12,6 +12,7 @@ use mainstay_e2e::apiserver::ApiServer;
 use mainstay_testkit::api::merge;
 use serde_json::{Value, json};
 
+use super::changes::{refused, unchanged};
 use super::{Server, trial};
 
 pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
@@ -52,14 +53,15 @@ pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
     let mut trials = Vec::new();
     for (name, patch, sentence) in bad {
         let name = format!("backup::refused::{name}");
-        trials.push(trial(name, api, move |server| {
-            refused(server, patch, sentence)
+        trials.push(trial(name, api, move |server| async move {
+            refused(self::api(&server), &backup("bad", &patch)?, sentence).await
         }));
     }
     for (number, (name, patch, sentence)) in changes.into_iter().enumerate() {
         let name = format!("backup::refused::{name}");
-        trials.push(trial(name, api, move |server| {
-            unchanged(server, number, patch, sentence)
+        trials.push(trial(name, api, move |server| async move {
+            let good = backup(&format!("fixed-{number}"), &json!({"cancel": true}))?;
+            unchanged(self::api(&server), &good, &patch, sentence).await
         }));
     }
     trials.push(trial("backup::can be selected and read", api, read));
@@ -77,38 +79,6 @@ fn backup(name: &str, spec: &Value) -> Result<Backup> {
 
 fn api(server: &Server) -> Api<Backup> {
     Api::namespaced(server.client.clone(), "shop")
-}
-
-fn judge(outcome: kube::Result<Backup>, sentence: &str) -> Result<()> {
-    match outcome {
-        Err(kube::Error::Api(status)) => {
-            ensure!(status.message.contains(sentence), "{}", status.message);
-            Ok(())
-        }
-        Err(other) => Err(other).context("no answer of the API server"),
-        Ok(_) => bail!("accepted"),
-    }
-}
-
-async fn refused(server: Server, patch: Value, sentence: &'static str) -> Result<()> {
-    let bad = backup("bad", &patch)?;
-    let outcome = api(&server).create(&PostParams::default(), &bad).await;
-    judge(outcome, sentence)
-}
-
-async fn unchanged(
-    server: Server,
-    number: usize,
-    patch: Value,
-    sentence: &'static str,
-) -> Result<()> {
-    let name = format!("fixed-{number}");
-    let backups = api(&server);
-    let good = backup(&name, &json!({"cancel": true}))?;
-    backups.create(&PostParams::default(), &good).await?;
-    let patch = Patch::Merge(json!({ "spec": patch }));
-    let outcome = backups.patch(&name, &PatchParams::default(), &patch).await;
-    judge(outcome, sentence)
 }
 
 async fn read(server: Server) -> Result<()> {

@@ -4,6 +4,7 @@
 //! One server serves every test; each has its own name in the list (`cargo test --test admission`).
 
 mod backups;
+mod changes;
 mod definition;
 mod fake;
 mod objects;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use anyhow::{Result, ensure};
+use kube::api::{Api, PostParams};
 use libtest_mimic::Trial;
 use mainstay_crds::common::sentences;
 use mainstay_crds::operation::Operation;
@@ -11,6 +11,7 @@ use mainstay_e2e::apiserver::ApiServer;
 use mainstay_testkit::api::merge;
 use serde_json::{Value, json};
 
+use super::changes::{refused, unchanged};
 use super::{Server, trial};
 
 pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
@@ -61,14 +62,15 @@ pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
     let mut trials = Vec::new();
     for (name, patch, sentence) in bad {
         let name = format!("operation::refused::{name}");
-        trials.push(trial(name, api, move |server| {
-            refused(server, patch, sentence)
+        trials.push(trial(name, api, move |server| async move {
+            refused(self::api(&server), &operation("bad", &patch)?, sentence).await
         }));
     }
     for (number, (name, patch, sentence)) in changes.into_iter().enumerate() {
         let name = format!("operation::refused::{name}");
-        trials.push(trial(name, api, move |server| {
-            unchanged(server, number, patch, sentence)
+        trials.push(trial(name, api, move |server| async move {
+            let good = operation(&format!("fixed-{number}"), &json!({"cancel": true}))?;
+            unchanged(self::api(&server), &good, &patch, sentence).await
         }));
     }
     trials.push(trial("operation::can be selected by target", api, selected));
@@ -88,38 +90,6 @@ fn operation(name: &str, spec: &Value) -> Result<Operation> {
 
 fn api(server: &Server) -> Api<Operation> {
     Api::namespaced(server.client.clone(), "shop")
-}
-
-fn judge(outcome: kube::Result<Operation>, sentence: &str) -> Result<()> {
-    match outcome {
-        Err(kube::Error::Api(status)) => {
-            ensure!(status.message.contains(sentence), "{}", status.message);
-            Ok(())
-        }
-        Err(other) => Err(other).context("no answer of the API server"),
-        Ok(_) => bail!("accepted"),
-    }
-}
-
-async fn refused(server: Server, patch: Value, sentence: &'static str) -> Result<()> {
-    let bad = operation("bad", &patch)?;
-    let outcome = api(&server).create(&PostParams::default(), &bad).await;
-    judge(outcome, sentence)
-}
-
-async fn unchanged(
-    server: Server,
-    number: usize,
-    patch: Value,
-    sentence: &'static str,
-) -> Result<()> {
-    let name = format!("fixed-{number}");
-    let operations = api(&server);
-    let good = operation(&name, &json!({"cancel": true}))?;
-    operations.create(&PostParams::default(), &good).await?;
-    let patch = Patch::Merge(json!({ "spec": patch }));
-    let parameters = PatchParams::default();
-    judge(operations.patch(&name, &parameters, &patch).await, sentence)
 }
 
 async fn selected(server: Server) -> Result<()> {

@@ -14,6 +14,7 @@ use mainstay_shared::agent::init::{self, Options, supervisor::Bounds};
 use mainstay_shared::agent::install::install;
 use mainstay_shared::agent::paths;
 use mainstay_shared::telemetry;
+use tokio::runtime::Runtime;
 
 /// Mainstay for PostgreSQL.
 #[derive(Debug, Parser)]
@@ -74,14 +75,22 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Arguments::parse().command;
-    if let Command::Push { socket, path } = &command {
-        return push(socket, path);
-    }
-    if let Command::Fetch { socket, file, path } = &command {
-        return fetch(socket, file, path);
-    }
-    match run(command) {
+    let ended = match Arguments::parse().command {
+        // PostgreSQL runs these: it reads their exit codes, and writes what they say into its log.
+        Command::Push { socket, path } => return push(&socket, &path),
+        Command::Fetch { socket, file, path } => return fetch(&socket, &file, &path),
+        Command::Install { folder } => installed(&folder),
+        Command::Init { watchdog, stop } => started(watchdog, stop),
+        // It sets up its telemetry by itself.
+        Command::Operator(options) => {
+            runtime().and_then(|r| said(r.block_on(serve::serve(options))))
+        }
+        Command::Pooler { side } => told().and_then(|r| said(r.block_on(pooler::run(side)))),
+        Command::Restore => told().and_then(|r| said(r.block_on(backup::restore::run()))),
+        Command::Backup => told().and_then(|r| released(r, backup::run())),
+        Command::Agent => told().and_then(|r| released(r, agent::run())),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!(
@@ -93,62 +102,44 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), String> {
-    match command {
-        Command::Install { folder } => {
-            let path = install(&folder, paths::BINARY);
-            path.map(drop)
-                .map_err(|e| format!("cannot install into {}: {e}", folder.display()))
-        }
-        Command::Init { watchdog, stop } => {
-            let program = std::env::current_exe().map_err(|e| format!("where am I: {e}"))?;
-            let options = Options {
-                agent: vec![program.display().to_string(), "agent".to_owned()],
-                socket: paths::under(&root(), paths::INIT_SOCKET),
-                bounds: Bounds {
-                    watchdog: Duration::from_secs(watchdog),
-                    grace: Duration::from_secs(stop),
-                },
-            };
-            init::run(&options).map_err(|e| e.to_string())
-        }
-        Command::Operator(options) => {
-            let served = runtime()?.block_on(serve::serve(options));
-            served.map_err(|e| e.to_string())
-        }
-        Command::Pooler { side } => {
-            let filter = std::env::var(telemetry::LOG_FILTER).ok();
-            telemetry::init(filter.as_deref()).map_err(|e| e.to_string())?;
-            runtime()?
-                .block_on(pooler::run(side))
-                .map_err(|e| e.to_string())
-        }
-        // Answered before, with exit codes of its own.
-        Command::Push { .. } | Command::Fetch { .. } => Ok(()),
-        Command::Restore => {
-            let filter = std::env::var(telemetry::LOG_FILTER).ok();
-            telemetry::init(filter.as_deref()).map_err(|e| e.to_string())?;
-            let restored = runtime()?.block_on(backup::restore::run());
-            restored.map_err(|e| e.to_string())
-        }
-        Command::Backup => {
-            let filter = std::env::var(telemetry::LOG_FILTER).ok();
-            telemetry::init(filter.as_deref()).map_err(|e| e.to_string())?;
-            let runtime = runtime()?;
-            let ended = runtime.block_on(backup::run()).map_err(|e| e.to_string());
-            runtime.shutdown_timeout(Duration::from_secs(1));
-            ended
-        }
-        Command::Agent => {
-            let filter = std::env::var(telemetry::LOG_FILTER).ok();
-            telemetry::init(filter.as_deref()).map_err(|e| e.to_string())?;
-            let runtime = runtime()?;
-            let ended = runtime.block_on(agent::run()).map_err(|e| e.to_string());
-            // A thread that waits for a hung volume must not hold the end up.
-            runtime.shutdown_timeout(Duration::from_secs(1));
-            ended
-        }
-    }
+fn said<E: ToString>(ended: Result<(), E>) -> Result<(), String> {
+    ended.map_err(|e| e.to_string())
+}
+
+fn installed(folder: &Path) -> Result<(), String> {
+    let path = install(folder, paths::BINARY);
+    path.map(drop)
+        .map_err(|e| format!("cannot install into {}: {e}", folder.display()))
+}
+
+fn started(watchdog: u64, stop: u64) -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|e| format!("where am I: {e}"))?;
+    let options = Options {
+        agent: vec![program.display().to_string(), "agent".to_owned()],
+        socket: paths::under(&root(), paths::INIT_SOCKET),
+        bounds: Bounds {
+            watchdog: Duration::from_secs(watchdog),
+            grace: Duration::from_secs(stop),
+        },
+    };
+    said(init::run(&options))
+}
+
+/// A runtime of a process that logs.
+fn told() -> Result<Runtime, String> {
+    let filter = std::env::var(telemetry::LOG_FILTER).ok();
+    telemetry::init(filter.as_deref()).map_err(|e| e.to_string())?;
+    runtime()
+}
+
+/// A thread that waits for a hung volume must not hold the end up.
+fn released<E: ToString>(
+    runtime: Runtime,
+    work: impl Future<Output = Result<(), E>>,
+) -> Result<(), String> {
+    let ended = said(runtime.block_on(work));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }
 
 /// PostgreSQL runs it in its data directory, and writes what it says into its log.
@@ -189,7 +180,7 @@ fn fetch(socket: &Path, file: &str, path: &Path) -> ExitCode {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
+fn runtime() -> Result<Runtime, String> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -240,6 +240,19 @@ impl World {
             }
         }
     }
+
+    /// A settled set causes no request. Says how many there were until then.
+    async fn rests(&mut self) -> usize {
+        self.quiet().await;
+        let before = self.api.requests().len();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(
+            &self.api.requests()[before..],
+            [],
+            "a settled set causes no request"
+        );
+        before
+    }
 }
 
 #[tokio::test]
@@ -262,13 +275,7 @@ async fn three_instances_come_up_and_a_settled_set_is_left_alone() {
     assert_eq!(status.image.as_deref(), Some("postgres:17.12"));
     let survives = status.survives.unwrap();
     assert!(survives.node, "{survives:?}");
-    let before = world.api.requests().len();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(
-        &world.api.requests()[before..],
-        [],
-        "a settled set causes no request"
-    );
+    world.rests().await;
 }
 
 #[tokio::test]

@@ -11,15 +11,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::health::LATEST;
 use crate::agent::client::{AgentClient, ClientError};
+use crate::follow::{HOLD, Questions, poll};
 use crate::instances::Known;
 use crate::keeper::Reporter;
 
-/// How long an answer may be held back when nothing changes.
-const HOLD: Duration = Duration::from_secs(10);
 /// An answer is asked for at most so often: while the log is archived, something always changes.
 const EVERY: Duration = Duration::from_secs(1);
-/// First and longest pause after a failure.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Follow a container until the task is ended; every report is kept, and `wake` is called when it changed
 /// in what somebody may act on.
@@ -30,42 +27,39 @@ pub async fn follow<K: Eq + std::hash::Hash + Send>(
     to: Reporter<K, Known<Report>>,
     wake: impl Fn() + Send,
 ) {
-    let mut client = match AgentClient::new(address, &host, tls) {
-        Ok(client) => client,
-        Err(error) => {
-            to.report(Known::Unreachable(error.to_string()));
-            wake();
-            return;
+    poll(OfBackups::default(), address, host, tls, to, wake).await;
+}
+
+/// The last report, and when the next is asked for at the earliest.
+#[derive(Default)]
+struct OfBackups {
+    last: Option<Report>,
+    next: Option<Instant>,
+}
+
+impl Questions for OfBackups {
+    type Told = Report;
+    const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+    async fn ask(&mut self, client: &mut AgentClient) -> Result<Report, ClientError> {
+        if let Some(next) = self.next {
+            sleep_until(next).await;
         }
-    };
-    let mut last: Option<Report> = None;
-    let mut pause = PAUSE.0;
-    loop {
-        let next = Instant::now() + EVERY;
-        let path = last.as_ref().map_or_else(
+        self.next = Some(Instant::now() + EVERY);
+        let path = self.last.as_ref().map_or_else(
             || REPORT.to_owned(),
             |r| format!("{REPORT}?after={}&wait={}", r.sequence, HOLD.as_millis()),
         );
-        match client.get::<Report>(&path, HOLD).await {
-            Ok(report) => {
-                pause = PAUSE.0;
-                let news = last.as_ref().map(significant) != Some(significant(&report));
-                to.report(Known::Known(report.clone()));
-                if news {
-                    wake();
-                }
-                last = Some(report);
-                sleep_until(next).await;
-            }
-            Err(error) => {
-                last = None;
-                if to.report(Known::Unreachable(error.to_string())) {
-                    wake();
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE.1);
-            }
-        }
+        client.get(&path, HOLD).await
+    }
+
+    fn hear(&mut self, report: &Report) -> bool {
+        let last = self.last.replace(report.clone());
+        last.as_ref().map(significant) != Some(significant(report))
+    }
+
+    fn forget(&mut self) {
+        (self.last, self.next) = (None, None);
     }
 }
 

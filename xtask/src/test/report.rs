@@ -26,14 +26,16 @@ impl Counts {
     /// (it crashed, say) counts as one failure; so does one without a result.
     pub fn of_tests(output: &str, succeeded: bool) -> Self {
         let mut counts = Self::default();
+        let mut told = false;
         for line in output.lines() {
             let Some(rest) = line.trim().strip_prefix("test result: ") else {
                 continue;
             };
+            told = true;
             counts.passed += number_before(rest, " passed");
             counts.failed += number_before(rest, " failed");
         }
-        if (!succeeded && counts.failed == 0) || counts == Self::default() {
+        if !told || (!succeeded && counts.failed == 0) {
             counts.failed += 1;
         }
         counts
@@ -143,7 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_tests_is_a_failure() {
+    fn a_program_may_hold_no_test() {
+        let output = "test result: ok. 0 passed; 0 failed; 0 ignored;";
+        assert_eq!(Counts::of_tests(output, true), Counts::default());
+    }
+
+    #[test]
+    fn a_run_without_a_result_is_a_failure() {
         assert_eq!(Counts::of_tests("", true).failed, 1);
     }
 }

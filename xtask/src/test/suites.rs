@@ -64,7 +64,7 @@ fn run(chosen: &[&str], width: Width) -> Counts {
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.pop_front()
     };
-    std::thread::scope(|scope| {
+    let counts = std::thread::scope(|scope| {
         let runners: Vec<_> = (0..width.programs)
             .map(|_| {
                 scope.spawn(|| {
@@ -81,7 +81,13 @@ fn run(chosen: &[&str], width: Width) -> Counts {
             counts.unwrap_or_else(|_| Counts::one(false))
         });
         ended.fold(Counts::default(), |sum, counts| sum + counts)
-    })
+    });
+    // A program of a package may hold no test at all; all of them may not.
+    if counts == Counts::default() {
+        Counts::one(false)
+    } else {
+        counts
+    }
 }
 
 /// Run one program and show what it says once it has ended.
@@ -98,13 +104,7 @@ fn tested(program: &Program, at_once: Option<&str>) -> Counts {
             let said = String::from_utf8_lossy(&output.stdout);
             let besides = String::from_utf8_lossy(&output.stderr);
             println!("{}:{said}{besides}", program.name);
-            // A program of a package may hold no test at all.
-            let empty = said.contains("running 0 tests") && output.status.success();
-            if empty {
-                Counts::default()
-            } else {
-                Counts::of_tests(&said, output.status.success())
-            }
+            Counts::of_tests(&said, output.status.success())
         }
         Err(error) => {
             eprintln!("{} could not be started: {error}", program.path.display());

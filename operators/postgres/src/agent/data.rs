@@ -207,7 +207,7 @@ pub fn remove(place: &Place) -> io::Result<()> {
 }
 
 /// What was to be removed is gone, also if it was before.
-fn absent(removed: io::Result<()>) -> io::Result<()> {
+pub fn absent(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
@@ -234,7 +234,7 @@ pub fn reserve_timelines(place: &Place, claimed: u64) -> io::Result<()> {
 const IDENTIFIER: &str = "Database system identifier";
 
 /// Settings of which a replica needs at least the primary's value, as `pg_controldata` names them.
-const FLOORS: [(&str, &str); 5] = [
+pub const FLOORS: [(&str, &str); 5] = [
     ("max_connections setting", "max_connections"),
     ("max_worker_processes setting", "max_worker_processes"),
     ("max_wal_senders setting", "max_wal_senders"),
@@ -252,7 +252,7 @@ async fn identifier(place: &Place, folder: &Path) -> Result<String, String> {
 
 /// Why `pg_controldata` said nothing.
 #[derive(Debug, thiserror::Error)]
-enum Looked {
+pub enum Looked {
     /// By a hard stop.
     #[error("pg_controldata was killed")]
     Killed,
@@ -262,7 +262,10 @@ enum Looked {
 }
 
 /// What `pg_controldata` says, by its words.
-async fn control(place: &Place, folder: &Path) -> Result<BTreeMap<String, String>, Looked> {
+///
+/// # Errors
+/// It was killed, or does not read the data.
+pub async fn control(place: &Place, folder: &Path) -> Result<BTreeMap<String, String>, Looked> {
     let output = Command::new(place.program("pg_controldata"))
         .arg("-D")
         .arg(folder)

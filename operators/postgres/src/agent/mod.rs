@@ -19,7 +19,7 @@ pub mod source;
 pub mod sql;
 pub mod throttle;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -88,11 +88,7 @@ pub async fn run() -> Result<(), AgentError> {
     let (orders, inbox) = mpsc::channel(8);
     let (tls, served) = watch::channel(None);
     let (door, entrance) = watch::channel(None);
-    let ip = place
-        .listen
-        .parse()
-        .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let address = SocketAddr::new(ip, u16::try_from(AGENT_PORT).unwrap_or_default());
+    let address = place.address(AGENT_PORT);
     let listener = TcpListener::bind(address)
         .await
         .map_err(|e| AgentError::Listen(address, e))?;

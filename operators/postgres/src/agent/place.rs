@@ -1,6 +1,7 @@
 //! Where this agent runs: environment and folders. Reads the environment, nothing else.
 
 use std::env;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use mainstay_shared::agent::paths::{self, under};
@@ -60,6 +61,13 @@ pub struct Place {
 }
 
 impl Place {
+    /// Where one of our own servers listens.
+    pub fn address(&self, port: i32) -> SocketAddr {
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let ip = self.listen.parse().unwrap_or(any);
+        SocketAddr::new(ip, u16::try_from(port).unwrap_or_default())
+    }
+
     /// From the environment.
     pub fn from_environment() -> Result<Self, PlaceError> {
         let variable = |name: &'static str| {

@@ -252,8 +252,8 @@ const ARCHIVING: [&str; 3] = ["archive_mode", "archive_command", "archive_librar
 fn archived(archive: ArchiveSettings, major: u32, root: &Path) -> Vec<(&'static str, String)> {
     let program = under(root, paths::BIN).join(paths::BINARY);
     let socket = under(root, backup::SOCKET);
-    let quote = |path: PathBuf| format!("\"{}\"", path.display()).replace('%', "%%");
-    let command = format!("{} push --socket {} %p", quote(program), quote(socket));
+    let (program, socket) = (in_command(&program), in_command(&socket));
+    let command = format!("{program} push --socket {socket} %p");
     let mut all = vec![
         ("archive_mode", "always".to_owned()),
         ("archive_command", command),
@@ -270,8 +270,13 @@ fn archived(archive: ArchiveSettings, major: u32, root: &Path) -> Vec<(&'static 
     all
 }
 
+/// A path in a command that PostgreSQL runs, where a percent sign stands for something else.
+pub fn in_command(path: &Path) -> String {
+    format!("\"{}\"", path.display()).replace('%', "%%")
+}
+
 /// Inside single quotes of `postgresql.conf`. A line break cannot be written there at all.
-fn quoted(value: &str) -> String {
+pub fn quoted(value: &str) -> String {
     value
         .replace('\\', "\\\\")
         .replace('\'', "''")

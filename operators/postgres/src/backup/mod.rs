@@ -26,7 +26,7 @@ pub mod state;
 pub mod tar;
 pub mod wal;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,11 +68,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// It cannot run.
 pub async fn run() -> Result<(), BackupError> {
     let place = Arc::new(Place::from_environment()?);
-    let ip = place
-        .listen
-        .parse()
-        .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let address = SocketAddr::new(ip, u16::try_from(BACKUP_PORT).unwrap_or_default());
+    let address = place.address(BACKUP_PORT);
     let listener = TcpListener::bind(address)
         .await
         .map_err(|e| BackupError::Listen(address, e))?;

@@ -14,6 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::state::{Shared, lock};
+use crate::agent::data::absent;
 
 /// Longest question or answer.
 const LINE: u64 = 64 << 10;
@@ -46,12 +47,7 @@ pub struct Answer {
 /// # Errors
 /// The socket cannot be made.
 pub async fn serve(path: &Path, shared: Arc<Shared>) -> io::Result<()> {
-    if let Err(error) = std::fs::remove_file(path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let listener = UnixListener::bind(path)?;
+    let listener = bind(path)?;
     loop {
         let (stream, _) = listener.accept().await?;
         let shared = Arc::clone(&shared);
@@ -61,6 +57,12 @@ pub async fn serve(path: &Path, shared: Arc<Shared>) -> io::Result<()> {
             }
         });
     }
+}
+
+/// Listens in place of who listened there before.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    absent(std::fs::remove_file(path))?;
+    UnixListener::bind(path)
 }
 
 async fn answer(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {

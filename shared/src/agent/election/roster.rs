@@ -60,7 +60,7 @@ impl Roster {
     }
 
     /// An instance told the room on its volume. Says whether that is news.
-    pub(super) fn has_room(&mut self, name: &str, room: Room) -> bool {
+    pub(super) fn hear_room(&mut self, name: &str, room: Room) -> bool {
         self.rooms.insert(name.to_owned(), room) != Some(room)
     }
 

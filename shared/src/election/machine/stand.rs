@@ -263,25 +263,18 @@ impl Machine {
     ) -> Result<(), Wait> {
         // Only voters' histories count: a longer one of somebody else holds nothing that was
         // acknowledged and is not also in a voter's.
-        let ahead = candidacy
-            .promises
-            .iter()
-            .filter(|(member, p)| charter.may_name(member) && p.position > own);
+        let is_ahead = |(member, p): &(&Member, &Promise), fit| {
+            charter.may_name(member) && p.position > own && p.fit == fit
+        };
         let best = |fit| {
-            let these = ahead.clone().filter(|(_, p)| p.fit == fit);
-            these.max_by_key(|(_, p)| p.position).map(|(m, _)| m)
+            let ahead = candidacy.promises.iter().filter(|p| is_ahead(p, fit));
+            ahead.max_by_key(|(_, p)| p.position).map(|(m, _)| m)
         };
         // Who has more and could not lead is as good as away: what it alone has nobody waits for, and
         // what others have as well they tell.
-        let silent: Vec<&Member> = ahead
-            .clone()
-            .filter(|(_, p)| !p.fit)
-            .map(|(m, _)| m)
-            .collect();
-        let mut set: BTreeSet<Member> = candidacy.promises.keys().cloned().collect();
-        if self.rules.keep(Broken::UnfitCounts) {
-            set.retain(|m| !silent.contains(&m));
-        }
+        let is_silent = |p: &_| self.rules.keep(Broken::UnfitCounts) && is_ahead(p, false);
+        let counted = candidacy.promises.iter().filter(|p| !is_silent(p));
+        let mut set: BTreeSet<Member> = counted.map(|(m, _)| m.clone()).collect();
         set.insert(self.me.member.clone());
         let overdue = self.is_overdue(now, candidacy, charter, &set, own);
         let gone = self.superseded(charter.groups.iter().flat_map(|g| &g.voters));

@@ -12,10 +12,11 @@ use mainstay_backup::store::Reason;
 use mainstay_backup::stream::GetError;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::super::socket::bind;
 use super::super::state::lock;
 
 /// Segments that are fetched ahead.
@@ -90,12 +91,7 @@ impl Log {
     /// # Errors
     /// The socket cannot be made.
     pub async fn serve(self: Arc<Self>, socket: &Path) -> io::Result<()> {
-        if let Err(error) = std::fs::remove_file(socket)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
-        }
-        let listener = UnixListener::bind(socket)?;
+        let listener = bind(socket)?;
         loop {
             let (stream, _) = listener.accept().await?;
             if let Err(error) = self.answer(stream).await {

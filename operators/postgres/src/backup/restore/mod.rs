@@ -42,10 +42,11 @@ use super::settings::{
 use super::snapshot::{ARCHIVE, MANIFEST};
 use super::state::lock;
 use super::wal::{Lsn, Segment};
+use crate::agent::data::{Looked, absent, control};
 use crate::agent::place::Place;
 use choose::{Choice, choose};
 use log::Log;
-use server::{Recovery, Server, control};
+use server::{Recovery, Server};
 
 /// Room beyond the backup's own: log that is replayed, and what PostgreSQL writes.
 const ROOM: u64 = 512 << 20;
@@ -150,18 +151,11 @@ pub async fn run() -> Result<(), RestoreError> {
             report.ended = Some(Timestamp::now());
         });
         // A half-made folder is only in the way.
-        if let Err(error) = remove(&work) {
+        if let Err(error) = absent(fs::remove_dir_all(&work)) {
             tracing::warn!(%error, "what is left of the restore cannot be removed");
         }
     }
     outcome
-}
-
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
 }
 
 async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), RestoreError> {
@@ -181,7 +175,7 @@ async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), Rest
     )
     .map_err(refused)?;
     drop(catalogue);
-    remove(work)?;
+    absent(fs::remove_dir_all(work))?;
     let total = room(place, &choice)?;
     let newest = choice
         .chain
@@ -209,7 +203,7 @@ async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), Rest
     rustix::fs::syncfs(&folder).map_err(io::Error::from)?;
     fs::rename(&data, place.data())?;
     folder.sync_all()?;
-    remove(work)?;
+    absent(fs::remove_dir_all(work))?;
     teller.change(|report| {
         report.step = RestoreStep::Done;
         report.message = format!("restored to {}: {}", reached.lsn, reached.because);
@@ -309,7 +303,7 @@ async fn fetch(
         .args(&folders);
     tool("pg_combinebackup", combine).await?;
     for folder in &folders {
-        remove(folder)?;
+        absent(fs::remove_dir_all(folder))?;
     }
     verify(place, &out, "what pg_combinebackup made").await?;
     Ok(out)
@@ -463,7 +457,8 @@ async fn replay(
     };
     let text = serde_json::to_vec(&provenance).map_err(io::Error::other)?;
     fs::write(data.join(OWNER_FILE), text)?;
-    let state = control(place, data).await.map_err(RestoreError::Failed)?;
+    let failed = |e: Looked| RestoreError::Failed(e.to_string());
+    let state = control(place, data).await.map_err(failed)?;
     match state.get("Database cluster state").map(String::as_str) {
         Some("shut down") => Ok((reached, provenance)),
         other => Err(RestoreError::Failed(format!(

@@ -15,7 +15,9 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use super::super::state::lock;
 use super::words::Words;
+use crate::agent::data::{FLOORS, absent, control};
 use crate::agent::place::Place;
+use crate::agent::render::{in_command, quoted};
 use crate::backup::settings::{RUN, Target};
 use crate::settings::PORT;
 
@@ -61,46 +63,12 @@ pub struct Reached {
     pub last_commit: Option<i64>,
 }
 
-/// Settings of which recovery needs at least the value that the data was written with, as `pg_controldata`
-/// names them.
-const FLOORS: [(&str, &str); 5] = [
-    ("max_connections setting", "max_connections"),
-    ("max_worker_processes setting", "max_worker_processes"),
-    ("max_wal_senders setting", "max_wal_senders"),
-    ("max_prepared_xacts setting", "max_prepared_transactions"),
-    ("max_locks_per_xact setting", "max_locks_per_transaction"),
-];
-
-/// What `pg_controldata` says.
-///
-/// # Errors
-/// It does not read the data; a sentence.
-pub async fn control(place: &Place, data: &Path) -> Result<BTreeMap<String, String>, String> {
-    let output = Command::new(place.program("pg_controldata"))
-        .arg("-D")
-        .arg(data)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .map_err(|e| format!("pg_controldata cannot be run: {e}"))?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let pairs = text.lines().filter_map(|line| line.split_once(':'));
-    Ok(pairs
-        .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
-        .collect())
-}
-
-fn settings(recovery: &Recovery<'_>, floors: &BTreeMap<String, String>) -> io::Result<String> {
+fn settings(recovery: &Recovery<'_>, control: &BTreeMap<String, String>) -> io::Result<String> {
     let program = std::env::current_exe()?;
-    let quote = |path: &Path| format!("\"{}\"", path.display()).replace('%', "%%");
     let fetch = format!(
         "{} fetch --socket {} %f %p",
-        quote(&program),
-        quote(recovery.log_socket)
+        in_command(&program),
+        in_command(recovery.log_socket)
     );
     let sockets = recovery.place.mount(RUN);
     let in_scratch = |name: &str| recovery.scratch.join(name).display().to_string();
@@ -136,7 +104,7 @@ fn settings(recovery: &Recovery<'_>, floors: &BTreeMap<String, String>) -> io::R
         ("wal_level", "replica".to_owned()),
     ];
     for (key, name) in FLOORS {
-        if let Some(value) = floors.get(key) {
+        if let Some(value) = control.get(key) {
             all.push((name, value.clone()));
         }
     }
@@ -154,12 +122,8 @@ fn settings(recovery: &Recovery<'_>, floors: &BTreeMap<String, String>) -> io::R
     }
     let mut text = String::new();
     for (name, value) in all {
-        let value = value
-            .replace('\\', "\\\\")
-            .replace('\'', "''")
-            .replace(['\n', '\r'], " ");
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{name} = '{value}'");
+        let _ = writeln!(text, "{name} = '{}'", quoted(&value));
     }
     Ok(text)
 }
@@ -170,9 +134,10 @@ impl Server {
     /// # Errors
     /// A sentence.
     pub async fn start(recovery: &Recovery<'_>) -> Result<Self, String> {
-        let floors = control(recovery.place, recovery.data).await?;
+        let control = control(recovery.place, recovery.data).await;
+        let control = control.map_err(|e| e.to_string())?;
         let failed = |e: io::Error| format!("PostgreSQL's configuration: {e}");
-        let text = settings(recovery, &floors).map_err(failed)?;
+        let text = settings(recovery, &control).map_err(failed)?;
         let write = |name: &str, text: &str| std::fs::write(recovery.scratch.join(name), text);
         write("postgresql.conf", &text).map_err(failed)?;
         write("pg_hba.conf", "local all postgres peer map=restore\n").map_err(failed)?;
@@ -180,10 +145,7 @@ impl Server {
         write("pg_ident.conf", &ident).map_err(failed)?;
         // A backup of a replica has the file that makes one; and settings of its own would win over ours.
         for name in ["standby.signal", "postgresql.auto.conf"] {
-            match std::fs::remove_file(recovery.data.join(name)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
-                _ => {}
-            }
+            absent(std::fs::remove_file(recovery.data.join(name))).map_err(failed)?;
         }
         write_empty(&recovery.data.join("postgresql.auto.conf")).map_err(failed)?;
         write_empty(&recovery.data.join("recovery.signal")).map_err(failed)?;

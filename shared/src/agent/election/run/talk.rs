@@ -78,7 +78,7 @@ impl Loop {
             self.job(Job::Met(self.roster.met().clone()));
         }
         let room = news.introduction.room;
-        if self.roster.has_room(member.name.as_str(), room) || met {
+        if self.roster.hear_room(member.name.as_str(), room) || met {
             self.gather();
             self.publish();
         }
