@@ -107,7 +107,19 @@ async fn who_could_not_lead_leaves_it_to_another() {
     set.tell_room("db-1", Room::Enough);
     let (first, epoch) = ("db-3".to_owned(), after);
     sleep(TIMING.duration).await;
+    // Nothing was acknowledged for it alone: else all would wait for its room.
+    set.engines.cut("db-2", true);
+    let before = set.engines.acknowledged();
+    set.until("writes that another has", |set| {
+        set.engines.acknowledged() > before + 3
+    })
+    .await;
     set.crash(&first).await;
+    set.until("the next leads", |s| {
+        s.agent("db-1").handle.held.borrow().is_some()
+    })
+    .await;
+    set.engines.cut("db-2", false);
     let (second, later, _) = set.next_primary(epoch).await;
     assert_eq!(second, "db-1");
     // It can vote all the same.

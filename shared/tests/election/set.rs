@@ -241,12 +241,12 @@ impl Set {
         set
     }
 
-    /// The zone of an instance's node becomes known to its agent, or is another.
     /// Say how much room an instance has.
     pub fn tell_room(&mut self, name: &str, room: Room) {
         self.agents[name].setup.send_modify(|s| s.room = room);
     }
 
+    /// The zone of an instance's node becomes known to its agent, or is another.
     pub fn tell_zone(&mut self, name: &str, zone: &str) {
         self.zones.insert(name.into(), zone.into());
         self.agents[name]

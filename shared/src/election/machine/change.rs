@@ -24,6 +24,16 @@ impl Machine {
         }
     }
 
+    /// How many others are known to be in another zone than a member: those who could vote under it. Zero
+    /// where zones are not asked for.
+    pub(super) fn others_elsewhere(&self, member: &Member) -> usize {
+        let Some(own) = self.zone(member).filter(|_| self.policy.across_zones) else {
+            return 0;
+        };
+        let zones = self.peers.values().filter_map(|p| p.zone.as_ref());
+        zones.filter(|zone| *zone != own).count()
+    }
+
     /// Whether voters must be in another zone: it is asked for, and somebody is. Where all are in one
     /// zone, or the own one is not known, zones can promise nothing.
     pub(super) fn zones_count(&self) -> bool {

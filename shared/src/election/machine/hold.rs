@@ -480,13 +480,17 @@ impl Machine {
         self.peers.get(member).map_or(Room::default(), |p| p.room)
     }
 
-    /// Who had most when it was last seen, of those who could lead if there are any.
+    /// Who had most when it was last seen, of those who could lead if there are any; of several with as
+    /// much, who would have more voters in other zones.
     fn best(&self, term: &Term) -> Option<Member> {
         let named = term
             .last_flushed
             .iter()
             .filter(|(m, _)| term.charter.may_name(m));
-        let best = named.max_by_key(|(m, lsn)| (self.room_of(m).fits(), **lsn));
+        let best = named.max_by_key(|(m, lsn)| {
+            let fits = self.room_of(m).fits();
+            (fits, **lsn, self.others_elsewhere(m))
+        });
         best.map(|(m, _)| m.clone())
     }
 

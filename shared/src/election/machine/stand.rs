@@ -1,5 +1,6 @@
 //! A member that does not hold the Lease: whether it stands, and what it takes to win.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
@@ -112,9 +113,11 @@ impl Machine {
         }
     }
 
-    /// The own place among those who may stand.
+    /// The own place among those who may stand: who would have more voters in other zones comes first.
     fn rank(&self, charter: &Charter) -> u32 {
-        let before = charter.members.iter().take_while(|m| **m != self.me.member);
+        let place = |m: &Member| (Reverse(self.others_elsewhere(m)), m.clone());
+        let own = place(&self.me.member);
+        let before = charter.members.iter().filter(|m| place(m) < own);
         u32::try_from(before.count()).unwrap_or(u32::MAX)
     }
 
@@ -387,3 +390,7 @@ impl Candidacy {
         self.asked.iter_mut().for_each(back);
     }
 }
+
+#[cfg(test)]
+#[path = "stand_tests.rs"]
+mod tests;
