@@ -17,13 +17,15 @@ use mainstay_crds::operation::Operation;
 use mainstay_shared::agent::election::record::{Record, RecordError};
 use mainstay_shared::apply::Object;
 use mainstay_shared::apply::inventory::Seen;
+use mainstay_shared::backups::drill::Drill;
+use mainstay_shared::backups::drill::pod::drills;
 use mainstay_shared::backups::plan as backups;
 use mainstay_shared::instances::{Instance, Known, read};
 use mainstay_shared::names;
 use mainstay_shared::operations::ordered;
 use mainstay_shared::watch::{Cache, Nodes, SetKey};
 
-use self::kinds::{BACKUP, CLAIM, LEASE, OPERATION, POD, SECRET, SERVICE};
+use self::kinds::{BACKUP, CLAIM, CONFIG_MAP, LEASE, OPERATION, POD, SECRET, SERVICE};
 
 /// Name of the engine's container.
 pub const CONTAINER: &str = "postgres";
@@ -61,6 +63,8 @@ pub struct Observed {
     pub operations: Vec<Operation>,
     /// Backups of it, in the order in which they are made; none while it is not known which there are.
     pub backups: Option<Vec<Backup>>,
+    /// Drills that were begun.
+    pub drills: Vec<Drill>,
 }
 
 impl Observed {
@@ -87,6 +91,7 @@ pub fn observe(set: &SetKey, cache: &Cache, nodes: &Nodes) -> Observed {
         backups: cache
             .is_ready(&[BACKUP])
             .then(|| backups::ordered(cache.typed(set, BACKUP))),
+        drills: drills(&cache.typed(set, CONFIG_MAP), &cache.typed(set, POD)),
         ..Observed::default()
     };
     for kind in kinds::all() {

@@ -400,15 +400,21 @@ pub(super) async fn tool(name: &str, mut command: Command) -> Result<(), Restore
     let errors = String::from_utf8_lossy(&output.stderr);
     // Some tell what they found as their result.
     let found = String::from_utf8_lossy(&output.stdout);
-    let first = errors
-        .lines()
-        .find(|line| line.contains("error"))
-        .or(found.lines().find(|line| !line.trim().is_empty()))
-        .or(errors.lines().next());
-    Err(RestoreError::Failed(format!(
-        "{name} refuses it: {}",
-        first.unwrap_or("it said nothing").trim()
-    )))
+    let said = match errors.lines().find(|line| line.contains("error")) {
+        Some(line) => line.trim().to_owned(),
+        // What it is about, and what is wrong with it.
+        None if !found.trim().is_empty() => {
+            let lines: Vec<&str> = found.lines().take(2).map(str::trim).collect();
+            lines.join(" ")
+        }
+        None => errors
+            .lines()
+            .next()
+            .unwrap_or("it said nothing")
+            .trim()
+            .to_owned(),
+    };
+    Err(RestoreError::Failed(format!("{name} refuses it: {said}")))
 }
 
 /// Recovers to the target, and makes the data one of its own.
