@@ -150,19 +150,21 @@ pub fn pooler_policy(set: &SetId, flows: &Flows<'_>) -> Option<NetworkPolicy> {
     })
 }
 
-/// The policy of a set's drills: nothing reaches them, and they reach names and the store.
-pub fn drill_policy(set: &SetId, store: u16) -> NetworkPolicy {
-    let out = |ports| NetworkPolicyEgressRule {
+/// The policy of a set's drills: nothing reaches them, and they reach names and the store, if there is one still.
+pub fn drill_policy(set: &SetId, store: Option<u16>) -> NetworkPolicy {
+    let store = store.map(|port| vec![tcp(port)]);
+    let ports = std::iter::once(dns()).chain(store);
+    let egress = ports.map(|ports| NetworkPolicyEgressRule {
         to: None,
         ports: Some(ports),
-    };
+    });
     NetworkPolicy {
         metadata: set.owned(names::drill_policy(&set.name)),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(selector(set.drill_selector())),
             policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
             ingress: None,
-            egress: Some(vec![out(dns()), out(vec![tcp(store)])]),
+            egress: Some(egress.collect()),
         }),
     }
 }
@@ -347,13 +349,16 @@ mod tests {
 
     #[test]
     fn nothing_reaches_a_drill_and_it_reaches_the_store_alone() {
-        let policy = serde_json::to_value(drill_policy(&db(), 9000)).unwrap();
+        let policy = serde_json::to_value(drill_policy(&db(), Some(9000))).unwrap();
         let spec = &policy["spec"];
         assert_eq!(
             spec["podSelector"]["matchLabels"][names::APP_NAME],
             "postgres-drill"
         );
-        assert_eq!(spec["policyTypes"], serde_json::json!(["Ingress", "Egress"]));
+        assert_eq!(
+            spec["policyTypes"],
+            serde_json::json!(["Ingress", "Egress"])
+        );
         assert!(spec["ingress"].is_null());
         let out = spec["egress"].as_array().unwrap();
         assert_eq!(out.len(), 2);

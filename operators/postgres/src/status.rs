@@ -652,8 +652,8 @@ pub fn happenings(before: &PostgresStatus, now: &PostgresStatus) -> Vec<Happenin
         _ => {}
     }
     let drills = |of: &PostgresStatus| of.recovery.clone().unwrap_or_default().drills;
-    for happening in drill::happenings(&drills(before), &drills(now)) {
-        found.push(happening);
+    for h in drill::happenings(&drills(before), &drills(now)) {
+        tell(h.warning, h.reason, h.action, h.note);
     }
     if let Some((true, words)) = turned(conditions::DEGRADED) {
         tell(true, "Degraded", "Observe", words);

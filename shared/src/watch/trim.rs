@@ -61,7 +61,10 @@ fn keep_fields(object: &mut Value, at: &str, fields: &[&str]) {
 
 /// Of a pod that runs to its end everything about that end is kept.
 fn ends(object: &Value) -> bool {
-    object.pointer("/metadata/labels").and_then(|l| l.get(names::COMPONENT)?.as_str()) == Some(names::DRILL)
+    object
+        .pointer("/metadata/labels")
+        .and_then(|l| l.get(names::COMPONENT)?.as_str())
+        == Some(names::DRILL)
 }
 
 /// A pod is pinned: its spec is never compared, so only where it runs and what is kept.

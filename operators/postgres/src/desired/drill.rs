@@ -36,8 +36,9 @@ const STATEMENT_SECONDS: u32 = 1800;
 const STOP_SECONDS: i64 = 30;
 
 /// Who a drill may talk to.
-pub fn policy(v: &Validated, backup: &Backup) -> NetworkPolicy {
-    network::drill_policy(&v.set, backup.access.port)
+pub fn policy(v: &Validated) -> NetworkPolicy {
+    let store = v.backup.as_ref().map(|b| b.access.port);
+    network::drill_policy(&v.set, store)
 }
 
 /// What a drill is told. It is made first, and what the drill recovers stands on it.

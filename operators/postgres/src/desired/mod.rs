@@ -115,11 +115,10 @@ pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, Desi
     if let Some(wanted) = &v.pooler {
         apply.extend(pooler::objects(v, wanted, &flows, around)?);
     }
-    if let Some(backup) = &v.backup
-        && (backup.drill.is_some() || around.drilling)
-    {
+    let drills = v.backup.as_ref().is_some_and(|b| b.drill.is_some());
+    if drills || around.drilling {
         // It is there before the first pod and goes after the last.
-        apply.push(Object::of(&drill::policy(v, backup))?);
+        apply.push(Object::of(&drill::policy(v))?);
     }
     // The primary family of the cluster's Services is that of the API server's own.
     let slice = traffic::primary_slice(set, ENGINE_PORT, *address);

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use mainstay_crds::backup::Backup;
 use mainstay_crds::operation::Operation;
 use mainstay_shared::agent::election::record::{Record, RecordError};
@@ -91,7 +91,10 @@ pub fn observe(set: &SetKey, cache: &Cache, nodes: &Nodes) -> Observed {
         backups: cache
             .is_ready(&[BACKUP])
             .then(|| backups::ordered(cache.typed(set, BACKUP))),
-        drills: drills(&cache.typed(set, CONFIG_MAP), &cache.typed(set, POD)),
+        drills: drills(
+            &cache.typed::<ConfigMap>(set, CONFIG_MAP),
+            &cache.typed::<Pod>(set, POD),
+        ),
         ..Observed::default()
     };
     for kind in kinds::all() {

@@ -21,8 +21,8 @@ use super::{LOOK, Pass};
 use crate::act::failed;
 use crate::desired;
 use crate::observe::kinds::{CONFIG_MAP, POD};
-use crate::validate::backup::{Backup, Drill as Wanted};
 use crate::validate::Validated;
+use crate::validate::backup::{Backup, Drill as Wanted};
 
 /// What was written down stands after so long, and then it goes on.
 const SOON: Duration = Duration::from_secs(1);
@@ -46,7 +46,8 @@ impl Pass<'_> {
         let before = self.before.recovery.as_ref();
         let records = before.map_or(&[][..], |r| &r.drills);
         let ground = report.ground.clone();
-        let ground = ground.unwrap_or_else(|| Err("it waits until backups are looked at".to_owned()));
+        let ground =
+            ground.unwrap_or_else(|| Err("it waits until backups are looked at".to_owned()));
         let begun = report.observed.drills.clone();
         let setting = Setting {
             now: self.now,
@@ -153,8 +154,7 @@ impl Pass<'_> {
             field_manager: Some(names::MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        let api: Api<ConfigMap> =
-            Api::namespaced(self.context.client.clone(), &self.set.namespace);
+        let api: Api<ConfigMap> = Api::namespaced(self.context.client.clone(), &self.set.namespace);
         match api.patch(name, &parameters, &Patch::Merge(body)).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {

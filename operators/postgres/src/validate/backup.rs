@@ -301,11 +301,7 @@ fn drill(asked: &AskedDrill, set: Option<&SetId>, judge: &mut Judge<'_>) -> Opti
         let milli = quantity::milli(q).ok();
         within(milli, MIN_CPU_MILLIS, MAX_CPU_MILLIS)
     });
-    judge.check(
-        cpu != Some(None),
-        ".drill.resources.cpu",
-        sentences::CPU,
-    );
+    judge.check(cpu != Some(None), ".drill.resources.cpu", sentences::CPU);
     let memory = size.memory.as_ref().map(|q| {
         let bytes = quantity::whole(q).ok();
         within(bytes, MIN_MEMORY, MAX_MEMORY)

@@ -58,7 +58,9 @@ pub(super) fn judge(
     if let Some((reason, message)) = &pod.reason {
         if reason == TOO_LONG {
             let what = pod.doing_last();
-            let why = format!("it took longer than {limit} s ({what}): raise timeoutSeconds, or ask for more of resources");
+            let why = format!(
+                "it took longer than {limit} s ({what}): raise timeoutSeconds, or ask for more of resources"
+            );
             return Some(failed(drill, &why, now));
         }
         let why = format!("its pod was ended before it was over: {reason}: {message}");
@@ -79,7 +81,8 @@ pub(super) fn judge(
 
 /// Since when a pod might have begun.
 pub(super) fn since(pod: &PodSeen, begun: Timestamp) -> Timestamp {
-    pod.scheduled.map_or(begun, |scheduled| scheduled.max(begun))
+    pod.scheduled
+        .map_or(begun, |scheduled| scheduled.max(begun))
 }
 
 /// Its pod is gone, and nothing was heard of it.
@@ -127,7 +130,10 @@ fn speechless(pod: &PodSeen) -> String {
     } else {
         ""
     };
-    format!("container {name} ended with {reason}, exit code {}{words}{more}", ended.code)
+    format!(
+        "container {name} ended with {reason}, exit code {}{words}{more}",
+        ended.code
+    )
 }
 
 fn told(drill: &Drill, report: &DrillReport, now: Timestamp) -> DrillRecord {

@@ -24,6 +24,7 @@ pub use self::judge::{PATIENCE, gone, refused};
 use self::pod::PodSeen;
 use super::cron::Cron;
 use super::schedule::newest;
+use super::words::whole;
 use crate::events::Happening;
 use crate::metadata::SetId;
 use crate::names;
@@ -165,7 +166,9 @@ pub fn decide(setting: &Setting<'_>) -> Decision {
     let first = begun.first();
     if setting.paused {
         return match (first, setting.wish) {
-            (Some(drill), Some(_)) => Decision::Wait(format!("{}: changes are stopped", drill.name)),
+            (Some(drill), Some(_)) => {
+                Decision::Wait(format!("{}: changes are stopped", drill.name))
+            }
             _ => Decision::Rest,
         };
     }
@@ -246,6 +249,11 @@ fn random(uid: &str, due: Timestamp, ground: Ground) -> Option<Timestamp> {
     let offset = (u128::from(u64::from_be_bytes(number)) * (span + 1)) >> 64;
     let moment = from.checked_add(i64::try_from(offset).ok()?)?;
     Timestamp::from_microsecond(moment).ok()
+}
+
+/// When the next one is due.
+pub fn next(cron: &Cron, now: Timestamp) -> Option<Time> {
+    cron.next(now).map(whole)
 }
 
 /// When to look again although nothing happens.

@@ -65,7 +65,10 @@ impl PodSeen {
             "starts".to_owned()
         } else {
             let waiting = self.waiting.as_deref();
-            format!("has not begun: {}", waiting.unwrap_or("its pod was just made"))
+            format!(
+                "has not begun: {}",
+                waiting.unwrap_or("its pod was just made")
+            )
         }
     }
 }
@@ -126,9 +129,15 @@ fn take(seen: &mut PodSeen, container: ContainerStatus) {
 pub fn drills(maps: &[ConfigMap], pods: &[Pod]) -> Vec<Drill> {
     let mut all: BTreeMap<String, Drill> = BTreeMap::new();
     for map in maps {
-        let part = map.metadata.labels.as_ref().and_then(|l| l.get(names::PART));
+        let part = map
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|l| l.get(names::PART));
         let mine = part.is_some_and(|part| part == names::DRILL);
-        if let Some(drill) = of(&map.metadata).filter(|_| mine && map.metadata.deletion_timestamp.is_none()) {
+        if let Some(drill) =
+            of(&map.metadata).filter(|_| mine && map.metadata.deletion_timestamp.is_none())
+        {
             let told = Drill {
                 told: true,
                 begun: time(&map.metadata, names::DRILL_BEGUN),
@@ -149,7 +158,9 @@ pub fn drills(maps: &[ConfigMap], pods: &[Pod]) -> Vec<Drill> {
 /// Whether a pod is one of a drill.
 pub fn is_of_drill(metadata: &ObjectMeta) -> bool {
     let labels = metadata.labels.as_ref();
-    labels.and_then(|l| l.get(names::COMPONENT)).is_some_and(|c| c == names::DRILL)
+    labels
+        .and_then(|l| l.get(names::COMPONENT))
+        .is_some_and(|c| c == names::DRILL)
 }
 
 fn of(metadata: &ObjectMeta) -> Option<Drill> {

@@ -131,7 +131,10 @@ fn pod(phase: Phase, all: &[(&str, Ended)]) -> PodSeen {
     PodSeen {
         phase,
         started: true,
-        ended: all.iter().map(|(n, e)| ((*n).to_owned(), e.clone())).collect(),
+        ended: all
+            .iter()
+            .map(|(n, e)| ((*n).to_owned(), e.clone()))
+            .collect(),
         ..PodSeen::default()
     }
 }
@@ -143,7 +146,10 @@ fn told(report: &DrillReport) -> PodSeen {
     } else {
         (Phase::Failed, 1)
     };
-    pod(phase, &[("restore", ended(0, "{}")), ("drill", ended(code, &words))])
+    pod(
+        phase,
+        &[("restore", ended(0, "{}")), ("drill", ended(code, &words))],
+    )
 }
 
 #[test]
@@ -173,7 +179,10 @@ fn without_a_backup_or_paused_nothing_is_begun() {
     for (ground, why) in [
         (ground(None), "backup container answers"),
         (ground(Some(&report(vec![]))), "the first backup"),
-        (ground(Some(&Report::default())), "what the repository holds"),
+        (
+            ground(Some(&Report::default())),
+            "what the repository holds",
+        ),
     ] {
         world.ground = ground;
         assert!(world.waits().contains(why), "{}", world.waits());
@@ -205,14 +214,23 @@ fn steps_of_a_drill_in_their_order() {
     });
     assert!(world.waits().contains("restores a backup"));
     world.now += SignedDuration::from_hours(3);
-    assert!(world.waits().contains("restores a backup"), "it may take long");
+    assert!(
+        world.waits().contains("restores a backup"),
+        "it may take long"
+    );
     world.begun[0].pod = Some(told(&passed()));
     let over = world.recorded();
     assert_eq!(world.recorded(), over);
     record(&mut world.recovery, over);
-    assert_eq!(world.decide(), Decision::Remove("db-drill-202603010300".into()));
+    assert_eq!(
+        world.decide(),
+        Decision::Remove("db-drill-202603010300".into())
+    );
     world.begun[0].pod = None;
-    assert_eq!(world.decide(), Decision::Remove("db-drill-202603010300".into()));
+    assert_eq!(
+        world.decide(),
+        Decision::Remove("db-drill-202603010300".into())
+    );
     world.begun.clear();
     assert_eq!(world.decide(), Decision::Rest);
 }
@@ -224,7 +242,11 @@ fn what_passed_is_measured_and_proves() {
     assert_eq!(world.condition().0, State::Unknown);
     let over = world.recorded();
     assert_eq!(over.result, DrillResult::Passed);
-    assert_eq!(over.recovery_point_seconds, Some(7), "up to when it was begun");
+    assert_eq!(
+        over.recovery_point_seconds,
+        Some(7),
+        "up to when it was begun"
+    );
     assert_eq!(over.recovery_seconds, Some(90));
     assert_eq!(over.history.as_deref(), Some("1"));
     assert_eq!(over.target, None);
@@ -234,7 +256,8 @@ fn what_passed_is_measured_and_proves() {
     assert!(message.contains("recovery point of 7 s"), "{message}");
 
     // It counts for two intervals.
-    let until = world.recovery.drills[0].ended.clone().unwrap().0 + SignedDuration::from_hours(14 * 24);
+    let until =
+        world.recovery.drills[0].ended.clone().unwrap().0 + SignedDuration::from_hours(14 * 24);
     world.begun.clear();
     world.now = until - SignedDuration::from_secs(1);
     assert_eq!(world.condition().0, State::True);
@@ -274,10 +297,26 @@ fn what_failed_says_why_in_the_words_of_who_found_it() {
         "backup": "20260301t020000z-0011223344556677"});
     let broken = pod(Phase::Failed, &[("restore", ended(1, &words.to_string()))]);
     let over = World::new().going(Some(broken)).recorded();
-    assert_eq!((over.result, over.message.as_str()), (DrillResult::Failed, "an object is damaged"));
-    assert_eq!(over.backup.as_deref(), Some("20260301t020000z-0011223344556677"));
+    assert_eq!(
+        (over.result, over.message.as_str()),
+        (DrillResult::Failed, "an object is damaged")
+    );
+    assert_eq!(
+        over.backup.as_deref(),
+        Some("20260301t020000z-0011223344556677")
+    );
 
-    let mut killed = pod(Phase::Failed, &[("restore", Ended { code: 137, reason: Some("OOMKilled".into()), words: None })]);
+    let mut killed = pod(
+        Phase::Failed,
+        &[(
+            "restore",
+            Ended {
+                code: 137,
+                reason: Some("OOMKilled".into()),
+                words: None,
+            },
+        )],
+    );
     let over = World::new().going(Some(killed.clone())).recorded();
     assert_eq!(over.result, DrillResult::Failed);
     assert!(over.message.contains("more memory"), "{}", over.message);
@@ -285,7 +324,11 @@ fn what_failed_says_why_in_the_words_of_who_found_it() {
     killed.reason = Some(("DeadlineExceeded".into(), "Pod was active".into()));
     let over = World::new().going(Some(killed)).recorded();
     assert_eq!(over.result, DrillResult::Failed);
-    assert!(over.message.contains("longer than 14400 s"), "{}", over.message);
+    assert!(
+        over.message.contains("longer than 14400 s"),
+        "{}",
+        over.message
+    );
 
     let silent = pod(Phase::Succeeded, &[("drill", Ended::default())]);
     let over = World::new().going(Some(silent)).recorded();
@@ -313,7 +356,10 @@ fn what_says_nothing_of_backups_is_skipped_and_proves_nothing() {
     // What has passed has passed, whatever becomes of the pod.
     drained = told(&passed());
     drained.deleting = true;
-    assert_eq!(World::new().going(Some(drained)).recorded().result, DrillResult::Passed);
+    assert_eq!(
+        World::new().going(Some(drained)).recorded().result,
+        DrillResult::Passed
+    );
 
     let mut world = World::new().going(None);
     assert!(matches!(world.decide(), Decision::Look(_)));
@@ -341,7 +387,10 @@ fn who_finds_no_room_is_given_up_after_a_while() {
     world.now = noon() + PATIENCE;
     let over = world.recorded();
     assert_eq!(over.result, DrillResult::Skipped);
-    assert_eq!(over.message, "no room: 0/3 nodes are available: 3 Insufficient memory.");
+    assert_eq!(
+        over.message,
+        "no room: 0/3 nodes are available: 3 Insufficient memory."
+    );
     // Images may take as long again once it has a node.
     world.begun[0].pod.as_mut().unwrap().scheduled = Some(noon() + 9.minutes());
     assert!(world.waits().contains("has not begun"));
@@ -360,7 +409,10 @@ fn the_pod_of_a_failed_one_is_kept_until_the_next_is_due() {
     assert!(matches!(world.decide(), Decision::Remove(_)));
     world.now = noon();
     world.begun[0].pod = None;
-    assert!(matches!(world.decide(), Decision::Remove(_)), "somebody deleted it");
+    assert!(
+        matches!(world.decide(), Decision::Remove(_)),
+        "somebody deleted it"
+    );
     // One that passed is not kept.
     let mut world = World::new().going(Some(told(&passed())));
     world.keep = true;
@@ -376,7 +428,10 @@ fn what_nobody_asks_for_any_more_is_removed() {
     assert!(matches!(world.decide(), Decision::Remove(_)));
     let mut world = World::new().going(Some(PodSeen::default()));
     world.begun[0].told = false;
-    assert!(matches!(world.decide(), Decision::Remove(_)), "nobody can say what it was for");
+    assert!(
+        matches!(world.decide(), Decision::Remove(_)),
+        "nobody can say what it was for"
+    );
 }
 
 #[test]
@@ -403,10 +458,9 @@ fn a_pod_and_its_map_are_read() {
         json!({"name": "db-drill-202603010300", "labels": labels,
             "annotations": {names::DRILL_DUE: "2026-03-01T03:00:00Z", names::DRILL_BEGUN: "2026-03-01T12:00:00Z"}})
     };
-    let map = serde_json::from_value(json!({"metadata": meta(json!({names::PART: names::DRILL}))})).unwrap();
-    let container = |name: &str, state: Value| {
-        json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state})
-    };
+    let map = serde_json::from_value(json!({"metadata": meta(json!({names::PART: names::DRILL}))}))
+        .unwrap();
+    let container = |name: &str, state: Value| json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
     let pod = serde_json::from_value(json!({
         "metadata": meta(json!({names::COMPONENT: names::DRILL})),
         "status": {
@@ -430,15 +484,26 @@ fn a_pod_and_its_map_are_read() {
     assert_eq!(seen.running, ["restore"]);
     assert_eq!(drill.pod.as_ref(), Some(&seen));
     assert!(!drills(&[], &[pod])[0].told);
-    assert_eq!(drills(&[serde_json::from_value(json!({"metadata": meta(json!({}))})).unwrap()], &[]), []);
+    assert_eq!(
+        drills(
+            &[serde_json::from_value(json!({"metadata": meta(json!({}))})).unwrap()],
+            &[]
+        ),
+        []
+    );
 }
 
 #[test]
 fn events_are_of_what_is_new() {
     let over = World::new().going(Some(told(&passed()))).recorded();
-    let [event] = happenings(&[], std::slice::from_ref(&over)).try_into().unwrap();
+    let [event] = happenings(&[], std::slice::from_ref(&over))
+        .try_into()
+        .unwrap();
     assert_eq!((event.warning, event.reason), (false, "DrillPassed"));
-    assert_eq!(happenings(std::slice::from_ref(&over), std::slice::from_ref(&over)), []);
+    assert_eq!(
+        happenings(std::slice::from_ref(&over), std::slice::from_ref(&over)),
+        []
+    );
 }
 
 proptest! {
