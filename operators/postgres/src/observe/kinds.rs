@@ -25,6 +25,8 @@ pub const POD: &str = "Pod";
 pub const CLAIM: &str = "PersistentVolumeClaim";
 /// Kind of ConfigMaps.
 pub const CONFIG_MAP: &str = "ConfigMap";
+/// Kind of network policies.
+pub const NETWORK_POLICY: &str = "NetworkPolicy";
 /// Kind of Leases.
 pub const LEASE: &str = "Lease";
 /// Kind of Secrets.
@@ -51,7 +53,7 @@ pub fn all() -> [Kind; 13] {
         Kind::of::<ConfigMap>(CONFIG_MAP),
         Kind::of::<EndpointSlice>("EndpointSlice"),
         Kind::of::<PodDisruptionBudget>("PodDisruptionBudget"),
-        Kind::of::<NetworkPolicy>("NetworkPolicy"),
+        Kind::of::<NetworkPolicy>(NETWORK_POLICY),
         Kind::of::<Lease>(LEASE),
         Kind::of::<ServiceAccount>("ServiceAccount"),
         Kind::of::<Role>("Role"),

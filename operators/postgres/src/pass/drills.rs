@@ -11,16 +11,17 @@ use mainstay_shared::apply::inventory::Seen;
 use mainstay_shared::apply::io::{self, Created};
 use mainstay_shared::apply::{Cause, Object};
 use mainstay_shared::backups::drill::pod::is_of_drill;
-use mainstay_shared::backups::drill::{self, Decision, Drill, Setting, Start, Wish};
+use mainstay_shared::backups::drill::{self, Decision, Drill, Setting, Start, Wish, demand};
 use mainstay_shared::conditions::State;
 use mainstay_shared::names;
+use mainstay_shared::operations::{self, Told};
 use serde_json::json;
 
 use super::report::{PassError, Report};
 use super::{LOOK, Pass};
 use crate::act::failed;
 use crate::desired;
-use crate::observe::kinds::{CONFIG_MAP, POD};
+use crate::observe::kinds::{CONFIG_MAP, NETWORK_POLICY, POD};
 use crate::validate::Validated;
 use crate::validate::backup::{Backup, Drill as Wanted};
 
@@ -49,20 +50,21 @@ impl Pass<'_> {
         let ground =
             ground.unwrap_or_else(|| Err("it waits until backups are looked at".to_owned()));
         let begun = report.observed.drills.clone();
+        let asked_for = report.observed.asked_drills.clone();
         let setting = Setting {
             now: self.now,
             set: &self.id,
             wish,
             records,
             begun: &begun,
+            asked: &asked_for,
             ground: ground.as_ref().copied().map_err(String::as_str),
             paused,
         };
         let decision = drill::decide(&setting);
-        let waits = match &decision {
-            Decision::Wait(why) => Some(why.clone()),
-            _ => None,
-        };
+        let waits = decision.waits();
+        self.answer(report, demand::told(&setting, waits.as_deref()))
+            .await;
         let record = self.carry_on(report, validated, asked, decision).await;
         if let Some(due) = drill::due(&setting) {
             report.look_at(due, self.now);
@@ -88,6 +90,8 @@ impl Pass<'_> {
                 let map = desired::drill::config_map(validated, backup, wanted, &start);
                 self.start(map, &start).await.map(|()| None)
             }
+            // Nothing runs that is not kept apart: once its policy is there, that is news.
+            (Decision::MakePod(_), _) if !self.is_apart(report) => Ok(None),
             (Decision::MakePod(drill), Some((backup, wanted))) => {
                 let image = &self.context.settings.image;
                 let pod = desired::drill::pod(validated, backup, wanted, &drill, image);
@@ -106,6 +110,30 @@ impl Pass<'_> {
             report.failed(error);
             None
         })
+    }
+
+    /// Say of drills that somebody asks for how far they are. One that has changed since it was seen, or is gone, is
+    /// looked at anew.
+    async fn answer(&self, report: &mut Report, all: Vec<Told>) {
+        for told in all {
+            let (operation, status) = (&told.operation, &told.status);
+            match io::write_status_as_seen(&self.context.client, operation, status).await {
+                Ok(()) => {
+                    if let Some(happening) = operations::happening(&told) {
+                        let object = operation.object_ref(&());
+                        self.context.events.report(&object, happening);
+                    }
+                }
+                Err(error) if matches!(error.cause, Cause::NotFound(_) | Cause::Conflict(_)) => {}
+                Err(error) => report.failed(error),
+            }
+        }
+    }
+
+    /// Whether the policy is there that keeps pods of drills apart.
+    fn is_apart(&self, report: &Report) -> bool {
+        let name = names::drill_policy(&self.set.name);
+        found(&report.observed.live, NETWORK_POLICY, &name).is_some()
     }
 
     async fn start(

@@ -230,6 +230,28 @@ async fn a_drill_is_begun_with_the_first_backup_told_of_and_removed() {
 }
 
 #[tokio::test]
+async fn no_pod_is_made_that_is_not_kept_apart() {
+    let mut world = World::new();
+    let away = Rule::new(Fault::Code(500)).client("operator");
+    world
+        .api
+        .add_rule(away.resource("networkpolicies").name("db.drill"));
+    world.start();
+    create(&world, &json!({}));
+    complete(&mut world).await;
+    world
+        .until("the drill to begin", |w| !maps(w).is_empty())
+        .await;
+    for _ in 0..200 {
+        world.turn().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(pods(&world).is_empty());
+    }
+    world.api.calm();
+    pod(&mut world).await;
+}
+
+#[tokio::test]
 async fn what_failed_is_said_and_makes_nothing_unready() {
     let (mut world, drill) = drilling(&json!({})).await;
     tell(&world, &drill, &bad());
@@ -393,6 +415,54 @@ async fn a_crash_at_any_write_makes_one_drill() {
         }
     }
     assert!(crashes >= 4, "only {crashes} writes were tried");
+}
+
+#[tokio::test]
+async fn one_on_demand_keeps_no_switchover_waiting() {
+    let (mut world, first) = drilling(&json!({})).await;
+    tell(&world, &first, &good());
+    told(&mut world).await;
+    removed(&mut world).await;
+    let ask = |world: &World, name: &str, action: &str| {
+        let operation: Operation = serde_json::from_value(json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "Operation",
+            "metadata": {"name": name, "namespace": "shop", "generation": 1},
+            "spec": {"target": {"kind": "Postgres", "name": "db"}, "action": action},
+        }))
+        .unwrap();
+        world.api.put(&operation);
+    };
+    let said = |w: &World, name: &str| {
+        let operation: Option<Operation> = w.api.get(SHOP, name);
+        operation.and_then(|o| o.status).unwrap_or_default()
+    };
+    ask(&world, "now", "Drill");
+    let second = pod(&mut world).await;
+    assert_ne!(second.uid(), first.uid());
+    world
+        .until("it to be said that it goes on", |w| {
+            said(w, "now").phase == Some(OperationPhase::Running)
+        })
+        .await;
+    ask(&world, "move", "Switchover");
+    world
+        .until("the other to be looked at", |w| {
+            let message = said(w, "move").message;
+            message.is_some_and(|m| !m.contains("comes first"))
+        })
+        .await;
+    tell(&world, &second, &bad());
+    world
+        .until("it to be over", |w| {
+            said(w, "now").phase == Some(OperationPhase::Failed)
+        })
+        .await;
+    let message = said(&world, "now").message.unwrap();
+    assert!(message.contains("1 of 4 checks"), "{message}");
+    removed(&mut world).await;
+    let all = records(&world);
+    assert_eq!(all.len(), 2);
+    assert_eq!(all[0].result, DrillResult::Failed);
 }
 
 #[tokio::test]

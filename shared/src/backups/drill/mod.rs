@@ -8,6 +8,7 @@
 //! A moment that was missed is made up for once; a set that never had a drill has just missed its last moment.
 
 mod condition;
+pub mod demand;
 mod judge;
 pub mod pod;
 
@@ -16,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mainstay_backup::api::{BackupEntry, OwnerState, Report};
 use mainstay_crds::common::backup::drill::KEPT;
 use mainstay_crds::common::backup::{DrillRecord, DrillResult, DrillTarget, RecoveryStatus};
+use mainstay_crds::operation::Operation;
 use sha2::{Digest, Sha256};
 
 pub use self::condition::condition;
@@ -90,6 +92,8 @@ pub struct Setting<'a> {
     pub begun: &'a [Drill],
     /// What can be recovered, or why that is not known.
     pub ground: Result<Ground, &'a str>,
+    /// Drills that somebody asks for, in their order.
+    pub asked: &'a [Operation],
     /// Whether nothing may be changed.
     pub paused: bool,
 }
@@ -113,6 +117,20 @@ pub enum Decision {
     Wait(String),
     /// Nothing.
     Rest,
+}
+
+impl Decision {
+    /// In a sentence how far it is, or what is waited for.
+    pub fn waits(&self) -> Option<String> {
+        match self {
+            Self::Wait(why) => Some(why.clone()),
+            Self::Start(Start { name, .. })
+            | Self::MakePod(Drill { name, .. })
+            | Self::Look(Drill { name, .. })
+            | Self::Note(name) => Some(format!("{name} {}", PodSeen::default().doing())),
+            Self::Record(_) | Self::Remove(_) | Self::Rest => None,
+        }
+    }
 }
 
 /// A drill that is to be begun.
@@ -188,7 +206,8 @@ fn go_on(drill: &Drill, wish: &Wish<'_>, setting: &Setting<'_>) -> Decision {
         let next = wish.cron.last(setting.now);
         let there = drill.pod.as_ref().is_some_and(|p| !p.deleting);
         let failed = record.result == DrillResult::Failed;
-        if wish.keep && failed && there && next.is_none_or(|next| next <= drill.due) {
+        let wanted = next.is_some_and(|next| next > drill.due) || demand::first(setting).is_some();
+        if wish.keep && failed && there && !wanted {
             return Decision::Wait(format!(
                 "the pod {} of the drill that failed is kept until the next one is due, or until somebody deletes it",
                 drill.name
@@ -210,7 +229,9 @@ fn go_on(drill: &Drill, wish: &Wish<'_>, setting: &Setting<'_>) -> Decision {
 fn begin(wish: &Wish<'_>, setting: &Setting<'_>) -> Decision {
     let newest = setting.records.iter().map(|r| r.due.0).max();
     let due = wish.cron.last(setting.now);
-    let Some(due) = due.filter(|due| newest.is_none_or(|newest| newest < *due)) else {
+    let due = due.filter(|due| newest.is_none_or(|newest| newest < *due));
+    // What somebody waits for comes first.
+    let Some(due) = demand::first(setting).or(due) else {
         return Decision::Rest;
     };
     let ground = match setting.ground {
@@ -258,14 +279,17 @@ pub fn next(cron: &Cron, now: Timestamp) -> Option<Time> {
 
 /// When to look again although nothing happens.
 pub fn due(setting: &Setting<'_>) -> Option<Timestamp> {
-    let wish = setting.wish?;
+    let asked = demand::wake(setting).filter(|t| *t > setting.now).min();
+    let Some(wish) = setting.wish else {
+        return asked;
+    };
     let proven = condition::until(wish.cron, setting.now, setting.records);
     let patience = setting.begun.iter().filter_map(|drill| {
         let pod = drill.pod.as_ref().filter(|pod| !pod.started)?;
         judge::since(pod, drill.begun?).checked_add(PATIENCE).ok()
     });
     let times = [wish.cron.next(setting.now), proven];
-    let times = times.into_iter().flatten().chain(patience);
+    let times = times.into_iter().flatten().chain(patience).chain(asked);
     times.filter(|t| *t > setting.now).min()
 }
 
