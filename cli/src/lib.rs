@@ -5,6 +5,7 @@
 
 mod backup;
 mod backups;
+mod drill;
 mod drills;
 mod follow;
 mod restore;
@@ -54,6 +55,8 @@ enum Command {
     Backups(backups::Options),
     /// Make a new set from the backups of another one, as it was at some moment
     Restore(restore::Options),
+    /// Prove the backups now: restore them where nobody uses them, and check what is there
+    Drill(drill::Options),
     /// List drills: what was restored where nobody uses it, and what was found there
     Drills(drills::Options),
 }
@@ -90,6 +93,7 @@ pub async fn run(arguments: &Arguments, scene: &Scene, out: &mut dyn Write) -> R
         Command::Backups(options) => backups::run(options, scene, output, out).await,
         // It holds whole sets.
         Command::Restore(options) => Box::pin(restore::run(options, scene, output, out)).await,
+        Command::Drill(options) => drill::run(options, scene, output, out).await,
         Command::Drills(options) => drills::run(options, scene, output, out).await,
     }
 }

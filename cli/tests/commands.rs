@@ -9,6 +9,7 @@
 use clap::Parser as _;
 use kubectl_mainstay::{Arguments, Scene, run};
 use mainstay_crds::backup::{Backup, BackupPhase};
+use mainstay_crds::operation::{Action, Operation};
 use mainstay_crds::postgres::Postgres;
 use mainstay_testkit::api::FakeApi;
 use serde_json::{Value, json};
@@ -114,6 +115,25 @@ async fn a_backup_is_asked_for_and_followed() {
     );
     let text = asked(&api, "backups").await.unwrap();
     assert!(text.contains(&name) && text.contains("Succeeded"), "{text}");
+}
+
+#[tokio::test]
+async fn a_drill_is_asked_for() {
+    let api = api();
+    let text = asked(&api, "drill db --no-wait").await.unwrap();
+    let made: Vec<Operation> = api.list();
+    let [one] = &made[..] else {
+        panic!("{made:?}");
+    };
+    assert_eq!(
+        (one.spec.action, one.spec.target.name.as_str()),
+        (Action::Drill, "db")
+    );
+    let name = one.metadata.name.as_deref().unwrap();
+    assert!(
+        name.starts_with("db-drill-") && text.starts_with(name),
+        "{text}"
+    );
 }
 
 #[tokio::test]
