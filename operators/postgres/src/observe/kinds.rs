@@ -23,7 +23,7 @@ use mainstay_shared::watch::{Kind, SetKey};
 pub const POD: &str = "Pod";
 /// Kind of volume claims.
 pub const CLAIM: &str = "PersistentVolumeClaim";
-/// Kind of ConfigMaps.
+/// Kind of the objects with files.
 pub const CONFIG_MAP: &str = "ConfigMap";
 /// Kind of network policies.
 pub const NETWORK_POLICY: &str = "NetworkPolicy";

@@ -85,7 +85,9 @@ impl Pass<'_> {
     ) -> Option<DrillRecord> {
         let done = match (decision, asked) {
             (Decision::Record(record), _) => return Some(record),
-            (Decision::Wait(_) | Decision::Rest, _) => Ok(None),
+            // Nothing is begun where nothing is asked for.
+            (Decision::Wait(_) | Decision::Rest, _)
+            | (Decision::Start(_) | Decision::MakePod(_), None) => Ok(None),
             (Decision::Start(start), Some((backup, wanted))) => {
                 let map = desired::drill::config_map(validated, backup, wanted, &start);
                 self.start(map, &start).await.map(|()| None)
@@ -97,8 +99,6 @@ impl Pass<'_> {
                 let pod = desired::drill::pod(validated, backup, wanted, &drill, image);
                 self.make(report, &drill, &pod).await
             }
-            // Neither is decided where nothing is asked for.
-            (Decision::Start(_) | Decision::MakePod(_), None) => Ok(None),
             (Decision::Note(name), _) => self.note(report, &name).await.map(|()| None),
             (Decision::Look(drill), _) => {
                 report.outcomes.look_after(LOOK);

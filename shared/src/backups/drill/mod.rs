@@ -240,14 +240,12 @@ fn begin(wish: &Wish<'_>, setting: &Setting<'_>) -> Decision {
     };
     let moment = match wish.target {
         DrillTarget::Latest => None,
-        DrillTarget::Random => match random(&setting.set.uid, due, ground) {
-            Some(moment) => Some(moment),
-            None => {
-                let why = "it waits until it is known which moments can be recovered";
-                return Decision::Wait(format!("a drill was due at {due}: {why}"));
-            }
-        },
+        DrillTarget::Random => random(&setting.set.uid, due, ground),
     };
+    if wish.target == DrillTarget::Random && moment.is_none() {
+        let why = "it waits until it is known which moments can be recovered";
+        return Decision::Wait(format!("a drill was due at {due}: {why}"));
+    }
     Decision::Start(Start {
         name: names::drill(&setting.set.name, due),
         due,

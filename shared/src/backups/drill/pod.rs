@@ -125,7 +125,7 @@ fn take(seen: &mut PodSeen, container: ContainerStatus) {
     }
 }
 
-/// The drills of these ConfigMaps and pods. Others than those of drills are passed over.
+/// The drills that these objects belong to. Others than those of drills are passed over.
 pub fn drills(maps: &[ConfigMap], pods: &[Pod]) -> Vec<Drill> {
     let mut all: BTreeMap<String, Drill> = BTreeMap::new();
     for map in maps {
