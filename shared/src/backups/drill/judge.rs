@@ -49,9 +49,13 @@ pub(super) fn judge(
         let late = now.duration_since(since(pod, begun)) >= PATIENCE;
         if !pod.started && late {
             let minutes = PATIENCE.as_mins();
-            let why = pod.waiting.clone();
-            let why = why.unwrap_or_else(|| format!("it has not begun for {minutes} minutes"));
-            return Some(skipped(drill, &format!("no room: {why}"), now));
+            let why = pod.waiting.as_deref().unwrap_or("nobody says why");
+            let why = if pod.placed {
+                format!("it has not started within {minutes} minutes: {why}")
+            } else {
+                format!("no room: {why}")
+            };
+            return Some(skipped(drill, &why, now));
         }
         return None;
     }

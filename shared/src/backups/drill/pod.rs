@@ -32,6 +32,8 @@ pub struct PodSeen {
     pub reason: Option<(String, String)>,
     /// Whether anything in it has begun.
     pub started: bool,
+    /// Whether it has a node.
+    pub placed: bool,
     /// What it waits for as long as nothing has begun.
     pub waiting: Option<String>,
     /// When it was placed on a node, or was found to have none.
@@ -91,7 +93,8 @@ pub fn seen(pod: &Pod) -> PodSeen {
     let placed = status.conditions.into_iter().flatten();
     if let Some(placed) = placed.into_iter().find(|c| c.type_ == "PodScheduled") {
         seen.scheduled = placed.last_transition_time.map(|t| t.0);
-        if placed.status == "False" {
+        seen.placed = placed.status == "True";
+        if !seen.placed {
             seen.waiting = placed.message.or(placed.reason);
         }
     }

@@ -398,6 +398,18 @@ fn who_finds_no_room_is_given_up_after_a_while() {
     // Images may take as long again once it has a node.
     world.begun[0].pod.as_mut().unwrap().scheduled = Some(noon() + 9.minutes());
     assert!(world.waits().contains("has not begun"));
+    let pod = world.begun[0].pod.as_mut().unwrap();
+    pod.placed = true;
+    pod.waiting = Some("container install: Back-off pulling image".into());
+    world.now += 10.minutes();
+    let over = world.recorded();
+    assert_eq!(over.result, DrillResult::Skipped);
+    assert!(
+        over.message
+            .contains("not started within 10 minutes: container install"),
+        "{}",
+        over.message
+    );
 }
 
 #[test]
@@ -484,7 +496,7 @@ fn a_pod_and_its_map_are_read() {
     };
     assert!(drill.told && drill.begun == Some(noon()) && drill.due == three());
     let seen = seen(&pod);
-    assert!(seen.started && seen.phase == Phase::Going && seen.waiting.is_none());
+    assert!(seen.placed && seen.started && seen.phase == Phase::Going && seen.waiting.is_none());
     assert_eq!(seen.running, ["restore"]);
     assert_eq!(drill.pod.as_ref(), Some(&seen));
     assert!(!drills(&[], &[pod])[0].told);
