@@ -69,7 +69,9 @@ fn details(pg: &Postgres, now: Timestamp) -> Vec<String> {
     )];
     for condition in &status.conditions {
         let (kind, state) = (&condition.type_, &condition.status);
-        lines.push(format!("  {kind}: {state} ({})", condition.message));
+        let why = Some(condition.message.as_str()).filter(|m| !m.is_empty());
+        let why = why.map_or_else(String::new, |m| format!(" ({m})"));
+        lines.push(format!("  {kind}: {state}{why}"));
     }
     for instance in &status.instances {
         let role = format!("{:?}", instance.role).to_lowercase();
@@ -120,13 +122,17 @@ fn recoverable(recovery: &RecoveryStatus, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     let place = recovery.repository.clone().unwrap_or_default();
     lines.push(match (&recovery.earliest, &recovery.latest) {
-        (Some(earliest), Some(latest)) => format!(
+        // The latest is written now and then: right after the first backup it may lag behind it.
+        (Some(earliest), Some(latest)) if latest.0 > earliest.0 => format!(
             "  recoverable: every moment from {} to {} ({} ago), from {place}",
             moment(earliest),
             moment(latest),
             age(latest, now),
         ),
-        _ => format!("  recoverable: nothing yet, from {place}"),
+        (Some(earliest), _) => {
+            format!("  recoverable: from {} on, from {place}", moment(earliest))
+        }
+        (None, _) => format!("  recoverable: nothing yet, from {place}"),
     });
     if let Some(drill) = recovery.drills.first() {
         lines.push(format!("  last drill: {}", drilled(drill)));

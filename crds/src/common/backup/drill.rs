@@ -122,7 +122,7 @@ pub struct DrillRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_commit: Option<Time>,
     /// Seconds from that commit to the moment that was asked for, or to the beginning of the drill: the
-    /// recovery point as measured. Where nothing was written for a while nothing was lost either.
+    /// recovery point as measured. Left out where no commit of after the backup is stored yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_point_seconds: Option<i64>,
     /// Seconds from the beginning of the restore until the restored instance answered.
