@@ -52,7 +52,7 @@ async fn what_is_whole_passes_and_statements_that_do_not_hold_are_told() {
         ("select count(*) from ledger", Some(count.as_str())),
         ("select max(n) = count(*) from ledger", None),
     ];
-    let report = world.drill(&node, &good);
+    let report = node.drill(&good);
     assert!(report.passed, "{report:?}\n{}", node.log());
     // The server's start, tables and indexes, checksums, and the two.
     assert_eq!((report.checks, &report.failed[..]), (5, &[][..]));
@@ -85,7 +85,7 @@ async fn what_is_whole_passes_and_statements_that_do_not_hold_are_told() {
         ("select n from ledger where n < 0", None),
         ("select 1", None),
     ];
-    let report = world.drill(&node, &bad);
+    let report = node.drill(&bad);
     assert!(!report.passed);
     assert_eq!(
         names(&report),
@@ -127,7 +127,7 @@ async fn damage_inside_of_the_data_fails_it() {
     let node = restored(&world, "drill-1");
     let count = rows.to_string();
     let counted = [("select count(*) from ledger", Some(count.as_str()))];
-    let report = world.drill(&node, &counted);
+    let report = node.drill(&counted);
     assert_eq!(names(&report), [AMCHECK], "{report:?}");
     assert!(report.failed[0].found.contains("by_changed"), "{report:?}");
 
@@ -141,7 +141,7 @@ async fn damage_inside_of_the_data_fails_it() {
     let mut content = fs::read(&file).unwrap();
     content[8192 + 5000] ^= 1;
     fs::write(&file, content).unwrap();
-    let report = world.drill(&look, &counted);
+    let report = look.drill(&counted);
     assert_eq!(
         names(&report),
         [counted[0].0, AMCHECK, CHECKSUMS],
@@ -154,7 +154,7 @@ async fn damage_inside_of_the_data_fails_it() {
 
     // Data on which PostgreSQL does not even start.
     fs::remove_dir_all(look.data().join("pg_xact")).unwrap();
-    let report = world.drill(&look, &counted);
+    let report = look.drill(&counted);
     assert!(!report.passed && report.answered.is_none());
     assert_eq!(names(&report), [START], "{report:?}");
     assert!(
@@ -171,7 +171,7 @@ async fn without_a_restore_nothing_passes() {
     let node = world.node("drill-1");
     let report = world.restore(&node, Target::Latest);
     assert_eq!(report.step, RestoreStep::Failed);
-    let report = world.drill(&node, &[]);
+    let report = node.drill(&[]);
     assert!(!report.passed && report.checks == 0);
     assert!(
         report.message.starts_with("nothing was restored: "),

@@ -328,29 +328,6 @@ impl World {
         report
     }
 
-    /// Looks at what was restored, as a drill does; its last words.
-    pub fn drill(&self, node: &Node, checks: &[(&str, Option<&str>)]) -> DrillReport {
-        let check = |(sql, expect): &(&str, Option<&str>)| DrillCheck {
-            sql: (*sql).to_owned(),
-            expect: expect.map(str::to_owned),
-        };
-        let settings = DrillSettings {
-            resource: node.resource.clone(),
-            database: "postgres".into(),
-            role: "app".into(),
-            statement_seconds: 2,
-            checks: checks.iter().map(check).collect(),
-        };
-        let file = node.path(paths::CONFIG).join(DRILL_FILE);
-        fs::write(file, serde_json::to_string(&settings).unwrap()).unwrap();
-        give(&node.root);
-        let status = node.run("drill").status().unwrap();
-        let text = fs::read_to_string(node.path(TERMINATION_MESSAGE)).unwrap();
-        let report: DrillReport = serde_json::from_str(&text).unwrap();
-        assert_eq!(status.success(), report.passed, "{report:?}");
-        report
-    }
-
     /// Asks a node's backup container.
     pub fn ask(&self, node: &Node, path: &str, order: Option<&Order>) -> Result<String, String> {
         let client = self.folder.path().join("operator");
@@ -647,6 +624,29 @@ impl Node {
 
     pub fn promote(&self) {
         self.sql("select pg_promote(true, 60)");
+    }
+
+    /// Looks at what was restored, as a drill does; its last words.
+    pub fn drill(&self, checks: &[(&str, Option<&str>)]) -> DrillReport {
+        let check = |(sql, expect): &(&str, Option<&str>)| DrillCheck {
+            sql: (*sql).to_owned(),
+            expect: expect.map(str::to_owned),
+        };
+        let settings = DrillSettings {
+            resource: self.resource.clone(),
+            database: "postgres".into(),
+            role: "app".into(),
+            statement_seconds: 2,
+            checks: checks.iter().map(check).collect(),
+        };
+        let file = self.path(paths::CONFIG).join(DRILL_FILE);
+        fs::write(file, serde_json::to_string(&settings).unwrap()).unwrap();
+        give(&self.root);
+        let status = self.run("drill").status().unwrap();
+        let text = fs::read_to_string(self.path(TERMINATION_MESSAGE)).unwrap();
+        let report: DrillReport = serde_json::from_str(&text).unwrap();
+        assert_eq!(status.success(), report.passed, "{report:?}");
+        report
     }
 
     /// Ends the segment that is being written; its name.
