@@ -54,7 +54,7 @@ pub const DEFAULT_TIMEOUT: i32 = 300;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = common::name()
 )]
-#[x_kube(validation = is_fixed(), validation = stays_cancelled())]
+#[x_kube(validation = is_fixed(), validation = stays_cancelled(), validation = to_is_of_a_switchover())]
 #[serde(rename_all = "camelCase")]
 pub struct OperationSpec {
     /// What it is done to, in the same namespace.
@@ -66,7 +66,8 @@ pub struct OperationSpec {
     #[schemars(length(max = 63))]
     #[x_kube(validation = common::instance())]
     pub to: Option<String>,
-    /// Seconds after which it is given up, from when the operator first saw it. Default: 300.
+    /// Seconds after which it is given up, from when the operator first saw it. A `Drill` is given up when it has not
+    /// begun by then; how long it may take its own block says. Default: 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = timeout())]
     pub timeout_seconds: Option<i32>,
@@ -81,6 +82,8 @@ pub struct OperationSpec {
 pub enum Action {
     /// Another instance takes over as primary, and the former one follows it.
     Switchover,
+    /// A drill is made now: a backup is restored where nobody uses it, as `spec.backup.drill` of the target says.
+    Drill,
 }
 
 impl OperationSpec {
@@ -171,6 +174,13 @@ fn is_fixed() -> Rule {
          has(self.to) == has(oldSelf.to) && (!has(self.to) || self.to == oldSelf.to)",
     )
     .message(sentences::OPERATION_CHANGES)
+}
+
+/// Nobody takes over but in a switchover.
+fn to_is_of_a_switchover() -> Rule {
+    Rule::new("self.action == 'Switchover' || !has(self.to)")
+        .message(sentences::NOBODY_TAKES_OVER)
+        .field_path(".to")
 }
 
 /// A cancellation cannot be taken back.

@@ -23,6 +23,10 @@ pub const CERTIFICATES_VALID: &str = "CertificatesValid";
 /// asked for.
 pub const BACKUP_HEALTHY: &str = "BackupHealthy";
 
+/// `True` when the last drill has restored a backup and found it good, not too long ago. Absent where no drills are
+/// asked for.
+pub const RECOVERY_PROVEN: &str = "RecoveryProven";
+
 /// Reasons that are the same for every add-on. They are an interface: alerts select by them.
 pub mod reasons {
     /// All is as asked for.
@@ -93,6 +97,14 @@ pub mod reasons {
     pub const BACKUP_OVERDUE: &str = "BackupOverdue";
     /// A backup cannot be restored.
     pub const BACKUP_DAMAGED: &str = "BackupDamaged";
+    /// A drill has restored a backup, and all its checks hold.
+    pub const PROVEN: &str = "Proven";
+    /// There was no drill yet.
+    pub const NO_DRILL: &str = "NoDrill";
+    /// The last drill failed.
+    pub const DRILL_FAILED: &str = "DrillFailed";
+    /// The last drill that was made is too old.
+    pub const DRILL_OVERDUE: &str = "DrillOverdue";
 }
 
 /// Value of a condition.

@@ -44,6 +44,14 @@ impl SetId {
         labels
     }
 
+    /// Labels that select the pods of the set's drills. They are not among the set's own pods: no Service, policy,
+    /// budget or affinity of the set means them.
+    pub fn drill_selector(&self) -> BTreeMap<String, String> {
+        let mut labels = self.selector();
+        labels.insert(names::APP_NAME.to_owned(), drill_app(&self.app()));
+        labels
+    }
+
     /// [`SetId::selector`] in the form that most objects want.
     pub fn label_selector(&self) -> LabelSelector {
         LabelSelector {
@@ -92,6 +100,11 @@ impl SetId {
             ..ObjectMeta::default()
         }
     }
+}
+
+/// Value of [`names::APP_NAME`] on pods of drills of an add-on.
+pub fn drill_app(app: &str) -> String {
+    format!("{app}-{}", names::DRILL)
 }
 
 #[cfg(test)]

@@ -5,7 +5,13 @@
 //! Role), `db-config` (ConfigMap), `db-app` (the application's Secret), `db-access` (what the
 //! agents need of it) and `db-N-tls` (certificate of an instance); with a pooler `db-pooler-rw` and
 //! `db-pooler-ro` (Deployment, Service, disruption budget), `db-pooler-peers` (Service), `db-pooler`
-//! (ConfigMap, network policy) and `db-pooler-tls`.
+//! (ConfigMap, network policy) and `db-pooler-tls`; with drills `db.drill` (network policy) and, while one goes on,
+//! `db-drill-<time>` (ConfigMap, pod).
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use crate::hex::hex;
 
 /// Who made an object; its value is [`MANAGER`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -19,8 +25,8 @@ pub const INSTANCE: &str = "mainstay.dev/instance";
 pub const SET_UID: &str = "mainstay.dev/set-uid";
 /// `primary` or `replica`: for reading and for the replica Service, never a decision.
 pub const ROLE: &str = "mainstay.dev/role";
-/// Which part an object without owner reference is: `data`, `ca`, `credentials`, `certificate`,
-/// `lease`, `keys`.
+/// Which part an object is whose end follows a rule of its own: without owner reference `data`, `ca`,
+/// `credentials`, `certificate`, `lease`, `keys`; with one [`DRILL`].
 pub const PART: &str = "mainstay.dev/part";
 /// Label on a `Backup` that the schedule made, by which it may be deleted when it is not needed any more.
 pub const SCHEDULED: &str = "mainstay.dev/scheduled";
@@ -48,6 +54,13 @@ pub const LAST_ROLE: &str = "mainstay.dev/last-role";
 /// Annotation on the primary's data claim: epoch of the last acquisition that was seen, so that a
 /// Lease that is made anew goes on from it.
 pub const NOTED_EPOCH: &str = "mainstay.dev/epoch";
+/// Annotation on what belongs to a drill: when it was due.
+pub const DRILL_DUE: &str = "mainstay.dev/drill-due";
+/// Annotation on what belongs to a drill: the moment that it recovers; absent: the latest.
+pub const DRILL_MOMENT: &str = "mainstay.dev/drill-moment";
+/// Annotation on the ConfigMap of a drill: when its pod was made. So a pod that is gone is not taken for one
+/// that is not made yet.
+pub const DRILL_BEGUN: &str = "mainstay.dev/drill-begun";
 /// Finalizer that orders the end of a set.
 pub const FINALIZER: &str = "mainstay.dev/ordered-end";
 
@@ -136,6 +149,28 @@ pub const RESTORE: &str = "restore";
 /// Name of the container beside the engine that makes backups.
 pub const BACKUP: &str = "backup";
 
+/// Name of the container that looks at restored data, and of the part of a set that drills are.
+pub const DRILL: &str = "drill";
+
+/// Name of the pod and the ConfigMap of a drill that was due at `due`, of at most 63 characters.
+pub fn drill(set: &str, due: Timestamp) -> String {
+    /// What is left beside `-drill-` and the time.
+    const ROOM: usize = 63 - 7 - 12;
+    let time = due.strftime("%Y%m%d%H%M");
+    if set.len() <= ROOM {
+        return format!("{set}-drill-{time}");
+    }
+    let digest = hex(&Sha256::digest(set.as_bytes())[..4]);
+    let begin: String = set.chars().take(ROOM - 1 - digest.len()).collect();
+    format!("{begin}-{digest}-drill-{time}")
+}
+
+/// Name of the network policy of a set's drills. With a point, so that no set is called so: each has a policy of its
+/// own name.
+pub fn drill_policy(set: &str) -> String {
+    format!("{set}.drill")
+}
+
 /// Name of the Secret with the keys of a set's backups. It is never owned, and stays.
 pub fn backup_keys(set: &str) -> String {
     format!("{set}-backup-keys")
@@ -189,5 +224,10 @@ mod tests {
         let set = "x".repeat(MAX_SET_NAME);
         assert!(data_claim(&instance(&set, 99)).len() <= 63);
         assert!(pooler_peers(&set).len() <= 63);
+        let due = "2026-03-01T03:30:00Z".parse().unwrap();
+        assert_eq!(drill("db", due), "db-drill-202603010330");
+        assert_eq!(drill(&set, due).len(), 63);
+        assert_ne!(drill(&set, due), drill(&format!("{}y", &set[1..]), due));
+        assert_eq!(ordinal("db-drill", &drill("db", due)), None);
     }
 }

@@ -150,6 +150,25 @@ pub fn pooler_policy(set: &SetId, flows: &Flows<'_>) -> Option<NetworkPolicy> {
     })
 }
 
+/// The policy of a set's drills: nothing reaches them, and they reach names and the store, if there is one still.
+pub fn drill_policy(set: &SetId, store: Option<u16>) -> NetworkPolicy {
+    let store = store.map(|port| vec![tcp(port)]);
+    let ports = std::iter::once(dns()).chain(store);
+    let egress = ports.map(|ports| NetworkPolicyEgressRule {
+        to: None,
+        ports: Some(ports),
+    });
+    NetworkPolicy {
+        metadata: set.owned(names::drill_policy(&set.name)),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(selector(set.drill_selector())),
+            policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
+            ingress: None,
+            egress: Some(egress.collect()),
+        }),
+    }
+}
+
 /// Pods of the same namespace with the access label, and those that the resource names.
 fn clients(set: &SetId, named: &[AllowedClient]) -> Vec<NetworkPolicyPeer> {
     let label = BTreeMap::from([(names::access_label(&set.name), "allow".to_owned())]);
@@ -326,6 +345,25 @@ mod tests {
         assert_eq!(into["ports"][0]["port"], names::BACKUP_PORT);
         let who = &into["from"][0]["namespaceSelector"]["matchLabels"];
         assert_eq!(who[NAMESPACE_NAME], "mainstay");
+    }
+
+    #[test]
+    fn nothing_reaches_a_drill_and_it_reaches_the_store_alone() {
+        let policy = serde_json::to_value(drill_policy(&db(), Some(9000))).unwrap();
+        let spec = &policy["spec"];
+        assert_eq!(
+            spec["podSelector"]["matchLabels"][names::APP_NAME],
+            "postgres-drill"
+        );
+        assert_eq!(
+            spec["policyTypes"],
+            serde_json::json!(["Ingress", "Egress"])
+        );
+        assert!(spec["ingress"].is_null());
+        let out = spec["egress"].as_array().unwrap();
+        assert_eq!(out.len(), 2);
+        assert_eq!(out[1]["ports"].as_array().unwrap().len(), 1);
+        assert_eq!(out[1]["ports"][0]["port"], 9000);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Operations on a set: which one is next, what it does, and what came of it. Values only.
+//! Operations on a set: which one is next, what it does, and what came of it. Values only. Drills are elsewhere
+//! ([`crate::backups`]): they disturb nobody, so nobody waits for them.
 //!
 //! One goes on at a time, in the order in which they were made. What was when it began stands in
 //! its status before anything is done, so that an operator that starts anew sees what came of it:
@@ -57,7 +58,8 @@ fn phase(operation: &Operation) -> OperationPhase {
     status.and_then(|s| s.phase).unwrap_or_default()
 }
 
-fn is_over(operation: &Operation) -> bool {
+/// Whether nothing more comes of it.
+pub(crate) fn is_over(operation: &Operation) -> bool {
     phase(operation).is_over()
 }
 
@@ -204,6 +206,7 @@ pub fn happening(told: &Told) -> Option<Happening> {
         reason,
         action: match told.operation.spec.action {
             Action::Switchover => "Switchover",
+            Action::Drill => "Drill",
         },
         note: told.status.message.clone().unwrap_or_default(),
     })
@@ -342,6 +345,25 @@ fn waits(operation: &Operation, setting: &Setting<'_>, choice: &Choice) -> Optio
             )
         }
     }
+}
+
+/// The status of an operation without a hand-over.
+pub(crate) fn written(
+    operation: &Operation,
+    now: Timestamp,
+    phase: OperationPhase,
+    message: String,
+) -> OperationStatus {
+    let from = None;
+    status(
+        operation,
+        now,
+        Verdict {
+            phase,
+            message,
+            from,
+        },
+    )
 }
 
 fn status(operation: &Operation, now: Timestamp, verdict: Verdict) -> OperationStatus {

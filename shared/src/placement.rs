@@ -59,6 +59,21 @@ pub fn scheduling(set: &SetId, placement: Option<&Placement>) -> Scheduling {
     }
 }
 
+/// Where a pod runs that is no instance and may wait: on nodes where instances may run, better on one where none of
+/// them does, and without the right to push anybody out.
+pub fn aside(set: &SetId, placement: Option<&Placement>) -> Scheduling {
+    let of_instances = scheduling(set, placement);
+    Scheduling {
+        affinity: Affinity {
+            pod_anti_affinity: Some(one_per_node(set, Requirement::Preferred)),
+            ..of_instances.affinity
+        },
+        spread: Vec::new(),
+        tolerations: of_instances.tolerations,
+        priority_class: None,
+    }
+}
+
 fn node_affinity(placement: Option<&Placement>) -> Option<NodeAffinity> {
     let placement = placement?;
     let mut labels: BTreeMap<&str, &str> = BTreeMap::new();

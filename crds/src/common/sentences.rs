@@ -64,6 +64,8 @@ pub const IMAGE: &str = "write an image with a fixed tag or digest, for example 
 /// Of `to` in an `Operation`.
 pub const INSTANCE: &str =
     "write the name of an instance as the status of the resource lists it, for example db-2";
+/// Of `to` in an `Operation` that is no switchover.
+pub const NOBODY_TAKES_OVER: &str = "only in a Switchover an instance takes over: remove to";
 /// Of `target.kind` in an `Operation`.
 pub const TARGET_KIND: &str = "write the kind of the resource that it is done to: Postgres";
 /// Of `timeoutSeconds` in an `Operation`.

@@ -208,7 +208,7 @@ pub struct PostgresStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`, `Reconciling`, `Stalled` (meanings as in kstatus), `Degraded`, `StorageHealthy`,
-    /// `CertificatesValid`, and `BackupHealthy` where there are backups.
+    /// `CertificatesValid`, `BackupHealthy` where there are backups, and `RecoveryProven` where there are drills.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"], "maxItems" = 32))]
     pub conditions: Vec<Condition>,

@@ -19,7 +19,7 @@ const RESTORED: Duration = Duration::from_mins(6);
 
 /// A bucket of its own for this scenario, and the Secret with the store's credentials. Returns the repository
 /// as a resource has it.
-async fn repository(s: &Sandbox<'_>) -> Result<Value> {
+pub(super) async fn repository(s: &Sandbox<'_>) -> Result<Value> {
     let store = s.ctx.cluster.object_store().await?;
     let bucket = s.namespace.clone();
     // Where this process runs the store may not be reached; a bucket is a folder.
@@ -47,7 +47,7 @@ async fn repository(s: &Sandbox<'_>) -> Result<Value> {
 }
 
 /// Wait until the set's backups are healthy.
-async fn healthy(s: &Sandbox<'_>, set: &str) -> Result<()> {
+pub(super) async fn healthy(s: &Sandbox<'_>, set: &str) -> Result<()> {
     s.until("backups to be healthy", READY, || async {
         let pg = s.api::<Postgres>().get(set).await?;
         Ok(if condition(&pg, "BackupHealthy") == Some("True") {
@@ -60,7 +60,7 @@ async fn healthy(s: &Sandbox<'_>, set: &str) -> Result<()> {
 }
 
 /// Ask for a backup of the set `db`, and wait until it is over.
-async fn backup(s: &Sandbox<'_>, name: &str) -> Result<BackupStatus> {
+pub(super) async fn backup(s: &Sandbox<'_>, name: &str) -> Result<BackupStatus> {
     let object: Backup = serde_json::from_value(json!({
         "apiVersion": "mainstay.dev/v1alpha1", "kind": "Backup", "metadata": {"name": name},
         "spec": {"target": {"kind": "Postgres", "name": "db"}},
@@ -79,7 +79,7 @@ async fn backup(s: &Sandbox<'_>, name: &str) -> Result<BackupStatus> {
 }
 
 /// One value of the primary, in the application's database.
-async fn value(s: &Sandbox<'_>, set: &str, sql: &str) -> Result<String> {
+pub(super) async fn value(s: &Sandbox<'_>, set: &str, sql: &str) -> Result<String> {
     let now = primary(s, set).await?;
     s.admin_sql_in(&now, "app", sql).await
 }

@@ -27,6 +27,11 @@ pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
             sentences::INSTANCE,
         ),
         (
+            "an instance that takes over in a drill",
+            json!({"action": "Drill"}),
+            sentences::NOBODY_TAKES_OVER,
+        ),
+        (
             "no time at all",
             json!({"timeoutSeconds": 0}),
             sentences::TIMEOUT,

@@ -82,8 +82,10 @@ pub async fn act(
         // Nothing can be made any more, and what is there goes by itself.
         return steps;
     }
-    // Instances and their primary do without poolers.
-    let is_needed = |e: &&ApplyError| !is_of_pooler(&hands.set.name, &e.key.name);
+    // Instances and their primary do without poolers, and without drills.
+    let set = &hands.set.name;
+    let of_drills = names::drill_policy(set);
+    let is_needed = |e: &&ApplyError| !is_of_pooler(set, &e.key.name) && e.key.name != of_drills;
     let complete = !steps.errors().iter().any(|e| is_needed(&e));
     let mut said = true;
     for told in &plan.operations {

@@ -47,6 +47,8 @@ enum Command {
     Backup,
     /// In the pod of a new set's founder, before everything else: makes its data from a repository.
     Restore,
+    /// In the pod of a drill, after `restore`: looks at what was restored.
+    Drill,
     /// What PostgreSQL runs to get a file of its log back, while `restore` replays it.
     Fetch {
         /// Where it is asked for.
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         }
         Command::Pooler { side } => told().and_then(|r| said(r.block_on(pooler::run(side)))),
         Command::Restore => told().and_then(|r| said(r.block_on(backup::restore::run()))),
+        Command::Drill => told().and_then(|r| said(r.block_on(backup::drill::run()))),
         Command::Backup => told().and_then(|r| released(r, backup::run())),
         Command::Agent => told().and_then(|r| released(r, agent::run())),
     };

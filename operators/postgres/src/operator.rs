@@ -149,7 +149,7 @@ async fn watch(
         let namespace = context.settings.namespace.clone();
         let set_of = move |object: &DynamicObject| kinds::set_of(object, &namespace);
         let cache = Arc::clone(&context.cache);
-        let stream = feed(&context.client, kind, kinds::children(), cache, set_of);
+        let stream = feed(&context.client, kind, kinds::children(kind), cache, set_of);
         news.push(stream.map(News::Sets).boxed());
     }
     // Not waited for: what is not known yet of operations is not done yet, and nothing else.

@@ -11,6 +11,7 @@ use mainstay_crds::common::{
 use mainstay_crds::postgres::PostgresStatus;
 use mainstay_crds::postgres::pooler::PoolerStatus;
 use mainstay_shared::agent::api;
+use mainstay_shared::backups::drill;
 use mainstay_shared::conditions::{self, Progress, State, reasons};
 use mainstay_shared::events::Happening;
 use mainstay_shared::instances::plan::{Trouble, TroubleKind};
@@ -47,8 +48,15 @@ pub enum Backups<'a> {
     NotSeen,
     /// None are asked for.
     NotAsked,
-    /// What can be recovered, and the condition `BackupHealthy`.
-    Seen(&'a RecoveryStatus, (State, &'static str, &'a str)),
+    /// They were.
+    Seen {
+        /// What can be recovered.
+        recovery: &'a RecoveryStatus,
+        /// The condition `BackupHealthy`.
+        healthy: (State, &'static str, &'a str),
+        /// The condition `RecoveryProven`; none where no drills are asked for.
+        proven: Option<(State, &'static str, &'a str)>,
+    },
 }
 
 /// Everything that a status is made of.
@@ -175,7 +183,7 @@ pub fn status(view: &View<'_>) -> PostgresStatus {
 /// What can be recovered; while that is not looked at, as it was.
 fn recovery(view: &View<'_>) -> Option<RecoveryStatus> {
     match view.backups {
-        Backups::Seen(recovery, _) => Some(recovery.clone()),
+        Backups::Seen { recovery, .. } => Some(recovery.clone()),
         Backups::NotAsked => None,
         Backups::NotSeen => view.before.recovery.clone(),
     }
@@ -375,15 +383,27 @@ fn set_conditions(view: &View<'_>, status: &mut PostgresStatus) {
     set(conditions::STORAGE_HEALTHY, storage(view));
     set(conditions::CERTIFICATES_VALID, certificates(view));
     match view.backups {
-        Backups::Seen(_, (state, reason, message)) => {
+        Backups::Seen {
+            healthy, proven, ..
+        } => {
+            let (state, reason, message) = healthy;
             set(
                 conditions::BACKUP_HEALTHY,
                 (state, reason, message.to_owned()),
             );
+            match proven {
+                Some((state, reason, message)) => set(
+                    conditions::RECOVERY_PROVEN,
+                    (state, reason, message.to_owned()),
+                ),
+                None => status
+                    .conditions
+                    .retain(|c| c.type_ != conditions::RECOVERY_PROVEN),
+            }
         }
-        Backups::NotAsked => status
-            .conditions
-            .retain(|c| c.type_ != conditions::BACKUP_HEALTHY),
+        Backups::NotAsked => status.conditions.retain(|c| {
+            ![conditions::BACKUP_HEALTHY, conditions::RECOVERY_PROVEN].contains(&c.type_.as_str())
+        }),
         Backups::NotSeen => {}
     }
     let stuck = stalled(view);
@@ -630,6 +650,10 @@ pub fn happenings(before: &PostgresStatus, now: &PostgresStatus) -> Vec<Happenin
             tell(true, "BackupUnhealthy", "Backup", words);
         }
         _ => {}
+    }
+    let drills = |of: &PostgresStatus| of.recovery.clone().unwrap_or_default().drills;
+    for h in drill::happenings(&drills(before), &drills(now)) {
+        tell(h.warning, h.reason, h.action, h.note);
     }
     if let Some((true, words)) = turned(conditions::DEGRADED) {
         tell(true, "Degraded", "Observe", words);

@@ -37,6 +37,8 @@ use tokio::task::JoinHandle;
 
 #[path = "operator/backups.rs"]
 mod backups;
+#[path = "operator/drills.rs"]
+mod drills;
 #[path = "operator/pooler.rs"]
 mod pooler;
 #[path = "operator/sidecar.rs"]

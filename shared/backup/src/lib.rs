@@ -12,6 +12,7 @@
 pub mod api;
 pub mod catalogue;
 pub mod crypto;
+pub mod drill;
 pub mod escrow;
 mod hex;
 pub mod ids;

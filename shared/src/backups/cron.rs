@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use jiff::civil::{Date, DateTime, Weekday};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use sha2::{Digest, Sha256};
 
 /// Minutes of a day.
@@ -79,6 +79,22 @@ impl Cron {
             weekdays: u8::MAX,
             either: false,
         }
+    }
+
+    /// Once a week, at a day and minute that `key` decides.
+    pub fn weekly(key: &str) -> Self {
+        let digest = Sha256::digest(key.as_bytes());
+        Self {
+            weekdays: 1 << (digest[2] % 7),
+            ..Self::daily(key)
+        }
+    }
+
+    /// The time between the last two moments at which it was due.
+    pub fn interval(&self, now: Timestamp) -> Option<SignedDuration> {
+        let last = self.last(now)?;
+        let before = self.last(last.checked_sub(1.second()).ok()?)?;
+        Some(last.duration_since(before))
     }
 
     /// When it was due last: at or before `now`.
@@ -328,6 +344,12 @@ mod tests {
         assert_ne!(due("a"), due("b"));
         assert_eq!(due("a"), due("a"));
         assert_eq!(Cron::daily("a").widest_gap(now), 1);
+        for key in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            assert_eq!(Cron::weekly(key).widest_gap(now), 7);
+            let week = Cron::weekly(key).interval(now).unwrap();
+            assert_eq!(week, SignedDuration::from_hours(7 * 24));
+        }
+        assert_ne!(Cron::weekly("a").next(now), Cron::weekly("b").next(now));
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! where the one before was, and asks again what may have been asked already, which is harmless.
 
 pub mod cron;
+#[cfg(feature = "backup")]
+pub mod drill;
 #[cfg(all(test, feature = "backup"))]
 mod fixture;
 #[cfg(feature = "backup")]

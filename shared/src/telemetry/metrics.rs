@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::backups::BackupMetrics;
+use super::drills::DrillMetrics;
 use crate::outcome::Outcomes;
 
 /// Content type of the text form.
@@ -55,6 +56,8 @@ pub struct Metrics {
     leader: Gauge,
     /// Of backups, where an operator makes any.
     pub backups: BackupMetrics,
+    /// Of drills, where an operator makes any.
+    pub drills: DrillMetrics,
 }
 
 impl Default for Metrics {
@@ -72,6 +75,7 @@ impl Default for Metrics {
             requests: Family::default(),
             leader: Gauge::default(),
             backups: BackupMetrics::default(),
+            drills: DrillMetrics::default(),
         };
         metrics.extend(|registry| {
             registry.register(
@@ -105,6 +109,7 @@ impl Default for Metrics {
                 metrics.leader.clone(),
             );
             metrics.backups.register(registry);
+            metrics.drills.register(registry);
         });
         metrics
     }

@@ -2,6 +2,7 @@
 
 pub mod backups;
 pub mod client;
+pub mod drills;
 pub mod metrics;
 pub mod server;
 

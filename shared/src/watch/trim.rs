@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::names;
+
 /// Cut an object down, in place.
 ///
 /// Guarantees: two versions of an object that differ only in what nobody acts on (managed fields,
@@ -57,24 +59,33 @@ fn keep_fields(object: &mut Value, at: &str, fields: &[&str]) {
     }
 }
 
+/// Of a pod that runs to its end everything about that end is kept.
+fn ends(object: &Value) -> bool {
+    object
+        .pointer("/metadata/labels")
+        .and_then(|l| l.get(names::COMPONENT)?.as_str())
+        == Some(names::DRILL)
+}
+
 /// A pod is pinned: its spec is never compared, so only where it runs and what is kept.
 fn pod(object: &mut Value) {
+    let ends = ends(object);
     keep_fields(object, "/spec", &["nodeName", "containers"]);
     for container in list(object, "/spec/containers") {
         keep_fields(container, "", &["name", "image"]);
     }
-    keep_fields(
-        object,
-        "/status",
-        &[
-            "phase",
-            "podIP",
-            "conditions",
-            "containerStatuses",
-            "initContainerStatuses",
-            "startTime",
-        ],
-    );
+    let mut kept = vec![
+        "phase",
+        "podIP",
+        "conditions",
+        "containerStatuses",
+        "initContainerStatuses",
+        "startTime",
+    ];
+    if ends {
+        kept.extend(["reason", "message"]);
+    }
+    keep_fields(object, "/status", &kept);
     for condition in list(object, "/status/conditions") {
         keep_fields(
             condition,
@@ -106,13 +117,20 @@ fn pod(object: &mut Value) {
             // Only a reason to wait is read, and of what comes before the engine whether it runs and why it
             // ended.
             let first = at == "/status/initContainerStatuses";
-            let states: &[&str] = if first {
+            let states: &[&str] = if ends {
+                &["waiting", "running", "terminated"]
+            } else if first {
                 &["waiting", "running"]
             } else {
                 &["waiting"]
             };
             keep_fields(container, "/state", states);
             keep_fields(container, "/state/running", &[]);
+            keep_fields(
+                container,
+                "/state/terminated",
+                &["exitCode", "message", "reason"],
+            );
             let last: &[&str] = if first { &["terminated"] } else { &[] };
             keep_fields(container, "/lastState", last);
             keep_fields(container, "/lastState/terminated", &["exitCode", "message"]);
@@ -143,6 +161,23 @@ mod tests {
         };
         assert_eq!(lease("1"), lease("2"));
         assert_eq!(lease("1")["spec"]["holderIdentity"], "h");
+    }
+
+    #[test]
+    fn the_end_of_a_drill_is_kept() {
+        let mut value = json!({"metadata": {"name": "d", "labels": {names::COMPONENT: names::DRILL}},
+            "spec": {"containers": []},
+            "status": {"phase": "Failed", "reason": "Evicted", "message": "low on disk", "containerStatuses": [
+                {"name": "drill", "image": "i", "imageID": "d", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 1, "message": "{}", "containerID": "x"}}}]}});
+        let mut other = value.clone();
+        trim("Pod", &mut value);
+        assert_eq!(value["status"]["reason"], "Evicted");
+        let end = &value["status"]["containerStatuses"][0]["state"]["terminated"];
+        assert_eq!(*end, json!({"exitCode": 1, "message": "{}"}));
+        other["metadata"]["labels"] = json!({});
+        trim("Pod", &mut other);
+        assert!(other["status"]["reason"].is_null());
     }
 
     #[test]

@@ -184,7 +184,9 @@ impl FakeCluster {
         let (Some(uid), Some(namespace)) = (pod.uid(), pod.namespace()) else {
             return;
         };
-        if pod.metadata.deletion_timestamp.is_some() {
+        // What becomes of others than instances a test says itself.
+        let instance = pod.labels().contains_key(names::INSTANCE);
+        if !instance || pod.metadata.deletion_timestamp.is_some() {
             return;
         }
         let placed = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());

@@ -2,6 +2,7 @@
 //! without an API server.
 
 mod backup;
+mod drill;
 mod maintenance;
 mod pooler;
 
@@ -169,6 +170,7 @@ pub fn also_good() -> Vec<(&'static str, Value)> {
     .chain(maintenance::good())
     .chain(pooler::good())
     .chain(backup::good())
+    .chain(drill::good())
     .collect()
 }
 
@@ -229,6 +231,7 @@ pub fn cases() -> Vec<Case> {
         maintenance::cases(),
         pooler::cases(),
         backup::cases(),
+        drill::cases(),
     ]
     .concat()
 }

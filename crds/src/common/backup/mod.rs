@@ -1,5 +1,6 @@
 //! Backups, and beginning from one: the blocks that every add-on has in the same form.
 
+pub mod drill;
 pub mod repository;
 pub mod rules;
 
@@ -9,6 +10,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use drill::{Check, Drill, DrillRecord, DrillResult, DrillTarget};
 pub use repository::{Authority, Azure, Gcs, KeyRef, Repository, S3};
 
 use super::quantity;
@@ -33,6 +35,9 @@ pub struct Backups {
     /// How much of the network may be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    /// Restores into an instance that nobody uses, which prove that backups can be restored. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Drill>,
     /// The owner (`status.recovery.owner`) of a repository that another set has left behind under this
     /// prefix: it is taken over, and the former owner writes nothing there any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -211,6 +216,16 @@ pub struct RecoveryStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub kept_by_locks: Vec<String>,
+    /// The last drills, the newest first, at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub drills: Vec<DrillRecord>,
+    /// How far the drill is that goes on, or what the next one waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<String>,
+    /// When the next drill is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_drill: Option<Time>,
 }
 
 /// The newest backup of a set.

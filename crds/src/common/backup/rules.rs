@@ -14,6 +14,8 @@ pub const DAYS: RangeInclusive<i32> = 1..=3650;
 pub const COUNT: RangeInclusive<i32> = 1..=1000;
 /// Requests at a time.
 pub const REQUESTS: RangeInclusive<i32> = 1..=16;
+/// Seconds that a drill may take.
+pub const DRILL_SECONDS: RangeInclusive<i32> = 300..=604_800;
 /// Smallest bandwidth, in bytes a second.
 pub const MIN_BANDWIDTH: i64 = 256 << 10;
 /// Largest bandwidth, in bytes a second.
@@ -41,6 +43,15 @@ pub const BANDWIDTH: &str = "write bytes in a second between 256Ki and 100Gi, fo
 /// Of `limits.concurrency`.
 pub const CONCURRENCY: &str =
     "write a number of requests at a time between 1 and 16, for example 3";
+/// Of `drill.schedule`.
+pub const DRILL_CRON: &str = "write five fields in UTC (minute, hour, day of the month, month, day of the week) in quotes, \
+     for example \"30 3 * * 0\" for every Sunday at 03:30; names such as SUN and @weekly are not known";
+/// Of `drill.checks[].sql`.
+pub const SQL: &str =
+    "write one statement that returns a row, for example select count(*) > 0 from orders";
+/// Of `drill.timeoutSeconds`.
+pub const DRILL_TIMEOUT: &str =
+    "write seconds between 300 and 604800 (a week), or leave it out for 14400 (4 hours)";
 /// Of `adopt`.
 pub const OWNER: &str =
     "write the owner's id as status.recovery.owner or the refusal has it: 32 hexadecimal digits";
@@ -147,6 +158,25 @@ fn field(number: &str) -> String {
 
 /// Of `schedule.cron`. That a range goes up, and that there is such a day, only the operator says.
 pub fn cron() -> Rule {
+    five_fields(CRON)
+}
+
+/// Of `drill.schedule`.
+pub fn drill_cron() -> Rule {
+    five_fields(DRILL_CRON)
+}
+
+/// Of `drill.timeoutSeconds`.
+pub fn drill_timeout() -> Rule {
+    within(&DRILL_SECONDS, DRILL_TIMEOUT)
+}
+
+/// Of `drill.checks[].sql`. Whether it is a statement is found out by the drill.
+pub fn sql() -> Rule {
+    Rule::new(r"self.matches('\\S')").message(SQL)
+}
+
+fn five_fields(sentence: &str) -> Rule {
     let fields = [
         field("[0-5]?[0-9]"),
         field("([01]?[0-9]|2[0-3])"),
@@ -154,7 +184,7 @@ pub fn cron() -> Rule {
         field("(0?[1-9]|1[0-2])"),
         field("[0-7]"),
     ];
-    matches(&format!("^{}$", fields.join(" ")), CRON)
+    matches(&format!("^{}$", fields.join(" ")), sentence)
 }
 
 /// Of `schedule.incrementals`.

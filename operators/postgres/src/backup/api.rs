@@ -23,6 +23,9 @@ pub struct RestoreReport {
     /// The backup that is restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupId>,
+    /// Public part of the newest key that opens it; none if it is not encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Plain bytes that were brought back.
     pub bytes: u64,
     /// Plain bytes that there are.
@@ -71,6 +74,9 @@ pub enum RestoreStep {
 pub struct Reached {
     /// Place in the log.
     pub lsn: String,
+    /// Timeline that recovery went along.
+    #[serde(default)]
+    pub along: u32,
     /// Timeline that the restored data writes from there on.
     pub timeline: u32,
     /// When the last transaction before it was committed, by the former primary's clock; none if there is

@@ -29,7 +29,7 @@ use super::state::{Repo, Shared, lock};
 use super::wal::{WalFile, history_file, history_piece};
 
 /// How often it is looked when nobody asks and nothing waits.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(5);
 /// How often it is looked while something waits.
 const BUSY: Duration = Duration::from_secs(1);
 /// Longest pause after a failure.
@@ -42,10 +42,11 @@ const GO: usize = 64;
 const BEHIND: usize = 3;
 /// How long a replica waits for a file of the log before the catalogue is read again.
 const STUCK: Duration = Duration::from_mins(1);
-/// How often a commit that changes nothing is made.
-const HEARTBEAT: Duration = Duration::from_secs(20);
+/// How often a commit that changes nothing is made. The last moment that can be recovered is that of a commit
+/// that is stored: with a file of the log each minute it is 75 s old at most.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Moments that are remembered: a day.
-const SAMPLES: usize = 4320;
+const SAMPLES: usize = 17_280;
 
 /// What one look came to.
 #[derive(Debug, Default)]

@@ -9,6 +9,7 @@ pub mod checked;
 pub mod chunks;
 pub mod coverage;
 pub mod crc32c;
+pub mod drill;
 pub mod engine;
 pub mod keeper;
 pub mod lineage;

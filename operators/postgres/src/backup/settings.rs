@@ -14,6 +14,9 @@ pub use mainstay_backup::spec::{
 pub const BACKUP_FILE: &str = "backup.json";
 /// Key in the set's ConfigMap, hence file in the same folder, with [`RestoreSettings`].
 pub const RESTORE_FILE: &str = "restore.json";
+/// File in the same folder, of a drill's own ConfigMap, with [`DrillSettings`]; beside it a
+/// [`RESTORE_FILE`].
+pub const DRILL_FILE: &str = "drill.json";
 /// Folder of the backup container's secrets (a projected volume): the store's credentials under the names
 /// of [`PlaceSpec`], and [`INSTANCE_KEYS`] where it is encrypted. Mounted in that container only.
 pub const SECRETS: &str = "/mainstay/backup-secrets";
@@ -93,4 +96,30 @@ pub enum Target {
     Xid(u64),
     /// A point that was named with `pg_create_restore_point`.
     Name(String),
+}
+
+/// What a drill checks once its data is restored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrillSettings {
+    /// For people: whose backups are tried, for example `shop/db`.
+    pub resource: String,
+    /// Database in which the statements are run.
+    pub database: String,
+    /// Role that runs them; it may only read.
+    pub role: String,
+    /// Longest time for one statement, in seconds.
+    pub statement_seconds: u32,
+    /// Statements, in this order.
+    pub checks: Vec<DrillCheck>,
+}
+
+/// A statement that must hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillCheck {
+    /// One statement that returns at least one row.
+    pub sql: String,
+    /// What the first value of the first row must be, as text; none: `t` or a number other than zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<String>,
 }

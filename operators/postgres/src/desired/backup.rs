@@ -127,7 +127,8 @@ pub fn restore(v: &Validated) -> Container {
     }
 }
 
-fn container(v: &Validated) -> Container {
+/// A container with the engine's image and this program.
+pub(super) fn container(v: &Validated) -> Container {
     Container {
         image: Some(v.image.clone()),
         image_pull_policy: Some("IfNotPresent".into()),
@@ -147,18 +148,27 @@ pub fn run() -> VolumeMount {
 pub fn volumes(set: &str, beside: &Beside<'_>) -> Vec<Volume> {
     let mut all = Vec::new();
     if beside.any() {
-        all.push(scratch(RUN_VOLUME, Some("Memory"), Some(RUN_BYTES)));
+        all.push(run_volume());
     }
     if let Some(backup) = beside.backup {
-        let own = names::backup_keys(set);
-        let keys = (own.as_str(), &[INSTANCE_KEYS][..]);
-        all.push(secrets("backup-secrets", &backup.access, keys));
+        all.push(own_secrets("backup-secrets", set, backup));
     }
     if let Some(recovery) = beside.restored {
         let keys = (recovery.keys.as_str(), &[INSTANCE_KEYS, ESCROW_KEYS][..]);
         all.push(secrets("restore-secrets", &recovery.access, keys));
     }
     all
+}
+
+/// The shared folder.
+pub(super) fn run_volume() -> Volume {
+    scratch(RUN_VOLUME, Some("Memory"), Some(RUN_BYTES))
+}
+
+/// What opens the set's own repository.
+pub(super) fn own_secrets(name: &str, set: &str, backup: &Backup) -> Volume {
+    let own = names::backup_keys(set);
+    secrets(name, &backup.access, (own.as_str(), &[INSTANCE_KEYS][..]))
 }
 
 /// Credentials, keys and certificates in one folder. None has to be there for the pod to start: a database

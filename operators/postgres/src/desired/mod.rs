@@ -8,6 +8,7 @@ pub mod certificate;
 pub mod claim;
 pub mod config_map;
 pub mod credentials;
+pub mod drill;
 pub mod parameters;
 pub mod pod;
 pub mod pooler;
@@ -47,6 +48,8 @@ pub struct Surroundings<'a> {
     pub zones: &'a Zones,
     /// The operator's own image.
     pub operator_image: &'a str,
+    /// Whether a drill is there that may still have its pod.
+    pub drilling: bool,
     /// What is there already.
     pub live: &'a [Object],
 }
@@ -111,6 +114,11 @@ pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, Desi
     }
     if let Some(wanted) = &v.pooler {
         apply.extend(pooler::objects(v, wanted, &flows, around)?);
+    }
+    let drills = v.backup.as_ref().is_some_and(|b| b.drill.is_some());
+    if drills || around.drilling {
+        // It is there before the first pod and goes after the last.
+        apply.push(Object::of(&drill::policy(v))?);
     }
     // The primary family of the cluster's Services is that of the API server's own.
     let slice = traffic::primary_slice(set, ENGINE_PORT, *address);

@@ -232,7 +232,7 @@ pub(super) fn resources(cpu_milli: i64, memory: i64, limit: i64) -> ResourceRequ
     }
 }
 
-fn pod_security() -> PodSecurityContext {
+pub(super) fn pod_security() -> PodSecurityContext {
     PodSecurityContext {
         run_as_non_root: Some(true),
         run_as_user: Some(USER),

@@ -16,6 +16,8 @@ use mainstay_shared::{names, pki};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+#[path = "drill_tests.rs"]
+mod drill;
 #[path = "pooler/tests.rs"]
 mod pooler;
 
@@ -134,6 +136,7 @@ fn all(v: &Validated) -> Vec<Object> {
         members: &members,
         zones: &zones(),
         operator_image: "mainstay/postgres-operator:0.1.0",
+        drilling: false,
         live: &[],
     };
     let made = objects(v, &around).unwrap();
@@ -282,6 +285,7 @@ fn without_an_api_servers_address_nothing_is_made() {
         members: &[],
         zones: &zones(),
         operator_image: "mainstay/postgres-operator:0.1.0",
+        drilling: false,
         live: &[],
     };
     assert!(matches!(

@@ -14,6 +14,7 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher::Config as Watch;
 use mainstay_crds::backup::Backup;
 use mainstay_crds::operation::Operation;
+use mainstay_shared::metadata::drill_app;
 use mainstay_shared::names;
 use mainstay_shared::traffic::{SLICE_MANAGED_BY, SLICE_MANAGER};
 use mainstay_shared::watch::{Kind, SetKey};
@@ -22,6 +23,10 @@ use mainstay_shared::watch::{Kind, SetKey};
 pub const POD: &str = "Pod";
 /// Kind of volume claims.
 pub const CLAIM: &str = "PersistentVolumeClaim";
+/// Kind of the objects with files.
+pub const CONFIG_MAP: &str = "ConfigMap";
+/// Kind of network policies.
+pub const NETWORK_POLICY: &str = "NetworkPolicy";
 /// Kind of Leases.
 pub const LEASE: &str = "Lease";
 /// Kind of Secrets.
@@ -45,10 +50,10 @@ pub fn all() -> [Kind; 13] {
         Kind::of::<PersistentVolumeClaim>(CLAIM),
         Kind::of::<Secret>(SECRET),
         Kind::of::<Service>(SERVICE),
-        Kind::of::<ConfigMap>("ConfigMap"),
+        Kind::of::<ConfigMap>(CONFIG_MAP),
         Kind::of::<EndpointSlice>("EndpointSlice"),
         Kind::of::<PodDisruptionBudget>("PodDisruptionBudget"),
-        Kind::of::<NetworkPolicy>("NetworkPolicy"),
+        Kind::of::<NetworkPolicy>(NETWORK_POLICY),
         Kind::of::<Lease>(LEASE),
         Kind::of::<ServiceAccount>("ServiceAccount"),
         Kind::of::<Role>("Role"),
@@ -57,14 +62,13 @@ pub fn all() -> [Kind; 13] {
     ]
 }
 
-/// Which objects are children.
-pub fn children() -> Watch {
-    Watch::default().labels(&format!(
-        "{}={},{}={APP}",
-        names::MANAGED_BY,
-        names::MANAGER,
-        names::APP_NAME
-    ))
+/// Which objects of a kind are children: of pods those of instances and of drills.
+pub fn children(kind: &Kind) -> Watch {
+    let app = match kind.name {
+        POD => format!("{} in ({APP},{})", names::APP_NAME, drill_app(APP)),
+        _ => format!("{}={APP}", names::APP_NAME),
+    };
+    Watch::default().labels(&format!("{}={},{app}", names::MANAGED_BY, names::MANAGER))
 }
 
 /// Operations, which users make.

@@ -11,19 +11,21 @@ use std::net::IpAddr;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use mainstay_crds::backup::Backup;
-use mainstay_crds::operation::Operation;
+use mainstay_crds::operation::{Action, Operation};
 use mainstay_shared::agent::election::record::{Record, RecordError};
 use mainstay_shared::apply::Object;
 use mainstay_shared::apply::inventory::Seen;
+use mainstay_shared::backups::drill::Drill;
+use mainstay_shared::backups::drill::pod::drills;
 use mainstay_shared::backups::plan as backups;
 use mainstay_shared::instances::{Instance, Known, read};
 use mainstay_shared::names;
 use mainstay_shared::operations::ordered;
 use mainstay_shared::watch::{Cache, Nodes, SetKey};
 
-use self::kinds::{BACKUP, CLAIM, LEASE, OPERATION, POD, SECRET, SERVICE};
+use self::kinds::{BACKUP, CLAIM, CONFIG_MAP, LEASE, OPERATION, POD, SECRET, SERVICE};
 
 /// Name of the engine's container.
 pub const CONTAINER: &str = "postgres";
@@ -57,10 +59,14 @@ pub struct Observed {
     pub secrets: BTreeMap<String, Data>,
     /// Address of the Service that leads to the primary.
     pub service_address: Option<IpAddr>,
-    /// Operations on it, in the order in which they are done.
+    /// Operations on its instances, in the order in which they are done.
     pub operations: Vec<Operation>,
+    /// Operations that ask for drills, in the order in which they are done.
+    pub asked_drills: Vec<Operation>,
     /// Backups of it, in the order in which they are made; none while it is not known which there are.
     pub backups: Option<Vec<Backup>>,
+    /// Drills that were begun.
+    pub drills: Vec<Drill>,
 }
 
 impl Observed {
@@ -77,16 +83,24 @@ impl Observed {
 
 /// Look at a set.
 pub fn observe(set: &SetKey, cache: &Cache, nodes: &Nodes) -> Observed {
+    let (asked_drills, operations) = ordered(cache.typed::<Operation>(set, OPERATION))
+        .into_iter()
+        .partition(|o| o.spec.action == Action::Drill);
     let mut observed = Observed {
         instances: instances(set, cache, nodes),
         lease: cache
             .typed::<Lease>(set, LEASE)
             .into_iter()
             .find_map(|l| lease(set, &l)),
-        operations: ordered(cache.typed(set, OPERATION)),
+        operations,
+        asked_drills,
         backups: cache
             .is_ready(&[BACKUP])
             .then(|| backups::ordered(cache.typed(set, BACKUP))),
+        drills: drills(
+            &cache.typed::<ConfigMap>(set, CONFIG_MAP),
+            &cache.typed::<Pod>(set, POD),
+        ),
         ..Observed::default()
     };
     for kind in kinds::all() {

@@ -12,7 +12,7 @@ use mainstay_shared::apply::inventory::Seen;
 use mainstay_shared::apply::io::{self, Created};
 use mainstay_shared::apply::{Cause, Object};
 use mainstay_shared::backups::plan::Step;
-use mainstay_shared::backups::{Ask, Member, Setting, health, keep, plan, schedule};
+use mainstay_shared::backups::{Ask, Member, Setting, drill, health, keep, plan, schedule};
 use mainstay_shared::conditions::State;
 use mainstay_shared::instances::{Instance, Known};
 use mainstay_shared::names;
@@ -32,6 +32,8 @@ const MOST_LAG: u64 = 64 << 20;
 pub(super) struct Told {
     pub(super) recovery: RecoveryStatus,
     pub(super) condition: (State, &'static str, String),
+    /// The condition `RecoveryProven`; none where no drills are asked for.
+    pub(super) proven: Option<(State, &'static str, String)>,
 }
 
 /// What is asked, said, made and deleted.
@@ -102,9 +104,11 @@ impl Pass<'_> {
                     &setting,
                 ),
                 condition: health::condition(&backup.cron, known, &setting),
+                proven: None,
             };
             self.measure(&told, setting.primary_report());
             report.backups = Some(told);
+            report.ground = Some(drill::ground(setting.primary_report()));
         } else {
             let metrics = &self.context.metrics.backups;
             metrics.forget(&self.set.namespace, &self.set.name);

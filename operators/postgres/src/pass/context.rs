@@ -83,6 +83,7 @@ impl Context {
         self.with_memory(|memory| memory.remove(set));
         self.with_keys(|keys| keys.remove(set));
         self.metrics.backups.forget(&set.namespace, &set.name);
+        self.metrics.drills.forget(&set.namespace, &set.name);
     }
 
     pub(super) fn with_keys<T>(&self, work: impl FnOnce(&mut HashSet<SetKey>) -> T) -> T {

@@ -8,6 +8,7 @@
 mod backups;
 mod certificates;
 mod context;
+mod drills;
 mod ending;
 mod instances;
 mod objects;
@@ -291,6 +292,7 @@ impl<'a> Pass<'a> {
         report.working = plan.works() || unseen.is_some();
         self.look_after_backups(report, &validated, &seat_name, paused)
             .await;
+        self.look_after_drills(report, &validated, paused).await;
         report.plan = Some(plan);
         report.validated = Some(validated);
     }

@@ -60,6 +60,7 @@ impl Pass<'_> {
             members,
             zones: &zones,
             operator_image: &self.context.settings.image,
+            drilling: !observed.drills.is_empty(),
             live: &observed.live,
         };
         let mut objects = desired::objects(validated, &around)?;

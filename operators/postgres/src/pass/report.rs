@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mainstay_shared::apply::{ApplyError, Cause};
+use mainstay_shared::backups::drill::Ground;
 use mainstay_shared::conditions::reasons;
 use mainstay_shared::outcome::{Outcome, Outcomes, Wait};
 
@@ -83,6 +84,8 @@ pub(super) struct Report {
     pub(super) identity: Option<Identity>,
     pub(super) working: bool,
     pub(super) backups: Option<Told>,
+    /// What can be recovered, or why that is not known; none while backups were not looked at.
+    pub(super) ground: Option<Result<Ground, String>>,
     stalls: Vec<Obstacle>,
 }
 

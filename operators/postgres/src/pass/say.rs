@@ -180,7 +180,12 @@ fn backups(report: &Report) -> Backups<'_> {
     match (&report.backups, asked) {
         (Some(told), _) => {
             let (state, reason, message) = &told.condition;
-            Backups::Seen(&told.recovery, (*state, *reason, message.as_str()))
+            let proven = told.proven.as_ref();
+            Backups::Seen {
+                recovery: &told.recovery,
+                healthy: (*state, *reason, message.as_str()),
+                proven: proven.map(|(state, reason, message)| (*state, *reason, message.as_str())),
+            }
         }
         (None, Some(false)) => Backups::NotAsked,
         (None, _) => Backups::NotSeen,

@@ -5,10 +5,11 @@ use mainstay_backup::crypto::{EncryptionError, EncryptionSpec};
 use mainstay_backup::retention::Policy;
 use mainstay_crds::common::backup::rules;
 use mainstay_crds::common::backup::{
-    Authority, Azure, Backups, Gcs, Limits, Recovery as AskedRecovery, RecoveryTarget, Repository,
-    S3,
+    Authority, Azure, Backups, Check, Drill as AskedDrill, DrillTarget, Gcs, Limits,
+    Recovery as AskedRecovery, RecoveryTarget, Repository, S3,
 };
-use mainstay_crds::common::quantity;
+use mainstay_crds::common::rules::{MAX_CPU_MILLIS, MAX_MEMORY, MIN_CPU_MILLIS, MIN_MEMORY};
+use mainstay_crds::common::{quantity, sentences};
 use mainstay_crds::postgres::Postgres;
 use mainstay_crds::postgres::rules as postgres;
 use mainstay_shared::backups::cron::{Cron, CronError};
@@ -18,7 +19,9 @@ use super::{Problem, syntax, within};
 use crate::backup::settings::{
     ACCESS_KEY, ACCESS_KEY_ID, SECRET_ACCESS_KEY, SERVICE_ACCOUNT, SESSION_TOKEN,
 };
-use crate::backup::settings::{PlaceSpec, RepositorySpec, RestoreSettings, Settings, Target};
+use crate::backup::settings::{
+    DrillCheck, PlaceSpec, RepositorySpec, RestoreSettings, Settings, Target,
+};
 
 /// Days of the recovery window unless said.
 const DAYS: i32 = 14;
@@ -74,6 +77,27 @@ pub struct Backup {
     pub policy: Policy,
     /// For how many days what increments need is kept.
     pub summary_days: u32,
+    /// Drills, if they are asked for.
+    pub drill: Option<Drill>,
+}
+
+/// Drills. Defaults are applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drill {
+    /// When they are due.
+    pub cron: Cron,
+    /// Which moment they recover.
+    pub target: DrillTarget,
+    /// What must hold.
+    pub checks: Vec<DrillCheck>,
+    /// Processor time, in thousandths of a processor; none: as an instance.
+    pub cpu_milli: Option<i64>,
+    /// Memory in bytes; none: as an instance.
+    pub memory: Option<i64>,
+    /// Whether the pod of one that failed stays for a while.
+    pub keep: bool,
+    /// Seconds that one may take.
+    pub seconds: u32,
 }
 
 /// A beginning from a repository. Defaults are applied.
@@ -133,6 +157,8 @@ pub fn backup(
         judge.say(".schedule.incrementals", postgres::NO_INCREMENTALS);
     }
     let policy = policy(asked, &mut judge);
+    let wanted = asked.drill.as_ref();
+    let drill = wanted.map(|wanted| drill(wanted, set, &mut judge));
     let (bytes_per_second, concurrency) = limits(asked.limits.as_ref(), &mut judge);
     let owner = asked.adopt.as_ref().map(|text| text.parse());
     judge.check(
@@ -162,6 +188,7 @@ pub fn backup(
         cron,
         chain: u32::try_from(chain).unwrap_or(0),
         policy,
+        drill: drill.flatten(),
     })
 }
 
@@ -250,6 +277,58 @@ fn cron(asked: &Backups, set: Option<&SetId>, judge: &mut Judge<'_>) -> Option<C
         Err(CronError::Never) => judge.say(".schedule.cron", NO_SUCH_DAY),
     }
     parsed.ok()
+}
+
+fn drill(asked: &AskedDrill, set: Option<&SetId>, judge: &mut Judge<'_>) -> Option<Drill> {
+    let cron = match &asked.schedule {
+        None => set.map(|set| Cron::weekly(&set.uid)),
+        Some(text) => {
+            let parsed = Cron::parse(text);
+            match parsed {
+                Ok(_) => {}
+                Err(CronError::Syntax) => judge.say(".drill.schedule", rules::DRILL_CRON),
+                Err(CronError::Never) => judge.say(".drill.schedule", NO_SUCH_DAY),
+            }
+            parsed.ok()
+        }
+    };
+    for (i, check) in asked.checks.iter().enumerate() {
+        let says = check.sql.bytes().any(|b| !b.is_ascii_whitespace());
+        judge.check(says, &format!(".drill.checks[{i}].sql"), rules::SQL);
+    }
+    let size = asked.resources.clone().unwrap_or_default();
+    let cpu = size.cpu.as_ref().map(|q| {
+        let milli = quantity::milli(q).ok();
+        within(milli, MIN_CPU_MILLIS, MAX_CPU_MILLIS)
+    });
+    judge.check(cpu != Some(None), ".drill.resources.cpu", sentences::CPU);
+    let memory = size.memory.as_ref().map(|q| {
+        let bytes = quantity::whole(q).ok();
+        within(bytes, MIN_MEMORY, MAX_MEMORY)
+    });
+    judge.check(
+        memory != Some(None),
+        ".drill.resources.memory",
+        sentences::MEMORY,
+    );
+    let seconds = asked.timeout_seconds();
+    judge.check(
+        rules::DRILL_SECONDS.contains(&seconds),
+        ".drill.timeoutSeconds",
+        rules::DRILL_TIMEOUT,
+    );
+    let checks = asked.checks.iter().cloned();
+    Some(Drill {
+        cron: cron?,
+        target: asked.target.unwrap_or_default(),
+        checks: checks
+            .map(|Check { sql, expect }| DrillCheck { sql, expect })
+            .collect(),
+        cpu_milli: cpu.flatten(),
+        memory: memory.flatten(),
+        keep: asked.keep_on_failure.unwrap_or(false),
+        seconds: u32::try_from(seconds).ok()?,
+    })
 }
 
 fn policy(asked: &Backups, judge: &mut Judge<'_>) -> Policy {

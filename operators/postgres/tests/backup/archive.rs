@@ -208,5 +208,5 @@ async fn an_idle_database_can_be_recovered_to_a_minute_ago() {
         worst = worst.max(age);
     }
     println!("recovery point of an idle database: {worst:?} at worst");
-    assert!(worst <= Duration::from_secs(85), "{worst:?}");
+    assert!(worst <= Duration::from_secs(75), "{worst:?}");
 }

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use mainstay_backup::api::{ArchiveState, BackupEntry, Order, Outcome, OwnerState, Report};
 use mainstay_backup::crypto::{EncryptionSpec, Keyring};
+use mainstay_backup::drill::DrillReport;
 use mainstay_e2e::object_store::{REGION, Server};
 use mainstay_postgres::backup::api::RestoreReport;
 use mainstay_postgres::backup::settings::{
-    BACKUP_FILE, PlaceSpec, REPOSITORY, RESTORE_FILE, RESTORE_REPOSITORY, RESTORE_SECRETS,
-    RESTORE_STATUS, RUN, RepositorySpec, RestoreSettings, SECRETS, SOCKET, Settings, Target,
+    BACKUP_FILE, DRILL_FILE, DrillCheck, DrillSettings, PlaceSpec, REPOSITORY, RESTORE_FILE,
+    RESTORE_REPOSITORY, RESTORE_SECRETS, RESTORE_STATUS, RUN, RepositorySpec, RestoreSettings,
+    SECRETS, SOCKET, Settings, TERMINATION_MESSAGE, Target,
 };
 use mainstay_shared::agent::paths;
 use mainstay_shared::names;
@@ -622,6 +624,29 @@ impl Node {
 
     pub fn promote(&self) {
         self.sql("select pg_promote(true, 60)");
+    }
+
+    /// Looks at what was restored, as a drill does; its last words.
+    pub fn drill(&self, checks: &[(&str, Option<&str>)]) -> DrillReport {
+        let check = |(sql, expect): &(&str, Option<&str>)| DrillCheck {
+            sql: (*sql).to_owned(),
+            expect: expect.map(str::to_owned),
+        };
+        let settings = DrillSettings {
+            resource: self.resource.clone(),
+            database: "postgres".into(),
+            role: "app".into(),
+            statement_seconds: 2,
+            checks: checks.iter().map(check).collect(),
+        };
+        let file = self.path(paths::CONFIG).join(DRILL_FILE);
+        fs::write(file, serde_json::to_string(&settings).unwrap()).unwrap();
+        give(&self.root);
+        let status = self.run("drill").status().unwrap();
+        let text = fs::read_to_string(self.path(TERMINATION_MESSAGE)).unwrap();
+        let report: DrillReport = serde_json::from_str(&text).unwrap();
+        assert_eq!(status.success(), report.passed, "{report:?}");
+        report
     }
 
     /// Ends the segment that is being written; its name.

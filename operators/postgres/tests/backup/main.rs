@@ -15,5 +15,6 @@
 
 mod archive;
 mod damage;
+mod drill;
 mod kit;
 mod recovery;

@@ -103,7 +103,7 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
     let earliest = report.earliest.unwrap().as_microsecond();
     let last = ledger.last().unwrap().1;
     let mut state = 0x9E37_79B9_7F4A_7C15_u64 ^ u64::from(std::process::id());
-    for round in 0..6 {
+    for round in 0..20 {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;

@@ -5,7 +5,7 @@ use mainstay_crds::backup::{Backup, BackupPhase, BackupStatus};
 
 use super::*;
 
-fn asked() -> serde_json::Value {
+pub fn asked() -> serde_json::Value {
     json!({
         "repository": {
             "s3": {"bucket": "backups", "endpoint": "https://store.example.com:9000"},
@@ -39,7 +39,7 @@ fn create(world: &World, instances: i32) {
 }
 
 /// Wait for somebody to make a backup, and complete it. Returns who it was.
-async fn complete(world: &mut World) -> String {
+pub async fn complete(world: &mut World) -> String {
     world
         .until("somebody to make a backup", |w| {
             w.sidecars.maker().is_some()

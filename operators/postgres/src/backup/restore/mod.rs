@@ -46,7 +46,7 @@ use crate::agent::data::{Looked, absent, control};
 use crate::agent::place::Place;
 use choose::{Choice, choose};
 use log::Log;
-use server::{Recovery, Server};
+use server::{Private, Purpose, Recovery, Server};
 
 /// Room beyond the backup's own: log that is replayed, and what PostgreSQL writes.
 const ROOM: u64 = 512 << 20;
@@ -182,8 +182,11 @@ async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), Rest
         .last()
         .ok_or_else(|| refused("there is no backup"))?
         .clone();
+    let keyring = repository.protection().keyring();
+    let key = keyring.and_then(Keyring::recipient).map(|r| r.to_string());
     teller.change(|report| {
         report.backup = Some(newest.id.clone());
+        report.key = key;
         report.total_bytes = Some(total);
     });
     make(work)?;
@@ -259,7 +262,7 @@ fn room(place: &Place, choice: &Choice) -> Result<u64, RestoreError> {
     Ok(total)
 }
 
-fn make(folder: &Path) -> io::Result<()> {
+pub(super) fn make(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     fs::DirBuilder::new()
         .recursive(true)
@@ -379,7 +382,11 @@ async fn verify(place: &Place, folder: &Path, what: &str) -> Result<(), RestoreE
         })
 }
 
-async fn tool(name: &str, mut command: Command) -> Result<(), RestoreError> {
+/// Runs one of PostgreSQL's tools that judge data.
+///
+/// # Errors
+/// It refuses the data: the first line that says why.
+pub(super) async fn tool(name: &str, mut command: Command) -> Result<(), RestoreError> {
     let output = command
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
@@ -390,15 +397,24 @@ async fn tool(name: &str, mut command: Command) -> Result<(), RestoreError> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let first = said
-        .lines()
-        .find(|line| line.contains("error"))
-        .or(said.lines().next());
-    Err(RestoreError::Failed(format!(
-        "{name} refuses it: {}",
-        first.unwrap_or("it said nothing").trim()
-    )))
+    let errors = String::from_utf8_lossy(&output.stderr);
+    // Some tell what they found as their result.
+    let found = String::from_utf8_lossy(&output.stdout);
+    let said = match errors.lines().find(|line| line.contains("error")) {
+        Some(line) => line.trim().to_owned(),
+        // What it is about, and what is wrong with it.
+        None if !found.trim().is_empty() => {
+            let lines: Vec<&str> = found.lines().take(2).map(str::trim).collect();
+            lines.join(" ")
+        }
+        None => errors
+            .lines()
+            .next()
+            .unwrap_or("it said nothing")
+            .trim()
+            .to_owned(),
+    };
+    Err(RestoreError::Failed(format!("{name} refuses it: {said}")))
 }
 
 /// Recovers to the target, and makes the data one of its own.
@@ -427,15 +443,17 @@ async fn replay(
         let (log, socket) = (Arc::clone(&log), socket.clone());
         tokio::spawn(async move { log.serve(&socket).await })
     };
-    let recovery = Recovery {
+    let recovery = Private {
         place,
         data,
         scratch: &server_folder,
-        log_socket: &socket,
-        timeline: choice.timeline,
-        target,
+        purpose: Purpose::Recovery(Recovery {
+            log_socket: &socket,
+            timeline: choice.timeline,
+            target,
+        }),
     };
-    let recovered = recover(&recovery, choice, &log, teller).await;
+    let recovered = recover(&recovery, target, choice, &log, teller).await;
     serving.abort();
     let fatal = lock(&log.fatal).clone();
     // What broke off the log is why PostgreSQL ended.
@@ -468,7 +486,8 @@ async fn replay(
 }
 
 async fn recover(
-    recovery: &Recovery<'_>,
+    recovery: &Private<'_>,
+    target: &Target,
     choice: &Choice,
     log: &Log,
     teller: &Teller,
@@ -488,7 +507,7 @@ async fn recover(
     };
     let at = server.reached(&mut progress).await?;
     let because = judge(
-        recovery.target,
+        target,
         choice,
         &at,
         &lock(&server.words).clone(),
@@ -502,6 +521,7 @@ async fn recover(
     server.stop().await?;
     let reached = Reached {
         lsn: at.lsn,
+        along: choice.timeline,
         timeline,
         last_commit: at
             .last_commit

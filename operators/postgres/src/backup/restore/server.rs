@@ -1,4 +1,4 @@
-//! A PostgreSQL of its own that recovers the data: nobody but this process reaches it. I/O.
+//! A PostgreSQL of its own, for recovery and for drills: nobody outside this container reaches it. I/O.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -28,14 +28,28 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest time for an orderly stop: a checkpoint.
 const STOP: Duration = Duration::from_mins(30);
 
-/// How it recovers.
-pub struct Recovery<'a> {
+/// Where it runs, and what for.
+pub struct Private<'a> {
     /// Where this runs.
     pub place: &'a Place,
     /// The data directory.
     pub data: &'a Path,
     /// Folder for its configuration.
     pub scratch: &'a Path,
+    /// What it is for.
+    pub purpose: Purpose<'a>,
+}
+
+/// What a server is for.
+pub enum Purpose<'a> {
+    /// To recover the data.
+    Recovery(Recovery<'a>),
+    /// To see what is in data that was stopped in order, also as this role.
+    Look(&'a str),
+}
+
+/// How it recovers.
+pub struct Recovery<'a> {
     /// Socket on which the log is asked for.
     pub log_socket: &'a Path,
     /// Timeline to recover along.
@@ -63,15 +77,9 @@ pub struct Reached {
     pub last_commit: Option<i64>,
 }
 
-fn settings(recovery: &Recovery<'_>, control: &BTreeMap<String, String>) -> io::Result<String> {
-    let program = std::env::current_exe()?;
-    let fetch = format!(
-        "{} fetch --socket {} %f %p",
-        in_command(&program),
-        in_command(recovery.log_socket)
-    );
-    let sockets = recovery.place.mount(RUN);
-    let in_scratch = |name: &str| recovery.scratch.join(name).display().to_string();
+fn settings(of: &Private<'_>, control: &BTreeMap<String, String>) -> io::Result<String> {
+    let sockets = of.place.mount(RUN);
+    let in_scratch = |name: &str| of.scratch.join(name).display().to_string();
     let mut all: Vec<(&str, String)> = vec![
         ("archive_mode", "off".to_owned()),
         ("autovacuum", "off".to_owned()),
@@ -90,13 +98,9 @@ fn settings(recovery: &Recovery<'_>, control: &BTreeMap<String, String>) -> io::
         ("max_wal_size", "4GB".to_owned()),
         ("port", PORT.to_string()),
         ("primary_conninfo", String::new()),
-        ("recovery_target_action", "pause".to_owned()),
-        ("recovery_target_inclusive", "on".to_owned()),
-        ("recovery_target_timeline", recovery.timeline.to_string()),
         ("restart_after_crash", "off".to_owned()),
-        ("restore_command", fetch),
         ("ssl", "off".to_owned()),
-        // The volume is synced as a whole at the end, before the data counts.
+        // A restore syncs the volume as a whole at the end, before the data counts; a drill's is thrown away.
         ("fsync", "off".to_owned()),
         ("timezone", "UTC".to_owned()),
         ("unix_socket_directories", sockets.display().to_string()),
@@ -108,6 +112,30 @@ fn settings(recovery: &Recovery<'_>, control: &BTreeMap<String, String>) -> io::
             all.push((name, value.clone()));
         }
     }
+    if let Purpose::Recovery(recovery) = &of.purpose {
+        recovers(recovery, &mut all)?;
+    }
+    let mut text = String::new();
+    for (name, value) in all {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name} = '{}'", quoted(&value));
+    }
+    Ok(text)
+}
+
+fn recovers(recovery: &Recovery<'_>, all: &mut Vec<(&str, String)>) -> io::Result<()> {
+    let program = std::env::current_exe()?;
+    let fetch = format!(
+        "{} fetch --socket {} %f %p",
+        in_command(&program),
+        in_command(recovery.log_socket)
+    );
+    all.extend([
+        ("recovery_target_action", "pause".to_owned()),
+        ("recovery_target_inclusive", "on".to_owned()),
+        ("recovery_target_timeline", recovery.timeline.to_string()),
+        ("restore_command", fetch),
+    ]);
     match recovery.target {
         Target::Latest => {}
         Target::Immediate => all.push(("recovery_target", "immediate".to_owned())),
@@ -120,39 +148,47 @@ fn settings(recovery: &Recovery<'_>, control: &BTreeMap<String, String>) -> io::
         Target::Xid(xid) => all.push(("recovery_target_xid", xid.to_string())),
         Target::Name(name) => all.push(("recovery_target_name", name.clone())),
     }
-    let mut text = String::new();
-    for (name, value) in all {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{name} = '{}'", quoted(&value));
-    }
-    Ok(text)
+    Ok(())
+}
+
+/// A name in the files that map the operating system's users to roles.
+fn in_map(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 impl Server {
-    /// Starts it on data of which it takes no further notice than that it is to be recovered.
+    /// Starts it on data of which it takes no further notice than what it is for.
     ///
     /// # Errors
     /// A sentence.
-    pub async fn start(recovery: &Recovery<'_>) -> Result<Self, String> {
-        let control = control(recovery.place, recovery.data).await;
+    pub async fn start(of: &Private<'_>) -> Result<Self, String> {
+        let control = control(of.place, of.data).await;
         let control = control.map_err(|e| e.to_string())?;
         let failed = |e: io::Error| format!("PostgreSQL's configuration: {e}");
-        let text = settings(recovery, &control).map_err(failed)?;
-        let write = |name: &str, text: &str| std::fs::write(recovery.scratch.join(name), text);
+        let text = settings(of, &control).map_err(failed)?;
+        let write = |name: &str, text: &str| std::fs::write(of.scratch.join(name), text);
         write("postgresql.conf", &text).map_err(failed)?;
-        write("pg_hba.conf", "local all postgres peer map=restore\n").map_err(failed)?;
-        let ident = format!("restore \"{}\" postgres\n", recovery.place.user);
-        write("pg_ident.conf", &ident).map_err(failed)?;
+        write("pg_hba.conf", "local all all peer map=restore\n").map_err(failed)?;
+        let role = match of.purpose {
+            Purpose::Recovery(_) => None,
+            Purpose::Look(role) => Some(role),
+        };
+        let user = in_map(&of.place.user);
+        let line = |role| format!("restore {user} {}\n", in_map(role));
+        let map: String = ["postgres"].into_iter().chain(role).map(line).collect();
+        write("pg_ident.conf", &map).map_err(failed)?;
         // A backup of a replica has the file that makes one; and settings of its own would win over ours.
         for name in ["standby.signal", "postgresql.auto.conf"] {
-            absent(std::fs::remove_file(recovery.data.join(name))).map_err(failed)?;
+            absent(std::fs::remove_file(of.data.join(name))).map_err(failed)?;
         }
-        write_empty(&recovery.data.join("postgresql.auto.conf")).map_err(failed)?;
-        write_empty(&recovery.data.join("recovery.signal")).map_err(failed)?;
-        let config = recovery.scratch.join("postgresql.conf");
-        let mut child = Command::new(recovery.place.program("postgres"))
+        write_empty(&of.data.join("postgresql.auto.conf")).map_err(failed)?;
+        if matches!(of.purpose, Purpose::Recovery(_)) {
+            write_empty(&of.data.join("recovery.signal")).map_err(failed)?;
+        }
+        let config = of.scratch.join("postgresql.conf");
+        let mut child = Command::new(of.place.program("postgres"))
             .arg("-D")
-            .arg(recovery.data)
+            .arg(of.data)
             .arg("-c")
             .arg(format!("config_file={}", config.display()))
             .env("LC_ALL", "C")
@@ -175,28 +211,58 @@ impl Server {
         }
         Ok(Self {
             child,
-            sockets: recovery.place.mount(RUN),
+            sockets: of.place.mount(RUN),
             words,
         })
     }
 
     /// A connection, once it takes one; none while it does not.
     async fn connect(&self) -> Option<Client> {
+        self.connected("postgres", "postgres", "").await.ok()
+    }
+
+    /// A connection to a database as a role, with `-c name=value` options.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn connected(
+        &self,
+        database: &str,
+        role: &str,
+        options: &str,
+    ) -> Result<Client, String> {
         let mut config = Config::new();
         config
             .host_path(&self.sockets)
             .port(PORT)
-            .user("postgres")
-            .dbname("postgres")
+            .user(role)
+            .dbname(database)
+            .options(options)
             .application_name("mainstay restore")
             .connect_timeout(PATIENCE);
-        let (client, connection) = timeout(PATIENCE, config.connect(NoTls)).await.ok()?.ok()?;
+        let late = |_| "PostgreSQL takes no connection".to_owned();
+        let made = timeout(PATIENCE, config.connect(NoTls)).await;
+        let (client, connection) = made.map_err(late)?.map_err(|e| sentence(&e))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "own connection to PostgreSQL ended");
             }
         });
-        Some(client)
+        Ok(client)
+    }
+
+    /// Waits until it takes connections.
+    ///
+    /// # Errors
+    /// It ended; its words say why.
+    pub async fn answers(&mut self) -> Result<(), String> {
+        while self.connect().await.is_none() {
+            if self.ended() {
+                return Err(self.failure().await);
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// Waits until it has reached its target and waits there, or has been promoted at the end of the log.
@@ -312,6 +378,13 @@ impl Server {
         sleep(LOOK).await;
         lock(&self.words).failure()
     }
+}
+
+/// What the server said, else what the driver does.
+pub fn sentence(error: &tokio_postgres::Error) -> String {
+    error
+        .as_db_error()
+        .map_or_else(|| error.to_string(), |said| said.message().to_owned())
 }
 
 fn write_empty(path: &Path) -> io::Result<()> {

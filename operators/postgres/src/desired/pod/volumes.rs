@@ -60,8 +60,7 @@ pub fn volumes(v: &Validated, instance: &str, beside: &Beside<'_>) -> Vec<Volume
         // In memory: the agent's heart-beat must not wait for a disk.
         scratch("run", Some("Memory"), Some(16 << 20)),
         scratch("sockets", Some("Memory"), Some(1 << 20)),
-        // Parallel queries exchange rows through it; it counts as memory of the container.
-        scratch("shm", Some("Memory"), Some((v.memory / 4).max(64 << 20))),
+        shm(v.memory),
         scratch("tmp", None, None),
     ];
     all.extend(backup::volumes(set, beside));
@@ -155,6 +154,11 @@ pub(in crate::desired) fn scratch(name: &str, medium: Option<&str>, limit: Optio
         }),
         ..named(name)
     }
+}
+
+/// Parallel queries exchange rows through it; it counts as memory of the container.
+pub(in crate::desired) fn shm(memory: i64) -> Volume {
+    scratch("shm", Some("Memory"), Some((memory / 4).max(64 << 20)))
 }
 
 pub(in crate::desired) fn named(name: &str) -> Volume {

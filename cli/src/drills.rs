@@ -1,0 +1,72 @@
+//! `kubectl mainstay drills`.
+
+use std::io::Write;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use mainstay_crds::common::backup::DrillRecord;
+use mainstay_crds::postgres::Postgres;
+
+use crate::words::{condition, moment, or_none, size, span};
+use crate::{Output, Scene, json, table};
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Name of the set.
+    set: String,
+}
+
+const HEAD: [&str; 7] = [
+    "DUE",
+    "RESULT",
+    "RECOVERY TIME",
+    "RECOVERY POINT",
+    "SIZE",
+    "BACKUP",
+    "MESSAGE",
+];
+
+fn row(drill: &DrillRecord) -> Vec<String> {
+    vec![
+        moment(&drill.due),
+        format!("{:?}", drill.result),
+        or_none(drill.recovery_seconds.map(span)),
+        or_none(drill.recovery_point_seconds.map(span)),
+        or_none(drill.bytes.map(size)),
+        or_none(drill.backup.clone()),
+        drill.message.clone(),
+    ]
+}
+
+pub async fn run(
+    options: &Options,
+    scene: &Scene,
+    output: Output,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let pg = scene.api::<Postgres>().get(&options.set).await?;
+    let status = pg.status.unwrap_or_default();
+    let recovery = status.recovery.unwrap_or_default();
+    if output == Output::Json {
+        return json(out, &recovery.drills);
+    }
+    let Some(proven) = condition(&status.conditions, "RecoveryProven") else {
+        bail!(
+            "{} has no drills: its `spec.backup.drill` is not set",
+            options.set
+        );
+    };
+    writeln!(
+        out,
+        "RecoveryProven: {} ({})",
+        proven.status, proven.message
+    )?;
+    if let Some(next) = &recovery.next_drill {
+        writeln!(out, "next drill: {}", moment(next))?;
+    }
+    if recovery.drills.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = recovery.drills.iter().map(row).collect();
+    table(out, &HEAD, &rows)
+}

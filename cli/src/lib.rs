@@ -1,0 +1,116 @@
+//! `kubectl mainstay`: what people ask of add-ons, in one command each.
+//!
+//! Nothing is done here that a custom resource could not do: each command makes one, or reads some. What is made
+//! can be printed instead (`--dry-run`), to be committed where Argo CD applies it.
+
+mod backup;
+mod backups;
+mod drill;
+mod drills;
+mod follow;
+mod restore;
+mod status;
+mod words;
+
+use std::io::Write;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+use kube::{Api, Client};
+use serde::Serialize;
+
+/// Backups, restores and drills of Mainstay's add-ons.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-mainstay", bin_name = "kubectl mainstay", version)]
+pub struct Arguments {
+    /// Namespace; that of the kubeconfig's context unless said.
+    #[arg(short, long, global = true)]
+    pub namespace: Option<String>,
+    /// Context of the kubeconfig.
+    #[arg(long, global = true)]
+    pub context: Option<String>,
+    /// How results are printed.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What serves, what is waited for, what can be recovered
+    Status(status::Options),
+    /// Make a backup now, and follow it
+    Backup(backup::Options),
+    /// List backups
+    Backups(backups::Options),
+    /// Make a new set from the backups of another one, as it was at some moment
+    Restore(restore::Options),
+    /// Prove the backups now: restore them where nobody uses them, and check what is there
+    Drill(drill::Options),
+    /// List drills: what was restored where nobody uses it, and what was found there
+    Drills(drills::Options),
+}
+
+/// Where commands act.
+pub struct Scene {
+    /// The cluster.
+    pub client: Client,
+    /// The namespace.
+    pub namespace: String,
+    /// Whether progress is drawn as bars.
+    pub bars: bool,
+}
+
+impl Scene {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+}
+
+/// Does what is asked for; results go to `out`, progress to the standard error.
+///
+/// # Errors
+/// A sentence for whoever asked.
+pub async fn run(arguments: &Arguments, scene: &Scene, out: &mut dyn Write) -> Result<()> {
+    let output = arguments.output;
+    match &arguments.command {
+        Command::Status(options) => status::run(options, scene, output, out).await,
+        Command::Backup(options) => backup::run(options, scene, output, out).await,
+        Command::Backups(options) => backups::run(options, scene, output, out).await,
+        // It holds whole sets.
+        Command::Restore(options) => Box::pin(restore::run(options, scene, output, out)).await,
+        Command::Drill(options) => drill::run(options, scene, output, out).await,
+        Command::Drills(options) => drills::run(options, scene, output, out).await,
+    }
+}
+
+fn json(out: &mut dyn Write, value: &impl Serialize) -> Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// A table as `kubectl get` prints it.
+fn table(out: &mut dyn Write, head: &[&str], rows: &[Vec<String>]) -> Result<()> {
+    let mut table = tabwriter::TabWriter::new(out).padding(3);
+    writeln!(table, "{}", head.join("\t"))?;
+    for row in rows {
+        writeln!(table, "{}", row.join("\t"))?;
+    }
+    table.flush()?;
+    Ok(())
+}

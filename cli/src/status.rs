@@ -1,0 +1,250 @@
+//! `kubectl mainstay status`.
+
+use std::io::Write;
+
+use anyhow::Result;
+use clap::Args;
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+use mainstay_crds::common::RecoveryStatus;
+use mainstay_crds::common::backup::DrillRecord;
+use mainstay_crds::postgres::{Postgres, PostgresStatus};
+use serde::Serialize;
+
+use crate::words::{NONE, age, condition, moment, or_none, span};
+use crate::{Output, Scene, json, table};
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Name of the set; a table of all of the namespace unless said.
+    set: Option<String>,
+}
+
+/// What programs get.
+#[derive(Debug, Serialize)]
+struct Summary<'a> {
+    namespace: &'a str,
+    name: String,
+    status: PostgresStatus,
+}
+
+const HEAD: [&str; 8] = [
+    "NAME",
+    "READY",
+    "PRIMARY",
+    "INSTANCES",
+    "VERSION",
+    "LAST BACKUP",
+    "PROVEN",
+    "WAITING",
+];
+
+fn row(pg: &Postgres, now: Timestamp) -> Vec<String> {
+    let status = pg.status.clone().unwrap_or_default();
+    let is = |kind| condition(&status.conditions, kind).map(|c| c.status.clone());
+    let recovery = status.recovery.clone().unwrap_or_default();
+    let backed_up = recovery.last_backup.and_then(|b| b.at);
+    vec![
+        pg.name_any(),
+        or_none(is("Ready")),
+        or_none(status.primary.clone()),
+        or_none(status.ready.clone()),
+        or_none(status.version.clone()),
+        or_none(backed_up.map(|at| age(&at, now))),
+        or_none(is("RecoveryProven")),
+        or_none(status.waiting.clone()),
+    ]
+}
+
+/// One set, in lines: what is good in a word, what is not in its sentence.
+fn details(pg: &Postgres, now: Timestamp) -> Vec<String> {
+    let status = pg.status.clone().unwrap_or_default();
+    let mut lines = vec![format!(
+        "{}: PostgreSQL {}, {} instances ready, primary {}",
+        pg.name_any(),
+        or_none(status.version.clone()),
+        or_none(status.ready.clone()),
+        or_none(status.primary.clone()),
+    )];
+    for condition in &status.conditions {
+        let (kind, state) = (&condition.type_, &condition.status);
+        let why = Some(condition.message.as_str()).filter(|m| !m.is_empty());
+        let why = why.map_or_else(String::new, |m| format!(" ({m})"));
+        lines.push(format!("  {kind}: {state}{why}"));
+    }
+    for instance in &status.instances {
+        let role = format!("{:?}", instance.role).to_lowercase();
+        let state = if instance.ready {
+            "ready".to_owned()
+        } else {
+            instance.state.clone().unwrap_or_else(|| "not ready".into())
+        };
+        let node = instance.node.as_deref().unwrap_or(NONE);
+        let zone = instance.zone.as_deref().unwrap_or(NONE);
+        lines.push(format!(
+            "  {}: {role} on {node} in zone {zone}, {state}",
+            instance.name
+        ));
+    }
+    if let Some(survives) = &status.survives {
+        let can = |what, can| format!("{} {what}", if can { "any one" } else { "not every" });
+        lines.push(format!(
+            "  survives: {}, {}{}",
+            can("node", survives.node),
+            can("zone", survives.zone),
+            survives
+                .reason
+                .as_ref()
+                .map_or_else(String::new, |r| format!(" ({r})")),
+        ));
+    }
+    if let Some(recovery) = &status.recovery {
+        lines.extend(recoverable(recovery, now));
+    }
+    for wait in &status.waiting_for {
+        let since = age(&wait.since, now);
+        lines.push(format!(
+            "  {} waits for {since}: {}",
+            wait.step, wait.reason
+        ));
+    }
+    lines.extend(
+        status
+            .pending_changes
+            .iter()
+            .map(|c| format!("  to do: {c}")),
+    );
+    lines
+}
+
+fn recoverable(recovery: &RecoveryStatus, now: Timestamp) -> Vec<String> {
+    let mut lines = Vec::new();
+    let place = recovery.repository.clone().unwrap_or_default();
+    lines.push(match (&recovery.earliest, &recovery.latest) {
+        // The latest is written now and then: right after the first backup it may lag behind it.
+        (Some(earliest), Some(latest)) if latest.0 > earliest.0 => format!(
+            "  recoverable: every moment from {} to {} ({} ago), from {place}",
+            moment(earliest),
+            moment(latest),
+            age(latest, now),
+        ),
+        (Some(earliest), _) => {
+            format!("  recoverable: from {} on, from {place}", moment(earliest))
+        }
+        (None, _) => format!("  recoverable: nothing yet, from {place}"),
+    });
+    if let Some(drill) = recovery.drills.first() {
+        lines.push(format!("  last drill: {}", drilled(drill)));
+    }
+    lines
+}
+
+/// A drill in one line.
+pub fn drilled(drill: &DrillRecord) -> String {
+    let measured = drill.recovery_seconds.zip(drill.recovery_point_seconds);
+    let measured = measured.map_or_else(String::new, |(time, point)| {
+        format!(
+            ", recovery time {}, recovery point {}",
+            span(time),
+            span(point)
+        )
+    });
+    let result = format!("{:?}", drill.result).to_lowercase();
+    let at = drill.ended.as_ref().unwrap_or(&drill.due);
+    format!("{result} at {}{measured}: {}", moment(at), drill.message)
+}
+
+pub async fn run(
+    options: &Options,
+    scene: &Scene,
+    output: Output,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let api = scene.api::<Postgres>();
+    let mut all = match &options.set {
+        Some(name) => vec![api.get(name).await?],
+        None => api.list(&ListParams::default()).await?.items,
+    };
+    all.sort_by_key(Postgres::name_any);
+    if output == Output::Json {
+        let summary = |pg: &Postgres| Summary {
+            namespace: &scene.namespace,
+            name: pg.name_any(),
+            status: pg.status.clone().unwrap_or_default(),
+        };
+        return json(out, &all.iter().map(summary).collect::<Vec<_>>());
+    }
+    let now = Timestamp::now();
+    match (&options.set, &all[..]) {
+        (Some(_), [pg]) => {
+            for line in details(pg, now) {
+                writeln!(out, "{line}")?;
+            }
+            Ok(())
+        }
+        (_, []) => {
+            eprintln!("nothing in namespace {}", scene.namespace);
+            Ok(())
+        }
+        _ => {
+            let rows: Vec<Vec<String>> = all.iter().map(|pg| row(pg, now)).collect();
+            table(out, &HEAD, &rows)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_set_is_told_with_what_is_waited_for_and_what_can_be_recovered() {
+        let pg: Postgres = serde_json::from_value(json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "Postgres", "metadata": {"name": "db"},
+            "spec": {"version": "17", "storage": {"size": "1Gi"}},
+            "status": {
+                "version": "17.12", "ready": "1/2", "primary": "db-1",
+                "conditions": [{
+                    "type": "Ready", "status": "True", "reason": "Serving", "message": "it serves",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }],
+                "instances": [
+                    {"name": "db-1", "role": "Primary", "ready": true, "node": "n1", "zone": "a"},
+                    {"name": "db-2", "role": "Unknown", "ready": false, "state": "is copied"},
+                ],
+                "survives": {"node": false, "zone": false, "reason": "one instance"},
+                "recovery": {
+                    "repository": "s3://b/db", "earliest": "2026-01-01T00:00:00Z",
+                    "latest": "2026-01-02T00:00:00Z",
+                    "drills": [{
+                        "due": "2026-01-01T12:00:00Z", "result": "Passed", "message": "all holds",
+                        "recoverySeconds": 30, "recoveryPointSeconds": 61,
+                    }],
+                },
+                "waitingFor": [{
+                    "step": "restart db-2", "predicate": "p", "reason": "it is copied",
+                    "since": "2026-01-02T00:00:00Z",
+                }],
+            },
+        }))
+        .unwrap();
+        let now: Timestamp = "2026-01-02T00:01:00Z".parse().unwrap();
+        let lines = details(&pg, now);
+        assert_eq!(
+            lines,
+            [
+                "db: PostgreSQL 17.12, 1/2 instances ready, primary db-1",
+                "  Ready: True (it serves)",
+                "  db-1: primary on n1 in zone a, ready",
+                "  db-2: unknown on - in zone -, is copied",
+                "  survives: not every node, not every zone (one instance)",
+                "  recoverable: every moment from 2026-01-01T00:00:00Z to 2026-01-02T00:00:00Z (60s ago), from s3://b/db",
+                "  last drill: passed at 2026-01-01T12:00:00Z, recovery time 30s, recovery point 61s: all holds",
+                "  restart db-2 waits for 60s: it is copied",
+            ]
+        );
+        assert_eq!(row(&pg, now)[..5], ["db", "True", "db-1", "1/2", "17.12"]);
+    }
+}

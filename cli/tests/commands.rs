@@ -1,0 +1,157 @@
+//! Commands against an API server that keeps objects: what is made, and what is printed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests say what they expect by unwrapping it"
+)]
+
+use clap::Parser as _;
+use kubectl_mainstay::{Arguments, Scene, run};
+use mainstay_crds::backup::{Backup, BackupPhase};
+use mainstay_crds::operation::{Action, Operation};
+use mainstay_crds::postgres::Postgres;
+use mainstay_testkit::api::FakeApi;
+use serde_json::{Value, json};
+
+const NAMESPACE: &str = "shop";
+
+fn api() -> FakeApi {
+    let api = FakeApi::new();
+    let pg: Postgres = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Postgres",
+        "metadata": {"name": "db", "namespace": NAMESPACE},
+        "spec": {
+            "version": "17", "storage": {"size": "1Gi"},
+            "backup": {
+                "repository": {"s3": {"bucket": "b"}, "credentials": "store"},
+                "encryption": {"iAcceptKeyLoss": true},
+            },
+        },
+        "status": {
+            "ready": "1/1", "primary": "db-1",
+            "conditions": [{
+                "type": "RecoveryProven", "status": "True", "reason": "Passed", "message": "the last drill passed",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }],
+            "recovery": {"drills": [
+                {"due": "2026-01-01T12:00:00Z", "result": "Passed", "message": "all holds", "recoverySeconds": 30},
+            ]},
+        },
+    }))
+    .unwrap();
+    api.put(&pg);
+    api
+}
+
+async fn asked(api: &FakeApi, words: &str) -> anyhow::Result<String> {
+    let all = ["kubectl-mainstay"].into_iter().chain(words.split(' '));
+    let arguments = Arguments::try_parse_from(all)?;
+    let scene = Scene {
+        client: api.client(),
+        namespace: NAMESPACE.into(),
+        bars: false,
+    };
+    let mut out = Vec::new();
+    run(&arguments, &scene, &mut out).await?;
+    Ok(String::from_utf8(out)?)
+}
+
+#[tokio::test]
+async fn sets_and_drills_are_listed() {
+    let api = api();
+    let text = asked(&api, "status").await.unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("NAME"), "{text}");
+    assert!(
+        lines[1].starts_with("db ") && lines[1].contains("True"),
+        "{text}"
+    );
+    let all: Value = serde_json::from_str(&asked(&api, "status -o json").await.unwrap()).unwrap();
+    assert_eq!(all[0]["status"]["primary"], "db-1");
+    let text = asked(&api, "drills db").await.unwrap();
+    assert!(
+        text.contains("RecoveryProven: True (the last drill passed)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("2026-01-01T12:00:00Z") && text.contains("30s"),
+        "{text}"
+    );
+    assert!(asked(&api, "status nobody").await.is_err());
+}
+
+#[tokio::test]
+async fn a_backup_is_asked_for_and_followed() {
+    let api = api();
+    let ended = tokio::spawn({
+        let api = api.clone();
+        async move {
+            loop {
+                let made: Vec<Backup> = api.list();
+                if let Some(one) = made.first() {
+                    let name = one.metadata.name.clone().unwrap();
+                    api.edit(Some(NAMESPACE), &name, |b: &mut Backup| {
+                        let status = b.status.get_or_insert_default();
+                        status.phase = Some(BackupPhase::Succeeded);
+                        status.backup_id = Some("b1".into());
+                    });
+                    return name;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        }
+    });
+    let text = asked(&api, "backup db --incremental").await.unwrap();
+    let name = ended.await.unwrap();
+    assert!(
+        text.starts_with(&format!("{name}: ")) && text.contains("b1"),
+        "{text}"
+    );
+    let made: Backup = api.get(Some(NAMESPACE), &name).unwrap();
+    assert_eq!(
+        (made.spec.target.name.as_str(), made.spec.incremental),
+        ("db", Some(true))
+    );
+    let text = asked(&api, "backups").await.unwrap();
+    assert!(text.contains(&name) && text.contains("Succeeded"), "{text}");
+}
+
+#[tokio::test]
+async fn a_drill_is_asked_for() {
+    let api = api();
+    let text = asked(&api, "drill db --no-wait").await.unwrap();
+    let made: Vec<Operation> = api.list();
+    let [one] = &made[..] else {
+        panic!("{made:?}");
+    };
+    assert_eq!(
+        (one.spec.action, one.spec.target.name.as_str()),
+        (Action::Drill, "db")
+    );
+    let name = one.metadata.name.as_deref().unwrap();
+    assert!(
+        name.starts_with("db-drill-") && text.starts_with(name),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_restore_makes_a_set_or_prints_it() {
+    let api = api();
+    let text = asked(&api, "restore db --to latest --as db2 --dry-run")
+        .await
+        .unwrap();
+    let printed: Postgres = serde_saphyr::from_str(&text).unwrap();
+    assert!(api.get::<Postgres>(Some(NAMESPACE), "db2").is_none());
+    let text = asked(&api, "restore db --to latest --as db2 --no-wait")
+        .await
+        .unwrap();
+    assert!(text.contains("no backups yet"), "{text}");
+    let made: Postgres = api.get(Some(NAMESPACE), "db2").unwrap();
+    assert_eq!(made.spec, printed.spec);
+    let again = asked(&api, "restore db --to latest --as db2")
+        .await
+        .unwrap_err();
+    assert!(again.to_string().contains("--as"), "{again}");
+}

@@ -1,0 +1,172 @@
+//! Drills on a cluster: backups are restored where nobody uses them, and damage is noticed before it matters.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+use mainstay_crds::backup::BackupPhase;
+use mainstay_crds::common::backup::{DrillRecord, DrillResult};
+use mainstay_crds::postgres::Postgres;
+use serde_json::json;
+
+use super::backups::{backup, healthy, repository, value};
+use super::kit::{Look, READY, Sandbox, condition, condition_message};
+
+/// A drill each minute, and how long one takes.
+const DRILLED: Duration = Duration::from_mins(5);
+
+/// The newest drill that is told of, once there is another one than that.
+async fn next(s: &Sandbox<'_>, after: Option<&DrillRecord>) -> Result<DrillRecord> {
+    s.until("a drill to be over", DRILLED, || async {
+        let status = s.api::<Postgres>().get("db").await?.status;
+        let recovery = status.unwrap_or_default().recovery.unwrap_or_default();
+        let newest = recovery.drills.into_iter().next();
+        Ok(match newest {
+            Some(newest) if after.is_none_or(|a| a.due.0 < newest.due.0) => Look::Done(newest),
+            other => Look::seen(&other),
+        })
+    })
+    .await
+}
+
+/// Objects below a folder that are larger than anything but a backup's data.
+fn objects(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if entry.metadata()?.len() > 1 << 20 {
+                all.push(entry.path());
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Pods of drills; whoever runs statements must hold no secret.
+async fn drilling(s: &Sandbox<'_>) -> Result<Vec<Pod>> {
+    let pods = s.api::<Pod>().list(&ListParams::default()).await?;
+    let is_drill = |p: &Pod| p.name_any().starts_with("db-drill-");
+    Ok(pods.items.into_iter().filter(is_drill).collect())
+}
+
+/// A backup is proven by a drill that asks a statement of the user's; the store's copy of it is damaged, and the
+/// next drill says so. Nothing is left of either.
+pub async fn drill(s: &Sandbox<'_>) -> Result<()> {
+    let repository = repository(s).await?;
+    let backups = json!({"repository": repository, "encryption": {"iAcceptKeyLoss": true}});
+    s.postgres("db", &json!({"instances": 1, "backup": backups}))
+        .await?;
+    s.settled("db", READY).await?;
+    healthy(s, "db").await?;
+    let table = "create table proof as select n from generate_series(1, 1000) n; grant select on proof to app";
+    value(s, "db", table).await?;
+    let done = backup(s, "now").await?;
+    ensure!(done.phase == Some(BackupPhase::Succeeded), "{done:?}");
+
+    let mut drilled = backups.clone();
+    drilled["drill"] = json!({
+        "schedule": "* * * * *",
+        "timeoutSeconds": 300,
+        "checks": [
+            {"sql": "select count(*) from proof", "expect": "1000"},
+            {"sql": "select max(n) = 1000 from proof"},
+        ],
+    });
+    s.change("db", &json!({"backup": drilled})).await?;
+    let seen = s
+        .until("a drill's pod", DRILLED, || async {
+            let pods = drilling(s).await?;
+            let bound = pods.into_iter().find(|p| p.status.is_some());
+            Ok(bound.map_or_else(|| Look::NotYet("there is none".into()), Look::Done))
+        })
+        .await?;
+    let spec = seen.spec.context("a pod without spec")?;
+    let drill = spec.containers.first().context("no container")?;
+    let mounts = drill.volume_mounts.iter().flatten();
+    let secret: Vec<_> = mounts.filter(|m| m.name.contains("secrets")).collect();
+    ensure!(
+        secret.is_empty(),
+        "where statements run there are secrets: {secret:?}"
+    );
+    let passed = next(s, None).await?;
+    ensure!(passed.result == DrillResult::Passed, "{passed:?}");
+    ensure!(
+        passed.checks >= Some(4) && passed.failed.is_empty(),
+        "{passed:?}"
+    );
+    let time = passed.recovery_seconds.context("no recovery time")?;
+    s.say(&format!("{}; recovery time {time} s", passed.message));
+    // What is recovered at first may be the backup alone, and that no commit yet.
+    let mut passed = passed;
+    let point = loop {
+        ensure!(passed.result == DrillResult::Passed, "{passed:?}");
+        if let Some(point) = passed.recovery_point_seconds {
+            break point;
+        }
+        passed = next(s, Some(&passed)).await?;
+    };
+    ensure!((0..=120).contains(&point), "{passed:?}");
+    s.say(&format!("recovery point {point} s"));
+    let pg = s.api::<Postgres>().get("db").await?;
+    ensure!(
+        condition(&pg, "RecoveryProven") == Some("True"),
+        "{:?}",
+        pg.status
+    );
+
+    let store = s.ctx.cluster.object_store().await?;
+    let large = objects(&store.data.join(&s.namespace))?;
+    ensure!(!large.is_empty(), "no backup's data is in the bucket");
+    for path in large {
+        let mut content = std::fs::read(&path)?;
+        let middle = content.len() / 2;
+        content[middle] ^= 1;
+        std::fs::write(&path, content)?;
+    }
+    let mut failed = next(s, Some(&passed)).await?;
+    // One that had read it before it was damaged.
+    while failed.result == DrillResult::Passed {
+        failed = next(s, Some(&failed)).await?;
+    }
+    ensure!(failed.result == DrillResult::Failed, "{failed:?}");
+    ensure!(failed.message.contains("damaged"), "{failed:?}");
+    s.say(&failed.message);
+    let pg = s.api::<Postgres>().get("db").await?;
+    ensure!(
+        condition(&pg, "RecoveryProven") == Some("False"),
+        "{:?}",
+        pg.status
+    );
+    let why = condition_message(&pg, "RecoveryProven").unwrap_or_default();
+    ensure!(why.contains("damaged"), "{why}");
+    // Those who use the database notice nothing of it.
+    ensure!(condition(&pg, "Ready") == Some("True"), "{:?}", pg.status);
+
+    s.change("db", &json!({"backup": {"drill": null}})).await?;
+    s.until("nothing to be left of drills", DRILLED, || async {
+        let pods = drilling(s).await?.len();
+        let claims = s
+            .api::<PersistentVolumeClaim>()
+            .list(&ListParams::default())
+            .await?;
+        let left = claims
+            .iter()
+            .filter(|c| c.name_any().contains("drill"))
+            .count();
+        let status = s.api::<Postgres>().get("db").await?;
+        let told = condition(&status, "RecoveryProven").is_some();
+        Ok(if pods + left == 0 && !told {
+            Look::Done(())
+        } else {
+            Look::seen(&(pods, left, told))
+        })
+    })
+    .await
+}
