@@ -80,74 +80,10 @@ pub async fn drill(s: &Sandbox<'_>) -> Result<()> {
         ],
     });
     s.change("db", &json!({"backup": drilled})).await?;
-    let seen = s
-        .until("a drill's pod", DRILLED, || async {
-            let pods = drilling(s).await?;
-            let bound = pods.into_iter().find(|p| p.status.is_some());
-            Ok(bound.map_or_else(|| Look::NotYet("there is none".into()), Look::Done))
-        })
-        .await?;
-    let spec = seen.spec.context("a pod without spec")?;
-    let drill = spec.containers.first().context("no container")?;
-    let mounts = drill.volume_mounts.iter().flatten();
-    let secret: Vec<_> = mounts.filter(|m| m.name.contains("secrets")).collect();
-    ensure!(
-        secret.is_empty(),
-        "where statements run there are secrets: {secret:?}"
-    );
-    let passed = next(s, None).await?;
-    ensure!(passed.result == DrillResult::Passed, "{passed:?}");
-    ensure!(
-        passed.checks >= Some(4) && passed.failed.is_empty(),
-        "{passed:?}"
-    );
-    let time = passed.recovery_seconds.context("no recovery time")?;
-    s.say(&format!("{}; recovery time {time} s", passed.message));
-    // What is recovered at first may be the backup alone, and that no commit yet.
-    let mut passed = passed;
-    let point = loop {
-        ensure!(passed.result == DrillResult::Passed, "{passed:?}");
-        if let Some(point) = passed.recovery_point_seconds {
-            break point;
-        }
-        passed = next(s, Some(&passed)).await?;
-    };
-    ensure!((0..=120).contains(&point), "{passed:?}");
-    s.say(&format!("recovery point {point} s"));
-    let pg = s.api::<Postgres>().get("db").await?;
-    ensure!(
-        condition(&pg, "RecoveryProven") == Some("True"),
-        "{:?}",
-        pg.status
-    );
-
-    let store = s.ctx.cluster.object_store().await?;
-    let large = objects(&store.data.join(&s.namespace))?;
-    ensure!(!large.is_empty(), "no backup's data is in the bucket");
-    for path in large {
-        let mut content = std::fs::read(&path)?;
-        let middle = content.len() / 2;
-        content[middle] ^= 1;
-        std::fs::write(&path, content)?;
-    }
-    let mut failed = next(s, Some(&passed)).await?;
-    // One that had read it before it was damaged.
-    while failed.result == DrillResult::Passed {
-        failed = next(s, Some(&failed)).await?;
-    }
-    ensure!(failed.result == DrillResult::Failed, "{failed:?}");
-    ensure!(failed.message.contains("damaged"), "{failed:?}");
-    s.say(&failed.message);
-    let pg = s.api::<Postgres>().get("db").await?;
-    ensure!(
-        condition(&pg, "RecoveryProven") == Some("False"),
-        "{:?}",
-        pg.status
-    );
-    let why = condition_message(&pg, "RecoveryProven").unwrap_or_default();
-    ensure!(why.contains("damaged"), "{why}");
-    // Those who use the database notice nothing of it.
-    ensure!(condition(&pg, "Ready") == Some("True"), "{:?}", pg.status);
+    holds_no_secret(s).await?;
+    let passed = passes(s).await?;
+    damage(s).await?;
+    fails(s, &passed).await?;
 
     s.change("db", &json!({"backup": {"drill": null}})).await?;
     s.until("nothing to be left of drills", DRILLED, || async {
@@ -169,4 +105,90 @@ pub async fn drill(s: &Sandbox<'_>) -> Result<()> {
         })
     })
     .await
+}
+
+/// Where the user's statements run.
+async fn holds_no_secret(s: &Sandbox<'_>) -> Result<()> {
+    let seen = s
+        .until("a drill's pod", DRILLED, || async {
+            let pods = drilling(s).await?;
+            let bound = pods.into_iter().find(|p| p.status.is_some());
+            Ok(bound.map_or_else(|| Look::NotYet("there is none".into()), Look::Done))
+        })
+        .await?;
+    let spec = seen.spec.context("a pod without spec")?;
+    let drill = spec.containers.first().context("no container")?;
+    let mounts = drill.volume_mounts.iter().flatten();
+    let secret: Vec<_> = mounts.filter(|m| m.name.contains("secrets")).collect();
+    ensure!(
+        secret.is_empty(),
+        "where statements run there are secrets: {secret:?}"
+    );
+    Ok(())
+}
+
+/// A drill with all its figures.
+async fn passes(s: &Sandbox<'_>) -> Result<DrillRecord> {
+    let mut passed = next(s, None).await?;
+    ensure!(passed.result == DrillResult::Passed, "{passed:?}");
+    ensure!(
+        passed.checks >= Some(4) && passed.failed.is_empty(),
+        "{passed:?}"
+    );
+    let time = passed.recovery_seconds.context("no recovery time")?;
+    s.say(&format!("{}; recovery time {time} s", passed.message));
+    // What is recovered at first may be the backup alone, and that no commit yet.
+    let point = loop {
+        ensure!(passed.result == DrillResult::Passed, "{passed:?}");
+        if let Some(point) = passed.recovery_point_seconds {
+            break point;
+        }
+        passed = next(s, Some(&passed)).await?;
+    };
+    ensure!((0..=120).contains(&point), "{passed:?}");
+    s.say(&format!("recovery point {point} s"));
+    let pg = s.api::<Postgres>().get("db").await?;
+    ensure!(
+        condition(&pg, "RecoveryProven") == Some("True"),
+        "{:?}",
+        pg.status
+    );
+    Ok(passed)
+}
+
+/// All backups in the store.
+async fn damage(s: &Sandbox<'_>) -> Result<()> {
+    let store = s.ctx.cluster.object_store().await?;
+    let large = objects(&store.data.join(&s.namespace))?;
+    ensure!(!large.is_empty(), "no backup's data is in the bucket");
+    for path in large {
+        let mut content = std::fs::read(&path)?;
+        let middle = content.len() / 2;
+        content[middle] ^= 1;
+        std::fs::write(&path, content)?;
+    }
+    Ok(())
+}
+
+/// A drill after one that passed, and what the set says.
+async fn fails(s: &Sandbox<'_>, passed: &DrillRecord) -> Result<()> {
+    let mut failed = next(s, Some(passed)).await?;
+    // One that had read it before it was damaged.
+    while failed.result == DrillResult::Passed {
+        failed = next(s, Some(&failed)).await?;
+    }
+    ensure!(failed.result == DrillResult::Failed, "{failed:?}");
+    ensure!(failed.message.contains("damaged"), "{failed:?}");
+    s.say(&failed.message);
+    let pg = s.api::<Postgres>().get("db").await?;
+    ensure!(
+        condition(&pg, "RecoveryProven") == Some("False"),
+        "{:?}",
+        pg.status
+    );
+    let why = condition_message(&pg, "RecoveryProven").unwrap_or_default();
+    ensure!(why.contains("damaged"), "{why}");
+    // Those who use the database notice nothing of it.
+    ensure!(condition(&pg, "Ready") == Some("True"), "{:?}", pg.status);
+    Ok(())
 }

@@ -32,7 +32,7 @@ pub const LONG: Duration = Duration::from_secs(90);
 /// Environment variable: folder of PostgreSQL's programs, instead of the newest that Debian's packages left.
 const PROGRAMS: &str = "MAINSTAY_TEST_POSTGRES";
 /// The bucket.
-const BUCKET: &str = "backups";
+pub const BUCKET: &str = "backups";
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
@@ -97,7 +97,7 @@ fn give(path: &Path) {
     }
 }
 
-fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command
         .env_clear()
@@ -462,7 +462,7 @@ impl Node {
         fs::read_to_string(self.root.join("postgres.log")).unwrap_or_default()
     }
 
-    fn sockets(&self) -> String {
+    pub fn sockets(&self) -> String {
         self.path("/var/run/postgresql").display().to_string()
     }
 
@@ -489,8 +489,13 @@ impl Node {
         run
     }
 
-    /// Makes new data.
+    /// Makes new data, with small segments: the log is what is tested, not how much it is.
     pub fn initialise(&self) {
+        self.initialise_with(1);
+    }
+
+    /// Makes new data with segments of so many MiB.
+    pub fn initialise_with(&self, segment: u32) {
         let mut initdb = command(programs().join("initdb"));
         initdb
             .arg("--pgdata")
@@ -503,7 +508,7 @@ impl Node {
                 "--data-checksums",
                 "--no-sync",
             ])
-            .args(["--wal-segsize=1"])
+            .arg(format!("--wal-segsize={segment}"))
             .stdout(Stdio::null());
         assert!(initdb.status().unwrap().success());
     }
@@ -598,6 +603,11 @@ impl Node {
 
     pub fn start_sidecar(&mut self) {
         self.sidecar = Some(self.run("backup").spawn().unwrap());
+    }
+
+    /// The process that makes backups.
+    pub fn sidecar_pid(&self) -> u32 {
+        self.sidecar.as_ref().unwrap().id()
     }
 
     pub fn stop_sidecar(&mut self) {

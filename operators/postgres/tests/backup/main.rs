@@ -16,5 +16,6 @@
 mod archive;
 mod damage;
 mod drill;
+mod figures;
 mod kit;
 mod recovery;
