@@ -110,6 +110,10 @@ fn ended((mut upload, file): (std::process::Child, std::path::PathBuf)) {
     fs::remove_file(file).unwrap();
 }
 
+fn megabytes(bytes: u64) -> f64 {
+    f64::from(u32::try_from(bytes / 1000).unwrap()) / 1e3
+}
+
 fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
@@ -154,7 +158,7 @@ async fn figures() {
             theirs.0.push(began.elapsed().as_secs_f64());
             theirs.1.push(processor("self", false) - before);
         }
-        let mb = bytes as f64 / 1e6;
+        let mb = megabytes(bytes);
         let line = |what: &str, (took, cpu): &(Vec<f64>, Vec<f64>)| {
             println!(
                 "{what}: {:.1} s, {:.0} MB/s, {:.1} s of processor for each GB",
@@ -165,7 +169,7 @@ async fn figures() {
         };
         println!(
             "encrypted: {encrypted}; {mb:.0} MB, {:.0} MB as stored",
-            stored as f64 / 1e6
+            megabytes(stored)
         );
         line("ours", &ours);
         line("pg_basebackup | zstd, not encrypted", &theirs);
@@ -174,8 +178,8 @@ async fn figures() {
             median(&theirs.0) / median(&ours.0)
         );
         println!(
-            "most memory of the backup container: {:.1} MiB",
-            memory as f64 / f64::from(1 << 20)
+            "most memory of the backup container: {:.1} MB",
+            megabytes(memory)
         );
 
         let mut took = Vec::new();
