@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use mainstay_crds::backup::{Backup, BackupPhase, BackupSpec};
 use mainstay_crds::common::Target;
+use mainstay_crds::postgres::Postgres;
 
 use crate::follow::{Look, Progress, follow};
 use crate::words::size;
@@ -83,6 +84,12 @@ pub async fn run(
     output: Output,
     out: &mut dyn Write,
 ) -> Result<()> {
+    let set = scene.api::<Postgres>().get(&options.set).await?;
+    ensure!(
+        set.spec.backup.is_some(),
+        "{} has no backups: its `spec.backup` is not set",
+        options.set
+    );
     let backups = scene.api::<Backup>();
     let made = backups
         .create(&PostParams::default(), &wanted(options, Timestamp::now()))

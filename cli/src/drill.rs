@@ -2,10 +2,11 @@
 
 use std::io::Write;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use kube::api::{ObjectMeta, PostParams};
 use mainstay_crds::operation::{Action, Operation, OperationPhase, OperationSpec, Target};
+use mainstay_crds::postgres::Postgres;
 
 use crate::follow::{Look, Progress, follow};
 use crate::{Output, Scene, json};
@@ -14,16 +15,23 @@ use crate::{Output, Scene, json};
 pub struct Options {
     /// Name of the set; it needs `spec.backup.drill`, which says what is checked.
     set: String,
+    /// Seconds after which it is given up if it has not begun, as when another one goes on; 300 unless said.
+    #[arg(long)]
+    timeout: Option<i32>,
     /// Only ask for it.
     #[arg(long)]
     no_wait: bool,
 }
 
+/// So much of a set's name is in that of the object, of 50 characters at most.
+const NAME: usize = 38;
+
 /// The object that asks for a drill.
-fn wanted(set: &str) -> Operation {
+fn wanted(set: &str, timeout: Option<i32>) -> Operation {
+    let short: String = set.chars().take(NAME).collect();
     Operation {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{set}-drill-")),
+            generate_name: Some(format!("{short}-drill-")),
             ..ObjectMeta::default()
         },
         spec: OperationSpec {
@@ -33,7 +41,7 @@ fn wanted(set: &str) -> Operation {
             },
             action: Action::Drill,
             to: None,
-            timeout_seconds: None,
+            timeout_seconds: timeout,
             cancel: None,
         },
         status: None,
@@ -60,9 +68,19 @@ pub async fn run(
     output: Output,
     out: &mut dyn Write,
 ) -> Result<()> {
+    let set = scene.api::<Postgres>().get(&options.set).await?;
+    let drill = set.spec.backup.and_then(|b| b.drill);
+    ensure!(
+        drill.is_some(),
+        "{} has no drills: set its `spec.backup.drill`, if only to `{{}}`",
+        options.set
+    );
     let operations = scene.api::<Operation>();
     let made = operations
-        .create(&PostParams::default(), &wanted(&options.set))
+        .create(
+            &PostParams::default(),
+            &wanted(&options.set, options.timeout),
+        )
         .await
         .context("the drill is not asked for")?;
     let name = made.metadata.name.clone().unwrap_or_default();

@@ -45,22 +45,30 @@ pub async fn run(
     out: &mut dyn Write,
 ) -> Result<()> {
     let pg = scene.api::<Postgres>().get(&options.set).await?;
+    let wanted = pg.spec.backup.and_then(|b| b.drill).is_some();
     let status = pg.status.unwrap_or_default();
     let recovery = status.recovery.unwrap_or_default();
-    if output == Output::Json {
-        return json(out, &recovery.drills);
-    }
-    let Some(proven) = condition(&status.conditions, "RecoveryProven") else {
+    if !wanted && recovery.drills.is_empty() {
         bail!(
             "{} has no drills: its `spec.backup.drill` is not set",
             options.set
         );
-    };
-    writeln!(
-        out,
-        "RecoveryProven: {} ({})",
-        proven.status, proven.message
-    )?;
+    }
+    if output == Output::Json {
+        return json(out, &recovery.drills);
+    }
+    match condition(&status.conditions, "RecoveryProven") {
+        Some(proven) => writeln!(
+            out,
+            "RecoveryProven: {} ({})",
+            proven.status, proven.message
+        )?,
+        None if wanted => writeln!(out, "RecoveryProven: not said yet")?,
+        None => writeln!(out, "{} has no drills any more", options.set)?,
+    }
+    if let Some(drill) = &recovery.drill {
+        writeln!(out, "{drill}")?;
+    }
     if let Some(next) = &recovery.next_drill {
         writeln!(out, "next drill: {}", moment(next))?;
     }

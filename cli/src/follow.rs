@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kube::Api;
-use kube::runtime::watcher::watch_object;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, watch_object};
 use serde::de::DeserializeOwned;
 
 /// What is told of something that goes on.
@@ -76,6 +77,17 @@ impl Teller {
     }
 }
 
+/// Whether asking again is of no use.
+fn is_refused(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(cause)
+    | watcher::Error::WatchStartFailed(cause)
+    | watcher::Error::WatchFailed(cause)) = error
+    else {
+        return false;
+    };
+    matches!(cause, kube::Error::Api(status) if [401, 403].contains(&status.code))
+}
+
 /// Follow an object until it is over; it comes back as seen last, with what was said of it.
 ///
 /// # Errors
@@ -90,15 +102,16 @@ where
     K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let mut teller = Teller::new(bars)?;
-    let mut changes = pin!(watch_object(api, name));
-    let mut seen = false;
+    let mut changes = pin!(watch_object(api, name).default_backoff());
     while let Some(change) = changes.next().await {
         let object = match change {
             Ok(Some(object)) => object,
-            Ok(None) if seen => bail!("{name} was deleted"),
-            // A watch may begin before what was just made is seen.
-            Ok(None) => continue,
-            // It goes on by itself once the cluster answers.
+            Ok(None) => bail!("{name} was deleted"),
+            Err(error) if is_refused(&error) => {
+                return Err(error)
+                    .context(format!("{name} may not be watched; it goes on by itself"));
+            }
+            // It is asked again, at longer and longer intervals.
             Err(error) => {
                 let message = format!("the cluster does not answer: {error}");
                 teller.tell(&Progress {
@@ -108,7 +121,6 @@ where
                 continue;
             }
         };
-        seen = true;
         match look(&object) {
             Look::On(progress) => teller.tell(&progress)?,
             Look::Done(message) => {

@@ -117,7 +117,8 @@ impl Point {
     }
 }
 
-/// The new set: as the other one is, with its data from that one's backups. It has no backups of its own yet,
+/// The new set: as the other one is, with its data from that one's backups. It has none of its labels: they may say
+/// to whom that one belongs, as Argo CD's do. It has no backups of its own yet,
 /// for these have to go where nobody else's are.
 ///
 /// # Errors
@@ -168,7 +169,6 @@ fn wanted(
     let metadata = ObjectMeta {
         name: Some(new.to_owned()),
         namespace: Some(namespace.to_owned()),
-        labels: source.metadata.labels.clone(),
         ..ObjectMeta::default()
     };
     Ok(Postgres {
@@ -189,7 +189,10 @@ fn look(pg: &Postgres) -> Look {
         found.map_or_else(String::new, |c| c.message.clone())
     };
     if is("Stalled") {
-        return Look::Failed(format!("it came to nothing: {}", says("Stalled")));
+        return Look::Failed(format!(
+            "it does not go on until somebody looks: {}",
+            says("Stalled")
+        ));
     }
     if is("Ready") {
         return Look::Done(format!("{} serves", pg.name_any()));
@@ -309,7 +312,7 @@ mod tests {
                 }},
             })
         );
-        let metadata = json!({"name": "db2", "namespace": "shop", "labels": {"team": "a"}});
+        let metadata = json!({"name": "db2", "namespace": "shop"});
         assert_eq!(new["metadata"], metadata);
         let latest = made("latest", Some(1)).unwrap();
         assert_eq!(latest["spec"]["instances"], 1);
@@ -372,7 +375,7 @@ mod tests {
             seen(is("Ready", "x"), json!([])),
             Look::Done("db serves".into())
         );
-        let failed = "it came to nothing: no backup leads there".to_owned();
+        let failed = "it does not go on until somebody looks: no backup leads there".to_owned();
         assert_eq!(
             seen(is("Stalled", "no backup leads there"), json!([])),
             Look::Failed(failed)

@@ -11,7 +11,7 @@ use kubectl_mainstay::{Arguments, Scene, run};
 use mainstay_crds::backup::{Backup, BackupPhase};
 use mainstay_crds::operation::{Action, Operation};
 use mainstay_crds::postgres::Postgres;
-use mainstay_testkit::api::FakeApi;
+use mainstay_testkit::api::{FakeApi, Fault, Rule, Verb};
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "shop";
@@ -26,6 +26,7 @@ fn api() -> FakeApi {
             "backup": {
                 "repository": {"s3": {"bucket": "b"}, "credentials": "store"},
                 "encryption": {"iAcceptKeyLoss": true},
+                "drill": {},
             },
         },
         "status": {
@@ -115,6 +116,26 @@ async fn a_backup_is_asked_for_and_followed() {
     );
     let text = asked(&api, "backups").await.unwrap();
     assert!(text.contains(&name) && text.contains("Succeeded"), "{text}");
+}
+
+#[tokio::test]
+async fn who_may_not_watch_is_told_so() {
+    let api = api();
+    api.add_rule(
+        Rule::new(Fault::Code(403))
+            .verb(Verb::Watch)
+            .resource("backups"),
+    );
+    api.add_rule(
+        Rule::new(Fault::Code(403))
+            .verb(Verb::List)
+            .resource("backups"),
+    );
+    let error = asked(&api, "backup db").await.unwrap_err();
+    assert!(
+        error.to_string().contains("may not be watched"),
+        "{error:#}"
+    );
 }
 
 #[tokio::test]

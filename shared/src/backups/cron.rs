@@ -90,13 +90,6 @@ impl Cron {
         }
     }
 
-    /// The time between the last two moments at which it was due.
-    pub fn interval(&self, now: Timestamp) -> Option<SignedDuration> {
-        let last = self.last(now)?;
-        let before = self.last(last.checked_sub(1.second()).ok()?)?;
-        Some(last.duration_since(before))
-    }
-
     /// When it was due last: at or before `now`.
     pub fn last(&self, now: Timestamp) -> Option<Timestamp> {
         let now = now.to_zoned(TimeZone::UTC).datetime();
@@ -346,8 +339,6 @@ mod tests {
         assert_eq!(Cron::daily("a").widest_gap(now), 1);
         for key in ["a", "b", "c", "d", "e", "f", "g", "h"] {
             assert_eq!(Cron::weekly(key).widest_gap(now), 7);
-            let week = Cron::weekly(key).interval(now).unwrap();
-            assert_eq!(week, SignedDuration::from_hours(7 * 24));
         }
         assert_ne!(Cron::weekly("a").next(now), Cron::weekly("b").next(now));
     }

@@ -28,7 +28,7 @@ impl DrillMetrics {
         [
             (
                 "recovery_proven",
-                "1 while the condition RecoveryProven is True",
+                "1 while the condition RecoveryProven is True, 0 while it is False",
                 &self.proven,
             ),
             (
@@ -61,7 +61,7 @@ impl DrillMetrics {
     }
 
     /// What is known of a set with drills, the newest first. What is not known is not shown.
-    pub fn set(&self, namespace: &str, name: &str, proven: bool, drills: &[DrillRecord]) {
+    pub fn set(&self, namespace: &str, name: &str, proven: Option<bool>, drills: &[DrillRecord]) {
         let set = Set {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
@@ -81,7 +81,7 @@ impl DrillMetrics {
             DrillResult::Failed => 0,
             DrillResult::Skipped => -1,
         });
-        show(&self.proven, Some(i64::from(proven)));
+        show(&self.proven, proven.map(i64::from));
         show(&self.passed, ended);
         show(&self.result, result);
         show(&self.point, passed.and_then(|d| d.recovery_point_seconds));

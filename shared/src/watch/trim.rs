@@ -97,7 +97,11 @@ fn pod(object: &mut Value) {
         .pointer_mut("/status/conditions")
         .and_then(Value::as_array_mut)
     {
-        conditions.retain(|c| matches!(c["type"].as_str(), Some("Ready" | "PodScheduled")));
+        conditions.retain(|c| match c["type"].as_str() {
+            Some("Ready" | "PodScheduled") => true,
+            Some("DisruptionTarget") => ends,
+            _ => false,
+        });
     }
     for at in ["/status/containerStatuses", "/status/initContainerStatuses"] {
         for container in list(object, at) {

@@ -58,6 +58,8 @@ impl Pass<'_> {
             records,
             begun: &begun,
             asked: &asked_for,
+            instances: &report.observed.instances,
+            apart: self.is_apart(report),
             ground: ground.as_ref().copied().map_err(String::as_str),
             paused,
         };
@@ -92,8 +94,6 @@ impl Pass<'_> {
                 let map = desired::drill::config_map(validated, backup, wanted, &start);
                 self.start(map, &start).await.map(|()| None)
             }
-            // Nothing runs that is not kept apart: once its policy is there, that is news.
-            (Decision::MakePod(_), _) if !self.is_apart(report) => Ok(None),
             (Decision::MakePod(drill), Some((backup, wanted))) => {
                 let image = &self.context.settings.image;
                 let pod = desired::drill::pod(validated, backup, wanted, &drill, image);
@@ -228,8 +228,8 @@ impl Pass<'_> {
         let (namespace, name) = (&self.set.namespace, &self.set.name);
         let Some((wish, told)) = wish.zip(report.backups.as_mut()) else {
             metrics.forget(namespace, name);
+            // What was proven once stays for who asks.
             if let Some(told) = &mut report.backups {
-                told.recovery.drills.clear();
                 told.recovery.drill = None;
                 told.recovery.next_drill = None;
             }
@@ -242,8 +242,9 @@ impl Pass<'_> {
         }
         recovery.drill = waits;
         recovery.next_drill = drill::next(wish.cron, self.now);
-        let proven = drill::condition(wish.cron, self.now, &recovery.drills);
-        metrics.set(namespace, name, proven.0 == State::True, &recovery.drills);
+        let proven = drill::condition(wish, self.now, &recovery.drills);
+        let known = Some(proven.0 == State::True).filter(|_| proven.0 != State::Unknown);
+        metrics.set(namespace, name, known, &recovery.drills);
         told.proven = Some(proven);
     }
 }

@@ -3,12 +3,13 @@
 use jiff::{SignedDuration, Timestamp};
 use mainstay_crds::common::backup::{DrillRecord, DrillResult};
 
-use crate::backups::cron::Cron;
+use super::Wish;
+use super::judge::PATIENCE;
 use crate::conditions::{State, reasons};
 
 /// The condition: what the last drill that was made says, and for how long it counts.
 pub fn condition(
-    cron: &Cron,
+    wish: &Wish<'_>,
     now: Timestamp,
     records: &[DrillRecord],
 ) -> (State, &'static str, String) {
@@ -24,7 +25,7 @@ pub fn condition(
         let message = format!("The drill of {due} failed: {}.{skipped}", last.message);
         return (State::False, reasons::DRILL_FAILED, message);
     }
-    if until(cron, now, records).is_none_or(|until| until <= now) {
+    if until(wish, records).is_none_or(|until| until <= now) {
         let message = format!(
             "The last drill that passed is of {due}, and at least one more should have been made since.{skipped}"
         );
@@ -41,12 +42,14 @@ pub fn condition(
     (State::True, reasons::PROVEN, message)
 }
 
-/// Until when the last drill that was made counts, if it passed: twice the schedule's interval.
-pub(super) fn until(cron: &Cron, now: Timestamp, records: &[DrillRecord]) -> Option<Timestamp> {
+/// Until when the last drill that was made counts, if it passed: until the one after the next could have been over.
+/// However uneven the schedule is, one that is missed is none too many, and two are.
+pub(super) fn until(wish: &Wish<'_>, records: &[DrillRecord]) -> Option<Timestamp> {
     let last = made(records).filter(|r| r.result == DrillResult::Passed)?;
     let ended = last.ended.as_ref().unwrap_or(&last.due).0;
-    let interval: SignedDuration = cron.interval(now)?;
-    ended.checked_add(interval).ok()?.checked_add(interval).ok()
+    let after_next = wish.cron.next(wish.cron.next(ended)?)?;
+    let time = PATIENCE + SignedDuration::from_secs(wish.seconds.into());
+    after_next.checked_add(time).ok()
 }
 
 /// The last one that was made.

@@ -17,6 +17,8 @@ pub const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 const LONGEST: usize = 400;
 /// Kubernetes' word for a pod that took longer than it may.
 const TOO_LONG: &str = "DeadlineExceeded";
+/// Kubernetes' words for containers whose end nobody saw, as after a loss of the node's power.
+const UNSEEN: [&str; 2] = ["ContainerStatusUnknown", "Unknown"];
 
 /// What the restore tells as its last words, as far as it is of use here.
 #[derive(Debug, Default, Deserialize)]
@@ -41,34 +43,46 @@ pub(super) fn judge(
     if let Some(report) = report.as_ref().filter(|r| r.passed) {
         return Some(told(drill, report, now));
     }
+    // Also when it has ended by then: told to stop, it says that it was.
+    if pod.deleting || pod.disrupted {
+        let why = "its pod was deleted, as when a node is drained, before it was over";
+        return Some(skipped(drill, why, now));
+    }
     if pod.phase == Phase::Going {
-        if pod.deleting {
-            let why = "its pod was deleted, as when a node is drained, before it was over";
+        if until(pod, begun, limit).is_none_or(|until| now < until) {
+            return None;
+        }
+        if pod.started {
+            // Else its node would have ended it.
+            let why = "nothing is heard of its pod any more, as when its node is lost";
             return Some(skipped(drill, why, now));
         }
-        let late = now.duration_since(since(pod, begun)) >= PATIENCE;
-        if !pod.started && late {
-            let minutes = PATIENCE.as_mins();
-            let why = pod.waiting.as_deref().unwrap_or("nobody says why");
-            let why = if pod.placed {
-                format!("it has not started within {minutes} minutes: {why}")
-            } else {
-                format!("no room: {why}")
-            };
-            return Some(skipped(drill, &why, now));
-        }
-        return None;
+        let minutes = PATIENCE.as_mins();
+        let why = pod.waiting.as_deref().unwrap_or("nobody says why");
+        let why = if pod.placed {
+            format!("it has not started within {minutes} minutes: {why}")
+        } else {
+            format!("no room: {why}")
+        };
+        return Some(skipped(drill, &why, now));
     }
     if let Some((reason, message)) = &pod.reason {
-        if reason == TOO_LONG {
+        if reason == TOO_LONG && pod.started {
             let what = pod.doing_last();
             let why = format!(
                 "it took longer than {limit} s ({what}): raise timeoutSeconds, or ask for more of resources"
             );
             return Some(failed(drill, &why, now));
         }
-        let why = format!("its pod was ended before it was over: {reason}: {message}");
+        let why = pod.waiting.as_ref().filter(|_| reason == TOO_LONG);
+        let why = why.unwrap_or(message);
+        let why = format!("its pod was ended before it was over: {reason}: {why}");
         return Some(skipped(drill, &why, now));
+    }
+    let unseen = |e: &Ended| e.reason.as_deref().is_some_and(|r| UNSEEN.contains(&r));
+    if report.is_none() && pod.ended.values().any(unseen) {
+        let why = "nobody saw how its pod ended, as when its node is lost";
+        return Some(skipped(drill, why, now));
     }
     if let Some(report) = report {
         return Some(told(drill, &report, now));
@@ -83,8 +97,24 @@ pub(super) fn judge(
     Some(failed(drill, &speechless(pod), now))
 }
 
+/// Until when something should be heard of a pod that goes on: that it has begun, or that it is over.
+pub(super) fn until(pod: &PodSeen, begun: Timestamp, limit: u32) -> Option<Timestamp> {
+    let limit = SignedDuration::from_secs(limit.into());
+    let time = if pod.started {
+        PATIENCE + limit
+    } else {
+        PATIENCE
+    };
+    since(pod, begun).checked_add(time).ok()
+}
+
+/// It makes room for an instance of the set.
+pub(super) fn gives_way(drill: &Drill, who: &str, why: &str, now: Timestamp) -> DrillRecord {
+    skipped(drill, &format!("no room: {who} needs it: {why}"), now)
+}
+
 /// Since when a pod might have begun.
-pub(super) fn since(pod: &PodSeen, begun: Timestamp) -> Timestamp {
+fn since(pod: &PodSeen, begun: Timestamp) -> Timestamp {
     pod.scheduled
         .map_or(begun, |scheduled| scheduled.max(begun))
 }

@@ -28,8 +28,14 @@ use super::cron::Cron;
 use super::schedule::newest;
 use super::words::whole;
 use crate::events::Happening;
+use crate::instances::{self, Instance};
 use crate::metadata::SetId;
 use crate::names;
+
+/// Retention removes what is before the oldest backup that is needed, and that changes with each backup.
+const EDGE: SignedDuration = SignedDuration::from_hours(24);
+/// Kubernetes' word for a pod that no node has room for.
+const UNSCHEDULABLE: &str = "Unschedulable";
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +59,19 @@ pub struct Ground {
     latest: Option<Timestamp>,
 }
 
+impl Ground {
+    /// Without what retention may remove while a drill goes on that takes so many seconds.
+    fn inside(self, seconds: u32) -> Self {
+        let room = EDGE + SignedDuration::from_secs(seconds.into());
+        let inner = self.earliest.and_then(|e| e.checked_add(room).ok());
+        let fits = inner.is_some_and(|inner| self.latest.is_some_and(|latest| latest > inner));
+        Self {
+            earliest: if fits { inner } else { self.earliest },
+            ..self
+        }
+    }
+}
+
 /// A drill that was begun.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drill {
@@ -68,6 +87,25 @@ pub struct Drill {
     pub begun: Option<Timestamp>,
     /// Its pod.
     pub pod: Option<PodSeen>,
+}
+
+impl Setting<'_> {
+    /// An instance that is just being placed, or made anew: a drill would take its room.
+    fn placing(&self) -> Option<&Instance> {
+        let moves = |pod: &instances::PodSeen| pod.node.is_none() || pod.deleting;
+        self.instances
+            .iter()
+            .find(|i| i.pod.as_ref().is_some_and(moves))
+    }
+
+    /// An instance for which no node has room, and what is said of it.
+    fn crowded_out(&self) -> Option<(&str, &str)> {
+        self.instances.iter().find_map(|instance| {
+            let waiting = instance.pod.as_ref()?.waiting.as_ref()?;
+            let crowded = waiting.reason == UNSCHEDULABLE;
+            crowded.then_some((instance.name.as_str(), waiting.message.as_str()))
+        })
+    }
 }
 
 impl Drill {
@@ -94,6 +132,10 @@ pub struct Setting<'a> {
     pub ground: Result<Ground, &'a str>,
     /// Drills that somebody asks for, in their order.
     pub asked: &'a [Operation],
+    /// The set's instances: what room there is is theirs first.
+    pub instances: &'a [Instance],
+    /// Whether the policy is there that keeps pods of drills apart.
+    pub apart: bool,
     /// Whether nothing may be changed.
     pub paused: bool,
 }
@@ -128,7 +170,9 @@ impl Decision {
             | Self::MakePod(Drill { name, .. })
             | Self::Look(Drill { name, .. })
             | Self::Note(name) => Some(format!("{name} {}", PodSeen::default().doing())),
-            Self::Record(_) | Self::Remove(_) | Self::Rest => None,
+            // On a node that does not answer that takes its time.
+            Self::Remove(name) => Some(format!("{name} is over, and is removed")),
+            Self::Record(_) | Self::Rest => None,
         }
     }
 }
@@ -216,13 +260,32 @@ fn go_on(drill: &Drill, wish: &Wish<'_>, setting: &Setting<'_>) -> Decision {
         return Decision::Remove(drill.name.clone());
     }
     match (&drill.pod, drill.begun) {
-        (None, None) => Decision::MakePod(drill.clone()),
+        (None, None) => match may_take_room(setting) {
+            Ok(()) => Decision::MakePod(drill.clone()),
+            Err(why) => Decision::Wait(format!("{}: {why}", drill.name)),
+        },
         (None, Some(_)) => Decision::Look(drill.clone()),
         (Some(_), None) => Decision::Note(drill.name.clone()),
         (Some(pod), Some(begun)) => match judge(drill, pod, begun, wish.seconds, setting.now) {
             Some(record) => Decision::Record(record),
-            None => Decision::Wait(format!("{} {}", drill.name, pod.doing())),
+            None => match setting.crowded_out() {
+                Some((who, why)) => {
+                    Decision::Record(judge::gives_way(drill, who, why, setting.now))
+                }
+                None => Decision::Wait(format!("{} {}", drill.name, pod.doing())),
+            },
         },
+    }
+}
+
+/// Whether a pod may be made now: nothing runs that is not kept apart, and no instance looks for a place.
+fn may_take_room(setting: &Setting<'_>) -> Result<(), String> {
+    if !setting.apart {
+        return Err("it waits for the network policy that keeps it apart".to_owned());
+    }
+    match setting.placing() {
+        Some(instance) => Err(format!("it waits until {} has its place", instance.name)),
+        None => Ok(()),
     }
 }
 
@@ -238,6 +301,10 @@ fn begin(wish: &Wish<'_>, setting: &Setting<'_>) -> Decision {
         Ok(ground) => ground,
         Err(why) => return Decision::Wait(format!("a drill was due at {due}: {why}")),
     };
+    if let Some(instance) = setting.placing() {
+        let why = format!("it waits until {} has its place", instance.name);
+        return Decision::Wait(format!("a drill was due at {due}: {why}"));
+    }
     let moment = match wish.target {
         DrillTarget::Latest => None,
         DrillTarget::Random => random(&setting.set.uid, due, ground),
@@ -281,10 +348,10 @@ pub fn due(setting: &Setting<'_>) -> Option<Timestamp> {
     let Some(wish) = setting.wish else {
         return asked;
     };
-    let proven = condition::until(wish.cron, setting.now, setting.records);
+    let proven = condition::until(&wish, setting.records);
     let patience = setting.begun.iter().filter_map(|drill| {
-        let pod = drill.pod.as_ref().filter(|pod| !pod.started)?;
-        judge::since(pod, drill.begun?).checked_add(PATIENCE).ok()
+        let pod = drill.pod.as_ref()?;
+        judge::until(pod, drill.begun?, wish.seconds)
     });
     let times = [wish.cron.next(setting.now), proven];
     let times = times.into_iter().flatten().chain(patience).chain(asked);

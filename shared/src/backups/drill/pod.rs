@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Drill;
@@ -30,7 +30,9 @@ pub struct PodSeen {
     pub deleting: bool,
     /// Why Kubernetes has ended it, in a word and in a sentence.
     pub reason: Option<(String, String)>,
-    /// Whether anything in it has begun.
+    /// Whether Kubernetes ends it for another's sake, as when a node is drained or has no room.
+    pub disrupted: bool,
+    /// Whether it has begun to restore.
     pub started: bool,
     /// Whether it has a node.
     pub placed: bool,
@@ -90,8 +92,10 @@ pub fn seen(pod: &Pod) -> PodSeen {
             .map(|reason| (reason, status.message.unwrap_or_default())),
         ..PodSeen::default()
     };
-    let placed = status.conditions.into_iter().flatten();
-    if let Some(placed) = placed.into_iter().find(|c| c.type_ == "PodScheduled") {
+    let conditions: Vec<_> = status.conditions.into_iter().flatten().collect();
+    let ends = |c: &PodCondition| c.type_ == "DisruptionTarget" && c.status == "True";
+    seen.disrupted = conditions.iter().any(ends);
+    if let Some(placed) = conditions.into_iter().find(|c| c.type_ == "PodScheduled") {
         seen.scheduled = placed.last_transition_time.map(|t| t.0);
         seen.placed = placed.status == "True";
         if !seen.placed {
@@ -107,8 +111,10 @@ pub fn seen(pod: &Pod) -> PodSeen {
 
 fn take(seen: &mut PodSeen, container: ContainerStatus) {
     let state = container.state.unwrap_or_default();
+    // The one before these needs no more than the operator's own image.
+    let counts = [names::RESTORE, names::DRILL].contains(&container.name.as_str());
     if let Some(ended) = state.terminated {
-        seen.started = true;
+        seen.started |= counts;
         let ended = Ended {
             code: ended.exit_code,
             reason: ended.reason,
@@ -116,7 +122,7 @@ fn take(seen: &mut PodSeen, container: ContainerStatus) {
         };
         seen.ended.insert(container.name, ended);
     } else if state.running.is_some() {
-        seen.started = true;
+        seen.started |= counts;
         seen.running.push(container.name);
     } else if let Some(waiting) = state.waiting
         // That it waits for the one before it is no trouble.

@@ -32,6 +32,8 @@ struct World {
     recovery: RecoveryStatus,
     begun: Vec<Drill>,
     asked: Vec<Operation>,
+    instances: Vec<Instance>,
+    apart: bool,
 }
 
 impl World {
@@ -47,23 +49,30 @@ impl World {
             recovery: RecoveryStatus::default(),
             begun: vec![],
             asked: vec![],
+            instances: vec![],
+            apart: true,
         }
     }
 
-    fn look<T>(&self, f: impl FnOnce(&Setting<'_>) -> T) -> T {
-        let wish = Wish {
+    fn wish(&self) -> Wish<'_> {
+        Wish {
             cron: &self.cron,
             target: self.target,
             keep: self.keep,
             seconds: 14_400,
-        };
+        }
+    }
+
+    fn look<T>(&self, f: impl FnOnce(&Setting<'_>) -> T) -> T {
         f(&Setting {
             now: self.now,
             set: &db(),
-            wish: self.wanted.then_some(wish),
+            wish: self.wanted.then(|| self.wish()),
             records: &self.recovery.drills,
             begun: &self.begun,
             asked: &self.asked,
+            instances: &self.instances,
+            apart: self.apart,
             ground: self.ground.as_ref().copied().map_err(String::as_str),
             paused: self.paused,
         })
@@ -74,7 +83,7 @@ impl World {
     }
 
     fn condition(&self) -> (State, &'static str, String) {
-        condition(&self.cron, self.now, &self.recovery.drills)
+        condition(&self.wish(), self.now, &self.recovery.drills)
     }
 
     /// One that was begun at noon, with this pod.
@@ -259,15 +268,97 @@ fn what_passed_is_measured_and_proves() {
     assert_eq!((state, reason), (State::True, reasons::PROVEN));
     assert!(message.contains("recovery point of 7 s"), "{message}");
 
-    // It counts for two intervals.
-    let until =
-        world.recovery.drills[0].ended.clone().unwrap().0 + SignedDuration::from_hours(14 * 24);
+    // Until the one after the next could be over: on Sundays, four hours and the patience with it.
+    let until: Timestamp = "2026-03-15T07:10:00Z".parse().unwrap();
     world.begun.clear();
     world.now = until - SignedDuration::from_secs(1);
     assert_eq!(world.condition().0, State::True);
     world.now = until;
     assert_eq!(world.condition().1, reasons::DRILL_OVERDUE);
     assert_eq!(world.condition().0, State::False);
+}
+
+#[test]
+fn an_uneven_schedule_that_is_kept_is_never_overdue() {
+    for cron in ["0 3 * * 1,2", "0 9-17 * * 1-5", "*/5 * * * *", "0 3 1 * *"] {
+        let mut world = World::new();
+        world.cron = Cron::parse(cron).unwrap();
+        let mut report = passed();
+        for _ in 0..30 {
+            let due = world.cron.next(world.now).unwrap();
+            world.now = due - SignedDuration::from_secs(1);
+            if !world.recovery.drills.is_empty() {
+                assert_eq!(world.condition().0, State::True, "{cron} at {}", world.now);
+            }
+            world.now = due + SignedDuration::from_mins(4);
+            report.ended = Some(world.now);
+            let mut done = World::new().going(Some(told(&report))).recorded();
+            done.due = Time(due);
+            record(&mut world.recovery, done);
+        }
+        // Two that are missed are too many.
+        let ended = world.now;
+        let next = world.cron.next(world.cron.next(ended).unwrap()).unwrap();
+        world.now = next + SignedDuration::from_hours(5);
+        assert_eq!(world.condition().1, reasons::DRILL_OVERDUE, "{cron}");
+    }
+}
+
+#[test]
+fn the_sets_own_instances_come_first() {
+    let placed = |node: Option<&str>| Instance {
+        name: "db-2".into(),
+        pod: Some(instances::PodSeen {
+            node: node.map(str::to_owned),
+            ..instances::PodSeen::default()
+        }),
+        ..Instance::default()
+    };
+    let mut world = World::new();
+    world.instances = vec![placed(None)];
+    assert!(world.waits().contains("until db-2 has its place"));
+    let mut world = World::new().going(None);
+    world.begun[0].begun = None;
+    world.instances = vec![placed(None)];
+    assert!(world.waits().contains("until db-2 has its place"));
+    world.instances = vec![placed(Some("node1"))];
+    world.apart = false;
+    assert!(world.waits().contains("network policy"));
+    world.apart = true;
+    assert!(matches!(world.decide(), Decision::MakePod(_)));
+
+    // One that goes on gives its room to an instance that finds none, and to no other.
+    let goes_on = PodSeen {
+        started: true,
+        placed: true,
+        ..PodSeen::default()
+    };
+    let mut world = World::new().going(Some(goes_on));
+    world.instances = vec![placed(None)];
+    assert!(matches!(world.decide(), Decision::Wait(_)));
+    world.instances[0].pod.as_mut().unwrap().waiting = Some(instances::Waiting {
+        reason: "Unschedulable".into(),
+        message: "0/3 nodes are available".into(),
+        since: None,
+    });
+    let over = world.recorded();
+    assert_eq!(over.result, DrillResult::Skipped);
+    assert_eq!(
+        over.message,
+        "no room: db-2 needs it: 0/3 nodes are available"
+    );
+}
+
+#[test]
+fn random_moments_keep_away_from_what_retention_removes() {
+    let now = noon();
+    let ground = |hours: i64| Ground {
+        earliest: Some(now - SignedDuration::from_hours(hours)),
+        latest: Some(now),
+    };
+    let inner = ground(100).inside(3600);
+    assert_eq!(inner.earliest, Some(now - SignedDuration::from_hours(75)));
+    assert_eq!(ground(25).inside(3600), ground(25), "there is no other");
 }
 
 #[test]
@@ -352,7 +443,21 @@ fn what_says_nothing_of_backups_is_skipped_and_proves_nothing() {
         started: true,
         ..PodSeen::default()
     };
-    for (pod, why) in [(evicted, "low on memory"), (drained.clone(), "drained")] {
+    let told_to = told(&stopped);
+    // Told to stop it has ended, and Kubernetes says no more than that.
+    let mut ended_by_drain = told_to.clone();
+    ended_by_drain.deleting = true;
+    let mut disrupted = told_to;
+    disrupted.disrupted = true;
+    let mut rebooted = pod(Phase::Failed, &[("drill", Ended::default())]);
+    rebooted.ended.get_mut("drill").unwrap().reason = Some("Unknown".into());
+    for (pod, why) in [
+        (evicted, "low on memory"),
+        (drained.clone(), "drained"),
+        (ended_by_drain, "drained"),
+        (disrupted, "drained"),
+        (rebooted, "node is lost"),
+    ] {
         let over = World::new().going(Some(pod)).recorded();
         assert_eq!(over.result, DrillResult::Skipped);
         assert!(over.message.contains(why), "{}", over.message);
@@ -409,6 +514,43 @@ fn who_finds_no_room_is_given_up_after_a_while() {
             .contains("not started within 10 minutes: container install"),
         "{}",
         over.message
+    );
+}
+
+#[test]
+fn who_is_never_heard_of_again_is_given_up() {
+    let silent = PodSeen {
+        started: true,
+        placed: true,
+        ..PodSeen::default()
+    };
+    let mut world = World::new().going(Some(silent));
+    let until = noon() + SignedDuration::from_secs(14_400) + PATIENCE;
+    assert_eq!(world.look(due), Some(until));
+    world.now = until;
+    let over = world.recorded();
+    assert_eq!(over.result, DrillResult::Skipped);
+    assert!(
+        over.message.contains("nothing is heard"),
+        "{}",
+        over.message
+    );
+
+    // Its node ended it, and it had not even begun.
+    let mut late = PodSeen {
+        phase: Phase::Failed,
+        placed: true,
+        reason: Some(("DeadlineExceeded".into(), "Pod was active".into())),
+        waiting: Some("container restore: Back-off pulling image".into()),
+        ..PodSeen::default()
+    };
+    let over = World::new().going(Some(late.clone())).recorded();
+    assert_eq!(over.result, DrillResult::Skipped);
+    assert!(over.message.contains("pulling image"), "{}", over.message);
+    late.started = true;
+    assert_eq!(
+        World::new().going(Some(late)).recorded().result,
+        DrillResult::Failed
     );
 }
 

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::api::{RestoreReport, RestoreStep};
-use super::restore::server::{Private, Purpose, Server, sentence};
+use super::restore::server::{Private, Purpose, Server, UNHINDERED, sentence};
 use super::restore::tool;
 use super::settings::{
     DRILL_FILE, DrillCheck, DrillSettings, RESTORE_STATUS, RUN, TERMINATION_MESSAGE,
@@ -191,6 +191,7 @@ async fn checksums(place: &Place) -> Result<Option<Result<(), String>>, String> 
 async fn amcheck(place: &Place) -> Result<(), String> {
     let mut command = Command::new(place.program(AMCHECK));
     command
+        .env("PGOPTIONS", UNHINDERED)
         .args([
             "--all",
             "--install-missing",
@@ -218,6 +219,12 @@ async fn ask(server: &Server, of: &DrillSettings, check: &DrillCheck) -> Result<
     let rows = asked
         .map_err(|_| "it takes too long".to_owned())?
         .map_err(|e| sentence(&e))?;
+    let statements = rows
+        .iter()
+        .filter(|m| matches!(m, SimpleQueryMessage::CommandComplete(_)));
+    if statements.count() > 1 {
+        return Err("these are several statements: write a check for each".to_owned());
+    }
     let first = rows.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row.try_get(0).ok().flatten().map(str::to_owned)),
         _ => None,

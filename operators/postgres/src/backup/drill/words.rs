@@ -4,6 +4,8 @@ use mainstay_backup::drill::{CHECKS, DrillReport, FailedCheck, SENTENCE};
 
 /// Most that Kubernetes keeps of a container's last words, in bytes.
 const LAST_WORDS: usize = 4096;
+/// So much of a statement stands in a sentence about it, in characters.
+const HINT: usize = 80;
 
 /// What checks found, in their order.
 #[derive(Debug, Default)]
@@ -31,10 +33,10 @@ impl Findings {
         report.passed = self.failed.is_empty();
         report.message = match &self.failed[..] {
             [] => format!("restored and answering; all {} checks hold", self.all),
-            [one] => format!("{}: {}", one.what, one.found),
+            [one] => format!("{}: {}", cut_to(&one.what, HINT), one.found),
             [first, rest @ ..] => format!(
                 "{}: {}; {} more of {} checks do not hold",
-                first.what,
+                cut_to(&first.what, HINT),
                 first.found,
                 rest.len(),
                 self.all
@@ -81,13 +83,17 @@ pub fn last_words(report: &mut DrillReport) -> String {
 }
 
 fn cut(text: &str) -> String {
+    cut_to(text, SENTENCE)
+}
+
+fn cut_to(text: &str, longest: usize) -> String {
     // In one line, as statuses have them.
     let words: Vec<&str> = text.split_whitespace().collect();
     let line = words.join(" ");
-    if line.chars().count() <= SENTENCE {
+    if line.chars().count() <= longest {
         return line;
     }
-    let mut short: String = line.chars().take(SENTENCE - 1).collect();
+    let mut short: String = line.chars().take(longest - 1).collect();
     short.push('…');
     short
 }
@@ -142,6 +148,11 @@ mod tests {
         assert_eq!(one.message, "check 1: it is empty");
         let two = report(vec![Err("a".into()), Ok(()), Err("b".into())]);
         assert_eq!(two.message, "check 0: a; 1 more of 3 checks do not hold");
+        let mut findings = Findings::default();
+        findings.add(&"select ".repeat(60), Err("it is empty".into()));
+        let mut long = DrillReport::default();
+        findings.into_report(&mut long);
+        assert!(long.message.ends_with("…: it is empty"), "{}", long.message);
     }
 
     proptest! {

@@ -25,6 +25,9 @@ use crate::settings::PORT;
 const LOOK: Duration = Duration::from_millis(200);
 /// Longest time for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Against settings that come with the data, of databases and roles, and would end or hinder what is asked here.
+pub const UNHINDERED: &str = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
+                              -c default_transaction_read_only=off";
 /// Longest time for an orderly stop: a checkpoint.
 const STOP: Duration = Duration::from_mins(30);
 
@@ -218,7 +221,9 @@ impl Server {
 
     /// A connection, once it takes one; none while it does not.
     async fn connect(&self) -> Option<Client> {
-        self.connected("postgres", "postgres", "").await.ok()
+        self.connected("postgres", "postgres", UNHINDERED)
+            .await
+            .ok()
     }
 
     /// A connection to a database as a role, with `-c name=value` options.
