@@ -104,8 +104,8 @@ pub async fn drill(s: &Sandbox<'_>) -> Result<()> {
             .api::<NetworkPolicy>()
             .list(&ListParams::default())
             .await?;
-        let maps = maps.iter().map(ResourceExt::name_any);
-        let policies = policies.iter().map(ResourceExt::name_any);
+        let maps = maps.iter().map(kube::ResourceExt::name_any);
+        let policies = policies.iter().map(kube::ResourceExt::name_any);
         let told = maps
             .chain(policies)
             .filter(|name| name.contains("drill"))

@@ -51,6 +51,7 @@ impl Pass<'_> {
             ground.unwrap_or_else(|| Err("it waits until backups are looked at".to_owned()));
         let begun = report.observed.drills.clone();
         let asked_for = report.observed.asked_drills.clone();
+        let instances = report.observed.instances.clone();
         let setting = Setting {
             now: self.now,
             set: &self.id,
@@ -58,7 +59,7 @@ impl Pass<'_> {
             records,
             begun: &begun,
             asked: &asked_for,
-            instances: &report.observed.instances,
+            instances: &instances,
             apart: self.is_apart(report),
             ground: ground.as_ref().copied().map_err(String::as_str),
             paused,

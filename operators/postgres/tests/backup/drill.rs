@@ -50,7 +50,7 @@ fn names(report: &DrillReport) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_is_whole_passes_and_statements_that_do_not_hold_are_told() {
-    let began = Instant::now();
+    let start = Instant::now();
     let (world, rows) = repository(|_| ()).await;
     let node = restored(&world, "drill-1");
     let count = rows.to_string();
@@ -72,7 +72,7 @@ async fn what_is_whole_passes_and_statements_that_do_not_hold_are_told() {
     assert!(report.backup.is_some() && report.position.is_some() && report.bytes > 1 << 20);
     let age = begun.duration_since(report.last_commit.unwrap());
     assert!(
-        age > SignedDuration::ZERO && age.unsigned_abs() < began.elapsed(),
+        age > SignedDuration::ZERO && age.unsigned_abs() < start.elapsed(),
         "{age}"
     );
 

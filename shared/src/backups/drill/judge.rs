@@ -44,7 +44,7 @@ pub(super) fn judge(
         return Some(told(drill, report, now));
     }
     // Also when it has ended by then: told to stop, it says that it was.
-    if pod.deleting || pod.disrupted {
+    if pod.deleting {
         let why = "its pod was deleted, as when a node is drained, before it was over";
         return Some(skipped(drill, why, now));
     }

@@ -307,7 +307,7 @@ fn begin(wish: &Wish<'_>, setting: &Setting<'_>) -> Decision {
     }
     let moment = match wish.target {
         DrillTarget::Latest => None,
-        DrillTarget::Random => random(&setting.set.uid, due, ground),
+        DrillTarget::Random => random(&setting.set.uid, due, ground.inside(wish.seconds)),
     };
     if wish.target == DrillTarget::Random && moment.is_none() {
         let why = "it waits until it is known which moments can be recovered";

@@ -30,8 +30,6 @@ pub struct PodSeen {
     pub deleting: bool,
     /// Why Kubernetes has ended it, in a word and in a sentence.
     pub reason: Option<(String, String)>,
-    /// Whether Kubernetes ends it for another's sake, as when a node is drained or has no room.
-    pub disrupted: bool,
     /// Whether it has begun to restore.
     pub started: bool,
     /// Whether it has a node.
@@ -93,8 +91,12 @@ pub fn seen(pod: &Pod) -> PodSeen {
         ..PodSeen::default()
     };
     let conditions: Vec<_> = status.conditions.into_iter().flatten().collect();
-    let ends = |c: &PodCondition| c.type_ == "DisruptionTarget" && c.status == "True";
-    seen.disrupted = conditions.iter().any(ends);
+    // It is ended for another's sake, as when a node is drained or has no room.
+    let ends = |c: &&PodCondition| c.type_ == "DisruptionTarget" && c.status == "True";
+    if let (None, Some(why)) = (&seen.reason, conditions.iter().find(ends)) {
+        let word = why.reason.clone().unwrap_or_default();
+        seen.reason = Some((word, why.message.clone().unwrap_or_default()));
+    }
     if let Some(placed) = conditions.into_iter().find(|c| c.type_ == "PodScheduled") {
         seen.scheduled = placed.last_transition_time.map(|t| t.0);
         seen.placed = placed.status == "True";

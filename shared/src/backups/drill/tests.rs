@@ -21,6 +21,7 @@ fn three() -> Timestamp {
 }
 
 /// A set whose drills are asked for.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact by itself")]
 struct World {
     now: Timestamp,
     cron: Cron,
@@ -312,7 +313,9 @@ fn the_sets_own_instances_come_first() {
             node: node.map(str::to_owned),
             ..instances::PodSeen::default()
         }),
-        ..Instance::default()
+        ordinal: 2,
+        claim: None,
+        agent: instances::Known::Unreachable("it starts".into()),
     };
     let mut world = World::new();
     world.instances = vec![placed(None)];
@@ -443,19 +446,28 @@ fn what_says_nothing_of_backups_is_skipped_and_proves_nothing() {
         started: true,
         ..PodSeen::default()
     };
-    let told_to = told(&stopped);
     // Told to stop it has ended, and Kubernetes says no more than that.
-    let mut ended_by_drain = told_to.clone();
+    let mut ended_by_drain = told(&stopped);
     ended_by_drain.deleting = true;
-    let mut disrupted = told_to;
-    disrupted.disrupted = true;
+    let disrupted: k8s_openapi::api::core::v1::Pod = serde_json::from_value(json!({"status": {
+        "phase": "Failed",
+        "conditions": [{
+            "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "Eviction API",
+        }],
+        "containerStatuses": [{
+            "name": "drill", "ready": false, "restartCount": 0, "image": "i", "imageID": "i",
+            "state": {"terminated": {"exitCode": 1, "message": serde_json::to_string(&stopped).unwrap()}},
+        }],
+    }}))
+    .unwrap();
+    let disrupted = seen(&disrupted);
     let mut rebooted = pod(Phase::Failed, &[("drill", Ended::default())]);
     rebooted.ended.get_mut("drill").unwrap().reason = Some("Unknown".into());
     for (pod, why) in [
         (evicted, "low on memory"),
         (drained.clone(), "drained"),
         (ended_by_drain, "drained"),
-        (disrupted, "drained"),
+        (disrupted, "Eviction"),
         (rebooted, "node is lost"),
     ] {
         let over = World::new().going(Some(pod)).recorded();
