@@ -149,7 +149,8 @@ async fn told(world: &mut World) -> DrillRecord {
 async fn removed(world: &mut World) {
     world
         .until("the drill to be removed", |w| {
-            pods(w).is_empty() && maps(w).is_empty()
+            let says = w.status().recovery.and_then(|r| r.drill);
+            pods(w).is_empty() && maps(w).is_empty() && says.is_none()
         })
         .await;
 }
@@ -295,6 +296,8 @@ async fn one_that_takes_too_long_has_failed_and_one_that_was_evicted_is_skipped(
             status.phase = Some("Failed".into());
             status.reason = Some(reason.into());
             status.message = Some("the node was low on memory".into());
+            // It had begun.
+            status.init_container_statuses = Some(vec![container("restore", ended(137, ""))]);
         });
         let record = told(&mut world).await;
         assert_eq!(record.result, result);
