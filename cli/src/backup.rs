@@ -1,7 +1,5 @@
 //! `kubectl mainstay backup`.
 
-use std::io::Write;
-
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use jiff::Timestamp;
@@ -10,9 +8,9 @@ use mainstay_crds::backup::{Backup, BackupPhase, BackupSpec};
 use mainstay_crds::common::Target;
 use mainstay_crds::postgres::Postgres;
 
-use crate::follow::{Look, Progress, follow};
+use crate::Asked;
+use crate::follow::{Look, Progress};
 use crate::words::size;
-use crate::{Output, Scene, json};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -78,34 +76,22 @@ fn look(backup: &Backup) -> Look {
     }
 }
 
-pub async fn run(
-    options: &Options,
-    scene: &Scene,
-    output: Output,
-    out: &mut dyn Write,
-) -> Result<()> {
+pub async fn run(options: &Options, mut asked: Asked<'_>) -> Result<()> {
+    let scene = asked.scene;
     let set = scene.api::<Postgres>().get(&options.set).await?;
     ensure!(
         set.spec.backup.is_some(),
         "{} has no backups: its `spec.backup` is not set",
         options.set
     );
-    let backups = scene.api::<Backup>();
-    let made = backups
+    let made = scene
+        .api::<Backup>()
         .create(&PostParams::default(), &wanted(options, Timestamp::now()))
         .await
         .context("the backup is not asked for")?;
     let name = made.metadata.name.clone().unwrap_or_default();
-    let (made, message) = if options.no_wait {
-        (made, "asked for".to_owned())
-    } else {
-        eprintln!("backup {name} is asked for; it goes on if you stop watching");
-        follow(backups, &name, scene.bars, look).await?
-    };
-    match output {
-        Output::Json => json(out, &made),
-        Output::Text => Ok(writeln!(out, "{name}: {message}")?),
-    }
+    let told = format!("backup {name} is asked for");
+    asked.conclude(made, &told, options.no_wait, look).await
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! `kubectl mainstay backups`.
 
-use std::io::Write;
-
 use anyhow::Result;
 use clap::Args;
 use jiff::Timestamp;
@@ -10,7 +8,7 @@ use kube::api::ListParams;
 use mainstay_crds::backup::Backup;
 
 use crate::words::{age, moment, or_none};
-use crate::{Output, Scene, json, table};
+use crate::{Asked, Output, json, table};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -37,12 +35,8 @@ fn row(backup: &Backup, now: Timestamp) -> Vec<String> {
     ]
 }
 
-pub async fn run(
-    options: &Options,
-    scene: &Scene,
-    output: Output,
-    out: &mut dyn Write,
-) -> Result<()> {
+pub async fn run(options: &Options, asked: Asked<'_>) -> Result<()> {
+    let Asked { scene, output, out } = asked;
     let params = options
         .set
         .as_ref()

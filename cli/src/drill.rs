@@ -1,15 +1,13 @@
 //! `kubectl mainstay drill`.
 
-use std::io::Write;
-
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use kube::api::{ObjectMeta, PostParams};
 use mainstay_crds::operation::{Action, Operation, OperationPhase, OperationSpec, Target};
 use mainstay_crds::postgres::Postgres;
 
-use crate::follow::{Look, Progress, follow};
-use crate::{Output, Scene, json};
+use crate::Asked;
+use crate::follow::{Look, Progress};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -62,12 +60,8 @@ fn look(operation: &Operation) -> Look {
     }
 }
 
-pub async fn run(
-    options: &Options,
-    scene: &Scene,
-    output: Output,
-    out: &mut dyn Write,
-) -> Result<()> {
+pub async fn run(options: &Options, mut asked: Asked<'_>) -> Result<()> {
+    let scene = asked.scene;
     let set = scene.api::<Postgres>().get(&options.set).await?;
     let drill = set.spec.backup.and_then(|b| b.drill);
     ensure!(
@@ -75,8 +69,8 @@ pub async fn run(
         "{} has no drills: set its `spec.backup.drill`, if only to `{{}}`",
         options.set
     );
-    let operations = scene.api::<Operation>();
-    let made = operations
+    let made = scene
+        .api::<Operation>()
         .create(
             &PostParams::default(),
             &wanted(&options.set, options.timeout),
@@ -84,14 +78,6 @@ pub async fn run(
         .await
         .context("the drill is not asked for")?;
     let name = made.metadata.name.clone().unwrap_or_default();
-    let (made, message) = if options.no_wait {
-        (made, "asked for".to_owned())
-    } else {
-        eprintln!("drill {name} is asked for; it goes on if you stop watching");
-        follow(operations, &name, scene.bars, look).await?
-    };
-    match output {
-        Output::Json => json(out, &made),
-        Output::Text => Ok(writeln!(out, "{name}: {message}")?),
-    }
+    let told = format!("drill {name} is asked for");
+    asked.conclude(made, &told, options.no_wait, look).await
 }

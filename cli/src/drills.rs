@@ -1,14 +1,12 @@
 //! `kubectl mainstay drills`.
 
-use std::io::Write;
-
 use anyhow::{Result, bail};
 use clap::Args;
 use mainstay_crds::common::backup::DrillRecord;
 use mainstay_crds::postgres::Postgres;
 
 use crate::words::{condition, moment, or_none, size, span};
-use crate::{Output, Scene, json, table};
+use crate::{Asked, Output, json, table};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -38,12 +36,8 @@ fn row(drill: &DrillRecord) -> Vec<String> {
     ]
 }
 
-pub async fn run(
-    options: &Options,
-    scene: &Scene,
-    output: Output,
-    out: &mut dyn Write,
-) -> Result<()> {
+pub async fn run(options: &Options, asked: Asked<'_>) -> Result<()> {
+    let Asked { scene, output, out } = asked;
     let pg = scene.api::<Postgres>().get(&options.set).await?;
     let wanted = pg.spec.backup.and_then(|b| b.drill).is_some();
     let status = pg.status.unwrap_or_default();

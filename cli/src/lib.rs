@@ -18,6 +18,9 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use kube::{Api, Client};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use follow::{Look, follow};
 
 /// Backups, restores and drills of Mainstay's add-ons.
 #[derive(Debug, Parser)]
@@ -86,15 +89,54 @@ impl Scene {
 /// # Errors
 /// A sentence for whoever asked.
 pub async fn run(arguments: &Arguments, scene: &Scene, out: &mut dyn Write) -> Result<()> {
-    let output = arguments.output;
+    let asked = Asked {
+        scene,
+        output: arguments.output,
+        out,
+    };
     match &arguments.command {
-        Command::Status(options) => status::run(options, scene, output, out).await,
-        Command::Backup(options) => backup::run(options, scene, output, out).await,
-        Command::Backups(options) => backups::run(options, scene, output, out).await,
+        Command::Status(options) => status::run(options, asked).await,
+        Command::Backup(options) => backup::run(options, asked).await,
+        Command::Backups(options) => backups::run(options, asked).await,
         // It holds whole sets.
-        Command::Restore(options) => Box::pin(restore::run(options, scene, output, out)).await,
-        Command::Drill(options) => drill::run(options, scene, output, out).await,
-        Command::Drills(options) => drills::run(options, scene, output, out).await,
+        Command::Restore(options) => Box::pin(restore::run(options, asked)).await,
+        Command::Drill(options) => drill::run(options, asked).await,
+        Command::Drills(options) => drills::run(options, asked).await,
+    }
+}
+
+/// A command: where it acts, and where its result goes.
+struct Asked<'a> {
+    scene: &'a Scene,
+    output: Output,
+    out: &'a mut dyn Write,
+}
+
+impl Asked<'_> {
+    /// Follow what was made until it is over, unless nobody waits for it, and print what came of it.
+    async fn conclude<K>(
+        &mut self,
+        made: K,
+        told: &str,
+        no_wait: bool,
+        look: impl Fn(&K) -> Look,
+    ) -> Result<()>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K: Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + 'static,
+        K::DynamicType: Default,
+    {
+        let name = made.meta().name.clone().unwrap_or_default();
+        let (made, message) = if no_wait {
+            (made, "asked for".to_owned())
+        } else {
+            eprintln!("{told}; it goes on if you stop watching");
+            follow(self.scene.api(), &name, self.scene.bars, look).await?
+        };
+        match self.output {
+            Output::Json => json(self.out, &made),
+            Output::Text => Ok(writeln!(self.out, "{name}: {message}")?),
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! `kubectl mainstay restore`.
 
-use std::io::Write;
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -12,9 +11,9 @@ use mainstay_crds::common::backup::{Recovery, RecoveryTarget};
 use mainstay_crds::common::{Bootstrap, RecoveryStatus};
 use mainstay_crds::postgres::Postgres;
 
-use crate::follow::{Look, Progress, follow};
+use crate::follow::{Look, Progress};
 use crate::words::{condition, moment};
-use crate::{Output, Scene, json};
+use crate::{Asked, Output, json};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -214,12 +213,8 @@ fn yaml(pg: &Postgres) -> Result<String> {
     Ok(serde_saphyr::to_string(&value)?)
 }
 
-pub async fn run(
-    options: &Options,
-    scene: &Scene,
-    output: Output,
-    out: &mut dyn Write,
-) -> Result<()> {
+pub async fn run(options: &Options, mut asked: Asked<'_>) -> Result<()> {
+    let scene = asked.scene;
     let api = scene.api::<Postgres>();
     let source = api.get(&options.set).await?;
     let new = wanted(
@@ -232,9 +227,9 @@ pub async fn run(
         Timestamp::now(),
     )?;
     if options.dry_run {
-        return match output {
-            Output::Json => json(out, &new),
-            Output::Text => Ok(write!(out, "{}", yaml(&new)?)?),
+        return match asked.output {
+            Output::Json => json(asked.out, &new),
+            Output::Text => Ok(write!(asked.out, "{}", yaml(&new)?)?),
         };
     }
     let made = match api.create(&PostParams::default(), &new).await {
@@ -247,23 +242,15 @@ pub async fn run(
         }
         Err(error) => return Err(error).context("the new set is not made"),
     };
-    let (made, message) = if options.no_wait {
-        (made, "asked for".to_owned())
-    } else {
-        eprintln!("{} is made; it goes on if you stop watching", options.new);
-        follow(api, &options.new, scene.bars, look).await?
-    };
-    match output {
-        Output::Json => json(out, &made),
-        Output::Text => {
-            writeln!(out, "{}: {message}", options.new)?;
-            writeln!(
-                out,
-                "It has no backups yet: give it a `spec.backup` with a prefix of its own."
-            )?;
-            Ok(())
-        }
+    let told = format!("{} is made", options.new);
+    asked.conclude(made, &told, options.no_wait, look).await?;
+    if asked.output == Output::Text {
+        writeln!(
+            asked.out,
+            "It has no backups yet: give it a `spec.backup` with a prefix of its own."
+        )?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! `kubectl mainstay status`.
 
-use std::io::Write;
-
 use anyhow::Result;
 use clap::Args;
 use jiff::Timestamp;
@@ -13,7 +11,7 @@ use mainstay_crds::postgres::{Postgres, PostgresStatus};
 use serde::Serialize;
 
 use crate::words::{NONE, age, condition, moment, or_none, span};
-use crate::{Output, Scene, json, table};
+use crate::{Asked, Output, json, table};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -155,12 +153,8 @@ pub fn drilled(drill: &DrillRecord) -> String {
     format!("{result} at {}{measured}: {}", moment(at), drill.message)
 }
 
-pub async fn run(
-    options: &Options,
-    scene: &Scene,
-    output: Output,
-    out: &mut dyn Write,
-) -> Result<()> {
+pub async fn run(options: &Options, asked: Asked<'_>) -> Result<()> {
+    let Asked { scene, output, out } = asked;
     let api = scene.api::<Postgres>();
     let mut all = match &options.set {
         Some(name) => vec![api.get(name).await?],

@@ -18,8 +18,6 @@ pub struct DrillReport {
     pub passed: bool,
     /// In a sentence what holds, or what does not.
     pub message: String,
-    /// Whether the same may pass later by itself, as when the store was away; of a failure.
-    pub retryable: bool,
     /// The backup that was restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupId>,

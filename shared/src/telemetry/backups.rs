@@ -2,17 +2,9 @@
 //! is looked at, and nothing has to move while nothing happens.
 
 use mainstay_crds::common::backup::RecoveryStatus;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// A set.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Set {
-    namespace: String,
-    name: String,
-}
+use super::sets::{Gauges, Named, Set, register};
 
 /// Figures of a set's archive, which its status does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,18 +20,18 @@ pub struct ArchiveFigures {
 /// The metrics.
 #[derive(Debug, Default)]
 pub struct BackupMetrics {
-    healthy: Family<Set, Gauge>,
-    last: Family<Set, Gauge>,
-    earliest: Family<Set, Gauge>,
-    latest: Family<Set, Gauge>,
-    stored: Family<Set, Gauge>,
-    archived: Family<Set, Gauge>,
-    waiting: Family<Set, Gauge>,
-    waiting_bytes: Family<Set, Gauge>,
+    healthy: Gauges,
+    last: Gauges,
+    earliest: Gauges,
+    latest: Gauges,
+    stored: Gauges,
+    archived: Gauges,
+    waiting: Gauges,
+    waiting_bytes: Gauges,
 }
 
 impl BackupMetrics {
-    fn all(&self) -> [(&'static str, &'static str, &Family<Set, Gauge>); 8] {
+    fn all(&self) -> [Named<'_>; 8] {
         [
             (
                 "backup_healthy",
@@ -85,9 +77,7 @@ impl BackupMetrics {
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
-        for (name, help, family) in self.all() {
-            registry.register(name, help, family.clone());
-        }
+        register(&self.all(), registry);
     }
 
     /// What is known of a set. What is not known is not shown.
@@ -99,18 +89,8 @@ impl BackupMetrics {
         recovery: &RecoveryStatus,
         archive: Option<ArchiveFigures>,
     ) {
-        let set = Set {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        };
-        let show = |family: &Family<Set, Gauge>, value: Option<i64>| match value {
-            Some(value) => {
-                family.get_or_create(&set).set(value);
-            }
-            None => {
-                family.remove(&set);
-            }
-        };
+        let set = Set::new(namespace, name);
+        let show = |gauges, value| set.show(gauges, value);
         let last = recovery.last_backup.as_ref();
         show(&self.healthy, Some(i64::from(healthy)));
         show(
@@ -128,13 +108,7 @@ impl BackupMetrics {
 
     /// A set is gone, or has no backups any more.
     pub fn forget(&self, namespace: &str, name: &str) {
-        let set = Set {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        };
-        for (_, _, family) in self.all() {
-            family.remove(&set);
-        }
+        Set::new(namespace, name).forget(&self.all());
     }
 }
 

@@ -1,30 +1,22 @@
 //! Metrics of drills, by set. Times are points in time, as those of backups are.
 
 use mainstay_crds::common::backup::{DrillRecord, DrillResult};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// A set.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Set {
-    namespace: String,
-    name: String,
-}
+use super::sets::{Gauges, Named, Set, register};
 
 /// The metrics.
 #[derive(Debug, Default)]
 pub struct DrillMetrics {
-    proven: Family<Set, Gauge>,
-    passed: Family<Set, Gauge>,
-    result: Family<Set, Gauge>,
-    point: Family<Set, Gauge>,
-    time: Family<Set, Gauge>,
+    proven: Gauges,
+    passed: Gauges,
+    result: Gauges,
+    point: Gauges,
+    time: Gauges,
 }
 
 impl DrillMetrics {
-    fn all(&self) -> [(&'static str, &'static str, &Family<Set, Gauge>); 5] {
+    fn all(&self) -> [Named<'_>; 5] {
         [
             (
                 "recovery_proven",
@@ -55,25 +47,13 @@ impl DrillMetrics {
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
-        for (name, help, family) in self.all() {
-            registry.register(name, help, family.clone());
-        }
+        register(&self.all(), registry);
     }
 
     /// What is known of a set with drills, the newest first. What is not known is not shown.
     pub fn set(&self, namespace: &str, name: &str, proven: Option<bool>, drills: &[DrillRecord]) {
-        let set = Set {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        };
-        let show = |family: &Family<Set, Gauge>, value: Option<i64>| match value {
-            Some(value) => {
-                family.get_or_create(&set).set(value);
-            }
-            None => {
-                family.remove(&set);
-            }
-        };
+        let set = Set::new(namespace, name);
+        let show = |gauges, value| set.show(gauges, value);
         let passed = drills.iter().find(|d| d.result == DrillResult::Passed);
         let ended = passed.and_then(|d| Some(d.ended.as_ref()?.0.as_second()));
         let result = drills.first().map(|d| match d.result {
@@ -90,12 +70,6 @@ impl DrillMetrics {
 
     /// A set is gone, or has no drills any more.
     pub fn forget(&self, namespace: &str, name: &str) {
-        let set = Set {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        };
-        for (_, _, family) in self.all() {
-            family.remove(&set);
-        }
+        Set::new(namespace, name).forget(&self.all());
     }
 }

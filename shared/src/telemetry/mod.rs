@@ -5,6 +5,7 @@ pub mod client;
 pub mod drills;
 pub mod metrics;
 pub mod server;
+mod sets;
 
 use tracing_subscriber::EnvFilter;
 

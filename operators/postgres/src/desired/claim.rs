@@ -22,19 +22,24 @@ pub fn claim(v: &Validated, instance: &str) -> PersistentVolumeClaim {
         .insert(names::INSTANCE.to_owned(), instance.to_owned());
     PersistentVolumeClaim {
         metadata,
-        spec: Some(PersistentVolumeClaimSpec {
-            access_modes: Some(vec!["ReadWriteOnce".into()]),
-            resources: Some(VolumeResourceRequirements {
-                requests: Some(BTreeMap::from([(
-                    "storage".to_owned(),
-                    quantity::of_bytes(v.storage),
-                )])),
-                limits: None,
-            }),
-            storage_class_name: v.storage_class.clone(),
-            volume_mode: Some("Filesystem".into()),
-            ..PersistentVolumeClaimSpec::default()
-        }),
+        spec: Some(spec(v)),
         status: None,
+    }
+}
+
+/// A volume for data: as large as an instance's, of the same class.
+pub fn spec(v: &Validated) -> PersistentVolumeClaimSpec {
+    PersistentVolumeClaimSpec {
+        access_modes: Some(vec!["ReadWriteOnce".into()]),
+        resources: Some(VolumeResourceRequirements {
+            requests: Some(BTreeMap::from([(
+                "storage".to_owned(),
+                quantity::of_bytes(v.storage),
+            )])),
+            limits: None,
+        }),
+        storage_class_name: v.storage_class.clone(),
+        volume_mode: Some("Filesystem".into()),
+        ..PersistentVolumeClaimSpec::default()
     }
 }

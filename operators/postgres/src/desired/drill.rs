@@ -8,18 +8,18 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, ConfigMapVolumeSource, Container, EphemeralVolumeSource, PersistentVolumeClaimSpec,
-    PersistentVolumeClaimTemplate, Pod, PodSpec, Volume, VolumeResourceRequirements,
+    ConfigMap, ConfigMapVolumeSource, Container, EphemeralVolumeSource,
+    PersistentVolumeClaimTemplate, Pod, PodSpec, Volume,
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mainstay_backup::crypto::EncryptionSpec;
-use mainstay_crds::common::quantity;
 use mainstay_shared::agent::paths;
 use mainstay_shared::backups::drill::{Drill, Start};
 use mainstay_shared::{names, network, placement};
 
 use super::backup::{container, own_secrets, run, run_volume};
+use super::claim;
 use super::pod::volumes::{bin, mount, named, scratch, shm};
 use super::pod::{install, pod_security, pull_secrets, resources};
 use crate::agent::place::DATA;
@@ -182,19 +182,7 @@ fn data(v: &Validated) -> Volume {
         ephemeral: Some(EphemeralVolumeSource {
             volume_claim_template: Some(PersistentVolumeClaimTemplate {
                 metadata: None,
-                spec: PersistentVolumeClaimSpec {
-                    access_modes: Some(vec!["ReadWriteOnce".into()]),
-                    resources: Some(VolumeResourceRequirements {
-                        requests: Some(BTreeMap::from([(
-                            "storage".to_owned(),
-                            quantity::of_bytes(v.storage),
-                        )])),
-                        limits: None,
-                    }),
-                    storage_class_name: v.storage_class.clone(),
-                    volume_mode: Some("Filesystem".into()),
-                    ..PersistentVolumeClaimSpec::default()
-                },
+                spec: claim::spec(v),
             }),
         }),
         ..named("data")

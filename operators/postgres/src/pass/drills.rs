@@ -46,30 +46,30 @@ impl Pass<'_> {
         });
         let before = self.before.recovery.as_ref();
         let records = before.map_or(&[][..], |r| &r.drills);
-        let ground = report.ground.clone();
-        let ground =
-            ground.unwrap_or_else(|| Err("it waits until backups are looked at".to_owned()));
-        let begun = report.observed.drills.clone();
-        let asked_for = report.observed.asked_drills.clone();
-        let instances = report.observed.instances.clone();
-        let setting = Setting {
-            now: self.now,
-            set: &self.id,
-            wish,
-            records,
-            begun: &begun,
-            asked: &asked_for,
-            instances: &instances,
-            apart: self.is_apart(report),
-            ground: ground.as_ref().copied().map_err(String::as_str),
-            paused,
+        let (decision, waits, answers, due) = {
+            let observed = &report.observed;
+            let ground = report.ground.as_ref().map(|g| g.as_ref());
+            let ground = ground.map(|g| g.copied().map_err(String::as_str));
+            let setting = Setting {
+                now: self.now,
+                set: &self.id,
+                wish,
+                records,
+                begun: &observed.drills,
+                asked: &observed.asked_drills,
+                instances: &observed.instances,
+                apart: self.is_apart(report),
+                ground: ground.unwrap_or(Err("it waits until backups are looked at")),
+                paused,
+            };
+            let decision = drill::decide(&setting);
+            let waits = decision.waits();
+            let answers = demand::told(&setting, waits.as_deref());
+            (decision, waits, answers, drill::due(&setting))
         };
-        let decision = drill::decide(&setting);
-        let waits = decision.waits();
-        self.answer(report, demand::told(&setting, waits.as_deref()))
-            .await;
+        self.answer(report, answers).await;
         let record = self.carry_on(report, validated, asked, decision).await;
-        if let Some(due) = drill::due(&setting) {
+        if let Some(due) = due {
             report.look_at(due, self.now);
         }
         if record.is_some() {

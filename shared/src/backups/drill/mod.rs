@@ -90,12 +90,12 @@ pub struct Drill {
 }
 
 impl Setting<'_> {
-    /// An instance that is just being placed, or made anew: a drill would take its room.
-    fn placing(&self) -> Option<&Instance> {
+    /// What is waited for while an instance is just being placed, or made anew: a drill would take its room.
+    fn placing(&self) -> Option<String> {
         let moves = |pod: &instances::PodSeen| pod.node.is_none() || pod.deleting;
-        self.instances
-            .iter()
-            .find(|i| i.pod.as_ref().is_some_and(moves))
+        let mut moving = self.instances.iter();
+        let moving = moving.find(|i| i.pod.as_ref().is_some_and(moves))?;
+        Some(format!("it waits until {} has its place", moving.name))
     }
 
     /// An instance for which no node has room, and what is said of it.
@@ -283,10 +283,7 @@ fn may_take_room(setting: &Setting<'_>) -> Result<(), String> {
     if !setting.apart {
         return Err("it waits for the network policy that keeps it apart".to_owned());
     }
-    match setting.placing() {
-        Some(instance) => Err(format!("it waits until {} has its place", instance.name)),
-        None => Ok(()),
-    }
+    setting.placing().map_or(Ok(()), Err)
 }
 
 fn begin(wish: &Wish<'_>, setting: &Setting<'_>) -> Decision {
@@ -301,8 +298,7 @@ fn begin(wish: &Wish<'_>, setting: &Setting<'_>) -> Decision {
         Ok(ground) => ground,
         Err(why) => return Decision::Wait(format!("a drill was due at {due}: {why}")),
     };
-    if let Some(instance) = setting.placing() {
-        let why = format!("it waits until {} has its place", instance.name);
+    if let Some(why) = setting.placing() {
         return Decision::Wait(format!("a drill was due at {due}: {why}"));
     }
     let moment = match wish.target {

@@ -76,10 +76,7 @@ pub async fn run() -> Result<(), DrillError> {
     match ended {
         Some(Ok(findings)) => findings.into_report(&mut report),
         Some(Err(why)) => report.message = why,
-        None => {
-            "the drill was told to stop".clone_into(&mut report.message);
-            report.retryable = true;
-        }
+        None => "the drill was told to stop".clone_into(&mut report.message),
     }
     let words = last_words(&mut report);
     fs::write(place.mount(TERMINATION_MESSAGE), words).map_err(setting)?;
