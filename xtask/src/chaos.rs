@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use mainstay_e2e::chaos::fault::Fault;
 use mainstay_e2e::chaos::record::{self, Runs};
-use mainstay_e2e::chaos::{Run, faults, run as run_once};
+use mainstay_e2e::chaos::{Oracle, Run, faults, run as run_once};
 use mainstay_e2e::cluster::Steps;
 use mainstay_e2e::scenarios::{Company, Context};
 use mainstay_e2e::stage;
@@ -29,6 +29,10 @@ pub struct Args {
     /// Add the runs to docs/chaos.csv, and show all that are there.
     #[arg(long)]
     record: bool,
+    /// Without the writers and readers inside the pods, which take processor time: for figures of what a
+    /// client sees. Such a run proves little and is never recorded.
+    #[arg(long, conflicts_with = "record")]
+    client_alone: bool,
     /// Only say what there is.
     #[arg(long)]
     list: bool,
@@ -69,9 +73,15 @@ async fn break_things(args: &Args) -> anyhow::Result<()> {
         .flat_map(|number| chosen.iter().map(move |fault| (*fault, number)))
         .partition(|(fault, _)| together > 1 && fault.company == Company::Shares);
     let seats = Semaphore::new(together);
+    let oracle = if args.client_alone {
+        Oracle::ClientAlone
+    } else {
+        Oracle::Whole
+    };
+    let once = |fault, number| once(&ctx, &seats, fault, (number, args.runs), oracle);
     let mut running: FuturesUnordered<_> = sharing
         .iter()
-        .map(|(fault, number)| once(&ctx, &seats, fault, *number, args.runs))
+        .map(|(fault, number)| once(fault, *number))
         .collect();
     while let Some((fault, outcome)) = running.next().await {
         let beside = |run| Run {
@@ -81,7 +91,7 @@ async fn break_things(args: &Args) -> anyhow::Result<()> {
         book.add(fault, outcome.map(beside))?;
     }
     for (fault, number) in alone {
-        let (fault, outcome) = once(&ctx, &seats, fault, number, args.runs).await;
+        let (fault, outcome) = once(fault, number).await;
         book.add(fault, outcome)?;
     }
     book.close()
@@ -92,12 +102,12 @@ async fn once<'a>(
     ctx: &Context,
     seats: &Semaphore,
     fault: &'a Fault,
-    number: usize,
-    of: usize,
+    (number, of): (usize, usize),
+    oracle: Oracle,
 ) -> (&'a Fault, anyhow::Result<Run>) {
     let _seat = seats.acquire().await;
     println!("── {}, run {number} of {of}: {}", fault.name, fault.what);
-    (fault, run_once(ctx, fault, number).await)
+    (fault, run_once(ctx, fault, number, oracle).await)
 }
 
 /// What all runs came to.

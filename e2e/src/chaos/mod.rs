@@ -30,14 +30,23 @@ pub use record::upper_bound;
 pub use verdict::Run;
 use witness::Witnesses;
 
+/// Who tells of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oracle {
+    /// The client, and a writer and a reader in each member's own network.
+    Whole,
+    /// The client alone: for figures where nobody else takes processor time. It proves little.
+    ClientAlone,
+}
+
 /// Do it once, in a namespace of its own whose name ends with this number. Its namespace is removed
 /// afterwards, also after a failure; then what was seen is in a folder that the error names.
 ///
 /// # Errors
 /// What did not come about in time; a broken promise is none, but in the result.
-pub async fn run(ctx: &Context, fault: &Fault, number: usize) -> Result<Run> {
+pub async fn run(ctx: &Context, fault: &Fault, number: usize, oracle: Oracle) -> Result<Run> {
     let sandbox = Sandbox::new(ctx, &format!("{}-{number}", fault.name)).await?;
-    let outcome = match run_in(&sandbox, fault).await {
+    let outcome = match run_in(&sandbox, fault, oracle).await {
         Ok(run) => Ok(run),
         Err(error) => {
             let folder = keep(&sandbox, &format!("{error:#}")).await;
@@ -103,10 +112,13 @@ fn keep_ledgers(s: &Sandbox<'_>, ledgers: &[(String, Vec<Entry>)]) -> PathBuf {
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_in(sandbox: &Sandbox<'_>, fault: &Fault) -> Result<Run> {
+pub async fn run_in(sandbox: &Sandbox<'_>, fault: &Fault, oracle: Oracle) -> Result<Run> {
     let (writer, primary_before) =
         written_as(sandbox, &fault.spec(), fault.client, fault.sure).await?;
-    let witnesses = Witnesses::start(sandbox, fault.sure).await?;
+    let witnesses = match oracle {
+        Oracle::Whole => Witnesses::start(sandbox, fault.sure).await?,
+        Oracle::ClientAlone => Witnesses::none()?,
+    };
     witnesses.hear(sandbox, &primary_before).await?;
     let others = INSTANCES.into_iter().filter(|i| *i != primary_before);
     let ground = Ground {

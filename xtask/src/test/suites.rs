@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use super::report::Counts;
 
-/// Unit and property tests of every package.
+/// Unit and property tests of every package. Some wait for clocks: another program runs meanwhile.
 pub fn unit() -> Counts {
     run(
         &["--lib", "--bins"],
         Width {
-            programs: 1,
+            programs: 3,
             tests: None,
         },
     )

@@ -32,6 +32,10 @@ pub const FAULTS: &[Fault] = &[
         "a parameter that needs a restart: every engine is restarted, one after the other"
     ),
     fault!(
+        rolling_parameter_open_session,
+        "the same, while a client's transaction is open on the primary and never ends"
+    ),
+    fault!(
         rolling_image,
         "a new image: every pod is replaced, one after the other"
     ),
@@ -89,6 +93,34 @@ async fn rolling_parameter(g: &Ground<'_>) -> Result<Instant> {
             })
             .await?;
     }
+    Ok(since)
+}
+
+/// A transaction that has written, and a statement in it that does not end by itself.
+const OPEN: &str = "begin; create table open_session (n int); select pg_sleep(3600)";
+/// How many of these there are.
+const OPEN_ONES: &str =
+    "select count(*) from pg_stat_activity where query like 'begin; create table open_session%'";
+
+async fn rolling_parameter_open_session(g: &Ground<'_>) -> Result<Instant> {
+    let session = async {
+        let ended = g.sandbox.admin_sql(&g.primary, OPEN).await;
+        ensure!(ended.is_err(), "the transaction was not ended: {ended:?}");
+        Ok(())
+    };
+    let change = async {
+        g.sandbox
+            .until("an open transaction", READY, || async {
+                let open = g.sandbox.admin_sql(&g.primary, OPEN_ONES).await;
+                Ok(match open {
+                    Ok(count) if count == "1" => Look::Done(()),
+                    other => Look::seen(&other),
+                })
+            })
+            .await?;
+        rolling_parameter(g).await
+    };
+    let ((), since) = tokio::try_join!(session, change)?;
     Ok(since)
 }
 

@@ -42,7 +42,7 @@ const FULL: Duration = Duration::from_secs(2);
 /// Pause between looks at one that is not.
 const EAGER: Duration = Duration::from_millis(100);
 /// Pause after a nudge, for so many looks: something is about to change, and others wait for it.
-const HURRY: (Duration, u32) = (Duration::from_millis(40), 25);
+const HURRY: (Duration, u32) = (Duration::from_millis(15), 65);
 /// Every so many looks the settings are read as well, as after each load of the configuration; a small
 /// write is made every second one.
 const SETTINGS: u32 = 15;
