@@ -33,6 +33,9 @@ pub struct Args {
     /// client sees. Such a run proves little and is never recorded.
     #[arg(long, conflicts_with = "record")]
     client_alone: bool,
+    /// Keep the state and what all pods logged of every run, in target/chaos, as of those that fail.
+    #[arg(long)]
+    keep: bool,
     /// Only say what there is.
     #[arg(long)]
     list: bool,
@@ -78,7 +81,7 @@ async fn break_things(args: &Args) -> anyhow::Result<()> {
     } else {
         Oracle::Whole
     };
-    let once = |fault, number| once(&ctx, &seats, fault, (number, args.runs), oracle);
+    let once = |fault, number| once(&ctx, &seats, fault, (number, args), oracle);
     let mut running: FuturesUnordered<_> = sharing
         .iter()
         .map(|(fault, number)| once(fault, *number))
@@ -102,12 +105,15 @@ async fn once<'a>(
     ctx: &Context,
     seats: &Semaphore,
     fault: &'a Fault,
-    (number, of): (usize, usize),
+    (number, args): (usize, &Args),
     oracle: Oracle,
 ) -> (&'a Fault, anyhow::Result<Run>) {
     let _seat = seats.acquire().await;
-    println!("── {}, run {number} of {of}: {}", fault.name, fault.what);
-    (fault, run_once(ctx, fault, number, oracle).await)
+    println!(
+        "── {}, run {number} of {}: {}",
+        fault.name, args.runs, fault.what
+    );
+    (fault, run_once(ctx, fault, number, oracle, args.keep).await)
 }
 
 /// What all runs came to.

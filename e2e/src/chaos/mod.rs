@@ -40,14 +40,26 @@ pub enum Oracle {
 }
 
 /// Do it once, in a namespace of its own whose name ends with this number. Its namespace is removed
-/// afterwards, also after a failure; then what was seen is in a folder that the error names.
+/// afterwards, also after a failure; then what was seen is in a folder that the error names. So it is of every
+/// run that is to be `kept`.
 ///
 /// # Errors
 /// What did not come about in time; a broken promise is none, but in the result.
-pub async fn run(ctx: &Context, fault: &Fault, number: usize, oracle: Oracle) -> Result<Run> {
+pub async fn run(
+    ctx: &Context,
+    fault: &Fault,
+    number: usize,
+    oracle: Oracle,
+    kept: bool,
+) -> Result<Run> {
     let sandbox = Sandbox::new(ctx, &format!("{}-{number}", fault.name)).await?;
     let outcome = match run_in(&sandbox, fault, oracle).await {
-        Ok(run) => Ok(run),
+        Ok(run) => {
+            if kept {
+                keep(&sandbox, &format!("{run:?}")).await;
+            }
+            Ok(run)
+        }
         Err(error) => {
             let folder = keep(&sandbox, &format!("{error:#}")).await;
             Err(error.context(format!("see {}", folder.display())))
