@@ -15,6 +15,10 @@ use mainstay_e2e::stage;
 use tokio::sync::Semaphore;
 
 #[derive(ClapArgs)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent flags, not a state"
+)]
 pub struct Args {
     /// Only faults called so, or else all whose name contains one of these words.
     #[arg(long, value_name = "WORD")]
