@@ -80,12 +80,7 @@ async fn break_things(args: &Args) -> anyhow::Result<()> {
         .flat_map(|number| chosen.iter().map(move |fault| (*fault, number)))
         .partition(|(fault, _)| together > 1 && fault.company == Company::Shares);
     let seats = Semaphore::new(together);
-    let oracle = if args.client_alone {
-        Oracle::ClientAlone
-    } else {
-        Oracle::Whole
-    };
-    let once = |fault, number| once(&ctx, &seats, fault, (number, args), oracle);
+    let once = |fault, number| once(args, &ctx, &seats, fault, number);
     let mut running: FuturesUnordered<_> = sharing
         .iter()
         .map(|(fault, number)| once(fault, *number))
@@ -106,17 +101,22 @@ async fn break_things(args: &Args) -> anyhow::Result<()> {
 
 /// One run, when there is a seat for it.
 async fn once<'a>(
+    args: &Args,
     ctx: &Context,
     seats: &Semaphore,
     fault: &'a Fault,
-    (number, args): (usize, &Args),
-    oracle: Oracle,
+    number: usize,
 ) -> (&'a Fault, anyhow::Result<Run>) {
     let _seat = seats.acquire().await;
     println!(
         "── {}, run {number} of {}: {}",
         fault.name, args.runs, fault.what
     );
+    let oracle = if args.client_alone {
+        Oracle::ClientAlone
+    } else {
+        Oracle::Whole
+    };
     (fault, run_once(ctx, fault, number, oracle, args.keep).await)
 }
 

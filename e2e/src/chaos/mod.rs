@@ -55,7 +55,8 @@ pub async fn run(
     let sandbox = Sandbox::new(ctx, &format!("{}-{number}", fault.name)).await?;
     let outcome = match run_in(&sandbox, fault, oracle).await {
         Ok(run) => {
-            if kept {
+            // Of a broken promise it is there already, from before what followed.
+            if kept && !run.broken() {
                 keep(&sandbox, &format!("{run:?}")).await;
             }
             Ok(run)

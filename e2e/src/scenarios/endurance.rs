@@ -57,11 +57,8 @@ pub async fn failures_under_load(s: &Sandbox<'_>) -> Result<()> {
 
 /// One of the faults of `cargo xtask chaos`, once.
 pub async fn fault(s: &Sandbox<'_>, name: &str) -> Result<()> {
-    let fault = chaos::faults::called(name);
-    let run = {
-        let fault = fault.context("there is no such fault")?;
-        chaos::run_in(s, fault, chaos::Oracle::Whole).await?
-    };
+    let fault = chaos::faults::called(name).context("there is no such fault")?;
+    let run = chaos::run_in(s, fault, chaos::Oracle::Whole).await?;
     s.say(&format!(
         "writes paused for {:?} at most, whole again after {:?}",
         run.gap, run.whole

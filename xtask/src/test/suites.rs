@@ -9,36 +9,18 @@ use serde_json::Value;
 
 use super::report::Counts;
 
-/// Unit and property tests of every package. Some wait for clocks: another program runs meanwhile.
+/// Test programs at a time: some wait for clocks, engines and servers while others compute.
+const PROGRAMS: usize = 3;
+
+/// Unit and property tests of every package.
 pub fn unit() -> Counts {
-    run(
-        &["--lib", "--bins"],
-        Width {
-            programs: 3,
-            tests: None,
-        },
-    )
+    run(&["--lib", "--bins"], None)
 }
 
 /// Tests against a real kube-apiserver and etcd, and real engines. Most of them wait most of the time: more
 /// run at once than there are processors.
 pub fn integration() -> Counts {
-    run(
-        &["--test", "*"],
-        Width {
-            programs: 3,
-            tests: Some("4"),
-        },
-    )
-}
-
-/// How much runs at a time.
-#[derive(Clone, Copy)]
-struct Width {
-    /// Test programs.
-    programs: usize,
-    /// Tests of one program; else as many as there are processors.
-    tests: Option<&'static str>,
+    run(&["--test", "*"], Some("4"))
 }
 
 /// A test program as cargo built it.
@@ -50,8 +32,9 @@ struct Program {
     folder: PathBuf,
 }
 
-/// Build the tests chosen so, and run them. `cargo test` would run one program after the other.
-fn run(chosen: &[&str], width: Width) -> Counts {
+/// Build the tests chosen so, and run so many of each program at once, else as many as there are processors.
+/// `cargo test` would run one program after the other.
+fn run(chosen: &[&str], at_once: Option<&str>) -> Counts {
     let programs = match built(chosen) {
         Ok(programs) => programs,
         Err(why) => {
@@ -65,12 +48,12 @@ fn run(chosen: &[&str], width: Width) -> Counts {
         waiting.pop_front()
     };
     let counts = std::thread::scope(|scope| {
-        let runners: Vec<_> = (0..width.programs)
+        let runners: Vec<_> = (0..PROGRAMS)
             .map(|_| {
                 scope.spawn(|| {
                     let mut counts = Counts::default();
                     while let Some(program) = next() {
-                        counts += tested(&program, width.tests);
+                        counts += tested(&program, at_once);
                     }
                     counts
                 })

@@ -10,9 +10,9 @@ use mainstay_crds::operation::OperationPhase;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::renamed;
+use super::{pods, renamed};
 use crate::chaos::fault::{Fault, Ground, POSTMASTER, fault};
-use crate::faults::pod::{Deletion, delete};
+use crate::faults::pod::Deletion;
 use crate::scenarios::failover::primary;
 use crate::scenarios::kit::{INSTANCES, Look, READY};
 use crate::scenarios::operations;
@@ -152,8 +152,7 @@ async fn scaled(g: &Ground<'_>) -> Result<Instant> {
             })
         })
         .await?;
-    let pod = g.pod(&before).await?;
-    delete(&g.sandbox.ctx.client, &pod, Deletion::Forced).await?;
+    pods::replaced(g, &[&before], Deletion::Forced).await?;
     // Whoever is elected: its own next pod may be in time for it.
     g.writer.more(100).await?;
     g.sandbox.settled("db", READY).await?;

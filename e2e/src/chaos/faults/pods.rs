@@ -43,7 +43,7 @@ pub(super) async fn gone(
 }
 
 /// Delete pods, and wait until others bear their names.
-async fn replaced(g: &Ground<'_>, instances: &[&str], how: Deletion) -> Result<Instant> {
+pub(super) async fn replaced(g: &Ground<'_>, instances: &[&str], how: Deletion) -> Result<Instant> {
     let before = gone(g, instances, how).await?;
     let since = Instant::now();
     renamed(g, instances, &before).await?;

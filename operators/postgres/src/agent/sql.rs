@@ -150,9 +150,11 @@ const PAUSES: [&str; 3] = [
     "RecoveryPause",
 ];
 
+/// Columns are read from left to right. The timeline comes after the position: read before, a replica that
+/// meanwhile receives its first record of a new timeline would be seen beyond where the one before was left, as
+/// data that has parted.
 const VITALS: &str = "
 select pg_is_in_recovery() as in_recovery,
-       coalesce((select max(('x' || left(name, 8))::bit(32)::bigint) from pg_ls_waldir() where name ~ '^[0-9A-F]{24}$'), 0) as timeline,
        (select status = 'streaming' from pg_stat_wal_receiver) as receiving,
        (select latest_end_lsn - '0/0'::pg_lsn from pg_stat_wal_receiver)::bigint as primary_position,
        array(select application_name from pg_stat_replication where state = 'streaming' and flush_lsn is not null order by application_name) as streaming,
@@ -169,7 +171,8 @@ select pg_is_in_recovery() as in_recovery,
        (select system_identifier from pg_control_system())::text as system_identifier,
        extract(epoch from pg_conf_load_time())::float8 as loaded_at,
        (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end
-           - '0/0'::pg_lsn)::bigint as position";
+           - '0/0'::pg_lsn)::bigint as position,
+       coalesce((select max(('x' || left(name, 8))::bit(32)::bigint) from pg_ls_waldir() where name ~ '^[0-9A-F]{24}$'), 0) as timeline";
 
 /// Whether somebody new is answered: sessions that are there go on for as long as they like when the
 /// first process, which lets others in, stands still.

@@ -509,7 +509,9 @@ async fn a_primary_hands_over_on_request_and_who_was_away_too_long_is_copied() {
         let row = client.query_opt(pid, &[]).await.unwrap();
         row.map(|row| row.get(0))
     };
-    // It was renewed when commits began to wait.
+    // It is renewed whenever commits begin to wait for somebody: for the last time when they do for both.
+    let both = |s: &Status| s.acknowledging.as_ref().is_some_and(|a| a.of.len() == 2);
+    set.until(&one, "waiting for both", both).await;
     wait_for("the receiver", async || receiver(&two).await.is_some()).await;
     let before = receiver(&two).await;
     let nonce = set.until(&two, "ready", |s| s.ready).await.nonce;

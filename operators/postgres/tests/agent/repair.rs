@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_crds::common::{Durability, InstanceRole, Rejoin};
 use mainstay_postgres::agent::place::DATA;
+use mainstay_postgres::agent::render::member;
 use mainstay_shared::agent::api::{Phase, Status};
 use mainstay_shared::agent::election::lease;
 use nix::sys::signal::{Signal, kill};
@@ -33,11 +34,18 @@ async fn two_instances(change: impl FnOnce(&mut Set)) -> (Set, Pod, Pod) {
     set.until(&two, "streaming", replica).await;
     set.until(&one, "leading", |s| primary(s) && s.streaming == ["db-2"])
         .await;
-    // Only who is known to have the data may lead.
+    // Only who is known to have the data may lead: the one that streams, not who it was before a copy that
+    // failed.
+    let name = "select application_name from pg_stat_replication";
+    let probe = set.probe(&one).await.unwrap();
+    let rows = probe.query(name, &[]).await.unwrap();
+    let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let streams = names.iter().find_map(|name| member(name)).unwrap();
     wait_for("both to be members", async || {
         let look = lease::read(&set.lease().await).unwrap();
         let charter = look.seen.charter;
-        charter.is_some_and(|c| c.is_settled() && c.members.len() == 2)
+        charter
+            .is_some_and(|c| c.is_settled() && c.members.len() == 2 && c.members.contains(&streams))
     })
     .await;
     (set, one, two)
