@@ -382,13 +382,18 @@ async fn pump(
         said,
     } = started;
     let mut split = Split::default();
+    let mut archive = Some(archive);
     let outcome = async {
         let mut chunk = first;
         loop {
             let parts = split.take(&chunk)?;
             let hung_up = |_| "storing it was broken off".to_owned();
-            if !parts.archive.is_empty() {
+            if let Some(archive) = archive.as_ref().filter(|_| !parts.archive.is_empty()) {
                 archive.send(Ok(parts.archive)).await.map_err(hung_up)?;
+            }
+            if split.is_whole() {
+                // Who stores it has to see its end: only then is the list read, which may be long.
+                archive = None;
             }
             if !parts.manifest.is_empty() {
                 manifest.send(Ok(parts.manifest)).await.map_err(hung_up)?;
@@ -411,7 +416,9 @@ async fn pump(
     if let Err(why) = &outcome {
         // Whoever still reads must not take this for the end.
         let broken = || io::Error::other(why.clone());
-        let _ = archive.send(Err(broken())).await;
+        if let Some(archive) = archive {
+            let _ = archive.send(Err(broken())).await;
+        }
         let _ = manifest.send(Err(broken())).await;
     }
     let _ = ended.send(outcome);
@@ -500,6 +507,11 @@ impl Split {
             self.close(&mut parts);
         }
         Ok(parts)
+    }
+
+    /// Whether nothing more comes into the archive: what is left is the list of its files.
+    fn is_whole(&self) -> bool {
+        self.closed && self.seen_manifest
     }
 
     /// The archive gets an end of its own.

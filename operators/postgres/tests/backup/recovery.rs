@@ -229,3 +229,26 @@ async fn a_backup_of_a_replica_restores_and_a_cancelled_one_is_none() {
         1
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_database_of_many_files_whose_list_is_long() {
+    let world = World::new(Where::Folder, false).await;
+    let mut one = world.node("db-1");
+    one.initialise();
+    one.start(None);
+    one.start_sidecar();
+    // A line of the list has some 150 bytes: more than is held at a time between who reads and who stores.
+    for round in 0..8 {
+        one.sql(&format!(
+            "do $$ begin for i in 1..500 loop execute format('create table many_%s_%s (n int)', {round}, i); end loop; end $$"
+        ));
+    }
+    one.write(10);
+    world.back_up(&one, "order", false);
+    world.archived(&one);
+    let rows = one.rows();
+    let (node, _) = restored(&world, "db-2", &Target::Latest);
+    assert_eq!(node.rows(), rows);
+    let tables = node.sql("select count(*) from pg_class where relname like 'many%'");
+    assert_eq!(tables, "4000");
+}
