@@ -1,6 +1,7 @@
 //! Clusters, images, faults, workloads and scenarios: the project run against real Kubernetes.
 
 pub mod apiserver;
+pub mod cargo;
 pub mod chaos;
 pub mod charts;
 pub mod cluster;

@@ -2,7 +2,6 @@
 
 use std::env::consts::ARCH;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::{Error, cache, command};
 
@@ -15,7 +14,7 @@ pub fn build(package: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result<Pat
     let target = format!("{ARCH}-unknown-linux-gnu");
     let folder = cache.join("target-image");
     // Naming the target keeps the flags away from build scripts and macros.
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo::command();
     cargo
         .current_dir(cache::repository())
         .env("CARGO_TARGET_DIR", &folder)

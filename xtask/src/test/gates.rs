@@ -58,9 +58,9 @@ impl Gate {
     }
 }
 
-/// A cargo command of this toolchain.
+/// A cargo command with `args`.
 fn cargo(args: &[&str]) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = mainstay_e2e::cargo::command();
     command.args(args);
     command
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::report::Counts;
 
 /// Test programs at a time: some wait for clocks, engines and servers while others compute.
-const PROGRAMS: usize = 3;
+const PROGRAMS: usize = 4;
 
 /// Unit and property tests of every package.
 pub fn unit() -> Counts {
@@ -98,7 +98,7 @@ fn tested(program: &Program, at_once: Option<&str>) -> Counts {
 
 /// The programs of the tests chosen so, built if they are not.
 fn built(chosen: &[&str]) -> Result<Vec<Program>, String> {
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let output = mainstay_e2e::cargo::command()
         .args(["test", "--workspace", "--no-run", "--quiet"])
         .arg("--message-format=json-render-diagnostics")
         .args(chosen)
