@@ -479,7 +479,9 @@ impl Writer<'_> {
         putting.split = u64::MAX;
         let stored = match putting.put(&mut reading, &mut || key.clone()).await {
             // Somebody of ours stored the same meanwhile: what the name says is there.
-            Err(PutError::Store(error)) if error.reason == Reason::Exists => return Ok(()),
+            Err(PutError::Store(error)) if error.reason == Reason::Exists => {
+                return Ok(repository.store.settle(&key).await?);
+            }
             other => other?,
         };
         if stored.digest != *digest {

@@ -80,7 +80,14 @@ pub enum PlaceSpec {
         container: String,
     },
     /// A volume that all instances mount.
-    Volume {},
+    Volume {
+        /// Which one, so that two are told apart.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        claim: String,
+        /// Folder in it, without `/` at its ends, before the prefix; empty: its top.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        path: String,
+    },
 }
 
 /// Why a repository cannot be opened with what is mounted.
@@ -139,7 +146,7 @@ impl RepositorySpec {
                 container: container.clone(),
                 access_key: secret(&needed(ACCESS_KEY)?),
             },
-            PlaceSpec::Volume {} => Place::Path(volume.to_owned()),
+            PlaceSpec::Volume { .. } => Place::Path(volume.to_owned()),
         };
         // Without the file nothing is trusted, rather than everybody.
         let authority = match self.authority.as_deref() {
@@ -149,7 +156,13 @@ impl RepositorySpec {
         let defaults = Limits::default();
         let settings = Settings {
             place,
-            prefix: self.prefix.clone(),
+            // A part of every name, so that the folder is made with the first of them.
+            prefix: match &self.place {
+                PlaceSpec::Volume { path, .. } if !path.is_empty() => {
+                    format!("{path}/{}", self.prefix)
+                }
+                _ => self.prefix.clone(),
+            },
             authority,
             limits: Limits {
                 bytes_per_second: self.bytes_per_second.and_then(NonZeroU64::new),
@@ -224,6 +237,30 @@ mod tests {
         }
     }
 
+    fn volume() -> PlaceSpec {
+        PlaceSpec::Volume {
+            claim: String::new(),
+            path: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_folder_of_a_volume_is_part_of_every_name() {
+        let settings = |path: &str| {
+            let mut spec = spec(volume());
+            spec.place = PlaceSpec::Volume {
+                claim: "backups".into(),
+                path: path.into(),
+            };
+            spec.settings(Path::new("/none"), Path::new("/repository"))
+        };
+        let of = |path| settings(path).unwrap();
+        assert!(matches!(of("").place, Place::Path(at) if at == Path::new("/repository")));
+        assert_eq!(of("").prefix, "shop/db");
+        assert_eq!(of("postgres/a").prefix, "postgres/a/shop/db");
+        assert!(settings("..").is_err() && settings("a//b").is_err());
+    }
+
     #[test]
     fn credentials_are_files_and_one_that_is_missing_is_named() {
         let folder = tempfile::tempdir().unwrap();
@@ -249,8 +286,8 @@ mod tests {
     #[test]
     fn an_authority_that_is_left_to_a_file_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
+        let mut spec = spec(volume());
         let volume = Path::new("/repository");
-        let mut spec = spec(PlaceSpec::Volume {});
         spec.authority = Some(String::new());
         let missing = spec.settings(folder.path(), volume).unwrap_err();
         assert_eq!(missing, SpecError::NoAuthority);
@@ -262,7 +299,7 @@ mod tests {
     #[test]
     fn encryption_needs_the_instances_keys() {
         let folder = tempfile::tempdir().unwrap();
-        let mut spec = spec(PlaceSpec::Volume {});
+        let mut spec = spec(volume());
         assert!(matches!(
             spec.protection(folder.path()),
             Ok(Protection::Plain)
@@ -284,11 +321,11 @@ mod tests {
 
     #[test]
     fn as_written() {
-        let text = serde_json::to_string(&spec(PlaceSpec::Volume {})).unwrap();
+        let text = serde_json::to_string(&spec(volume())).unwrap();
         assert_eq!(text, r#"{"place":{"volume":{}},"prefix":"shop/db"}"#);
         assert_eq!(
             serde_json::from_str::<RepositorySpec>(&text).unwrap(),
-            spec(PlaceSpec::Volume {})
+            spec(volume())
         );
     }
 }

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use drill::{Check, Drill, DrillRecord, DrillResult, DrillTarget};
-pub use repository::{Authority, Azure, Gcs, KeyRef, Repository, S3};
+pub use repository::{Authority, Azure, Gcs, KeyRef, Repository, S3, Volume};
 
 use super::quantity;
 

@@ -56,7 +56,28 @@ pub const DRILL_TIMEOUT: &str =
 pub const OWNER: &str =
     "write the owner's id as status.recovery.owner or the refusal has it: 32 hexadecimal digits";
 /// Of a repository in no store, or in several.
-pub const ONE_STORE: &str = "write exactly one of s3, gcs and azure";
+pub const ONE_STORE: &str = "write exactly one of s3, gcs, azure and volume";
+/// Of a bucket without `credentials`.
+pub const CREDENTIALS: &str = "write credentials: the name of a Secret in the same namespace with the keys of the bucket, for \
+     example backup-store";
+/// Of a volume with `credentials`.
+pub const NO_CREDENTIALS: &str =
+    "whoever mounts a volume needs no credentials: remove credentials, or write a bucket";
+/// Of a volume with `authority`.
+pub const NO_AUTHORITY: &str =
+    "a volume has no certificates: remove authority, or write a bucket";
+/// Of a volume that shall be immutable.
+pub const NOT_IMMUTABLE: &str = "files on a volume can be changed and deleted by whoever mounts it: remove immutable, or write \
+     a bucket, which can refuse to";
+/// Of `volume.claimName`.
+pub const CLAIM: &str =
+    "write the name of a PersistentVolumeClaim in the same namespace, for example backups";
+/// Of the claim of an instance.
+pub const OWN_CLAIM: &str = "that is the volume of an instance's data, and the backups would be lost with it: write a claim of \
+     its own";
+/// Of `volume.path`.
+pub const PATH: &str = "write folders in the volume of letters, digits, '.', '_' and '-' with '/' between them, for example \
+     postgres/shop, or leave it out for the volume's top";
 /// Of `prefix`.
 pub const PREFIX: &str =
     "write words of letters, digits, '.', '_' and '-' with '/' between them, for example shop/db";
@@ -219,15 +240,61 @@ pub fn owner() -> Rule {
 
 /// Of `repository`.
 pub fn one_store() -> Rule {
-    one_of(&["s3", "gcs", "azure"], ONE_STORE)
+    one_of(&["s3", "gcs", "azure", "volume"], ONE_STORE)
+}
+
+/// Of a bucket without `credentials`.
+pub fn credentials_are_named() -> Rule {
+    Rule::new("has(self.volume) || has(self.credentials)")
+        .message(CREDENTIALS)
+        .field_path(".credentials")
+}
+
+/// What a volume does not have.
+fn not_with_a_volume(field: &str, sentence: &str) -> Rule {
+    Rule::new(format!("!has(self.volume) || !has(self.{field})"))
+        .message(sentence)
+        .field_path(format!(".{field}"))
+}
+
+/// Of a volume with `credentials`.
+pub fn a_volume_has_no_credentials() -> Rule {
+    not_with_a_volume("credentials", NO_CREDENTIALS)
+}
+
+/// Of a volume with `authority`.
+pub fn a_volume_has_no_authority() -> Rule {
+    not_with_a_volume("authority", NO_AUTHORITY)
+}
+
+/// Of a volume that shall be immutable.
+pub fn a_volume_is_not_immutable() -> Rule {
+    Rule::new("!has(self.volume) || !has(self.immutable) || !self.immutable")
+        .message(NOT_IMMUTABLE)
+        .field_path(".immutable")
+}
+
+/// Of `volume.claimName`.
+pub fn claim() -> Rule {
+    matches(common::SUBDOMAIN, CLAIM)
+}
+
+/// Of `volume.path`.
+pub fn path() -> Rule {
+    folders(PATH)
+}
+
+/// Names of folders with `/` between them, none of which leads out.
+fn folders(sentence: &str) -> Rule {
+    Rule::new(
+        "self.matches('^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$') && !self.matches('(^|/)[.][.]?(/|$)')",
+    )
+    .message(sentence)
 }
 
 /// Of `repository.prefix`.
 pub fn prefix() -> Rule {
-    Rule::new(
-        "self.matches('^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$') && !self.matches('(^|/)[.][.]?(/|$)')",
-    )
-    .message(PREFIX)
+    folders(PREFIX)
 }
 
 /// Of a repository to recover from.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, Container, KeyToPath, ProjectedVolumeSource, Secret, SecretProjection,
-    Volume, VolumeMount, VolumeProjection,
+    ConfigMapProjection, Container, KeyToPath, PersistentVolumeClaimVolumeSource,
+    ProjectedVolumeSource, Secret, SecretProjection, Volume, VolumeMount, VolumeProjection,
 };
 use mainstay_backup::crypto::{ExposeSecret as _, Keyring};
 use mainstay_shared::agent::paths;
@@ -15,8 +15,8 @@ use super::pod::volumes::{SECRET_MODE, bin, mount, named, scratch};
 use super::pod::{container_security, environment, port, resources};
 use crate::agent::place::{DATA, SOCKETS};
 use crate::backup::settings::{
-    AUTHORITY, BACKUP_FILE, ESCROW_KEYS, INSTANCE_KEYS, MEMORY_MIB, RESTORE_FILE, RESTORE_SECRETS,
-    RUN, SECRETS,
+    AUTHORITY, BACKUP_FILE, ESCROW_KEYS, INSTANCE_KEYS, MEMORY_MIB, REPOSITORY, RESTORE_FILE,
+    RESTORE_REPOSITORY, RESTORE_SECRETS, RUN, SECRETS,
 };
 use crate::settings::ArchiveSettings;
 use crate::validate::backup::{Access, AuthorityRef};
@@ -51,8 +51,8 @@ impl Beside<'_> {
 /// Ports of the stores that pods reach. A beginning is over one day, and the port is open for as long as the
 /// resource names it.
 pub fn stores(v: &Validated) -> BTreeSet<u16> {
-    let backup = v.backup.as_ref().map(|b| b.access.port);
-    let recovery = v.recovery.as_ref().map(|r| r.access.port);
+    let backup = v.backup.as_ref().and_then(|b| b.access.port);
+    let recovery = v.recovery.as_ref().and_then(|r| r.access.port);
     backup.into_iter().chain(recovery).collect()
 }
 
@@ -81,48 +81,93 @@ pub fn archive(backup: &Backup) -> ArchiveSettings {
     }
 }
 
+/// The volume that a repository is on, with the set's own.
+const OWN_REPOSITORY: &str = "repository";
+/// The volume that a repository is on from which a set is made.
+const OTHER_REPOSITORY: &str = "restore-repository";
+
+/// The volume that a repository is on, if it is on one.
+fn repository(name: &str, access: &Access) -> Option<Volume> {
+    Some(Volume {
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: access.claim.clone()?,
+            read_only: None,
+        }),
+        ..named(name)
+    })
+}
+
+/// The set's own repository, where it is on a volume.
+pub(super) fn own_repository(backup: &Backup) -> Option<Volume> {
+    repository(OWN_REPOSITORY, &backup.access)
+}
+
+/// Where the set's own repository is read, where it is on a volume.
+pub(super) fn own_repository_is_read(backup: &Backup) -> Option<VolumeMount> {
+    let on_volume = backup.access.claim.is_some();
+    on_volume.then(|| mount(OWN_REPOSITORY, RESTORE_REPOSITORY, true))
+}
+
+/// The volume on which the repository is that a set is made from. A pod has a claim once: where it is that of the
+/// set's own, that one.
+fn other_repository(v: &Validated) -> Option<&'static str> {
+    let other = v.recovery.as_ref()?.access.claim.as_ref()?;
+    let own = v.backup.as_ref().and_then(|b| b.access.claim.as_ref());
+    Some(if own == Some(other) {
+        OWN_REPOSITORY
+    } else {
+        OTHER_REPOSITORY
+    })
+}
+
 /// Makes backups and stores the log, beside the engine, in its image since it runs the engine's own tools.
 ///
 /// No probe: the pod must not be unready, nor start late, for it. What it waits for it says in its report.
 pub fn sidecar(v: &Validated) -> Container {
     let (request, limit) = MEMORY_MIB;
     let mib = |n: u32| i64::from(n) << 20;
+    let on_volume = v.backup.as_ref().is_some_and(|b| b.access.claim.is_some());
+    let repository = on_volume.then(|| mount(OWN_REPOSITORY, REPOSITORY, false));
+    let mut mounts = vec![
+        mount("data", DATA, true),
+        mount("config", paths::CONFIG, true),
+        mount("tls", paths::TLS, true),
+        bin(true),
+        mount("sockets", SOCKETS, true),
+        mount("tmp", "/tmp", false),
+        run(),
+        mount("backup-secrets", SECRETS, true),
+    ];
+    mounts.extend(repository);
     Container {
         name: names::BACKUP.into(),
         args: Some(vec![names::BACKUP.into()]),
         restart_policy: Some("Always".into()),
         ports: Some(vec![port("backup", names::BACKUP_PORT)]),
         resources: Some(resources(CPU_MILLIS, mib(request), mib(limit))),
-        volume_mounts: Some(vec![
-            mount("data", DATA, true),
-            mount("config", paths::CONFIG, true),
-            mount("tls", paths::TLS, true),
-            bin(true),
-            mount("sockets", SOCKETS, true),
-            mount("tmp", "/tmp", false),
-            run(),
-            mount("backup-secrets", SECRETS, true),
-        ]),
+        volume_mounts: Some(mounts),
         ..container(v)
     }
 }
 
 /// Brings the data of the first instance back. It has what the engine has, since it runs one.
 pub fn restore(v: &Validated) -> Container {
+    let mut mounts = vec![
+        mount("data", DATA, false),
+        mount("config", paths::CONFIG, true),
+        mount("tls", paths::TLS, true),
+        bin(true),
+        mount("shm", "/dev/shm", false),
+        mount("tmp", "/tmp", false),
+        run(),
+        mount("restore-secrets", RESTORE_SECRETS, true),
+    ];
+    mounts.extend(other_repository(v).map(|name| mount(name, RESTORE_REPOSITORY, true)));
     Container {
         name: names::RESTORE.into(),
         args: Some(vec![names::RESTORE.into()]),
         resources: Some(resources(v.cpu_milli, v.memory, v.memory)),
-        volume_mounts: Some(vec![
-            mount("data", DATA, false),
-            mount("config", paths::CONFIG, true),
-            mount("tls", paths::TLS, true),
-            bin(true),
-            mount("shm", "/dev/shm", false),
-            mount("tmp", "/tmp", false),
-            run(),
-            mount("restore-secrets", RESTORE_SECRETS, true),
-        ]),
+        volume_mounts: Some(mounts),
         ..container(v)
     }
 }
@@ -145,17 +190,22 @@ pub fn run() -> VolumeMount {
 }
 
 /// Volumes of these containers.
-pub fn volumes(set: &str, beside: &Beside<'_>) -> Vec<Volume> {
+pub fn volumes(v: &Validated, beside: &Beside<'_>) -> Vec<Volume> {
+    let set = v.set.name.as_str();
     let mut all = Vec::new();
     if beside.any() {
         all.push(run_volume());
     }
     if let Some(backup) = beside.backup {
         all.push(own_secrets("backup-secrets", set, backup));
+        all.extend(own_repository(backup));
     }
     if let Some(recovery) = beside.restored {
         let keys = (recovery.keys.as_str(), &[INSTANCE_KEYS, ESCROW_KEYS][..]);
         all.push(secrets("restore-secrets", &recovery.access, keys));
+        if other_repository(v) == Some(OTHER_REPOSITORY) {
+            all.extend(repository(OTHER_REPOSITORY, &recovery.access));
+        }
     }
     all
 }
@@ -175,10 +225,11 @@ pub(super) fn own_secrets(name: &str, set: &str, backup: &Backup) -> Volume {
 /// must come up whatever is wrong with its backups, and who lacks something says so.
 fn secrets(name: &str, access: &Access, keys: (&str, &[&str])) -> Volume {
     let same = |key: &&str| item(key, key);
-    let mut sources = vec![
-        of_secret(&access.credentials, access.keys.iter().map(same).collect()),
-        of_secret(keys.0, keys.1.iter().map(same).collect()),
-    ];
+    let credentials = access.credentials.as_ref();
+    let credentials =
+        credentials.map(|name| of_secret(name, access.keys.iter().map(same).collect()));
+    let mut sources: Vec<VolumeProjection> = credentials.into_iter().collect();
+    sources.push(of_secret(keys.0, keys.1.iter().map(same).collect()));
     match &access.authority {
         Some(AuthorityRef::Secret(name, key)) => {
             sources.push(of_secret(name, vec![item(key, AUTHORITY)]));

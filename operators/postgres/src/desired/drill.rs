@@ -18,7 +18,9 @@ use mainstay_shared::agent::paths;
 use mainstay_shared::backups::drill::{Drill, Start};
 use mainstay_shared::{names, network, placement};
 
-use super::backup::{container, own_secrets, run, run_volume};
+use super::backup::{
+    container, own_repository, own_repository_is_read, own_secrets, run, run_volume,
+};
 use super::claim;
 use super::pod::volumes::{bin, mount, named, scratch, shm};
 use super::pod::{install, pod_security, pull_secrets, resources};
@@ -37,7 +39,7 @@ const STOP_SECONDS: i64 = 30;
 
 /// Who a drill may talk to.
 pub fn policy(v: &Validated) -> NetworkPolicy {
-    let store = v.backup.as_ref().map(|b| b.access.port);
+    let store = v.backup.as_ref().and_then(|b| b.access.port);
     network::drill_policy(&v.set, store)
 }
 
@@ -103,6 +105,29 @@ pub fn pod(
     labels.insert(names::COMPONENT.to_owned(), names::DRILL.to_owned());
     let place = placement::aside(&v.set, v.placement.as_ref());
     let memory = wanted.memory.unwrap_or(v.memory);
+    let mut volumes = vec![
+        data(v),
+        Volume {
+            config_map: Some(ConfigMapVolumeSource {
+                name: drill.name.clone(),
+                default_mode: Some(0o444),
+                ..ConfigMapVolumeSource::default()
+            }),
+            ..named("config")
+        },
+        scratch("bin", None, None),
+        shm(memory),
+        scratch("tmp", None, None),
+        run_volume(),
+        own_secrets("restore-secrets", &v.set.name, backup),
+    ];
+    volumes.extend(own_repository(backup));
+    let mut restore = engine(v, wanted, names::RESTORE);
+    let repository = own_repository_is_read(backup);
+    restore
+        .volume_mounts
+        .get_or_insert_default()
+        .extend(repository);
     Pod {
         metadata,
         spec: Some(PodSpec {
@@ -115,27 +140,9 @@ pub fn pod(
             image_pull_secrets: pull_secrets(v),
             affinity: Some(place.affinity),
             tolerations: (!place.tolerations.is_empty()).then_some(place.tolerations),
-            init_containers: Some(vec![
-                install(operator_image),
-                engine(v, wanted, names::RESTORE),
-            ]),
+            init_containers: Some(vec![install(operator_image), restore]),
             containers: vec![engine(v, wanted, names::DRILL)],
-            volumes: Some(vec![
-                data(v),
-                Volume {
-                    config_map: Some(ConfigMapVolumeSource {
-                        name: drill.name.clone(),
-                        default_mode: Some(0o444),
-                        ..ConfigMapVolumeSource::default()
-                    }),
-                    ..named("config")
-                },
-                scratch("bin", None, None),
-                shm(memory),
-                scratch("tmp", None, None),
-                run_volume(),
-                own_secrets("restore-secrets", &v.set.name, backup),
-            ]),
+            volumes: Some(volumes),
             ..PodSpec::default()
         }),
         status: None,

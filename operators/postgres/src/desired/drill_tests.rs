@@ -84,6 +84,20 @@ fn what_opens_the_repository_is_where_no_statement_runs() {
 }
 
 #[test]
+fn a_repository_on_a_volume_is_read_where_no_statement_runs() {
+    let mut v = drilled();
+    let access = &mut v.backup.as_mut().unwrap().access;
+    (access.claim, access.credentials) = (Some("backups".into()), None);
+    let pod = pod_of_drill(&v);
+    let claim = ("repository".to_owned(), "backups".to_owned());
+    assert_eq!(claims(&pod), [claim], "its own data goes with the pod");
+    let mount = (crate::backup::settings::RESTORE_REPOSITORY.to_owned(), true);
+    let restore = &pod["spec"]["initContainers"][1];
+    assert_eq!(mounted(restore, "repository"), Some(mount));
+    assert_eq!(mounted(&pod["spec"]["containers"][0], "repository"), None);
+}
+
+#[test]
 fn nothing_of_the_set_means_the_pod() {
     let v = drilled();
     let pod = pod_of_drill(&v);

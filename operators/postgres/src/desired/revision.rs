@@ -39,7 +39,10 @@ pub fn revision(v: &Validated) -> Revision {
     if let Some(backup) = &v.backup {
         // What is mounted; what is told by a file changes without new pods.
         let access = &backup.access;
-        inputs.insert("backup".to_owned(), access.credentials.clone());
+        let claim = access.claim.as_ref().map(|claim| format!("volume {claim}"));
+        if let Some(mounted) = claim.or_else(|| access.credentials.clone()) {
+            inputs.insert("backup".to_owned(), mounted);
+        }
         if let Some(authority) = &access.authority {
             let (kind, name, key) = match authority {
                 AuthorityRef::ConfigMap(name, key) => ("ConfigMap", name, key),

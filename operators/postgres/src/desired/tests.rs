@@ -117,6 +117,26 @@ pub fn backed_up() -> Validated {
     crate::validate::validate(&resource.unwrap(), &catalogue).unwrap()
 }
 
+/// The same with its repository on a volume, made from another one there.
+fn on_a_volume() -> Validated {
+    let resource = serde_json::from_value(json!({
+        "metadata": {"name": "db", "namespace": "shop", "uid": db().set.uid},
+        "spec": {
+            "version": "17", "instances": 3, "image": "postgres:17.12", "storage": {"size": "20Gi"},
+            "backup": {
+                "repository": {"volume": {"claimName": "backups", "path": "postgres"}},
+                "encryption": {"iAcceptKeyLoss": true},
+            },
+            "bootstrap": {"recovery": {
+                "repository": {"volume": {"claimName": "backups"}, "prefix": "shop/old"},
+                "keys": "old-keys",
+            }},
+        },
+    }));
+    let catalogue = crate::validate::Catalogue::default();
+    crate::validate::validate(&resource.unwrap(), &catalogue).unwrap()
+}
+
 fn api_servers() -> BTreeSet<(IpAddr, u16)> {
     BTreeSet::from([([172, 30, 0, 1].into(), 6443)])
 }
@@ -249,11 +269,88 @@ fn what_backups_are_told_is_read_back_and_restarts_nothing() {
     let (_, same) = config_map::config_map(&faster, &members, &zones()).unwrap();
     assert_eq!((same, revision(&faster)), (hash, revision(&v)));
     let mut elsewhere = v.clone();
-    elsewhere.backup.as_mut().unwrap().access.credentials = "other".into();
+    elsewhere.backup.as_mut().unwrap().access.credentials = Some("other".into());
     assert_ne!(revision(&elsewhere), revision(&v), "what is mounted");
     let config = config_map::config(&v, &members);
     assert!(config.engine.archive.is_some());
     assert!(config_map::config(&db(), &members).engine.archive.is_none());
+}
+
+/// Names of the volumes of a pod that are claims, and where a container mounts one of them, and for reading only.
+fn claims(pod: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let volumes = pod["spec"]["volumes"].as_array().unwrap().iter();
+    let claims = volumes.filter(|v| v["persistentVolumeClaim"].is_object());
+    claims
+        .map(|v| {
+            (
+                text(&v["name"]),
+                text(&v["persistentVolumeClaim"]["claimName"]),
+            )
+        })
+        .collect()
+}
+
+fn mounted(container: &Value, volume: &str) -> Option<(String, bool)> {
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    let mount = mounts.iter().find(|m| m["name"] == volume)?;
+    let path = mount["mountPath"].as_str().unwrap();
+    Some((path.to_owned(), mount["readOnly"] == true))
+}
+
+#[test]
+fn a_repository_on_a_volume_is_mounted_where_it_is_written_and_read() {
+    use crate::backup::settings::{REPOSITORY, RESTORE_REPOSITORY};
+    let v = on_a_volume();
+    let pod = pod_of(&v, "db-1");
+    let pairs = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+        let pair = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
+        all.iter().map(pair).collect()
+    };
+    let both = pairs(&[("data", "db-1-data"), ("repository", "backups")]);
+    assert_eq!(claims(&pod), both, "a claim is there once");
+    let first = pod["spec"]["initContainers"].as_array().unwrap();
+    let at = |path: &str, read_only| Some((path.to_owned(), read_only));
+    assert_eq!(first[1]["name"], "restore");
+    assert_eq!(
+        mounted(&first[1], "repository"),
+        at(RESTORE_REPOSITORY, true)
+    );
+    assert_eq!(first[2]["name"], "backup");
+    assert_eq!(mounted(&first[2], "repository"), at(REPOSITORY, false));
+    let engine = &pod["spec"]["containers"][0];
+    assert_eq!(mounted(engine, "repository"), None);
+    assert_eq!(unrestricted(&pod), Vec::<String>::new());
+
+    let mut elsewhere = v.clone();
+    let recovery = elsewhere.recovery.as_mut().unwrap();
+    recovery.access.claim = Some("old".into());
+    let pod = pod_of(&elsewhere, "db-1");
+    let three = pairs(&[
+        ("data", "db-1-data"),
+        ("repository", "backups"),
+        ("restore-repository", "old"),
+    ]);
+    assert_eq!(claims(&pod), three);
+    let restore = &pod["spec"]["initContainers"][1];
+    assert_eq!(
+        mounted(restore, "restore-repository"),
+        at(RESTORE_REPOSITORY, true)
+    );
+    assert_eq!(mounted(restore, "repository"), None);
+
+    // Another claim makes other pods; another folder is told by a file.
+    let mut moved = v.clone();
+    moved.backup.as_mut().unwrap().access.claim = Some("other".into());
+    assert_ne!(revision(&moved), revision(&v));
+    assert_eq!(
+        v.backup.as_ref().unwrap().place,
+        "volume://backups/postgres/shop/db"
+    );
+    assert!(
+        super::backup::stores(&v).is_empty(),
+        "nothing goes over the network"
+    );
 }
 
 #[test]

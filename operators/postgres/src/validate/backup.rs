@@ -6,7 +6,7 @@ use mainstay_backup::retention::Policy;
 use mainstay_crds::common::backup::rules;
 use mainstay_crds::common::backup::{
     Authority, Azure, Backups, Check, Drill as AskedDrill, DrillTarget, Gcs, Limits,
-    Recovery as AskedRecovery, RecoveryTarget, Repository, S3,
+    Recovery as AskedRecovery, RecoveryTarget, Repository, S3, Volume,
 };
 use mainstay_crds::common::rules::{MAX_CPU_MILLIS, MAX_MEMORY, MIN_CPU_MILLIS, MIN_MEMORY};
 use mainstay_crds::common::{quantity, sentences};
@@ -14,6 +14,7 @@ use mainstay_crds::postgres::Postgres;
 use mainstay_crds::postgres::rules as postgres;
 use mainstay_shared::backups::cron::{Cron, CronError};
 use mainstay_shared::metadata::SetId;
+use mainstay_shared::names;
 
 use super::{Problem, syntax, within};
 use crate::backup::settings::{
@@ -50,14 +51,16 @@ pub enum AuthorityRef {
 /// What a container needs to reach a repository, besides settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// Name of the Secret with the store's credentials.
-    pub credentials: String,
+    /// Name of the Secret with the store's credentials; a volume has none.
+    pub credentials: Option<String>,
+    /// Name of the claim of the volume, where it is one.
+    pub claim: Option<String>,
     /// Keys of it that are mounted: others in that Secret are none of the container's business.
     pub keys: &'static [&'static str],
     /// Where certificates are.
     pub authority: Option<AuthorityRef>,
-    /// Port of the store.
-    pub port: u16,
+    /// Port of the store; none where it is a volume, which the node reaches.
+    pub port: Option<u16>,
 }
 
 /// Backups. Defaults are applied.
@@ -381,10 +384,16 @@ fn repository(
     set: Option<&SetId>,
     judge: &mut Judge<'_>,
 ) -> Option<(RepositorySpec, Access)> {
+    let credentials = asked.credentials.as_deref();
     judge.check(
-        syntax::is_subdomain(&asked.credentials),
+        credentials.is_none_or(syntax::is_subdomain),
         ".repository.credentials",
         rules::SECRET,
+    );
+    judge.check(
+        credentials.is_some() || asked.volume.is_some(),
+        ".repository.credentials",
+        rules::CREDENTIALS,
     );
     let prefix = match (&asked.prefix, set) {
         (Some(prefix), _) => prefix.clone(),
@@ -398,10 +407,17 @@ fn repository(
         rules::PREFIX,
     );
     let (inline, reference) = authority(asked.authority.as_ref(), judge);
-    let (place, keys, port) = match (&asked.s3, &asked.gcs, &asked.azure) {
-        (Some(s3), None, None) => (of_s3(s3, judge), S3_KEYS, port(s3.endpoint.as_deref())),
-        (None, Some(gcs), None) => (of_gcs(gcs, judge), GCS_KEYS, HTTPS),
-        (None, None, Some(azure)) => (of_azure(azure, judge), AZURE_KEYS, HTTPS),
+    let (place, keys, port) = match (&asked.s3, &asked.gcs, &asked.azure, &asked.volume) {
+        (Some(s3), None, None, None) => {
+            let port = port(s3.endpoint.as_deref());
+            (of_s3(s3, judge), S3_KEYS, Some(port))
+        }
+        (None, Some(gcs), None, None) => (of_gcs(gcs, judge), GCS_KEYS, Some(HTTPS)),
+        (None, None, Some(azure), None) => (of_azure(azure, judge), AZURE_KEYS, Some(HTTPS)),
+        (None, None, None, Some(volume)) => {
+            has_no_store(asked, judge);
+            (of_volume(volume, set, judge), NO_KEYS, None)
+        }
         _ => {
             judge.say(".repository", rules::ONE_STORE);
             return None;
@@ -417,6 +433,7 @@ fn repository(
     };
     let access = Access {
         credentials: asked.credentials.clone(),
+        claim: asked.volume.as_ref().map(|v| v.claim_name.clone()),
         keys,
         authority: reference,
         port,
@@ -427,6 +444,7 @@ fn repository(
 const S3_KEYS: &[&str] = &[ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN];
 const GCS_KEYS: &[&str] = &[SERVICE_ACCOUNT];
 const AZURE_KEYS: &[&str] = &[ACCESS_KEY];
+const NO_KEYS: &[&str] = &[];
 
 fn of_s3(asked: &S3, judge: &mut Judge<'_>) -> PlaceSpec {
     let inner = |b: u8| b == b'-' || b == b'.';
@@ -480,6 +498,49 @@ fn of_azure(asked: &Azure, judge: &mut Judge<'_>) -> PlaceSpec {
     PlaceSpec::Azure {
         account: asked.account.clone(),
         container: asked.container.clone(),
+    }
+}
+
+/// What a volume does not have.
+fn has_no_store(asked: &Repository, judge: &mut Judge<'_>) {
+    judge.check(
+        asked.credentials.is_none(),
+        ".repository.credentials",
+        rules::NO_CREDENTIALS,
+    );
+    judge.check(
+        asked.authority.is_none(),
+        ".repository.authority",
+        rules::NO_AUTHORITY,
+    );
+    judge.check(
+        asked.immutable != Some(true),
+        ".repository.immutable",
+        rules::NOT_IMMUTABLE,
+    );
+}
+
+fn of_volume(asked: &Volume, set: Option<&SetId>, judge: &mut Judge<'_>) -> PlaceSpec {
+    let claim = &asked.claim_name;
+    judge.check(
+        syntax::is_subdomain(claim),
+        ".repository.volume.claimName",
+        rules::CLAIM,
+    );
+    let instance = claim.strip_suffix("-data");
+    let own = set
+        .zip(instance)
+        .is_some_and(|(set, instance)| names::ordinal(&set.name, instance).is_some());
+    judge.check(!own, ".repository.volume.claimName", rules::OWN_CLAIM);
+    let path = asked.path.as_deref();
+    judge.check(
+        path.is_none_or(|path| is_prefix(path) && path.len() <= 200),
+        ".repository.volume.path",
+        rules::PATH,
+    );
+    PlaceSpec::Volume {
+        claim: claim.clone(),
+        path: path.unwrap_or_default().to_owned(),
     }
 }
 
@@ -588,7 +649,10 @@ fn place(spec: &RepositorySpec) -> String {
         PlaceSpec::Azure { account, container } => {
             format!("azure://{account}/{container}/{prefix}")
         }
-        PlaceSpec::Volume {} => format!("volume:{prefix}"),
+        PlaceSpec::Volume { claim, path } if path.is_empty() => {
+            format!("volume://{claim}/{prefix}")
+        }
+        PlaceSpec::Volume { claim, path } => format!("volume://{claim}/{path}/{prefix}"),
     }
 }
 

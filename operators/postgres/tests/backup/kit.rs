@@ -152,7 +152,10 @@ impl World {
                 bucket: BUCKET.into(),
                 virtual_hosted: false,
             },
-            None => PlaceSpec::Volume {},
+            None => PlaceSpec::Volume {
+                claim: "backups".into(),
+                path: "postgres".into(),
+            },
         };
         let authority = |server: &Server| fs::read_to_string(&server.store().authority).unwrap();
         RepositorySpec {
@@ -177,7 +180,7 @@ impl World {
     pub fn files(&self) -> PathBuf {
         let base = match &self.server {
             Some(server) => server.store().data.join(BUCKET),
-            None => self.folder.path().join("repository"),
+            None => self.folder.path().join("repository/postgres"),
         };
         base.join(&self.prefix)
     }

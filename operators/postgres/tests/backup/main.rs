@@ -19,3 +19,4 @@ mod drill;
 mod figures;
 mod kit;
 mod recovery;
+mod volume;

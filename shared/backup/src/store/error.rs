@@ -40,6 +40,18 @@ pub enum Reason {
         /// The store's words.
         told: String,
     },
+    /// A folder does not allow it.
+    #[error("the volume does not allow it ({told}): let user and group 999 write there")]
+    Forbidden {
+        /// The system's words.
+        told: String,
+    },
+    /// A volume does not answer as a disk would.
+    #[error("the volume is away ({told}): look at its file server, or at the disk")]
+    Gone {
+        /// The system's words.
+        told: String,
+    },
     /// A lock or a hold keeps the object.
     #[error("{}", until.map_or_else(
         || "a lock of the bucket keeps it".to_owned(),
@@ -123,7 +135,7 @@ impl Reason {
     pub fn passes(&self) -> bool {
         matches!(
             self,
-            Self::Busy | Self::Unreachable { .. } | Self::Interrupted { .. }
+            Self::Busy | Self::Unreachable { .. } | Self::Interrupted { .. } | Self::Gone { .. }
         )
     }
 }
@@ -281,19 +293,37 @@ pub(super) fn reason(error: &object_store::Error) -> Reason {
         };
     }
     if let Some(io) = find::<std::io::Error>(error) {
-        use std::io::ErrorKind as K;
-        let told = io.to_string();
-        return match io.kind() {
-            K::StorageFull | K::QuotaExceeded => Reason::Full,
-            K::PermissionDenied | K::ReadOnlyFilesystem => Reason::Denied { told },
-            K::NotFound => Reason::NotFound,
-            _ => Reason::Other { told },
-        };
+        return of_io(io);
     }
     Reason::Other {
         told: error.to_string(),
     }
 }
+
+/// What an error of a folder means.
+pub(super) fn of_io(error: &std::io::Error) -> Reason {
+    use std::io::ErrorKind as K;
+    let told = error.to_string();
+    match error.kind() {
+        K::StorageFull | K::QuotaExceeded => Reason::Full,
+        // Some file systems have no links, by which a file gets its name if none has it.
+        K::Unsupported => Reason::Unsupported { what: told },
+        _ if error.raw_os_error() == Some(NOT_PERMITTED) => Reason::Unsupported { what: told },
+        K::PermissionDenied | K::ReadOnlyFilesystem => Reason::Forbidden { told },
+        K::NotFound => Reason::NotFound,
+        // A file server that is away, or has come back.
+        K::StaleNetworkFileHandle | K::TimedOut | K::HostUnreachable | K::NetworkUnreachable => {
+            Reason::Gone { told }
+        }
+        _ if error.raw_os_error() == Some(IO) => Reason::Gone { told },
+        _ => Reason::Other { told },
+    }
+}
+
+/// Numbers of errors that have no word: of what is not allowed to anybody, as opposed to us, and of a disk, or of
+/// what should be one.
+const NOT_PERMITTED: i32 = 1;
+const IO: i32 = 5;
 
 /// The first error of a type among an error and its causes; inside an input or output error too.
 pub(crate) fn find<'a, T: std::error::Error + 'static>(
@@ -390,6 +420,24 @@ mod tests {
         );
         refused.skew = Some(SignedDuration::from_secs(30));
         assert_eq!(refused.reason(), Reason::WrongSecret);
+    }
+
+    #[test]
+    fn errors_of_a_volume_say_what_to_do() {
+        let of = |number| of_io(&std::io::Error::from_raw_os_error(number)).to_string();
+        for (number, words) in [
+            (28, "no room left"),
+            (122, "no room left"),
+            (13, "let user and group 999 write there"),
+            (30, "let user and group 999 write there"),
+            (1, "cannot do this"),
+            (95, "cannot do this"),
+            (5, "look at its file server"),
+            (116, "look at its file server"),
+            (2, "no such object"),
+        ] {
+            assert!(of(number).contains(words), "{number}: {}", of(number));
+        }
     }
 
     #[test]

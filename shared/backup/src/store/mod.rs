@@ -1,6 +1,7 @@
 //! A store of objects, of which each is written once.
 
 mod error;
+mod folder;
 mod http;
 mod limits;
 mod settings;
@@ -31,6 +32,7 @@ pub use limits::{Budget, Limits, PART};
 pub use settings::{Place, S3, Settings};
 pub use versions::{Bucket, Version};
 
+use folder::Folder;
 use http::Connector;
 use versions::Versions;
 
@@ -54,12 +56,12 @@ pub struct Store {
     /// Uploads in parts; a folder has none, for there a file just grows.
     parts: Option<Arc<dyn MultipartStore>>,
     versions: Option<Versions>,
+    /// The folder, where it is one.
+    folder: Option<Folder>,
     prefix: String,
     budget: Arc<Budget>,
     /// Whether the store understands the condition of a write at all.
     conditional: AtomicBool,
-    /// Whether lists come in order.
-    sorted: bool,
     /// What the bucket does with versions and locks, asked for once.
     bucket: tokio::sync::OnceCell<Bucket>,
 }
@@ -142,6 +144,7 @@ impl Store {
             ..RetryConfig::default()
         };
         let (mut parts, mut versions): (Option<Arc<dyn MultipartStore>>, _) = (None, None);
+        let mut folder = None;
         let objects: Arc<dyn ObjectStore> = match &settings.place {
             Place::S3(s3) => {
                 let connector = connector()?;
@@ -181,6 +184,7 @@ impl Store {
             Place::Path(path) => {
                 let store =
                     object_store::local::LocalFileSystem::new_with_prefix(path).map_err(wrong)?;
+                folder = Some(Folder::new(path));
                 // A backup that a power cut takes back is none.
                 Arc::new(store.with_fsync(true).with_automatic_cleanup(true))
             }
@@ -189,10 +193,10 @@ impl Store {
             objects,
             parts,
             versions,
+            folder,
             prefix: settings.prefix.clone(),
             budget: Arc::new(Budget::new(settings.limits)),
             conditional: AtomicBool::new(true),
-            sorted: !matches!(settings.place, Place::Path(_)),
             bucket: tokio::sync::OnceCell::new(),
         })
     }
@@ -262,13 +266,34 @@ impl Store {
             }
             // Perhaps it was this very request: an answer may be lost, and the request repeated.
             match self.read(key, None, content.len()).await {
-                Ok((there, version)) if there == content => return Ok(Written { version }),
+                Ok((there, version)) if there == content => {
+                    self.settle(key).await?;
+                    return Ok(Written { version });
+                }
                 // Nothing: somebody else's write of this key was under way, and failed.
                 Err(error) if error.reason == Reason::NotFound => {}
                 _ => break,
             }
         }
         Err(failed(Reason::Exists))
+    }
+
+    /// Makes sure that what was found under a key outlives a power cut. What a store of objects shows does; a
+    /// folder shows a file before its name is on the disk, and who wrote it may have ended in between.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub async fn settle(&self, key: &str) -> Result<(), StoreError> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let path = self.path(key);
+        let settled = folder.settle(path.as_ref()).await;
+        settled.map_err(|error| StoreError {
+            doing: "writing",
+            key: key.to_owned(),
+            reason: error::of_io(&error),
+        })
     }
 
     async fn put(&self, key: &str, content: Bytes) -> Result<Written, Reason> {
@@ -388,12 +413,29 @@ impl Store {
             .boxed()
     }
 
-    /// Every object of a folder whose key begins with `start`, which need not end a word.
+    /// Every object of a folder, which ends with `/`, whose key begins with `start`, which need not end a word.
+    /// What is in folders of that folder does not count.
     pub async fn list_beginning(
         &self,
         folder: &str,
         start: &str,
     ) -> Result<Vec<Found>, StoreError> {
+        if let Some(files) = &self.folder {
+            // A list of the whole folder would look at every file in it.
+            let name = start.strip_prefix(folder).unwrap_or_default();
+            let list = files.beginning(self.path(folder).as_ref(), name).await;
+            let names = list.map_err(|error| StoreError {
+                doing: "listing",
+                key: folder.to_owned(),
+                reason: error::of_io(&error),
+            })?;
+            let found = |(name, size, modified)| Found {
+                key: format!("{folder}{name}"),
+                size,
+                modified,
+            };
+            return Ok(names.into_iter().map(found).collect());
+        }
         let folder_path = self.path(folder.trim_end_matches('/'));
         let list = self
             .objects
@@ -401,11 +443,11 @@ impl Store {
         let mut all = self.found(folder, list);
         let mut beginning = Vec::new();
         while let Some(found) = all.try_next().await? {
-            if found.key.starts_with(start) {
-                beginning.push(found);
-            } else if self.sorted {
+            if !found.key.starts_with(start) {
+                // Lists come in order.
                 break;
             }
+            beginning.push(found);
         }
         Ok(beginning)
     }

@@ -65,15 +65,21 @@ pub struct Settings {
 
 /// Longest prefix: keys have to stay below 1024 bytes.
 const LONGEST_PREFIX: usize = 400;
+/// Longest one in a folder, where it has the folders before it as well.
+const LONGEST_PATH: usize = 601;
 
 impl Settings {
     /// What cannot be, in a sentence.
     pub fn problem(&self) -> Option<String> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let segment = |s: &str| !s.is_empty() && s != "." && s != ".." && s.chars().all(allowed);
-        if self.prefix.len() > LONGEST_PREFIX || !self.prefix.split('/').all(segment) {
+        let longest = match self.place {
+            Place::Path(_) => LONGEST_PATH,
+            _ => LONGEST_PREFIX,
+        };
+        if self.prefix.len() > longest || !self.prefix.split('/').all(segment) {
             return Some(format!(
-                "prefix `{}` cannot be: use words of letters, digits, `.`, `_` and `-` with `/` between them, up to {LONGEST_PREFIX} characters",
+                "prefix `{}` cannot be: use words of letters, digits, `.`, `_` and `-` with `/` between them, up to {longest} characters",
                 self.prefix
             ));
         }

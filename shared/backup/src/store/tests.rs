@@ -100,10 +100,10 @@ fn store(condition: Condition) -> Store {
         }),
         parts: None,
         versions: None,
+        folder: None,
         prefix: "p".into(),
         budget: Arc::new(Budget::new(Limits::default())),
         conditional: AtomicBool::new(true),
-        sorted: true,
         bucket: tokio::sync::OnceCell::new(),
     }
 }

@@ -9,7 +9,7 @@ use mainstay_crds::common::backup::rules;
 use mainstay_crds::postgres::rules as postgres;
 use serde_json::{Value, json};
 
-use super::By::{Both, Change, Operator, Schema};
+use super::By::{Both, Change, Operator};
 use super::{Case, spec};
 use crate::api::merge;
 
@@ -62,6 +62,9 @@ pub fn good() -> Vec<(&'static str, Value)> {
         "s3": null, "azure": { "account": "shop1", "container": "backups" },
         "authority": { "secret": { "name": "ca", "key": "tls.crt" } },
     } });
+    let volume = |volume: Value| {
+        json!({ "repository": { "s3": null, "credentials": null, "volume": volume } })
+    };
     let by_address = json!({ "repository": { "s3": { "endpoint": "https://[fd00::1]:7480" } } });
     let at = |target: Value| of(recovery(json!({ "target": target })));
     let older = json!({ "version": "16", "image": "postgres:16.4" });
@@ -72,6 +75,20 @@ pub fn good() -> Vec<(&'static str, Value)> {
         ("backups with everything said", of(backup(said))),
         ("backups at Google", of(backup(gcs))),
         ("backups at Azure", of(backup(azure))),
+        (
+            "backups on a volume",
+            of(backup(volume(json!({ "claimName": "backups" })))),
+        ),
+        (
+            "backups in a folder of a volume",
+            of(backup(volume(
+                json!({ "claimName": "file-server.shop", "path": "postgres/of_shop.1" }),
+            ))),
+        ),
+        (
+            "the latest of a volume",
+            of(recovery(volume(json!({ "claimName": "backups" })))),
+        ),
         ("a store by its address", of(backup(by_address))),
         ("no incremental backups of 16", of(of_16)),
         ("the latest of a repository", of(recovery(json!({})))),
@@ -108,6 +125,12 @@ fn of_repositories() -> Vec<Case> {
     let repository = |what, field, sentence: &str, patch: Value| {
         let patch = backup(json!({ "repository": patch }));
         spec(what, Both, field, sentence, patch)
+    };
+    let volume = |what, field, sentence: &str, patch: Value| {
+        let mut on_volume =
+            json!({ "s3": null, "credentials": null, "volume": { "claimName": "backups" } });
+        merge(&mut on_volume, &patch);
+        repository(what, field, sentence, on_volume)
     };
     let s3 = |what, field, sentence: &str, patch: Value| {
         repository(what, field, sentence, json!({ "s3": patch }))
@@ -153,12 +176,62 @@ fn of_repositories() -> Vec<Case> {
             rules::SECRET,
             json!({ "credentials": "My Store" }),
         ),
-        spec(
+        repository(
             "no credentials",
-            Schema,
             "spec.backup.repository.credentials",
-            "Required value",
-            backup(json!({ "repository": { "credentials": null } })),
+            rules::CREDENTIALS,
+            json!({ "credentials": null }),
+        ),
+        repository(
+            "backups in a bucket and on a volume",
+            "spec.backup.repository",
+            rules::ONE_STORE,
+            json!({ "credentials": null, "volume": { "claimName": "backups" } }),
+        ),
+        volume(
+            "a volume with credentials",
+            "spec.backup.repository.credentials",
+            rules::NO_CREDENTIALS,
+            json!({ "credentials": "backup-store" }),
+        ),
+        volume(
+            "a volume with an authority",
+            "spec.backup.repository.authority",
+            rules::NO_AUTHORITY,
+            json!({ "authority": { "certificate": PEM } }),
+        ),
+        volume(
+            "a volume that is immutable",
+            "spec.backup.repository.immutable",
+            rules::NOT_IMMUTABLE,
+            json!({ "immutable": true }),
+        ),
+        volume(
+            "a claim that is no name",
+            "spec.backup.repository.volume.claimName",
+            rules::CLAIM,
+            json!({ "volume": { "claimName": "My Backups" } }),
+        ),
+        spec(
+            "the claim of an instance",
+            Operator,
+            "spec.backup.repository.volume.claimName",
+            rules::OWN_CLAIM,
+            backup(json!({ "repository": {
+                "s3": null, "credentials": null, "volume": { "claimName": "db-2-data" },
+            } })),
+        ),
+        volume(
+            "a folder that leads out of the volume",
+            "spec.backup.repository.volume.path",
+            rules::PATH,
+            json!({ "volume": { "path": "../other" } }),
+        ),
+        volume(
+            "a folder from the node's top",
+            "spec.backup.repository.volume.path",
+            rules::PATH,
+            json!({ "volume": { "path": "/backups" } }),
         ),
         prefix("a prefix that leads out", "shop/../other"),
         prefix("a prefix that ends with a slash", "shop/"),

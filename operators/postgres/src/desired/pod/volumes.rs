@@ -63,7 +63,7 @@ pub fn volumes(v: &Validated, instance: &str, beside: &Beside<'_>) -> Vec<Volume
         shm(v.memory),
         scratch("tmp", None, None),
     ];
-    all.extend(backup::volumes(set, beside));
+    all.extend(backup::volumes(v, beside));
     all
 }
 

@@ -1,0 +1,131 @@
+//! A repository on a volume: the same as in a bucket, and what only a volume does.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use mainstay_backup::api::ArchiveState;
+use mainstay_postgres::backup::api::RestoreStep;
+use mainstay_postgres::backup::settings::Target;
+
+use crate::kit::{Where, World, major};
+
+/// Every folder below one, that one first.
+fn folders(top: &Path) -> Vec<PathBuf> {
+    let mut all = vec![top.to_owned()];
+    let mut next = 0;
+    while let Some(folder) = all.get(next).cloned() {
+        let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+        all.extend(entries.filter(|path| path.is_dir()));
+        next += 1;
+    }
+    all
+}
+
+fn allow(folder: &Path, writing: bool) {
+    let mode = if writing { 0o755 } else { 0o555 };
+    fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn archived_backed_up_and_restored_in_a_folder_that_two_instances_mount() {
+    let world = World::new(Where::Folder, true).await;
+    let (mut one, mut two) = (world.node("db-1"), world.node("db-2"));
+    one.initialise();
+    one.start(None);
+    one.start_sidecar();
+    one.write(300);
+    let report = world.archived(&one);
+    assert_eq!(report.ownership.unguarded, None, "names are given once");
+    let full = world.back_up(&one, "full", false);
+    one.write(300);
+    two.clone_of(&one);
+    two.start(Some(&one));
+    two.start_sidecar();
+    one.write(100);
+    let name = one.switch();
+    world.until(&two, "let go what the primary stored", |r| {
+        r.archive.waiting_pieces == 0 && r.archive.last_piece.as_ref() >= Some(&name)
+    });
+    // From the replica, as it is done where there is one. What it needs of the log the primary stores.
+    let second = {
+        let taken = std::thread::scope(|scope| {
+            let backup = scope.spawn(|| world.back_up(&two, "second", true));
+            while !backup.is_finished() {
+                one.switch();
+                std::thread::sleep(std::time::Duration::from_millis(500));
+            }
+            backup.join().unwrap()
+        });
+        if major() >= 17 {
+            assert_eq!(taken.parent.as_ref(), Some(&full.id));
+        }
+        taken
+    };
+    assert_eq!(second.broken, None);
+    // A crash in between: the same pieces come again.
+    one.stop_sidecar();
+    one.write(100);
+    one.stop(false);
+    one.start(None);
+    one.start_sidecar();
+    one.write(100);
+    let report = world.archived(&one);
+    assert!(report.gaps.is_empty(), "{report:#?}");
+    let rows = one.rows();
+
+    // Whoever restores only reads.
+    let all = folders(&world.folder.path().join("repository"));
+    let before = world.keys("");
+    one.stop_sidecar();
+    two.stop_sidecar();
+    all.iter().for_each(|folder| allow(folder, false));
+    let mut new = world.node("db-3");
+    let report = world.restore(&new, Target::Latest);
+    assert_eq!(report.step, RestoreStep::Done, "{report:?}\n{}", new.log());
+    new.start(None);
+    assert_eq!(new.rows(), rows);
+    all.iter().for_each(|folder| allow(folder, true));
+    assert_eq!(world.keys(""), before);
+    let staged = before.iter().any(|key| key.contains('#'));
+    assert!(!staged, "nothing is left half-written: {before:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_volume_that_takes_nothing_is_told_and_goes_on_by_itself() {
+    let world = World::new(Where::Folder, false).await;
+    let mut one = world.node("db-1");
+    one.initialise();
+    one.start(None);
+    one.start_sidecar();
+    one.write(100);
+    world.archived(&one);
+    world.back_up(&one, "order-1", false);
+    let all = folders(&world.files().join("log"));
+    all.iter().for_each(|folder| allow(folder, false));
+    for _ in 0..4 {
+        one.write(50);
+        one.switch();
+    }
+    let report = world.until(&one, "told", |r| {
+        r.archive.state == ArchiveState::Unreachable && r.archive.waiting_pieces >= 4
+    });
+    let reason = report.archive.reason.unwrap();
+    assert!(
+        reason.contains("the volume does not allow it") && reason.contains("999"),
+        "{reason}"
+    );
+    all.iter().for_each(|folder| allow(folder, true));
+    let report = world.archived(&one);
+    assert_eq!(
+        (report.archive.waiting_pieces, report.archive.reason),
+        (0, None)
+    );
+    assert!(report.gaps.is_empty());
+    let rows = one.rows();
+    let mut new = world.node("db-2");
+    let report = world.restore(&new, Target::Latest);
+    assert_eq!(report.step, RestoreStep::Done, "{report:?}\n{}", new.log());
+    new.start(None);
+    assert_eq!(new.rows(), rows);
+}
