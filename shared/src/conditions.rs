@@ -35,6 +35,8 @@ pub mod reasons {
     pub const SERVING: &str = "Serving";
     /// The round trip through the endpoint failed.
     pub const NOT_SERVING: &str = "NotServing";
+    /// It can be read, and refuses writes.
+    pub const WRITES_REFUSED: &str = "WritesRefused";
     /// It could not be found out.
     pub const UNKNOWN: &str = "Unknown";
     /// A step runs.

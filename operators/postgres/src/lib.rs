@@ -13,6 +13,7 @@ pub mod parameters;
 pub mod pass;
 pub mod plan;
 pub mod pooler;
+pub mod room;
 pub mod serve;
 pub mod settings;
 pub mod status;

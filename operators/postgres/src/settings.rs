@@ -64,6 +64,9 @@ pub struct ArchiveSettings {
     pub timeout_seconds: u32,
     /// For how many days what increments need is kept (from version 17 on): longer than from one to the next.
     pub summary_days: u32,
+    /// A primary refuses writes rather than that log which waits for the store fills its volume.
+    #[serde(default)]
+    pub stop_writes: bool,
 }
 
 impl Default for ArchiveSettings {
@@ -71,6 +74,7 @@ impl Default for ArchiveSettings {
         Self {
             timeout_seconds: 60,
             summary_days: 10,
+            stop_writes: true,
         }
     }
 }

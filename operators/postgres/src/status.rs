@@ -314,6 +314,17 @@ pub fn throttled(seat: &Instance) -> Option<Wait> {
     })
 }
 
+/// Writes are refused, since log that is not stored has nearly filled the volume.
+pub fn refusing(seat: &Instance) -> Option<Wait> {
+    let why = seat.agent()?.refuses_writes.as_ref()?;
+    Some(Wait {
+        step: "take writes".to_owned(),
+        predicate: "wait_until_the_log_is_stored",
+        reason: format!("{}: {why}", seat.name),
+        after: None,
+    })
+}
+
 /// Commits wait for replicas, but not for one in another zone, though they shall and there is one.
 pub fn near(seat: &Instance, running: &[Running], promise: Promise<'_>) -> Option<Wait> {
     let now = promise.now.filter(|now| now.needed > 0)?;
@@ -429,7 +440,14 @@ fn ready(view: &View<'_>) -> (State, &'static str, String) {
         None => Some(format!("{} is not there yet", view.seat)),
         Some(instance) => instance.unwell(),
     };
+    // The probe's commit says nothing of it: what it writes is no data.
+    let refusing = view.member(view.seat).and_then(refusing);
     match (view.probe, unwell) {
+        (_, None) if refusing.is_some() => (
+            State::False,
+            reasons::WRITES_REFUSED,
+            refusing.map(|wait| wait.reason).unwrap_or_default(),
+        ),
         (Some(Known::Known(_)), None) => (
             State::True,
             reasons::SERVING,
@@ -650,6 +668,15 @@ pub fn happenings(before: &PostgresStatus, now: &PostgresStatus) -> Vec<Happenin
             tell(true, "BackupUnhealthy", "Backup", words);
         }
         _ => {}
+    }
+    let gap = |of: &PostgresStatus| {
+        let condition = conditions::find(&of.conditions, conditions::BACKUP_HEALTHY)?;
+        (condition.reason == reasons::ARCHIVE_GAP).then(|| condition.message.clone())
+    };
+    if let (None, Some(words)) = (gap(before), gap(now))
+        && !conditions::is_true(&before.conditions, conditions::BACKUP_HEALTHY)
+    {
+        tell(true, reasons::ARCHIVE_GAP, "Backup", words);
     }
     let drills = |of: &PostgresStatus| of.recovery.clone().unwrap_or_default().drills;
     for h in drill::happenings(&drills(before), &drills(now)) {

@@ -118,6 +118,15 @@ pub struct Archive {
     pub waiting_pieces: u32,
     /// Their size in bytes.
     pub waiting_bytes: u64,
+    /// Pieces that were let go without being stored, since the store last took what there was: its volume was
+    /// nearly full of them.
+    #[serde(skip_serializing_if = "is_none")]
+    pub let_go: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_none(number: &u64) -> bool {
+    *number == 0
 }
 
 /// State of the archive.

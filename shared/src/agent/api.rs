@@ -100,6 +100,9 @@ pub struct Status {
     /// On a primary whose replicas may lack so much and not more: whether commits wait for that reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttling: Option<bool>,
+    /// On a primary that takes no writes now: why, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuses_writes: Option<String>,
     /// On a primary: settings by which what is acknowledged to some is worth less than it should be.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weakened: Vec<Weakened>,

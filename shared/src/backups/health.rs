@@ -88,6 +88,14 @@ pub fn condition(
         return (State::False, reasons::REPOSITORY_REFUSED, message);
     }
     let reason = || report.archive.reason.clone().unwrap_or_default();
+    if report.archive.let_go > 0 {
+        let message = format!(
+            "Log was let go that the store did not take, before it filled the volume: its moments cannot be \
+             recovered, and a full backup is made as soon as the store is back. {}.",
+            sentence(&reason())
+        );
+        return (State::False, reasons::ARCHIVE_GAP, message);
+    }
     match report.archive.state {
         ArchiveState::Broken => {
             let message = format!(
@@ -109,6 +117,15 @@ pub fn condition(
         return (State::Unknown, reasons::UNKNOWN, message);
     }
     backed_up(cron, backups, report, setting)
+}
+
+/// With a capital, and something to say in any case.
+fn sentence(reason: &str) -> String {
+    let mut letters = reason.chars();
+    match letters.next() {
+        Some(first) => first.to_uppercase().chain(letters).collect(),
+        None => "The store takes the log again".to_owned(),
+    }
 }
 
 /// The same of a repository that can be read and written.

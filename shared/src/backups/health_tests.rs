@@ -57,6 +57,13 @@ fn each_ill_has_its_name() {
         reasons::STORE_UNREACHABLE
     );
     assert_eq!(
+        ill(&|w| {
+            w.report("db-1").archive.state = ArchiveState::Unreachable;
+            w.report("db-1").archive.let_go = 1;
+        }),
+        reasons::ARCHIVE_GAP
+    );
+    assert_eq!(
         ill(&|w| w.report("db-1").catalogue.clear()),
         reasons::NO_BACKUP
     );

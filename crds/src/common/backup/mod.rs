@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use drill::{Check, Drill, DrillRecord, DrillResult, DrillTarget};
 pub use repository::{Authority, Azure, Gcs, KeyRef, Repository, S3, Volume};
 
-use super::quantity;
+use super::{Durability, quantity};
 
 /// Backups in a repository of the set's own, and the archive of its log.
 ///
@@ -32,6 +32,10 @@ pub struct Backups {
     /// How long backups are kept. Default: every moment of the last 14 days can be recovered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
+    /// What gives way while the store takes nothing and the log that waits for it has nearly filled an instance's
+    /// volume. Default: `StopWrites` with durability `quorum`, else `BreakArchive`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_full: Option<OnFull>,
     /// How much of the network may be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
@@ -116,6 +120,27 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::concurrency())]
     pub concurrency: Option<i32>,
+}
+
+/// What gives way where both cannot be had: writes, or an archive without a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnFull {
+    /// Writes are refused until the store takes the log again or the volume has grown: nothing that was written
+    /// is missing in the repository afterwards.
+    StopWrites,
+    /// The oldest log that waits is let go. The moments of it cannot be recovered, and a full backup is made as
+    /// soon as the store is back.
+    BreakArchive,
+}
+
+impl OnFull {
+    /// What holds where the user asked for `asked`.
+    pub fn effective(asked: Option<Self>, durability: Durability) -> Self {
+        asked.unwrap_or(match durability {
+            Durability::Quorum => Self::StopWrites,
+            Durability::Async => Self::BreakArchive,
+        })
+    }
 }
 
 /// What the first data of a set is made from. Default: it is empty.
@@ -208,6 +233,9 @@ pub struct RecoveryStatus {
     /// When the next scheduled backup is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_backup: Option<Time>,
+    /// What gives way while the store takes nothing and its log has nearly filled a volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_full: Option<OnFull>,
     /// Whether the store keeps to it that nothing is written twice; `false`: two writers would not be kept
     /// apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,6 +10,7 @@ mod upgrade;
 mod upstream;
 mod volume;
 mod work;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -50,9 +51,12 @@ use pauses::Pauses;
 use tend::Tended;
 use upstream::Hunger;
 use volume::Disk;
+use writes::Held;
 
 /// The loop turns at least this often.
 const TICK: Duration = Duration::from_millis(500);
+/// And this often while log that waits fills the volume.
+const FILLING: Duration = Duration::from_millis(100);
 /// Roles and slots are looked at this often without a reason.
 const TEND: Duration = Duration::from_secs(30);
 /// Members connect to a new primary within this time, as a rule.
@@ -128,6 +132,8 @@ pub struct Machine {
     hunger: Hunger,
     /// What replicas lack of the primary's log, of the start of that number.
     throttle: (u64, Throttle),
+    /// Whether writes are taken.
+    held: Held,
     /// When it was decided to receive from nobody; a look from before tells nothing of it.
     detached_since: Duration,
     /// Where recovery ended, of the start of that number.
@@ -207,6 +213,7 @@ impl Machine {
             upstream: None,
             hunger: Hunger::default(),
             throttle: (0, Throttle::default()),
+            held: Held::default(),
             detached_since: Duration::ZERO,
             recovered: None,
             in_force: None,
@@ -255,6 +262,7 @@ impl Machine {
             self.tell_poolers();
             self.tell(&next, &state.engine);
             self.say_works().await;
+            let tick = if self.is_filling() { FILLING } else { TICK };
             let election = async {
                 match &mut self.cluster {
                     Some(cluster) => tokio::select! {
@@ -265,7 +273,7 @@ impl Machine {
                 }
             };
             tokio::select! {
-                () = sleep(TICK) => {}
+                () = sleep(tick) => {}
                 changed = heard.changed() => if changed.is_err() {
                     return Err(AgentError::Init(std::io::ErrorKind::BrokenPipe.into()));
                 },
@@ -277,6 +285,8 @@ impl Machine {
                 done = finished(self.tending.as_mut()) => self.tending_done(done),
                 done = finished(self.asking.as_mut()) => self.asked(done),
                 lacks = finished(self.hunger.asking.as_mut()) => self.answered(lacks),
+                ended = finished(self.held.ending.as_mut()) => self.writers_ended(ended),
+                gone = finished(self.held.checkpoint.as_mut()) => self.log_has_gone(gone),
                 program = finished(self.identifying.as_mut()) => self.identified(program),
                 () = finished(self.telling.as_mut()) => self.telling = None,
                 made = finished(self.handing.as_mut().and_then(|h| h.checkpoint.as_mut())) => {
@@ -439,6 +449,7 @@ impl Machine {
         self.asking_checkpoint = false;
         self.asking = None;
         self.configuration.ended();
+        self.held = Held::default();
         self.disk.forget();
         let settled = self
             .started_ok_since
@@ -560,6 +571,7 @@ impl Machine {
             held_back: self.held_back(),
             acknowledging: self.acknowledging(),
             throttling: self.is_throttling(),
+            refuses_writes: self.refuses_writes(),
             weakened: &self.weakened,
             zone: self.mounts.zone.as_ref(),
             members: self.mounts.config.as_ref().map_or(&[], |(c, _)| &c.members),

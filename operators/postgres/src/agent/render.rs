@@ -39,6 +39,8 @@ pub struct Facts {
     pub standby_names: String,
     /// Clients are let in.
     pub open: bool,
+    /// Writes are taken: the volume is not nearly full of log that waits for the store.
+    pub writes: bool,
     /// On a replica: the least values of settings with which its data can be opened. They come
     /// from the primary's log, so that it does not matter who is restarted first when one of
     /// these settings gets lower.
@@ -229,6 +231,9 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
         // `archive_mode` stays on until a restart: with nothing to run, the log would pile up until then.
         managed.push(("archive_command", "true".to_owned()));
     }
+    if !facts.writes {
+        managed.extend(REFUSING.map(|(name, value)| (name, value.to_owned())));
+    }
     let conninfo = match &facts.primary {
         Some((instance, address)) => conninfo(config, facts, instance, address),
         None => String::new(),
@@ -243,6 +248,14 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
     }
     text
 }
+
+/// What holds while writes are refused: nothing is written but by who asks for it by name, and a file of the log
+/// that hardly anything is in is not ended.
+const REFUSING: [(&str, &str); 3] = [
+    ("archive_timeout", "0"),
+    ("autovacuum", "off"),
+    ("default_transaction_read_only", "on"),
+];
 
 /// Where the user has set one of these, how the log is archived is the user's.
 const ARCHIVING: [&str; 3] = ["archive_mode", "archive_command", "archive_library"];

@@ -42,6 +42,7 @@ fn facts() -> Facts {
         application: "db-2.0a".into(),
         standby_names: standby_names(Some(&group(1))),
         open: true,
+        writes: true,
         floors: BTreeMap::new(),
     }
 }
@@ -221,4 +222,27 @@ fn the_log_is_archived_where_there_are_backups() {
     assert!(!before.access.contains("local   replication"));
     config.engine.major = 16;
     assert!(!render(&config, &facts()).settings.contains("summarize_wal"));
+}
+
+#[test]
+fn while_writes_are_refused_nothing_piles_up_by_itself() {
+    let mut config = config(&[
+        ("default_transaction_read_only", "off"),
+        ("autovacuum", "on"),
+    ]);
+    config.engine.archive = Some(ArchiveSettings::default());
+    let facts = Facts {
+        writes: false,
+        ..facts()
+    };
+    let files = render(&config, &facts);
+    for line in [
+        "archive_timeout = '0'",
+        "autovacuum = 'off'",
+        "default_transaction_read_only = 'on'",
+    ] {
+        let found = files.settings.lines().filter(|l| *l == line).count();
+        assert_eq!(found, 1, "{line}: {}", files.settings);
+    }
+    assert!(files.access.contains("hostssl all  all  all"), "it is read");
 }

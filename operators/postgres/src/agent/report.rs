@@ -53,6 +53,8 @@ pub struct Facts<'a> {
     pub acknowledging: Option<Acknowledging>,
     /// Whether commits wait since replicas lack too much; none where they never would.
     pub throttling: Option<bool>,
+    /// Why a primary refuses writes, where it does.
+    pub refuses_writes: Option<String>,
     /// Settings by which acknowledgements are worth less.
     pub weakened: &'a [Weakened],
     /// Zone of the node.
@@ -126,9 +128,10 @@ pub fn status(f: &Facts<'_>) -> Status {
                 f.open
             };
             if !s.ready {
-                let waits = match &f.waits {
-                    None => "it does not stream from the primary".to_owned(),
-                    Some(waits) => format!("waiting for {waits}"),
+                let waits = match (&s.refuses_writes, &f.waits) {
+                    (Some(why), _) => why.clone(),
+                    (None, None) => "it does not stream from the primary".to_owned(),
+                    (None, Some(waits)) => format!("waiting for {waits}"),
                 };
                 s.message = Some(waits);
             }
@@ -171,6 +174,7 @@ fn tell_of_primary(s: &mut Status, f: &Facts<'_>, vitals: &Vitals) {
     let throttling = f.throttling == Some(true);
     s.synchronous = Some(!vitals.standby_names.is_empty() && !throttling);
     s.throttling = f.throttling;
+    s.refuses_writes.clone_from(&f.refuses_writes);
     s.weakened = f.weakened.to_vec();
     s.acknowledging.clone_from(&f.acknowledging);
 }
@@ -283,6 +287,7 @@ mod tests {
             held_back: vec![],
             acknowledging: None,
             throttling: None,
+            refuses_writes: None,
             weakened: &[],
             zone: None,
             members: &[],

@@ -72,7 +72,7 @@ pub async fn connect(place: &Place, database: &str) -> Result<Client, SqlError> 
         .application_name("mainstay")
         .connect_timeout(PATIENCE)
         .options(
-            "-c synchronous_commit=local -c statement_timeout=5s -c lock_timeout=3s \
+            "-c synchronous_commit=local -c default_transaction_read_only=off -c statement_timeout=5s -c lock_timeout=3s \
              -c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
              -c search_path=pg_catalog,pg_temp",
         );
@@ -274,6 +274,28 @@ pub async fn renew_senders(place: &Place, at: f64) -> Result<(), SqlError> {
         .await
         .map(|_| ())
         .map_err(refused("renew its senders"))
+}
+
+/// End the sessions of others that write, but for those that only wait for their commit to be acknowledged; with
+/// `all` those of every client. Says how many.
+pub async fn end_writers(place: &Place, all: bool) -> Result<u64, SqlError> {
+    let client = connect(place, "postgres").await?;
+    let ours = [
+        "postgres",
+        PROBE_ROLE,
+        REPLICATION_ROLE,
+        crate::settings::POOLER_ROLE,
+    ];
+    client
+        .execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+             where usename <> all($1)
+             and ((backend_xid is not null and wait_event is distinct from 'SyncRep')
+                  or ($2 and backend_type = 'client backend'))",
+            &[&&ours[..], &all],
+        )
+        .await
+        .map_err(refused("end who writes"))
 }
 
 /// End the processes that send to who lacks more than so many bytes of the log, or has not told what

@@ -134,6 +134,10 @@ impl Archiver {
             (archive.state == ArchiveState::Behind)
                 .then(|| format!("{} files of the log wait for the store", turn.waiting))
         });
+        // What comes after is in the repository without a hole again, up to a gap that the catalogue shows.
+        if archive.state == ArchiveState::Ok && turn.waiting == 0 {
+            archive.let_go = 0;
+        }
         archive.waiting_pieces = u32::try_from(turn.waiting).unwrap_or(u32::MAX);
         archive.waiting_bytes = size.saturating_mul(turn.waiting as u64);
         if archive.state != before.state {
@@ -235,7 +239,6 @@ impl Archiver {
                 self.shared.keeper.notify_one();
             }
         }
-        self.let_go(&repo, &mut turn);
         if !facts.in_recovery && turn.reason.is_none() {
             self.beat().await;
         }
@@ -283,7 +286,7 @@ impl Archiver {
                 }),
                 Fate::Drop(why) => {
                     tracing::info!(name, why, "not archived");
-                    self.let_one_go(&name);
+                    self.shared.let_go(&name);
                 }
                 Fate::Wait(why) => turn.reason = Some(why),
             }
@@ -291,11 +294,6 @@ impl Archiver {
         // Histories before what is in them.
         items.sort_by_key(|item| item.file);
         items
-    }
-
-    fn let_one_go(&self, name: &str) {
-        lock(&self.shared.stored).insert(name.to_owned());
-        self.shared.moved();
     }
 
     /// On a primary.
@@ -468,44 +466,6 @@ impl Archiver {
                 }
             }
             other => *other = Some((first.name.clone(), Instant::now())),
-        }
-    }
-
-    /// A person may have said that the log is rather let go than the volume filled.
-    fn let_go(&self, repo: &Repo, turn: &mut Turn) {
-        let Some(most) = repo.settings.break_archive_at else {
-            return;
-        };
-        let broken = matches!(turn.state, ArchiveState::Unreachable | ArchiveState::Broken);
-        let size = lock(&self.shared.live)
-            .line
-            .as_ref()
-            .map_or(0, |l| l.size.bytes());
-        if !broken || size == 0 {
-            return;
-        }
-        let room = usize::try_from(most / size).unwrap_or(usize::MAX);
-        let Ok(names) = local::ready(&self.shared.place) else {
-            return;
-        };
-        let stored = lock(&self.shared.stored).clone();
-        let kept: Vec<&String> = names
-            .iter()
-            .filter(|name| !stored.contains(*name))
-            .collect();
-        let more = kept.len().saturating_sub(room);
-        for name in kept.into_iter().take(more) {
-            tracing::error!(
-                name,
-                "let go without being archived: as the settings ask for at this much log"
-            );
-            self.let_one_go(name);
-        }
-        if more > 0 {
-            let why = turn.reason.take().unwrap_or_default();
-            turn.reason = Some(format!(
-                "{why}; {more} files of the log were let go, as it is set: a new base backup is needed"
-            ));
         }
     }
 

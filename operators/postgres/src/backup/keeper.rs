@@ -122,6 +122,8 @@ impl Keeper {
         let settings: Settings = serde_json::from_str(&text)
             .map_err(|e| waits(format!("{BACKUP_FILE} cannot be understood: {e}")))?;
         *lock(&self.shared.settings_hash) = Some(config::hash(&text));
+        // That holds whether or not the store answers.
+        *lock(&self.shared.breaks_archive) = settings.break_archive;
         let facts = self.engine.facts().await.map_err(waits)?;
         let (owner, first) = local::owner(&place, &facts.system_identifier).map_err(waits)?;
         let known = |reason: String| Away {

@@ -1,5 +1,6 @@
 //! PostgreSQL's data directory, for reading only. I/O.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use super::owner::{Provenance, derived};
 use super::settings::OWNER_FILE;
 use super::wal::history_file;
 use crate::agent::place::Place;
+use crate::agent::recovery;
 
 /// Where PostgreSQL keeps its log.
 pub fn wal(place: &Place) -> PathBuf {
@@ -28,6 +30,54 @@ pub fn ready(place: &Place) -> io::Result<Vec<String>> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// The volume, and the log on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// Size of the volume, in bytes.
+    pub size: u64,
+    /// What is free on it.
+    pub free: u64,
+    /// Size of a file of the log; 0 where there is none.
+    pub file: u64,
+    /// Names of the files of the log.
+    pub log: HashSet<String>,
+    /// Names of what PostgreSQL wants archived, sorted.
+    pub ready: Vec<String>,
+}
+
+impl Look {
+    /// Whether that is a whole file of the log: what tells how histories descend is small, and needed for ever.
+    pub fn is_whole(&self, name: &str) -> bool {
+        recovery::is_file(name) && self.log.contains(name)
+    }
+}
+
+/// Looks at volume and log.
+pub fn look(place: &Place) -> io::Result<Look> {
+    let volume = rustix::fs::statvfs(place.volume())?;
+    let (mut log, mut file) = (HashSet::new(), 0);
+    for entry in fs::read_dir(wal(place))? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        if recovery::is_file(&name) {
+            if file == 0 {
+                // It may go just now.
+                file = entry.metadata().map_or(0, |meta| meta.len());
+            }
+            log.insert(name);
+        }
+    }
+    Ok(Look {
+        size: volume.f_blocks * volume.f_frsize,
+        free: volume.f_bavail * volume.f_frsize,
+        file,
+        log,
+        ready: ready(place)?,
+    })
 }
 
 /// The descent of a timeline.

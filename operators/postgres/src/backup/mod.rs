@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod archiver;
+pub mod breaker;
 pub mod checked;
 pub mod chunks;
 pub mod coverage;
@@ -82,6 +83,7 @@ pub async fn run() -> Result<(), BackupError> {
     tokio::spawn(reporter::run(Arc::clone(&shared)));
     tokio::spawn(keeper::Keeper::new(Arc::clone(&shared)).run());
     tokio::spawn(archiver::Archiver::new(Arc::clone(&shared)).run());
+    tokio::spawn(breaker::run(Arc::clone(&shared)));
     let socket = place.mount(settings::SOCKET);
     let asked = socket::serve(&socket, Arc::clone(&shared));
     let told = told_to_stop().map_err(BackupError::Signal)?;

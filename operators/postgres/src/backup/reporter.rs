@@ -53,6 +53,8 @@ fn changes(told: &Report, next: &Report) -> (bool, bool) {
         report.archive.last_piece = None;
         report.archive.waiting_pieces = 0;
         report.archive.waiting_bytes = 0;
+        // That there is any counts.
+        report.archive.let_go = report.archive.let_go.min(1);
         if let Some(running) = &mut report.running {
             running.plain_bytes = 0;
             running.stored_bytes = 0;

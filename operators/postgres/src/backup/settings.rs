@@ -56,10 +56,10 @@ pub struct Settings {
     /// The owner whose repository it shall take over, where a person said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopt: Option<OwnerId>,
-    /// Bytes of log that may wait for the store before they are let go, which leaves a gap: then a new base
-    /// backup is needed. None: never, writes end when the volume is full.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub break_archive_at: Option<u64>,
+    /// Whether log that waits for the store is let go before it fills the volume, which leaves a gap: then a new
+    /// base backup is needed.
+    #[serde(default)]
+    pub break_archive: bool,
 }
 
 /// A restore into a new set.

@@ -124,6 +124,8 @@ pub struct Shared {
     pub repo: watch::Sender<Result<Arc<Repo>, Away>>,
     /// Hash of the settings in force.
     pub settings_hash: Mutex<Option<String>>,
+    /// Whether log that waits is let go before it fills the volume.
+    pub breaks_archive: Mutex<bool>,
     /// What is told.
     pub report: watch::Sender<Report>,
     /// Files that the engine may let go.
@@ -158,6 +160,7 @@ impl Shared {
             }))
             .0,
             settings_hash: Mutex::default(),
+            breaks_archive: Mutex::default(),
             report: watch::channel(report).0,
             stored: Mutex::default(),
             moved: watch::channel(0).0,
@@ -175,6 +178,12 @@ impl Shared {
     /// Why there is none.
     pub fn repo(&self) -> Result<Arc<Repo>, Away> {
         self.repo.borrow().clone()
+    }
+
+    /// PostgreSQL may let a file go that is not stored.
+    pub fn let_go(&self, name: &str) {
+        lock(&self.stored).insert(name.to_owned());
+        self.moved();
     }
 
     /// Somebody may wait for what changed.

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
     ProjectedVolumeSource, Secret, SecretProjection, Volume, VolumeMount, VolumeProjection,
 };
 use mainstay_backup::crypto::{ExposeSecret as _, Keyring};
+use mainstay_crds::common::backup::OnFull;
 use mainstay_shared::agent::paths;
 use mainstay_shared::names;
 
@@ -78,6 +79,7 @@ pub fn archive(backup: &Backup) -> ArchiveSettings {
     ArchiveSettings {
         timeout_seconds: ARCHIVE_TIMEOUT,
         summary_days: backup.summary_days,
+        stop_writes: backup.on_full == OnFull::StopWrites,
     }
 }
 

@@ -96,13 +96,12 @@ impl Pass<'_> {
         };
         let known = backups.as_deref().unwrap_or_default();
         if let Some(backup) = wanted {
+            let known_before = self.before.recovery.as_ref();
             let told = Told {
-                recovery: health::recovery(
-                    &backup.place,
-                    &backup.cron,
-                    self.before.recovery.as_ref(),
-                    &setting,
-                ),
+                recovery: RecoveryStatus {
+                    on_full: Some(backup.on_full),
+                    ..health::recovery(&backup.place, &backup.cron, known_before, &setting)
+                },
                 condition: health::condition(&backup.cron, known, &setting),
                 proven: None,
             };

@@ -133,6 +133,7 @@ impl Pass<'_> {
                     status::unacknowledged(seat),
                     near,
                     status::throttled(seat),
+                    status::refusing(seat),
                 ];
                 waits.into_iter().flatten().collect()
             }

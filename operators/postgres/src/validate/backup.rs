@@ -5,11 +5,11 @@ use mainstay_backup::crypto::{EncryptionError, EncryptionSpec};
 use mainstay_backup::retention::Policy;
 use mainstay_crds::common::backup::rules;
 use mainstay_crds::common::backup::{
-    Authority, Azure, Backups, Check, Drill as AskedDrill, DrillTarget, Gcs, Limits,
+    Authority, Azure, Backups, Check, Drill as AskedDrill, DrillTarget, Gcs, Limits, OnFull,
     Recovery as AskedRecovery, RecoveryTarget, Repository, S3, Volume,
 };
 use mainstay_crds::common::rules::{MAX_CPU_MILLIS, MAX_MEMORY, MIN_CPU_MILLIS, MIN_MEMORY};
-use mainstay_crds::common::{quantity, sentences};
+use mainstay_crds::common::{Durability, quantity, sentences};
 use mainstay_crds::postgres::Postgres;
 use mainstay_crds::postgres::rules as postgres;
 use mainstay_shared::backups::cron::{Cron, CronError};
@@ -80,6 +80,8 @@ pub struct Backup {
     pub policy: Policy,
     /// For how many days what increments need is kept.
     pub summary_days: u32,
+    /// What gives way when log that waits has nearly filled a volume.
+    pub on_full: OnFull,
     /// Drills, if they are asked for.
     pub drill: Option<Drill>,
 }
@@ -143,9 +145,11 @@ pub fn backup(
     resource: &Postgres,
     set: Option<&SetId>,
     major: Option<u32>,
+    durability: Durability,
     problems: &mut Vec<Problem>,
 ) -> Option<Backup> {
     let asked = resource.spec.backup.as_ref()?;
+    let on_full = OnFull::effective(asked.on_full, durability);
     let mut judge = Judge {
         at: "backup",
         problems,
@@ -183,9 +187,10 @@ pub fn backup(
             },
             immutable: asked.repository.immutable.unwrap_or(false),
             adopt: owner.and_then(Result::ok),
-            break_archive_at: None,
+            break_archive: on_full == OnFull::BreakArchive,
         },
         access,
+        on_full,
         // An increment may be late, or one may have failed.
         summary_days: (2 * cron.widest_gap(EPOCH) + 2).max(10),
         cron,

@@ -9,9 +9,12 @@
 )]
 
 mod api;
+mod full;
 mod pod;
 mod promise;
 mod repair;
+#[path = "../common/volume.rs"]
+mod volume;
 
 use std::path::Path;
 

@@ -48,6 +48,8 @@ pub struct World {
     pub server: Option<Server>,
     pub folder: tempfile::TempDir,
     pub prefix: String,
+    /// What the settings say of log that fills a volume.
+    pub break_archive: bool,
     keyring: Option<Keyring>,
     authority: Pair,
     operator: Pair,
@@ -138,6 +140,7 @@ impl World {
             server,
             folder,
             prefix: "shop/db".into(),
+            break_archive: false,
             keyring: encrypted.then(|| Keyring::generate([7; 32])),
             authority,
             operator,
@@ -268,7 +271,7 @@ impl World {
             repository: self.repository(),
             immutable: true,
             adopt: None,
-            break_archive_at: None,
+            break_archive: self.break_archive,
         };
         let file = node.path(paths::CONFIG).join(BACKUP_FILE);
         fs::write(file, serde_json::to_string(&settings).unwrap()).unwrap();
@@ -467,6 +470,11 @@ impl Node {
 
     pub fn sockets(&self) -> String {
         self.path("/var/run/postgresql").display().to_string()
+    }
+
+    /// Everything of it is PostgreSQL's.
+    pub fn give(&self) {
+        give(&self.root);
     }
 
     fn log_file(&self, name: &str) -> fs::File {

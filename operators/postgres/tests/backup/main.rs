@@ -17,6 +17,9 @@ mod archive;
 mod damage;
 mod drill;
 mod figures;
+mod full;
 mod kit;
+mod on_volume;
 mod recovery;
+#[path = "../common/volume.rs"]
 mod volume;

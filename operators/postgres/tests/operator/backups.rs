@@ -1,7 +1,9 @@
 //! Backups: made by the schedule and on demand, tried again, given up, refused, and gone on with by another
 //! operator.
 
+use k8s_openapi::api::events::v1::Event;
 use mainstay_crds::backup::{Backup, BackupPhase, BackupStatus};
+use mainstay_crds::common::backup::OnFull;
 
 use super::*;
 
@@ -271,6 +273,104 @@ async fn a_gap_of_the_log_has_a_full_backup_made() {
         .await;
     world.settled().await;
     assert_eq!(world.api.list::<Backup>().len(), 2, "one for one gap");
+}
+
+/// Notes of events of that reason.
+fn told(world: &World, reason: &str) -> Vec<String> {
+    let events: Vec<Event> = world.api.list();
+    let of = events
+        .into_iter()
+        .filter(|e| e.reason.as_deref() == Some(reason));
+    of.filter_map(|e| e.note).collect()
+}
+
+#[tokio::test]
+async fn log_that_was_let_go_is_told_at_once_and_until_a_backup_goes_on_after_it() {
+    let mut world = backed_up().await;
+    let on_full = |w: &World| w.status().recovery.and_then(|r| r.on_full);
+    assert_eq!(on_full(&world), Some(OnFull::StopWrites), "with a quorum");
+    world.change(|pg| pg.spec.backup.as_mut().unwrap().on_full = Some(OnFull::BreakArchive));
+    world
+        .until("it to be told to the containers", |w| {
+            let files = w.api.get::<ConfigMap>(SHOP, "db-config").unwrap().data;
+            let files = files.unwrap();
+            files["backup.json"].contains(r#""breakArchive": true"#)
+                && files["set.json"].contains(r#""stopWrites": false"#)
+                && on_full(w) == Some(OnFull::BreakArchive)
+        })
+        .await;
+    let away = |report: &mut mainstay_backup::api::Report| {
+        report.archive.state = mainstay_backup::api::ArchiveState::Unreachable;
+        report.archive.reason = Some("the store is not reached (refused)".into());
+    };
+    world.sidecars.of("db-1").unwrap().say(away);
+    world
+        .until("the store to be missed", |w| {
+            healthy(w).is_some_and(|(_, reason, _)| reason == reasons::STORE_UNREACHABLE)
+        })
+        .await;
+    world
+        .sidecars
+        .of("db-1")
+        .unwrap()
+        .say(|report| report.archive.let_go = 3);
+    world
+        .until("it to be told", |w| {
+            healthy(w).is_some_and(|(_, reason, _)| reason == reasons::ARCHIVE_GAP)
+        })
+        .await;
+    let (state, _, message) = healthy(&world).unwrap();
+    assert_eq!(state, "False");
+    assert!(
+        message.contains("cannot be recovered") && message.contains("The store is not reached"),
+        "{message}"
+    );
+    world
+        .until("an event", |w| told(w, reasons::ARCHIVE_GAP).len() == 1)
+        .await;
+    world.quiet().await;
+    let note = &told(&world, reasons::ARCHIVE_GAP)[0];
+    assert!(note.contains("cannot be recovered"), "{note}");
+    let backups: Vec<Backup> = world.api.list();
+    assert_eq!(backups.len(), 1, "none is made before the store is back");
+}
+
+#[tokio::test]
+async fn a_primary_that_refuses_writes_is_not_ready_and_says_why() {
+    let mut world = backed_up().await;
+    let why = "it refuses writes, since log has nearly filled the volume";
+    let agent = world.cluster.agent("shop", "db-1").unwrap();
+    agent.set(|status| status.refuses_writes = Some(why.into()));
+    let ready = |w: &World| {
+        let status = w.status();
+        let found = conditions::find(&status.conditions, conditions::READY).cloned();
+        found.map(|c| (c.status, c.reason, c.message))
+    };
+    world
+        .until("it to be told", |w| {
+            ready(w).is_some_and(|(_, reason, _)| reason == reasons::WRITES_REFUSED)
+        })
+        .await;
+    let (state, _, message) = ready(&world).unwrap();
+    assert_eq!(state, "False");
+    assert!(message.contains(why) && message.contains("db-1"), "{message}");
+    let waits = world.status().waiting_for;
+    assert!(
+        waits
+            .iter()
+            .any(|w| w.predicate == "wait_until_the_log_is_stored"),
+        "{waits:?}"
+    );
+    let uids = world.pod_uids();
+    world.quiet().await;
+    assert_eq!(world.pod_uids(), uids, "nothing is done to it");
+    let agent = world.cluster.agent("shop", "db-1").unwrap();
+    agent.set(|status| status.refuses_writes = None);
+    world
+        .until("it to be over", |w| {
+            ready(w).is_none_or(|(_, reason, _)| reason != reasons::WRITES_REFUSED)
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use mainstay_crds::common::backup::rules;
 use mainstay_crds::postgres::rules as postgres;
 use serde_json::{Value, json};
 
-use super::By::{Both, Change, Operator};
+use super::By::{Both, Change, Operator, Schema};
 use super::{Case, spec};
 use crate::api::merge;
 
@@ -52,6 +52,7 @@ pub fn good() -> Vec<(&'static str, Value)> {
         "schedule": { "cron": "*/15 0-6,22 1,15 */2 1-5", "incrementals": 6 },
         "retention": { "days": 30, "count": 4 },
         "limits": { "bandwidth": "50Mi", "concurrency": 8 },
+        "onFull": "BreakArchive",
         "adopt": "00112233445566778899aabbccddeeff",
     });
     let gcs = json!({
@@ -323,6 +324,13 @@ fn of_backups() -> Vec<Case> {
             "spec.backup.encryption",
             rules::ESCROW,
             json!({ "encryption": { "recipients": [] } }),
+        ),
+        one(
+            "what gives way, in other words",
+            Schema,
+            "spec.backup.onFull",
+            "Unsupported value",
+            json!({ "onFull": "stopWrites" }),
         ),
         one(
             "keys that may be lost, unsaid",

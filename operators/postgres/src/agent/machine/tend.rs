@@ -21,6 +21,7 @@ use super::super::render::{Facts, application, standby_names};
 use super::super::sql::Slots;
 use super::super::{observe, sql};
 use super::{CONNECT, Machine, TEND, pauses};
+use crate::room::Writes;
 use crate::settings::PostgresConfig;
 
 /// What an engine was tended with.
@@ -62,14 +63,14 @@ impl Machine {
             None => None,
         };
         let member = self.cluster.as_ref().map(|c| c.driver.me.borrow().clone());
-        let (names, open) = match &wanted {
+        let (names, open, writes) = match &wanted {
             Wanted::Primary { group, open, .. } => {
                 let names = self.throttled(&wanted);
                 let names = names.unwrap_or_else(|| standby_names(group.as_ref()));
-                (names, *open)
+                (names, *open, self.held.writes)
             }
             // Should it ever become primary with this, nothing is acknowledged.
-            _ => (standby_names(None), true),
+            _ => (standby_names(None), true, Writes::Taken),
         };
         Facts {
             instance: me.clone(),
@@ -82,7 +83,8 @@ impl Machine {
             primary: primary.map(|(_, name, address)| (name, address)),
             application: member.as_ref().map_or_else(|| me.clone(), application),
             standby_names: names,
-            open,
+            open: open && writes != Writes::Closed,
+            writes: writes == Writes::Taken,
             // What it was started with stays until the next start, also through a promotion.
             floors: match self.started_as {
                 Role::Replica => self.floors.clone(),
@@ -210,6 +212,7 @@ impl Machine {
         };
         if !vitals.in_recovery && role == Role::Primary {
             self.look_at_lag(starts, &vitals);
+            self.look_at_writes();
         }
         self.reload(vitals.loaded_at, settings_of).await;
         self.feel_hunger();

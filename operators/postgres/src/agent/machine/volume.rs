@@ -7,11 +7,13 @@ use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::election::message::Room;
 use tokio::time::timeout;
 
-use super::Machine;
+use super::{Machine, writes};
 use crate::agent::recovery;
 
 /// It is looked at so often.
 const EVERY: Duration = Duration::from_secs(2);
+/// While log that waits fills it, in each turn but for those that follow at once.
+const CLOSELY: Duration = Duration::from_millis(100);
 /// What a promotion writes besides a file of the log, and more than that.
 const SPARE: u64 = 4 << 20;
 /// So many times what a promotion needs is ample.
@@ -25,7 +27,9 @@ pub(super) struct Disk {
     /// Its size; none before the first look.
     pub(super) volume: Option<Volume>,
     /// Size of a file of the log.
-    file: Option<u64>,
+    pub(super) file: Option<u64>,
+    /// Log that waits for the store, where that matters.
+    pub(super) waiting: Option<u64>,
     /// When it was looked at, as time since boot.
     at: Option<Duration>,
 }
@@ -52,21 +56,27 @@ impl Machine {
     /// Look, if it is time, and tell the election whether this instance could lead.
     pub(super) async fn look_at_volume(&mut self) {
         let now = boottime();
-        let lately = |at: Duration| now.saturating_sub(at) <= EVERY;
+        let every = if self.is_filling() { CLOSELY } else { EVERY };
+        let lately = |at: Duration| now.saturating_sub(at) <= every;
         if self.disk.at.is_some_and(lately) {
             return;
         }
         self.disk.at = Some(now);
         let (folder, log) = (self.place.volume(), self.place.data().join("pg_wal"));
         // In a thread: a volume that hangs must not stop the loop.
+        let counts = self.may_refuse_writes();
         let look = tokio::task::spawn_blocking(move || {
-            (rustix::fs::statvfs(&folder), recovery::size(&log))
+            let file = recovery::size(&log);
+            let waiting = file.filter(|_| counts);
+            let waiting = waiting.and_then(|file| writes::waiting(&log, file));
+            (rustix::fs::statvfs(&folder), file, waiting)
         });
-        let Ok(Ok((Ok(v), file))) = timeout(Duration::from_secs(2), look).await else {
+        let Ok(Ok((Ok(v), file, waiting))) = timeout(Duration::from_secs(2), look).await else {
             return;
         };
         let before = self.disk.room();
         self.disk.file = file;
+        self.disk.waiting = waiting;
         self.disk.volume = Some(Volume {
             size: v.f_blocks * v.f_frsize,
             free: v.f_bavail * v.f_frsize,
@@ -97,6 +107,7 @@ mod tests {
                 free,
             }),
             file,
+            waiting: None,
             at: None,
         }
     }

@@ -1,0 +1,229 @@
+//! When log that waits for the store has nearly filled the volume, and what is done about it. Values only: agents
+//! and backup containers judge alike.
+//!
+//! A volume that is filled by data is none of it: letting log go, or refusing writes until it is stored, would
+//! not help.
+
+/// Smallest and largest room that is kept free, besides a twentieth of the volume.
+const LEAST_FILES: u64 = 6;
+const MOST: u64 = 8 << 30;
+/// A store that takes the log has no more files than these waiting for longer than a moment.
+const FEW: u64 = 3;
+
+/// A volume, and the log on it. Everything in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Size of the volume.
+    pub size: u64,
+    /// What is free on it.
+    pub free: u64,
+    /// Log that waits for the store.
+    pub waiting: u64,
+    /// Size of one file of the log.
+    pub file: u64,
+}
+
+/// How much has to be free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// Enough, once there was too little.
+    pub enough: u64,
+    /// With less, something is done.
+    pub low: u64,
+    /// With less, it was not enough.
+    pub least: u64,
+}
+
+impl Seen {
+    /// How much has to be free of this volume.
+    pub fn marks(&self) -> Marks {
+        let low = (self.size / 20)
+            .min(MOST)
+            .max(LEAST_FILES * self.file)
+            .min(self.size / 4);
+        Marks {
+            enough: low + low / 2,
+            low,
+            least: low / 2,
+        }
+    }
+
+    /// Whether the store takes the log as it comes.
+    pub fn is_stored(&self) -> bool {
+        self.waiting <= FEW * self.file
+    }
+
+    /// Whether it may soon be so: look again at once.
+    pub fn is_close(&self) -> bool {
+        !self.is_stored() && self.free < 4 * self.marks().low
+    }
+
+    /// Whether there is too little room, and log that waits is why. `leaving`: what is about to be free.
+    fn is_crowded(&self, leaving: u64) -> bool {
+        let room = self.free.saturating_add(leaving);
+        let low = self.marks().low;
+        !self.is_stored() && room < low && room.saturating_add(self.waiting) >= low
+    }
+}
+
+/// Whether a primary takes writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writes {
+    /// It does.
+    #[default]
+    Taken,
+    /// It refuses them, and may be read.
+    Refused,
+    /// It lets no client in: refusing was not enough, for a session can ask for writes all the same.
+    Closed,
+}
+
+impl Writes {
+    /// Whether it takes them from now on. `settled`: the log was stored, and what may go of it has gone.
+    #[must_use]
+    pub fn next(self, seen: &Seen, settled: bool) -> Self {
+        let marks = seen.marks();
+        let refused = || {
+            if seen.free < marks.least {
+                Self::Closed
+            } else {
+                Self::Refused
+            }
+        };
+        match self {
+            Self::Taken if seen.is_crowded(0) => refused(),
+            Self::Taken => Self::Taken,
+            _ if seen.free >= marks.enough => Self::Taken,
+            // What else fills the volume is not held against who writes.
+            _ if settled && seen.is_stored() => Self::Taken,
+            Self::Refused => refused(),
+            Self::Closed if seen.free >= marks.low => Self::Refused,
+            Self::Closed => Self::Closed,
+        }
+    }
+}
+
+/// How many of the files that wait are let go, the oldest first. `leaving`: bytes of those that were let go and
+/// are still there.
+pub fn let_go(seen: &Seen, leaving: u64) -> u64 {
+    if !seen.is_crowded(leaving) || seen.file == 0 {
+        return 0;
+    }
+    let room = seen.free.saturating_add(leaving);
+    let missing = seen.marks().enough.saturating_sub(room);
+    missing.div_ceil(seen.file).min(seen.waiting / seen.file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FILE: u64 = 16 << 20;
+    const GIB: u64 = 1 << 30;
+
+    fn seen(size: u64, free: u64, files: u64) -> Seen {
+        Seen {
+            size,
+            free,
+            waiting: files * FILE,
+            file: FILE,
+        }
+    }
+
+    #[test]
+    fn marks_are_parts_of_the_volume_within_bounds() {
+        let low = |size| seen(size, 0, 0).marks().low;
+        assert_eq!(low(100 * GIB), 5 * GIB);
+        assert_eq!(low(1000 * GIB), 8 * GIB, "never more than is of use");
+        assert_eq!(low(GIB), 96 << 20, "never less than some files");
+        assert_eq!(low(256 << 20), 64 << 20, "nor most of a small volume");
+        assert_eq!(low(0), 0);
+    }
+
+    #[test]
+    fn writes_are_refused_before_the_volume_is_full_and_taken_again() {
+        let at = |free, files| seen(100 * GIB, free, files);
+        let taken = Writes::Taken;
+        assert_eq!(taken.next(&at(5 * GIB, 900), false), Writes::Taken);
+        let refused = taken.next(&at(5 * GIB - 1, 900), false);
+        assert_eq!(refused, Writes::Refused);
+        assert_eq!(refused.next(&at(6 * GIB, 900), false), Writes::Refused);
+        assert_eq!(
+            refused.next(&at(8 * GIB, 900), false),
+            Writes::Taken,
+            "the volume has grown, or files have gone"
+        );
+        let closed = refused.next(&at(2 * GIB, 900), false);
+        assert_eq!(closed, Writes::Closed);
+        assert_eq!(
+            closed.next(&at(4 * GIB, 900), false),
+            Writes::Closed,
+            "not to and fro"
+        );
+        assert_eq!(closed.next(&at(5 * GIB, 900), false), Writes::Refused);
+        assert_eq!(
+            taken.next(&at(GIB, 900), false),
+            Writes::Closed,
+            "as after a start"
+        );
+    }
+
+    #[test]
+    fn what_the_log_does_not_fill_is_not_held_against_writers() {
+        let at = |free, files| seen(100 * GIB, free, files);
+        assert_eq!(Writes::Taken.next(&at(GIB, 3), false), Writes::Taken);
+        assert_eq!(
+            Writes::Taken.next(&at(GIB, 20), false),
+            Writes::Taken,
+            "without what waits it would be as full"
+        );
+        let refused = Writes::Refused;
+        assert_eq!(
+            refused.next(&at(4 * GIB, 2), false),
+            Writes::Refused,
+            "what was stored has not gone yet"
+        );
+        assert_eq!(refused.next(&at(4 * GIB, 2), true), Writes::Taken);
+    }
+
+    #[test]
+    fn no_more_is_let_go_than_is_needed() {
+        let at = |free, files| seen(100 * GIB, free, files);
+        assert_eq!(let_go(&at(5 * GIB, 900), 0), 0);
+        let files = let_go(&at(5 * GIB - 1, 900), 0);
+        assert_eq!(files, (5 * GIB / 2 + 1).div_ceil(FILE));
+        assert_eq!(let_go(&at(5 * GIB - 1, 900), files * FILE), 0, "they leave");
+        assert_eq!(let_go(&at(4 * GIB, 100), 0), 100, "as many as there are");
+        assert_eq!(let_go(&at(4 * GIB, 3), 0), 0, "the store takes them");
+        assert_eq!(let_go(&at(GIB, 100), 0), 0, "it would not help");
+        assert_eq!(let_go(&Seen::default(), 0), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_is_at_the_end_of_the_room_never_writes_on(
+            size in 0..200 * GIB, part in 0.0..1.0_f64, files in 0_u64..4000, before in 0_usize..3,
+        ) {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss,
+                reason = "any part of it")]
+            let free = (size as f64 * part) as u64;
+            let seen = seen(size, free, files);
+            let before = [Writes::Taken, Writes::Refused, Writes::Closed][before];
+            let next = before.next(&seen, false);
+            if seen.is_crowded(0) {
+                prop_assert!(next != Writes::Taken);
+            }
+            if free >= seen.marks().enough {
+                prop_assert_eq!(next, Writes::Taken);
+            }
+            // It is a fixed point: no look changes what the same look has decided.
+            prop_assert_eq!(next.next(&seen, false), next);
+            // Letting go ends.
+            let gone = let_go(&seen, 0) * FILE;
+            prop_assert!(gone <= seen.waiting);
+            let after = Seen { waiting: seen.waiting - gone, ..seen };
+            prop_assert_eq!(let_go(&after, gone), 0);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! A volume of its own, that can be full and can grow.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+
+/// It goes when it is dropped.
+pub struct Volume(PathBuf);
+
+impl Volume {
+    /// Of so many bytes, at a folder that is there.
+    pub fn new(path: PathBuf, size: u64) -> Self {
+        let size = options(size);
+        mount(
+            "volume",
+            &path,
+            "tmpfs",
+            MountFlags::empty(),
+            size.as_c_str(),
+        )
+        .expect("a mount, which root may make");
+        Self(path)
+    }
+
+    /// Bytes that are free.
+    pub fn free(&self) -> u64 {
+        let seen = rustix::fs::statvfs(&self.0).unwrap();
+        seen.f_bavail * seen.f_frsize
+    }
+
+    /// It has so many bytes now.
+    #[allow(dead_code, reason = "not every test program needs all of it")]
+    pub fn resize(&self, size: u64) {
+        mount_remount(&self.0, MountFlags::empty(), options(size)).unwrap();
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+fn options(size: u64) -> CString {
+    CString::new(format!("size={size}")).unwrap()
+}
