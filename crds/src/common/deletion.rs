@@ -14,6 +14,11 @@ pub struct Deletion {
     /// adopted by a new resource of the same name in the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volumes: Option<KeptVolumes>,
+    /// Whether a last backup is made before anything goes; until it is there the resource stays, and its status
+    /// says what it waits for. Default: true where there are backups and `volumes` is `Delete`. `false` ends
+    /// the wait, also while the resource is being deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_backup: Option<bool>,
 }
 
 /// What becomes of the volumes of a deleted resource.
@@ -32,8 +37,36 @@ impl Deletion {
         this.and_then(|d| d.protection).unwrap_or(true)
     }
 
+    /// Whether a last backup is made of a resource that has `backups`.
+    pub fn final_backup(this: Option<&Self>, backups: bool) -> bool {
+        let asked = this.and_then(|d| d.final_backup);
+        backups && asked.unwrap_or(Self::volumes(this) == KeptVolumes::Delete)
+    }
+
     /// What becomes of the volumes: kept unless `Delete` is asked for.
     pub fn volumes(this: Option<&Self>) -> KeptVolumes {
         this.and_then(|d| d.volumes).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_backup_is_made_where_volumes_go() {
+        let of = |volumes, final_backup| Deletion {
+            volumes,
+            final_backup,
+            ..Deletion::default()
+        };
+        let made = |d: &Deletion, backups| Deletion::final_backup(Some(d), backups);
+        let go = Some(KeptVolumes::Delete);
+        assert!(made(&of(go, None), true));
+        assert!(!made(&of(go, None), false), "there is no repository");
+        assert!(!made(&of(go, Some(false)), true));
+        assert!(!made(&of(None, None), true), "the volumes stay");
+        assert!(made(&of(None, Some(true)), true));
+        assert!(!Deletion::final_backup(None, true));
     }
 }

@@ -75,7 +75,8 @@ use crate::common::{
     validation = rules::parameters_of_the_version(),
     validation = rules::application_is_fixed(),
     validation = rules::incrementals(),
-    validation = backup::rules::bootstrap_is_fixed()
+    validation = backup::rules::bootstrap_is_fixed(),
+    validation = backup::rules::final_backup()
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PostgresSpec {

@@ -441,13 +441,10 @@ fn ready(view: &View<'_>) -> (State, &'static str, String) {
         Some(instance) => instance.unwell(),
     };
     // The probe's commit says nothing of it: what it writes is no data.
-    let refusing = view.member(view.seat).and_then(refusing);
+    if let Some(wait) = view.member(view.seat).and_then(refusing) {
+        return (State::False, reasons::WRITES_REFUSED, wait.reason);
+    }
     match (view.probe, unwell) {
-        (_, None) if refusing.is_some() => (
-            State::False,
-            reasons::WRITES_REFUSED,
-            refusing.map(|wait| wait.reason).unwrap_or_default(),
-        ),
         (Some(Known::Known(_)), None) => (
             State::True,
             reasons::SERVING,
@@ -593,7 +590,12 @@ fn reconciling(
     waiting: Option<&str>,
 ) -> Option<(&'static str, String)> {
     if view.deleting {
-        return Some((reasons::DELETING, "It is being deleted.".to_owned()));
+        let hinders = view.obstacles.first().map(|o| o.message.as_str());
+        let message = match hinders.or(waiting) {
+            Some(why) => format!("It is being deleted, once that is done: {why}"),
+            None => "It is being deleted.".to_owned(),
+        };
+        return Some((reasons::DELETING, message));
     }
     if view.paused {
         // What is asked for is not being worked on: that is what the annotation is for.
@@ -677,6 +679,11 @@ pub fn happenings(before: &PostgresStatus, now: &PostgresStatus) -> Vec<Happenin
         && !conditions::is_true(&before.conditions, conditions::BACKUP_HEALTHY)
     {
         tell(true, reasons::ARCHIVE_GAP, "Backup", words);
+    }
+    let kept = |of: &PostgresStatus| of.recovery.as_ref().and_then(|r| r.kept.clone());
+    if let (None, Some(words)) = (kept(before), kept(now)) {
+        let none = words.starts_with("no ");
+        tell(none, "LastBackup", "Delete", words);
     }
     let drills = |of: &PostgresStatus| of.recovery.clone().unwrap_or_default().drills;
     for h in drill::happenings(&drills(before), &drills(now)) {

@@ -18,6 +18,8 @@ pub mod health;
 #[cfg(feature = "backup")]
 pub mod keep;
 #[cfg(feature = "backup")]
+pub mod last;
+#[cfg(feature = "backup")]
 pub mod plan;
 #[cfg(feature = "backup")]
 pub mod schedule;

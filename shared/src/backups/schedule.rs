@@ -75,8 +75,15 @@ fn of_gap(set: &str, gap: &Gap) -> String {
 }
 
 fn object(set: &SetId, name: String, incremental: bool) -> Backup {
-    let mut labels: BTreeMap<String, String> = set.labels();
-    labels.insert(names::SCHEDULED.to_owned(), "true".to_owned());
+    let mut backup = asked(set, name, incremental);
+    let scheduled = (names::SCHEDULED.to_owned(), "true".to_owned());
+    backup.labels_mut().extend([scheduled]);
+    backup
+}
+
+/// An object that is the schedule's in nothing but how it is made: its record stays.
+pub(super) fn asked(set: &SetId, name: String, incremental: bool) -> Backup {
+    let labels: BTreeMap<String, String> = set.labels();
     let spec = BackupSpec {
         target: Target {
             kind: set.kind.clone(),

@@ -236,6 +236,9 @@ pub struct RecoveryStatus {
     /// What gives way while the store takes nothing and its log has nearly filled a volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_full: Option<OnFull>,
+    /// In a sentence what is kept of a resource that is being deleted, once that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
     /// Whether the store keeps to it that nothing is written twice; `false`: two writers would not be kept
     /// apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -52,6 +52,9 @@ pub const SQL: &str =
 /// Of `drill.timeoutSeconds`.
 pub const DRILL_TIMEOUT: &str =
     "write seconds between 300 and 604800 (a week), or leave it out for 14400 (4 hours)";
+/// Of `deletion.finalBackup` without backups.
+pub const FINAL_BACKUP: &str =
+    "there is no repository for a last backup: write backup as well, or leave finalBackup out";
 /// Of `adopt`.
 pub const OWNER: &str =
     "write the owner's id as status.recovery.owner or the refusal has it: 32 hexadecimal digits";
@@ -64,8 +67,7 @@ pub const CREDENTIALS: &str = "write credentials: the name of a Secret in the sa
 pub const NO_CREDENTIALS: &str =
     "whoever mounts a volume needs no credentials: remove credentials, or write a bucket";
 /// Of a volume with `authority`.
-pub const NO_AUTHORITY: &str =
-    "a volume has no certificates: remove authority, or write a bucket";
+pub const NO_AUTHORITY: &str = "a volume has no certificates: remove authority, or write a bucket";
 /// Of a volume that shall be immutable.
 pub const NOT_IMMUTABLE: &str = "files on a volume can be changed and deleted by whoever mounts it: remove immutable, or write \
      a bucket, which can refuse to";
@@ -236,6 +238,15 @@ pub fn concurrency() -> Rule {
 /// Of `adopt`.
 pub fn owner() -> Rule {
     matches("^[0-9a-f]{32}$", OWNER)
+}
+
+/// Of `deletion.finalBackup`.
+pub fn final_backup() -> Rule {
+    Rule::new(
+        "!has(self.deletion) || !has(self.deletion.finalBackup) || !self.deletion.finalBackup || has(self.backup)",
+    )
+    .message(FINAL_BACKUP)
+    .field_path(".deletion.finalBackup")
 }
 
 /// Of `repository`.

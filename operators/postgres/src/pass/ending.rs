@@ -4,7 +4,9 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use mainstay_crds::common::Deletion;
 use mainstay_crds::postgres::Postgres;
-use mainstay_shared::apply::{ApplyError, io};
+use mainstay_shared::apply::{ApplyError, Cause, Object, io};
+use mainstay_shared::backups::last::{Last, last};
+use mainstay_shared::conditions::reasons;
 use mainstay_shared::names;
 use mainstay_shared::outcome::{Outcome, Wait};
 use serde_json::json;
@@ -13,7 +15,75 @@ use super::Pass;
 use super::report::{PassError, Report};
 use crate::{act, plan};
 
+/// What the API server puts on a resource whose dependents go before it.
+const FOREGROUND: &str = "foregroundDeletion";
+/// How a user gets on without the last backup.
+const WITHOUT: &str = "to delete it without, write spec.deletion.finalBackup: false";
+
 impl Pass<'_> {
+    /// Whether a set that is being deleted is looked after as before, since its last backup is not there yet.
+    /// What it waits for is said; what is kept is, once it is there.
+    pub(super) async fn takes_leave(&self, report: &mut Report) -> bool {
+        let spec = &self.root.spec;
+        let ours = self.root.finalizers().iter().any(|f| f == names::FINALIZER);
+        let asked = Deletion::final_backup(spec.deletion.as_ref(), spec.backup.is_some());
+        let record = report.observed.record();
+        let has_data = self.before.system_identifier.is_some()
+            || record.is_some_and(|r| r.system_identifier.is_some());
+        let before = self.before.recovery.as_ref();
+        let said = before.is_some_and(|r| r.kept.is_some());
+        if !ours || !asked || !has_data || said {
+            return false;
+        }
+        let without = |why: &str| Some(format!("no last backup was made: {why}"));
+        if self.root.finalizers().iter().any(|f| f == FOREGROUND) {
+            report.kept =
+                without("the resource is deleted in the foreground, which ends its pods first");
+            return false;
+        }
+        let Some(known) = &report.observed.backups else {
+            report.progress(Outcome::Progressing(last_backup(
+                "it is not known yet which backups there are",
+            )));
+            return true;
+        };
+        match last(&self.id, known, &names::backup_keys(&self.set.name)) {
+            Last::Kept(words) => {
+                report.kept = Some(words);
+                return false;
+            }
+            Last::Goes(_) if self.is_paused() => {
+                let why = format!("the annotation {} stops it", names::RECONCILE);
+                report.progress(Outcome::Progressing(last_backup(&why)));
+            }
+            Last::Goes(why) => report.progress(Outcome::Progressing(last_backup(&why))),
+            Last::Failed(why) => {
+                let why = format!("{why}; to try again, delete that Backup");
+                report.stall(reasons::BACKUP_FAILED, last_backup(&why));
+            }
+            Last::Missing(backup) => {
+                let object = match Object::of(&*backup) {
+                    Ok(object) => object,
+                    Err(error) => {
+                        report.failed(error);
+                        return true;
+                    }
+                };
+                match io::create(&self.context.client, &object).await {
+                    Err(error) if matches!(error.cause, Cause::NamespaceGoing) => {
+                        report.kept = without("the namespace is being deleted");
+                        return false;
+                    }
+                    Err(error) => report.failed(error),
+                    Ok(_) => tracing::info!(set = %self.set, "its last backup is asked for"),
+                }
+                let why = format!("{} is asked for", backup.name_any());
+                report.progress(Outcome::Progressing(last_backup(&why)));
+            }
+        }
+        true
+    }
+
     /// The end of a set. Returns whether the resource is gone by this.
     pub(super) async fn end(&self, report: &mut Report) -> bool {
         if !self.root.finalizers().iter().any(|f| f == names::FINALIZER) {
@@ -83,5 +153,14 @@ impl Pass<'_> {
         } else {
             self.finalizer(true).await
         }
+    }
+}
+
+fn last_backup(why: &str) -> Wait {
+    Wait {
+        step: "make the last backup".to_owned(),
+        predicate: "wait_for_the_last_backup",
+        reason: format!("{why}; {WITHOUT}"),
+        after: None,
     }
 }

@@ -143,14 +143,18 @@ impl<'a> Pass<'a> {
     ) -> (Outcomes<PassError>, Option<(String, PostgresStatus)>) {
         let observed = observe(&self.set, &self.context.cache, &self.context.nodes);
         let mut report = Report::of(observed);
-        if self.root.metadata.deletion_timestamp.is_some() {
+        let ends = self.is_deleting() && !self.takes_leave(&mut report).await;
+        if ends {
             if self.end(&mut report).await {
                 return (report.outcomes, None);
             }
         } else {
             self.look_after(&mut report, expectations).await;
         }
-        let status = self.say(&mut report);
+        let mut status = self.say(&mut report);
+        if let Some(kept) = report.kept.take() {
+            status.recovery.get_or_insert_default().kept = Some(kept);
+        }
         let mut outcomes = report.outcomes;
         if status == self.before {
             return (outcomes, Some((self.id.uid, status)));
@@ -172,6 +176,10 @@ impl<'a> Pass<'a> {
                 (outcomes, None)
             }
         }
+    }
+
+    fn is_deleting(&self) -> bool {
+        self.root.metadata.deletion_timestamp.is_some()
     }
 
     fn is_paused(&self) -> bool {
@@ -292,7 +300,8 @@ impl<'a> Pass<'a> {
         report.working = plan.works() || unseen.is_some();
         self.look_after_backups(report, &validated, &seat_name, paused)
             .await;
-        self.look_after_drills(report, &validated, paused).await;
+        let rests = paused || self.is_deleting();
+        self.look_after_drills(report, &validated, rests).await;
         report.plan = Some(plan);
         report.validated = Some(validated);
     }

@@ -86,6 +86,8 @@ pub(super) struct Report {
     pub(super) backups: Option<Told>,
     /// What can be recovered, or why that is not known; none while backups were not looked at.
     pub(super) ground: Option<Result<Ground, String>>,
+    /// What is kept of a set that ends, in a sentence.
+    pub(super) kept: Option<String>,
     stalls: Vec<Obstacle>,
 }
 

@@ -246,6 +246,18 @@ pub fn recovery(
     })
 }
 
+/// A last backup needs a repository.
+pub fn last(resource: &Postgres, problems: &mut Vec<Problem>) {
+    let spec = &resource.spec;
+    let asked = spec.deletion.as_ref().and_then(|d| d.final_backup);
+    if asked == Some(true) && spec.backup.is_none() {
+        problems.push(Problem::Backup {
+            field: "deletion.finalBackup".to_owned(),
+            sentence: rules::FINAL_BACKUP,
+        });
+    }
+}
+
 /// A set does not write where it is made from: its own backups would be another's.
 pub fn apart(backup: Option<&Backup>, recovery: Option<&Recovery>, problems: &mut Vec<Problem>) {
     let place = |s: &RepositorySpec| (s.place.clone(), s.prefix.clone());

@@ -174,6 +174,7 @@ pub fn validate(resource: &Postgres, catalogue: &Catalogue) -> Result<Validated,
     let pooler = pooler::read(resource, catalogue, &mut problems);
     let backup = backup::backup(resource, set.as_ref(), major, durability, &mut problems);
     let recovery = backup::recovery(resource, set.as_ref(), major, &mut problems);
+    backup::last(resource, &mut problems);
     backup::apart(backup.as_ref(), recovery.as_ref(), &mut problems);
     if !syntax::is_identifier(spec.database(), RESERVED_DATABASES) {
         problems.push(Problem::Database);

@@ -1,7 +1,6 @@
 //! Backups: made by the schedule and on demand, tried again, given up, refused, and gone on with by another
 //! operator.
 
-use k8s_openapi::api::events::v1::Event;
 use mainstay_crds::backup::{Backup, BackupPhase, BackupStatus};
 use mainstay_crds::common::backup::OnFull;
 
@@ -275,13 +274,11 @@ async fn a_gap_of_the_log_has_a_full_backup_made() {
     assert_eq!(world.api.list::<Backup>().len(), 2, "one for one gap");
 }
 
-/// Notes of events of that reason.
-fn told(world: &World, reason: &str) -> Vec<String> {
-    let events: Vec<Event> = world.api.list();
-    let of = events
-        .into_iter()
-        .filter(|e| e.reason.as_deref() == Some(reason));
-    of.filter_map(|e| e.note).collect()
+/// Notes of events of that reason, of what has changed since.
+fn told(before: &PostgresStatus, now: &PostgresStatus, reason: &str) -> Vec<String> {
+    let all = mainstay_postgres::status::happenings(before, now);
+    let of = all.into_iter().filter(|h| h.reason == reason);
+    of.map(|h| h.note).collect()
 }
 
 #[tokio::test]
@@ -309,6 +306,7 @@ async fn log_that_was_let_go_is_told_at_once_and_until_a_backup_goes_on_after_it
             healthy(w).is_some_and(|(_, reason, _)| reason == reasons::STORE_UNREACHABLE)
         })
         .await;
+    let before = world.status();
     world
         .sidecars
         .of("db-1")
@@ -325,12 +323,14 @@ async fn log_that_was_let_go_is_told_at_once_and_until_a_backup_goes_on_after_it
         message.contains("cannot be recovered") && message.contains("The store is not reached"),
         "{message}"
     );
-    world
-        .until("an event", |w| told(w, reasons::ARCHIVE_GAP).len() == 1)
-        .await;
+    let notes = told(&before, &world.status(), reasons::ARCHIVE_GAP);
+    assert!(
+        notes.len() == 1 && notes[0].contains("cannot be recovered"),
+        "{notes:?}"
+    );
+    let now = world.status();
+    assert!(told(&now, &now, reasons::ARCHIVE_GAP).is_empty());
     world.quiet().await;
-    let note = &told(&world, reasons::ARCHIVE_GAP)[0];
-    assert!(note.contains("cannot be recovered"), "{note}");
     let backups: Vec<Backup> = world.api.list();
     assert_eq!(backups.len(), 1, "none is made before the store is back");
 }
@@ -353,7 +353,10 @@ async fn a_primary_that_refuses_writes_is_not_ready_and_says_why() {
         .await;
     let (state, _, message) = ready(&world).unwrap();
     assert_eq!(state, "False");
-    assert!(message.contains(why) && message.contains("db-1"), "{message}");
+    assert!(
+        message.contains(why) && message.contains("db-1"),
+        "{message}"
+    );
     let waits = world.status().waiting_for;
     assert!(
         waits
@@ -615,4 +618,156 @@ async fn the_first_pod_of_a_set_from_a_repository_restores_and_no_later_one_does
     world.api.destroy::<Pod>(SHOP, "db-1");
     world.settled().await;
     assert_eq!(restores(&world), [] as [&str; 0], "it has data by now");
+}
+
+/// A set whose volumes go with it, that is being deleted.
+async fn leaving(change: impl FnOnce(&mut Deletion)) -> World {
+    let mut world = backed_up().await;
+    let mut deletion = Deletion {
+        volumes: Some(KeptVolumes::Delete),
+        ..Deletion::default()
+    };
+    change(&mut deletion);
+    world.change(|pg| {
+        pg.spec.deletion = Some(deletion);
+        // So that the last status can be looked at.
+        pg.finalizers_mut().push(HOLD.into());
+    });
+    world.settled().await;
+    delete(&world).await;
+    world
+}
+
+/// Somebody else's finalizer.
+const HOLD: &str = "example.com/hold";
+
+/// Waits until nobody but the test holds the resource; its last status.
+async fn until_ended(world: &mut World) -> PostgresStatus {
+    world
+        .until("the set to have ended", |w| {
+            let pg = w.api.get::<Postgres>(SHOP, "db");
+            pg.is_some_and(|pg| pg.finalizers() == [HOLD])
+        })
+        .await;
+    world.status()
+}
+
+fn last_of(world: &World) -> Option<Backup> {
+    let all: Vec<Backup> = world.api.list();
+    let mut all = all.into_iter();
+    all.find(|b| b.name_any().starts_with("db-final-"))
+}
+
+#[tokio::test]
+async fn a_set_whose_volumes_go_leaves_a_last_backup() {
+    let mut world = leaving(|_| {}).await;
+    let uids = world.pod_uids();
+    world
+        .until("somebody to make it", |w| w.sidecars.maker().is_some())
+        .await;
+    let waits = |w: &World| {
+        let status = w.status();
+        let found = conditions::find(&status.conditions, conditions::RECONCILING).cloned();
+        found.map(|c| c.message).unwrap_or_default()
+    };
+    world
+        .until("it to be said", |w| {
+            waits(w).contains("make the last backup") && waits(w).contains("finalBackup: false")
+        })
+        .await;
+    assert_eq!(world.pod_uids(), uids, "it goes on as it was");
+    // The operator ends meanwhile, and an instance is lost: it is made anew, as ever.
+    world.start();
+    world.api.destroy::<Pod>(SHOP, "db-1");
+    world
+        .until("the instance to be back", |w| {
+            w.api.get::<Pod>(SHOP, "db-1").is_some() && w.sidecars.of("db-1").is_some()
+        })
+        .await;
+    let begin = Instant::now();
+    let over = |w: &World| {
+        let phase = last_of(w).and_then(|b| b.status?.phase);
+        phase == Some(BackupPhase::Succeeded)
+    };
+    completing(&mut world, begin, "the last backup", over).await;
+    let last_status = until_ended(&mut world).await;
+    assert!(world.claims().is_empty(), "{:?}", world.claims());
+    assert!(world.api.get::<Secret>(SHOP, "db-backup-keys").is_some());
+    let last = last_of(&world).expect("its record stays");
+    let id = last.status.unwrap().backup_id.unwrap();
+    let notes = told(&PostgresStatus::default(), &last_status, "LastBackup");
+    let [note] = &notes[..] else {
+        panic!("{notes:?}");
+    };
+    for word in [id.as_str(), "s3://backups/shop/db", "db-backup-keys"] {
+        assert!(note.contains(word), "{word}: {note}");
+    }
+    let finals = world.api.list::<Backup>();
+    let finals = finals.iter().filter(|b| b.name_any().contains("-final-"));
+    assert_eq!(finals.count(), 1);
+}
+
+#[tokio::test]
+async fn without_a_last_backup_a_set_stays_until_somebody_says_so() {
+    let mut world = leaving(|_| {}).await;
+    world
+        .until("somebody to make it", |w| w.sidecars.maker().is_some())
+        .await;
+    let (sidecar, _) = world.sidecars.maker().unwrap();
+    sidecar.fail("the bucket is not there", false);
+    let message = |w: &World| {
+        let status = w.status();
+        let found = conditions::find(&status.conditions, conditions::RECONCILING).cloned();
+        found.map(|c| c.message).unwrap_or_default()
+    };
+    world
+        .until("it to be said", |w| {
+            message(w).contains("bucket is not there")
+        })
+        .await;
+    let said = message(&world);
+    assert!(
+        said.contains("delete that Backup") && said.contains("spec.deletion.finalBackup: false"),
+        "{said}"
+    );
+    world.quiet().await;
+    assert_eq!(world.claims().len(), 3, "nothing has gone");
+    world.change(|pg| pg.spec.deletion.as_mut().unwrap().final_backup = Some(false));
+    until_ended(&mut world).await;
+    assert!(world.claims().is_empty());
+}
+
+#[tokio::test]
+async fn where_none_is_asked_for_or_can_be_made_the_end_waits_for_nothing() {
+    // Its volumes stay.
+    let mut world = leaving(|d| d.volumes = None).await;
+    until_ended(&mut world).await;
+    assert_eq!(last_of(&world), None);
+    assert_eq!(world.claims().len(), 3);
+
+    // Nothing can be made any more.
+    let mut world = backed_up().await;
+    world.change(|pg| {
+        pg.spec.deletion = Some(Deletion {
+            volumes: Some(KeptVolumes::Delete),
+            ..Deletion::default()
+        });
+        pg.finalizers_mut().push(HOLD.into());
+    });
+    world.settled().await;
+    let going = "backups.mainstay.dev \"db-final\" is forbidden: unable to create new content in namespace shop because it is being terminated";
+    world.api.add_rule(
+        Rule::new(Fault::Forbid(going))
+            .client("operator")
+            .verb(Verb::Create)
+            .resource("backups"),
+    );
+    delete(&world).await;
+    let last_status = until_ended(&mut world).await;
+    assert_eq!(last_of(&world), None);
+    let notes = told(&PostgresStatus::default(), &last_status, "LastBackup");
+    assert!(
+        notes.len() == 1 && notes[0].contains("no last backup was made"),
+        "{notes:?}"
+    );
 }

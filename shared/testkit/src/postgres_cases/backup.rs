@@ -63,9 +63,7 @@ pub fn good() -> Vec<(&'static str, Value)> {
         "s3": null, "azure": { "account": "shop1", "container": "backups" },
         "authority": { "secret": { "name": "ca", "key": "tls.crt" } },
     } });
-    let volume = |volume: Value| {
-        json!({ "repository": { "s3": null, "credentials": null, "volume": volume } })
-    };
+    let volume = |volume: Value| json!({ "repository": { "s3": null, "credentials": null, "volume": volume } });
     let by_address = json!({ "repository": { "s3": { "endpoint": "https://[fd00::1]:7480" } } });
     let at = |target: Value| of(recovery(json!({ "target": target })));
     let older = json!({ "version": "16", "image": "postgres:16.4" });
@@ -324,6 +322,13 @@ fn of_backups() -> Vec<Case> {
             "spec.backup.encryption",
             rules::ESCROW,
             json!({ "encryption": { "recipients": [] } }),
+        ),
+        spec(
+            "a last backup without a repository",
+            Both,
+            "spec.deletion.finalBackup",
+            rules::FINAL_BACKUP,
+            json!({ "deletion": { "finalBackup": true } }),
         ),
         one(
             "what gives way, in other words",
