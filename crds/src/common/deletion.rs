@@ -37,10 +37,11 @@ impl Deletion {
         this.and_then(|d| d.protection).unwrap_or(true)
     }
 
-    /// Whether a last backup is made of a resource that has `backups`.
+    /// Whether a last backup is made of a resource, which has `backups` or not: what was asked for counts also
+    /// where it cannot be.
     pub fn final_backup(this: Option<&Self>, backups: bool) -> bool {
         let asked = this.and_then(|d| d.final_backup);
-        backups && asked.unwrap_or(Self::volumes(this) == KeptVolumes::Delete)
+        asked.unwrap_or(backups && Self::volumes(this) == KeptVolumes::Delete)
     }
 
     /// What becomes of the volumes: kept unless `Delete` is asked for.
@@ -67,6 +68,7 @@ mod tests {
         assert!(!made(&of(go, Some(false)), true));
         assert!(!made(&of(None, None), true), "the volumes stay");
         assert!(made(&of(None, Some(true)), true));
+        assert!(made(&of(go, Some(true)), false), "refused, not forgotten");
         assert!(!Deletion::final_backup(None, true));
     }
 }

@@ -15,7 +15,7 @@ use crate::chaos::fault::Place;
 use crate::workload::ledger::{Entry, Outcome};
 
 /// How long a set may take that is made from a repository.
-const RESTORED: Duration = Duration::from_mins(6);
+pub(super) const RESTORED: Duration = Duration::from_mins(6);
 
 /// A bucket of its own for this scenario, and the Secret with the store's credentials. Returns the repository
 /// as a resource has it.

@@ -2,8 +2,8 @@
 //! time and those that take longest first; then one after the other those that need it for themselves.
 
 use super::{
-    Company, Scenario, backups, changes, deletion, drills, endurance, failures, network,
-    operations, operators, pooler, service, zones,
+    Company, Scenario, backups, changes, deletion, drills, endurance, failures, last_backup,
+    network, operations, operators, pooler, service, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
@@ -152,6 +152,10 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares backups::backup_and_recovery,
         "under load a backup is made and a table dropped: a new set is as the old one was a moment before"
+    ),
+    scenario!(
+        shares last_backup::last_backup,
+        "deleted with its data, a set leaves a last backup on a volume, and a new one is made of it"
     ),
     scenario!(
         shares drills::drill,

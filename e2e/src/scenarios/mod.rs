@@ -13,6 +13,7 @@ pub mod endurance;
 pub mod failover;
 pub mod failures;
 pub mod kit;
+mod last_backup;
 pub mod list;
 pub mod network;
 mod object_store;

@@ -682,7 +682,8 @@ pub fn happenings(before: &PostgresStatus, now: &PostgresStatus) -> Vec<Happenin
     }
     let kept = |of: &PostgresStatus| of.recovery.as_ref().and_then(|r| r.kept.clone());
     if let (None, Some(words)) = (kept(before), kept(now)) {
-        let none = words.starts_with("no ");
+        let recovery = now.recovery.as_ref();
+        let none = recovery.is_none_or(|r| r.final_backup.is_none());
         tell(none, "LastBackup", "Delete", words);
     }
     let drills = |of: &PostgresStatus| of.recovery.clone().unwrap_or_default().drills;

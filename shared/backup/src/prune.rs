@@ -102,6 +102,8 @@ async fn expire(
         pruned.waits.push(Waits { key, until });
         return Ok(false);
     }
+    // A manifest must not come back, after a power cut, without what it names.
+    writer.repository().store().settle_names(&key).await?;
     if let Some(native) = &manifest.native {
         source.forget(native).await?;
     }

@@ -43,15 +43,15 @@ pub fn last(set: &SetId, backups: &[Backup], keys: &str) -> Last {
     match phase(backup) {
         BackupPhase::Pending | BackupPhase::Running => Last::Goes(format!("{name}: {message}")),
         BackupPhase::Failed | BackupPhase::Cancelled => Last::Failed(format!("{name}: {message}")),
-        BackupPhase::Succeeded | BackupPhase::Expired => {
-            let place = status.repository.unwrap_or_default();
-            let id = status.backup_id.unwrap_or_default();
-            let until = status.ended.map_or_else(String::new, |t| t.0.to_string());
-            Last::Kept(format!(
-                "everything up to {until} is kept in {place}: backup {id}, which the Secret {keys} and the escrow \
-                 identities open"
-            ))
-        }
+        BackupPhase::Expired => Last::Failed(format!("{name}: it has expired, and is not kept")),
+        BackupPhase::Succeeded => match (status.backup_id, status.repository, status.ended) {
+            (Some(id), Some(place), Some(ended)) => Last::Kept(format!(
+                "everything up to {} is kept in {place}: backup {id}, which the Secret {keys} and the escrow \
+                 identities open",
+                ended.0
+            )),
+            _ => Last::Failed(format!("{name}: it does not say what is kept, and where")),
+        },
     }
 }
 
@@ -100,7 +100,11 @@ mod tests {
         for phase in [BackupPhase::Pending, BackupPhase::Running] {
             assert!(matches!(of(phase), Last::Goes(why) if why.contains("store is away")));
         }
-        for phase in [BackupPhase::Failed, BackupPhase::Cancelled] {
+        for phase in [
+            BackupPhase::Failed,
+            BackupPhase::Cancelled,
+            BackupPhase::Expired,
+        ] {
             assert!(matches!(of(phase), Last::Failed(why) if why.contains("db-final-0a1b2c3d")));
         }
         let Last::Kept(words) = of(BackupPhase::Succeeded) else {
@@ -113,6 +117,21 @@ mod tests {
             "db-backup-keys",
         ] {
             assert!(words.contains(word), "{word}: {words}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_say_what_is_kept_is_no_backup() {
+        let cut: [fn(&mut BackupStatus); 3] = [
+            |status| status.backup_id = None,
+            |status| status.repository = None,
+            |status| status.ended = None,
+        ];
+        for cut in cut {
+            let mut all = with(BackupPhase::Succeeded);
+            cut(all[1].status.as_mut().unwrap());
+            let look = last(&set(), &all, "db-backup-keys");
+            assert!(matches!(look, Last::Failed(_)), "{look:?}");
         }
     }
 

@@ -239,6 +239,10 @@ pub struct RecoveryStatus {
     /// In a sentence what is kept of a resource that is being deleted, once that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<String>,
+    /// Name of the last `Backup` of a resource that is being deleted, once it is complete: only then, or where none
+    /// is asked for, do its volumes go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_backup: Option<String>,
     /// Whether the store keeps to it that nothing is written twice; `false`: two writers would not be kept
     /// apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]

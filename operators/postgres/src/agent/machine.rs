@@ -301,6 +301,8 @@ impl Machine {
         if self.mounts.refresh(&self.place) {
             self.remount()?;
             self.floors_at = Duration::ZERO;
+            // What is looked for there depends on it.
+            self.disk.forget();
         }
         self.join();
         // A hard stop kills the program that looks as well: look once it is over.
@@ -318,6 +320,7 @@ impl Machine {
         }
         self.look_at_floors().await;
         self.look_at_volume().await;
+        self.judge_writes();
         Ok(())
     }
 

@@ -1,12 +1,17 @@
 //! The finalizer, and the end of a set in our order.
 
+use std::time::Duration;
+
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
-use mainstay_crds::common::Deletion;
+use mainstay_crds::common::backup::rules;
+use mainstay_crds::common::{Deletion, KeptVolumes};
 use mainstay_crds::postgres::Postgres;
 use mainstay_shared::apply::{ApplyError, Cause, Object, io};
+use mainstay_shared::backups;
 use mainstay_shared::backups::last::{Last, last};
 use mainstay_shared::conditions::reasons;
+use mainstay_shared::instances::Instance;
 use mainstay_shared::names;
 use mainstay_shared::outcome::{Outcome, Wait};
 use serde_json::json;
@@ -20,59 +25,86 @@ const FOREGROUND: &str = "foregroundDeletion";
 /// How a user gets on without the last backup.
 const WITHOUT: &str = "to delete it without, write spec.deletion.finalBackup: false";
 
+/// What becomes of a set that is being deleted.
+pub(super) enum Leave {
+    /// It is looked after as before, since its last backup is not there yet.
+    Stays,
+    /// It ends, and that becomes of its volumes.
+    Ends(KeptVolumes),
+}
+
 impl Pass<'_> {
-    /// Whether a set that is being deleted is looked after as before, since its last backup is not there yet.
-    /// What it waits for is said; what is kept is, once it is there.
-    pub(super) async fn takes_leave(&self, report: &mut Report) -> bool {
+    /// Whether a set that is being deleted ends. What it waits for is said; what is kept is, once it is there.
+    ///
+    /// Guarantee: where a last backup is asked for, volumes go only after the status has named a complete one. Where
+    /// none can be made any more they are kept, whatever is asked for.
+    pub(super) async fn leave(&self, report: &mut Report) -> Leave {
         let spec = &self.root.spec;
         let ours = self.root.finalizers().iter().any(|f| f == names::FINALIZER);
-        let asked = Deletion::final_backup(spec.deletion.as_ref(), spec.backup.is_some());
-        let record = report.observed.record();
-        let has_data = self.before.system_identifier.is_some()
-            || record.is_some_and(|r| r.system_identifier.is_some());
+        let volumes = Deletion::volumes(spec.deletion.as_ref());
         let before = self.before.recovery.as_ref();
-        let said = before.is_some_and(|r| r.kept.is_some());
-        if !ours || !asked || !has_data || said {
-            return false;
+        let made = before.is_some_and(|r| r.final_backup.is_some());
+        if !ours || made || !self.has_data(report) {
+            return Leave::Ends(volumes);
         }
-        let without = |why: &str| Some(format!("no last backup was made: {why}"));
+        if !Deletion::final_backup(spec.deletion.as_ref(), spec.backup.is_some()) {
+            if before.is_some_and(|r| r.kept.is_some()) {
+                report.kept =
+                    Some("no last backup was made: none is asked for any more".to_owned());
+            }
+            return Leave::Ends(volumes);
+        }
+        let without = |why: &str| {
+            Some(format!(
+                "no last backup was made, so volumes are kept: {why}"
+            ))
+        };
+        let known = report.observed.backups.as_deref();
+        let known = known.map(|all| last(&self.id, all, &names::backup_keys(&self.set.name)));
+        if let Some(Last::Kept(words)) = &known {
+            // What is destroyed on the strength of it is so in a later pass, which has read it.
+            report.kept = Some(words.clone());
+            report.final_backup = Some(backups::last::name(&self.id));
+            report.outcomes.look_after(Duration::ZERO);
+            return Leave::Stays;
+        }
         if self.root.finalizers().iter().any(|f| f == FOREGROUND) {
             report.kept =
                 without("the resource is deleted in the foreground, which ends its pods first");
-            return false;
+            return Leave::Ends(KeptVolumes::Retain);
         }
-        let Some(known) = &report.observed.backups else {
-            report.progress(Outcome::Progressing(last_backup(
-                "it is not known yet which backups there are",
-            )));
-            return true;
-        };
-        match last(&self.id, known, &names::backup_keys(&self.set.name)) {
-            Last::Kept(words) => {
-                report.kept = Some(words);
-                return false;
+        if spec.backup.is_none() {
+            report.stall(reasons::INVALID, last_backup(rules::FINAL_BACKUP));
+            return Leave::Stays;
+        }
+        match known {
+            None => {
+                let why = "it is not known yet which backups there are";
+                report.progress(Outcome::Progressing(last_backup(why)));
             }
-            Last::Goes(_) if self.is_paused() => {
+            Some(Last::Goes(_)) if self.is_paused() => {
                 let why = format!("the annotation {} stops it", names::RECONCILE);
                 report.progress(Outcome::Progressing(last_backup(&why)));
             }
-            Last::Goes(why) => report.progress(Outcome::Progressing(last_backup(&why))),
-            Last::Failed(why) => {
+            Some(Last::Kept(why) | Last::Goes(why)) => {
+                report.progress(Outcome::Progressing(last_backup(&why)));
+            }
+            Some(Last::Failed(why)) => {
                 let why = format!("{why}; to try again, delete that Backup");
                 report.stall(reasons::BACKUP_FAILED, last_backup(&why));
             }
-            Last::Missing(backup) => {
+            Some(Last::Missing(backup)) => {
                 let object = match Object::of(&*backup) {
                     Ok(object) => object,
                     Err(error) => {
                         report.failed(error);
-                        return true;
+                        return Leave::Stays;
                     }
                 };
                 match io::create(&self.context.client, &object).await {
                     Err(error) if matches!(error.cause, Cause::NamespaceGoing) => {
-                        report.kept = without("the namespace is being deleted");
-                        return false;
+                        report.kept = without("the namespace is being deleted, and they with it");
+                        return Leave::Ends(KeptVolumes::Retain);
                     }
                     Err(error) => report.failed(error),
                     Ok(_) => tracing::info!(set = %self.set, "its last backup is asked for"),
@@ -81,16 +113,27 @@ impl Pass<'_> {
                 report.progress(Outcome::Progressing(last_backup(&why)));
             }
         }
-        true
+        Leave::Stays
+    }
+
+    /// Whether there ever was data, as far as anything says.
+    fn has_data(&self, report: &Report) -> bool {
+        let noted = |i: &Instance| {
+            let claim = i.claim.as_ref();
+            claim.is_some_and(|c| c.system_identifier.is_some())
+        };
+        let record = report.observed.record();
+        self.before.system_identifier.is_some()
+            || record.is_some_and(|r| r.system_identifier.is_some())
+            || report.observed.instances.iter().any(noted)
     }
 
     /// The end of a set. Returns whether the resource is gone by this.
-    pub(super) async fn end(&self, report: &mut Report) -> bool {
+    pub(super) async fn end(&self, report: &mut Report, volumes: KeptVolumes) -> bool {
         if !self.root.finalizers().iter().any(|f| f == names::FINALIZER) {
             return true;
         }
-        let kept = Deletion::volumes(self.root.spec.deletion.as_ref());
-        let ending = plan::ending(&report.observed, kept);
+        let ending = plan::ending(&report.observed, volumes);
         for seen in &ending.delete {
             let deleted = io::delete(&self.context.client, seen).await;
             report.outcomes.request(deleted.map_err(PassError::from));

@@ -35,6 +35,7 @@ use mainstay_shared::rollout::{Door, Expectations};
 use mainstay_shared::watch::SetKey;
 
 pub use self::context::Context;
+use self::ending::Leave;
 use self::instances::pin_image;
 use self::report::{PassError, Report};
 use crate::act::{self, Hands};
@@ -143,9 +144,13 @@ impl<'a> Pass<'a> {
     ) -> (Outcomes<PassError>, Option<(String, PostgresStatus)>) {
         let observed = observe(&self.set, &self.context.cache, &self.context.nodes);
         let mut report = Report::of(observed);
-        let ends = self.is_deleting() && !self.takes_leave(&mut report).await;
-        if ends {
-            if self.end(&mut report).await {
+        let leave = if self.is_deleting() {
+            self.leave(&mut report).await
+        } else {
+            Leave::Stays
+        };
+        if let Leave::Ends(volumes) = leave {
+            if self.end(&mut report, volumes).await {
                 return (report.outcomes, None);
             }
         } else {
@@ -153,7 +158,9 @@ impl<'a> Pass<'a> {
         }
         let mut status = self.say(&mut report);
         if let Some(kept) = report.kept.take() {
-            status.recovery.get_or_insert_default().kept = Some(kept);
+            let recovery = status.recovery.get_or_insert_default();
+            recovery.kept = Some(kept);
+            recovery.final_backup = report.final_backup.take();
         }
         let mut outcomes = report.outcomes;
         if status == self.before {

@@ -88,6 +88,8 @@ pub(super) struct Report {
     pub(super) ground: Option<Result<Ground, String>>,
     /// What is kept of a set that ends, in a sentence.
     pub(super) kept: Option<String>,
+    /// The last backup of a set that ends, once it is complete.
+    pub(super) final_backup: Option<String>,
     stalls: Vec<Obstacle>,
 }
 

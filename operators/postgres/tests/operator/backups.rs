@@ -17,7 +17,7 @@ pub fn asked() -> serde_json::Value {
 }
 
 /// A set of three with backups, settled, with its first backup made.
-async fn backed_up() -> World {
+pub async fn backed_up() -> World {
     let mut world = World::new();
     world.start();
     create(&world, 3);
@@ -275,7 +275,7 @@ async fn a_gap_of_the_log_has_a_full_backup_made() {
 }
 
 /// Notes of events of that reason, of what has changed since.
-fn told(before: &PostgresStatus, now: &PostgresStatus, reason: &str) -> Vec<String> {
+pub fn told(before: &PostgresStatus, now: &PostgresStatus, reason: &str) -> Vec<String> {
     let all = mainstay_postgres::status::happenings(before, now);
     let of = all.into_iter().filter(|h| h.reason == reason);
     of.map(|h| h.note).collect()
@@ -428,7 +428,12 @@ async fn another_ones_repository_is_left_alone_and_said() {
 }
 
 /// Whatever is being made is completed, until that is so.
-async fn completing(world: &mut World, begin: Instant, what: &str, done: impl Fn(&World) -> bool) {
+pub async fn completing(
+    world: &mut World,
+    begin: Instant,
+    what: &str,
+    done: impl Fn(&World) -> bool,
+) {
     while !done(world) {
         assert!(begin.elapsed() < PATIENCE, "{what}");
         if let Some((sidecar, _)) = world.sidecars.maker() {
@@ -618,156 +623,4 @@ async fn the_first_pod_of_a_set_from_a_repository_restores_and_no_later_one_does
     world.api.destroy::<Pod>(SHOP, "db-1");
     world.settled().await;
     assert_eq!(restores(&world), [] as [&str; 0], "it has data by now");
-}
-
-/// A set whose volumes go with it, that is being deleted.
-async fn leaving(change: impl FnOnce(&mut Deletion)) -> World {
-    let mut world = backed_up().await;
-    let mut deletion = Deletion {
-        volumes: Some(KeptVolumes::Delete),
-        ..Deletion::default()
-    };
-    change(&mut deletion);
-    world.change(|pg| {
-        pg.spec.deletion = Some(deletion);
-        // So that the last status can be looked at.
-        pg.finalizers_mut().push(HOLD.into());
-    });
-    world.settled().await;
-    delete(&world).await;
-    world
-}
-
-/// Somebody else's finalizer.
-const HOLD: &str = "example.com/hold";
-
-/// Waits until nobody but the test holds the resource; its last status.
-async fn until_ended(world: &mut World) -> PostgresStatus {
-    world
-        .until("the set to have ended", |w| {
-            let pg = w.api.get::<Postgres>(SHOP, "db");
-            pg.is_some_and(|pg| pg.finalizers() == [HOLD])
-        })
-        .await;
-    world.status()
-}
-
-fn last_of(world: &World) -> Option<Backup> {
-    let all: Vec<Backup> = world.api.list();
-    let mut all = all.into_iter();
-    all.find(|b| b.name_any().starts_with("db-final-"))
-}
-
-#[tokio::test]
-async fn a_set_whose_volumes_go_leaves_a_last_backup() {
-    let mut world = leaving(|_| {}).await;
-    let uids = world.pod_uids();
-    world
-        .until("somebody to make it", |w| w.sidecars.maker().is_some())
-        .await;
-    let waits = |w: &World| {
-        let status = w.status();
-        let found = conditions::find(&status.conditions, conditions::RECONCILING).cloned();
-        found.map(|c| c.message).unwrap_or_default()
-    };
-    world
-        .until("it to be said", |w| {
-            waits(w).contains("make the last backup") && waits(w).contains("finalBackup: false")
-        })
-        .await;
-    assert_eq!(world.pod_uids(), uids, "it goes on as it was");
-    // The operator ends meanwhile, and an instance is lost: it is made anew, as ever.
-    world.start();
-    world.api.destroy::<Pod>(SHOP, "db-1");
-    world
-        .until("the instance to be back", |w| {
-            w.api.get::<Pod>(SHOP, "db-1").is_some() && w.sidecars.of("db-1").is_some()
-        })
-        .await;
-    let begin = Instant::now();
-    let over = |w: &World| {
-        let phase = last_of(w).and_then(|b| b.status?.phase);
-        phase == Some(BackupPhase::Succeeded)
-    };
-    completing(&mut world, begin, "the last backup", over).await;
-    let last_status = until_ended(&mut world).await;
-    assert!(world.claims().is_empty(), "{:?}", world.claims());
-    assert!(world.api.get::<Secret>(SHOP, "db-backup-keys").is_some());
-    let last = last_of(&world).expect("its record stays");
-    let id = last.status.unwrap().backup_id.unwrap();
-    let notes = told(&PostgresStatus::default(), &last_status, "LastBackup");
-    let [note] = &notes[..] else {
-        panic!("{notes:?}");
-    };
-    for word in [id.as_str(), "s3://backups/shop/db", "db-backup-keys"] {
-        assert!(note.contains(word), "{word}: {note}");
-    }
-    let finals = world.api.list::<Backup>();
-    let finals = finals.iter().filter(|b| b.name_any().contains("-final-"));
-    assert_eq!(finals.count(), 1);
-}
-
-#[tokio::test]
-async fn without_a_last_backup_a_set_stays_until_somebody_says_so() {
-    let mut world = leaving(|_| {}).await;
-    world
-        .until("somebody to make it", |w| w.sidecars.maker().is_some())
-        .await;
-    let (sidecar, _) = world.sidecars.maker().unwrap();
-    sidecar.fail("the bucket is not there", false);
-    let message = |w: &World| {
-        let status = w.status();
-        let found = conditions::find(&status.conditions, conditions::RECONCILING).cloned();
-        found.map(|c| c.message).unwrap_or_default()
-    };
-    world
-        .until("it to be said", |w| {
-            message(w).contains("bucket is not there")
-        })
-        .await;
-    let said = message(&world);
-    assert!(
-        said.contains("delete that Backup") && said.contains("spec.deletion.finalBackup: false"),
-        "{said}"
-    );
-    world.quiet().await;
-    assert_eq!(world.claims().len(), 3, "nothing has gone");
-    world.change(|pg| pg.spec.deletion.as_mut().unwrap().final_backup = Some(false));
-    until_ended(&mut world).await;
-    assert!(world.claims().is_empty());
-}
-
-#[tokio::test]
-async fn where_none_is_asked_for_or_can_be_made_the_end_waits_for_nothing() {
-    // Its volumes stay.
-    let mut world = leaving(|d| d.volumes = None).await;
-    until_ended(&mut world).await;
-    assert_eq!(last_of(&world), None);
-    assert_eq!(world.claims().len(), 3);
-
-    // Nothing can be made any more.
-    let mut world = backed_up().await;
-    world.change(|pg| {
-        pg.spec.deletion = Some(Deletion {
-            volumes: Some(KeptVolumes::Delete),
-            ..Deletion::default()
-        });
-        pg.finalizers_mut().push(HOLD.into());
-    });
-    world.settled().await;
-    let going = "backups.mainstay.dev \"db-final\" is forbidden: unable to create new content in namespace shop because it is being terminated";
-    world.api.add_rule(
-        Rule::new(Fault::Forbid(going))
-            .client("operator")
-            .verb(Verb::Create)
-            .resource("backups"),
-    );
-    delete(&world).await;
-    let last_status = until_ended(&mut world).await;
-    assert_eq!(last_of(&world), None);
-    let notes = told(&PostgresStatus::default(), &last_status, "LastBackup");
-    assert!(
-        notes.len() == 1 && notes[0].contains("no last backup was made"),
-        "{notes:?}"
-    );
 }

@@ -29,6 +29,13 @@ impl Folder {
         .await
     }
 
+    /// Has every name on the way to a file on the disk, or that there is none any more.
+    pub(super) async fn settle_names(&self, path: &str) -> io::Result<()> {
+        let top = self.0.clone();
+        let at = top.join(path);
+        in_thread(move || settle_folders(&top, at.parent())).await
+    }
+
     /// Files of a folder whose name begins with `start`. What is told outlives a power cut: files are on the disk
     /// before they have a name, and names are seen to here.
     pub(super) async fn beginning(&self, path: &str, start: &str) -> io::Result<Vec<Entry>> {
@@ -122,5 +129,7 @@ mod tests {
         folder.settle("log/a").await.unwrap();
         let missing = folder.settle("log/b").await.unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        folder.settle_names("log/b").await.unwrap();
+        folder.settle_names("gone/with/it").await.unwrap();
     }
 }

@@ -254,7 +254,10 @@ impl Store {
         let (mut conflicts, mut attempt) = (0, 0);
         while conflicts < CONFLICTS {
             match self.put(key, content.clone()).await {
-                Ok(written) => return Ok(written),
+                Ok(written) => {
+                    self.settle_names(key).await?;
+                    return Ok(written);
+                }
                 Err(Reason::Exists) => conflicts += 1,
                 Err(passes) if passes.passes() && attempt < PATIENCE => {
                     attempt += 1;
@@ -289,11 +292,22 @@ impl Store {
         };
         let path = self.path(key);
         let settled = folder.settle(path.as_ref()).await;
-        settled.map_err(|error| StoreError {
-            doing: "writing",
-            key: key.to_owned(),
-            reason: error::of_io(&error),
-        })
+        settled.map_err(|error| not_settled(key, &error))
+    }
+
+    /// Makes sure that the folders on the way to a key outlive a power cut, and with them that it was written, or
+    /// deleted. Who writes a file sees to its own folder only, and one above may be of a process that ended before
+    /// it had seen to it.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) async fn settle_names(&self, key: &str) -> Result<(), StoreError> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let path = self.path(key);
+        let settled = folder.settle_names(path.as_ref()).await;
+        settled.map_err(|error| not_settled(key, &error))
     }
 
     async fn put(&self, key: &str, content: Bytes) -> Result<Written, Reason> {
@@ -597,6 +611,14 @@ impl Store {
 
     pub(crate) fn whole_path(&self, key: &str) -> Path {
         self.path(key)
+    }
+}
+
+fn not_settled(key: &str, error: &std::io::Error) -> StoreError {
+    StoreError {
+        doing: "writing",
+        key: key.to_owned(),
+        reason: error::of_io(error),
     }
 }
 

@@ -333,10 +333,9 @@ impl<'a> Putting<'a> {
             }
             self.progress.stored.fetch_add(size, Ordering::Relaxed);
             if part.last {
-                return match file.complete().await {
-                    Ok(put) => Ok(put.version),
-                    Err(error) => Err(failed(&error)),
-                };
+                let put = file.complete().await.map_err(|error| failed(&error))?;
+                self.store.settle_names(key).await?;
+                return Ok(put.version);
             }
             next = ready.recv().await;
         }

@@ -212,7 +212,7 @@ impl Machine {
         };
         if !vitals.in_recovery && role == Role::Primary {
             self.look_at_lag(starts, &vitals);
-            self.look_at_writes();
+            self.refuse_writers();
         }
         self.reload(vitals.loaded_at, settings_of).await;
         self.feel_hunger();

@@ -70,37 +70,51 @@ impl Machine {
             || (self.may_refuse_writes() && self.filled().is_some_and(|seen| seen.is_close()))
     }
 
-    /// Decide whether writes are taken, and see to it that they are not otherwise.
-    pub(super) fn look_at_writes(&mut self) {
-        let leads = matches!(self.wanted(), Wanted::Primary { .. });
-        let Some(seen) = self.filled().filter(|_| leads && self.may_refuse_writes()) else {
-            if self.held.writes != Writes::Taken {
+    /// Decide whether writes are taken, before the configuration is: an agent that starts beside a primary which
+    /// refuses them goes on with it. What is not known changes nothing.
+    pub(super) fn judge_writes(&mut self) {
+        let before = self.held.writes;
+        let asked = match self.wanted() {
+            Wanted::Primary { .. } => self.may_refuse_writes(),
+            // Left as it is.
+            Wanted::Unchanged => return,
+            _ => false,
+        };
+        if !asked {
+            if before != Writes::Taken {
                 tracing::info!("writes are taken again: it is not asked for, or not the primary");
                 self.held = Held::default();
             }
             return;
-        };
-        let before = self.held.writes;
-        let next = before.next(&seen, self.held.settled);
-        if next != before {
-            let (free, waiting) = (seen.free >> 20, seen.waiting >> 20);
-            tracing::warn!(
-                now = ?next,
-                free_mib = free,
-                waiting_mib = waiting,
-                "whether writes are taken changes"
-            );
-            self.held.writes = next;
-            self.monitor.look.notify_one();
         }
+        let Some(seen) = self.filled() else { return };
+        let next = before.next(&seen, self.held.settled);
+        if next == before {
+            return;
+        }
+        let (free, waiting) = (seen.free >> 20, seen.waiting >> 20);
+        tracing::warn!(
+            now = ?next,
+            free_mib = free,
+            waiting_mib = waiting,
+            "whether writes are taken changes"
+        );
         if next == Writes::Taken {
-            if before != next {
-                self.held = Held::default();
-            }
+            self.held = Held::default();
+        }
+        self.held.writes = next;
+        self.monitor.look.notify_one();
+    }
+
+    /// See to it that nobody writes while writes are refused, and that what is stored makes room.
+    pub(super) fn refuse_writers(&mut self) {
+        if self.held.writes == Writes::Taken {
             return;
         }
         self.end_writers();
-        self.let_log_go(&seen);
+        if let Some(seen) = self.filled() {
+            self.let_log_go(&seen);
+        }
     }
 
     /// A session may have asked for writes by itself, and one that began before may go on.
