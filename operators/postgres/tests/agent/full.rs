@@ -1,9 +1,8 @@
 //! A volume that log fills which the store does not take.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{chown, symlink};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::error::SqlState;
 
 use super::pod::{LONG, PROGRAM, Pod, Set};
-use super::volume::Volume;
+use super::volume::{Volume, allow, folders};
 use super::wait_for;
 
 /// The volume, of which a part has to stay free: a twentieth, and six files at least.
@@ -44,33 +43,17 @@ fn owner() -> (u32, u32) {
     (user.uid.as_raw(), user.gid.as_raw())
 }
 
-fn every_folder(top: &Path) -> Vec<PathBuf> {
-    let mut all = vec![top.to_owned()];
-    let mut next = 0;
-    while let Some(folder) = all.get(next).cloned() {
-        let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-        all.extend(entries.filter(|path| path.is_dir()));
-        next += 1;
-    }
-    all
-}
-
 /// A store that takes what comes, or nothing.
 fn takes(pod: &Pod, writing: bool) {
-    for folder in every_folder(&pod.path(REPOSITORY)) {
-        let mode = if writing { 0o755 } else { 0o555 };
-        fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+    for folder in folders(&pod.path(REPOSITORY)) {
+        allow(&folder, writing);
     }
 }
 
 fn archived(pod: &Pod) -> usize {
     let log = pod.path(REPOSITORY).join("shop/db/log");
-    let folders = if log.exists() {
-        every_folder(&log)
-    } else {
-        vec![]
-    };
-    let files = folders.iter().flat_map(|f| fs::read_dir(f).unwrap());
+    let all = if log.exists() { folders(&log) } else { vec![] };
+    let files = all.iter().flat_map(|f| fs::read_dir(f).unwrap());
     files
         .filter(|f| f.as_ref().unwrap().path().is_file())
         .count()
@@ -291,13 +274,27 @@ async fn writes_are_taken_again_when_the_volume_has_grown() {
     write(&set, &one, &ledger, false).await;
     set.until(&one, "refusing writes", |s| s.refuses_writes.is_some())
         .await;
-    // An agent that starts anew beside it decides the same.
+    // An agent that starts anew beside it decides the same, and opens nothing before it has.
+    let (engine, agent) = (one.engine_pid(), one.agent_pid());
     nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(one.agent_pid()),
+        nix::unistd::Pid::from_raw(agent),
         nix::sys::signal::Signal::SIGKILL,
     )
     .unwrap();
-    sleep(Duration::from_secs(1)).await;
+    let (killed, mut asked) = (Instant::now(), 0);
+    while killed.elapsed() < Duration::from_secs(8) {
+        if let Ok(client) = set.connect(&one).await {
+            let holds = "select current_setting('default_transaction_read_only')";
+            if let Ok(row) = client.query_one(holds, &[]).await {
+                assert_eq!(row.get::<_, &str>(0), "on", "after {:?}", killed.elapsed());
+                asked += 1;
+            }
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(asked > 20, "{asked} answers");
+    assert_ne!(one.agent_pid(), agent);
+    assert_eq!(one.engine_pid(), engine);
     set.until(&one, "refusing writes again", |s| {
         s.refuses_writes.is_some()
     })

@@ -1,31 +1,11 @@
 //! A repository on a volume: the same as in a bucket, and what only a volume does.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-
 use mainstay_backup::api::ArchiveState;
 use mainstay_postgres::backup::api::RestoreStep;
 use mainstay_postgres::backup::settings::Target;
 
 use crate::kit::{Where, World};
-
-/// Every folder below one, that one first.
-fn folders(top: &Path) -> Vec<PathBuf> {
-    let mut all = vec![top.to_owned()];
-    let mut next = 0;
-    while let Some(folder) = all.get(next).cloned() {
-        let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-        all.extend(entries.filter(|path| path.is_dir()));
-        next += 1;
-    }
-    all
-}
-
-fn allow(folder: &Path, writing: bool) {
-    let mode = if writing { 0o755 } else { 0o555 };
-    fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
-}
+use crate::volume::{allow, folders};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn archived_backed_up_and_restored_in_a_folder_that_two_instances_mount() {

@@ -1,7 +1,9 @@
-//! A volume of its own, that can be full and can grow.
+//! A volume of its own, that can be full and can grow; and folders that take nothing.
 
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
@@ -44,4 +46,22 @@ impl Drop for Volume {
 
 fn options(size: u64) -> CString {
     CString::new(format!("size={size}")).unwrap()
+}
+
+/// Every folder below one, that one first.
+pub fn folders(top: &Path) -> Vec<PathBuf> {
+    let mut all = vec![top.to_owned()];
+    let mut next = 0;
+    while let Some(folder) = all.get(next).cloned() {
+        let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+        all.extend(entries.filter(|path| path.is_dir()));
+        next += 1;
+    }
+    all
+}
+
+/// Whether others than root may write in a folder.
+pub fn allow(folder: &Path, writing: bool) {
+    let mode = if writing { 0o755 } else { 0o555 };
+    fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
 }
