@@ -18,9 +18,14 @@ pub fn asked() -> serde_json::Value {
 
 /// A set of three with backups, settled, with its first backup made.
 pub async fn backed_up() -> World {
+    backed_up_of(3).await
+}
+
+/// The same of so many.
+pub async fn backed_up_of(instances: i32) -> World {
     let mut world = World::new();
     world.start();
-    create(&world, 3);
+    create(&world, instances);
     complete(&mut world).await;
     world
         .until("the first backup to be told of", |w| {
