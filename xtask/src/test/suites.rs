@@ -12,6 +12,9 @@ use super::report::Counts;
 /// Test programs at a time: some wait for clocks, engines and servers while others compute.
 const PROGRAMS: usize = 4;
 
+/// Programs that only compute: they give way to those with engines and elections, whose clocks go on.
+const COMPUTING: [&str; 3] = ["e2e: admission", "postgres: operator", "backup: repository"];
+
 /// Unit and property tests of every package.
 pub fn unit() -> Counts {
     run(&["--lib", "--bins"], None)
@@ -30,6 +33,13 @@ struct Program {
     path: PathBuf,
     /// The package's folder, where cargo would run it.
     folder: PathBuf,
+}
+
+impl Program {
+    /// Whether it gives way to others.
+    fn only_computes(&self) -> bool {
+        COMPUTING.contains(&self.name.as_str())
+    }
 }
 
 /// Build the tests chosen so, and run so many of each program at once, else as many as there are processors.
@@ -75,7 +85,9 @@ fn run(chosen: &[&str], at_once: Option<&str>) -> Counts {
 
 /// Run one program and show what it says once it has ended.
 fn tested(program: &Program, at_once: Option<&str>) -> Counts {
-    let output = Command::new(&program.path)
+    let output = Command::new("nice")
+        .args(["-n", if program.only_computes() { "10" } else { "0" }])
+        .arg(&program.path)
         .arg("--quiet")
         .current_dir(&program.folder)
         .env("CARGO_MANIFEST_DIR", &program.folder)
@@ -111,7 +123,8 @@ fn built(chosen: &[&str]) -> Result<Vec<Program>, String> {
     let mut programs = programs(&String::from_utf8_lossy(&output.stdout));
     // Who links most starts most: the longest should not come last.
     programs.sort_by_key(|program| {
-        std::cmp::Reverse(std::fs::metadata(&program.path).map_or(0, |file| file.len()))
+        let size = std::fs::metadata(&program.path).map_or(0, |file| file.len());
+        (program.only_computes(), std::cmp::Reverse(size))
     });
     if programs.is_empty() {
         return Err("there is no test".to_owned());
