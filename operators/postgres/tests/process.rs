@@ -86,6 +86,12 @@ async fn an_operator_that_is_asked_to_stop_lets_its_lease_go() {
     let mut first = Operator::start(folder.path());
     until("the empty Lease to be taken", || holder(&api).is_some()).await;
     let before = holder(&api);
+    // Before the answer reaches it, it does not know that it holds the Lease, which then runs out by itself.
+    until("the operator to work", || {
+        let seen = api.requests();
+        seen.iter().any(|r| r.resource.contains("postgreses"))
+    })
+    .await;
     first.ask_to_stop();
     until("the process to end", || {
         first.0.try_wait().unwrap().is_some()

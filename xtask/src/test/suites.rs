@@ -12,8 +12,9 @@ use super::report::Counts;
 /// Test programs at a time: some wait for clocks, engines and servers while others compute.
 const PROGRAMS: usize = 4;
 
-/// Programs that only compute: they give way to those with engines and elections, whose clocks go on.
-const COMPUTING: [&str; 3] = ["e2e: admission", "postgres: operator", "backup: repository"];
+/// Programs that only compute, without servers of their own: they give way to those with engines and elections,
+/// whose clocks go on.
+const COMPUTING: [&str; 1] = ["postgres: operator"];
 
 /// Unit and property tests of every package.
 pub fn unit() -> Counts {
