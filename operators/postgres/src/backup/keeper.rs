@@ -122,8 +122,6 @@ impl Keeper {
         let settings: Settings = serde_json::from_str(&text)
             .map_err(|e| waits(format!("{BACKUP_FILE} cannot be understood: {e}")))?;
         *lock(&self.shared.settings_hash) = Some(config::hash(&text));
-        // That holds whether or not the store answers.
-        *lock(&self.shared.breaks_archive) = settings.break_archive;
         let facts = self.engine.facts().await.map_err(waits)?;
         let (owner, first) = local::owner(&place, &facts.system_identifier).map_err(waits)?;
         let known = |reason: String| Away {
@@ -132,16 +130,19 @@ impl Keeper {
             owner: Some(owner.clone()),
         };
         let secrets = place.mount(SECRETS);
-        let spec = &settings.repository;
+        let spec = settings.repository.clone();
         let volume = place.mount(REPOSITORY);
-        let opened = spec
-            .settings(&secrets, &volume)
-            .map_err(|e| known(e.to_string()))?;
-        let protection = spec
-            .protection(&secrets)
-            .map_err(|e| known(e.to_string()))?;
-        let store = Store::open(&opened).map_err(|e| known(e.to_string()))?;
-        let repository = Repository::new(store, protection);
+        // In a thread: a file server that hangs must not stop who tells so.
+        let opening = tokio::task::spawn_blocking(move || {
+            let opened = spec
+                .settings(&secrets, &volume)
+                .map_err(|e| e.to_string())?;
+            let protection = spec.protection(&secrets).map_err(|e| e.to_string())?;
+            let store = Store::open(&opened).map_err(|e| e.to_string())?;
+            Ok::<_, String>(Repository::new(store, protection))
+        });
+        let opened = opening.await.map_err(|e| known(e.to_string()))?;
+        let repository = opened.map_err(known)?;
         let claim = Claim {
             owner: owner.clone(),
             resource: settings.resource.clone(),

@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mainstay_backup::api::{Archive, OrderResult, PruneReport, RESULTS, Report};
 use mainstay_backup::catalogue::Catalogue;
 use mainstay_backup::ids::{BackupId, OwnerId};
@@ -68,6 +68,25 @@ pub struct Live {
     pub samples: VecDeque<Sample>,
     /// How far the log is stored.
     pub archive: Archive,
+    /// What the store is being asked, if it is.
+    pub asking: Option<Asking>,
+}
+
+/// A turn of storing that is not over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asking {
+    /// Since when.
+    pub since: Timestamp,
+    /// So long it may take until the next piece is stored.
+    pub most: SignedDuration,
+}
+
+impl Asking {
+    /// Since when nothing was answered, if that is too long.
+    pub fn silent(&self, last: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        let since = self.since.max(last.unwrap_or(self.since));
+        (now.duration_since(since) > self.most).then_some(since)
+    }
 }
 
 /// A backup that is being made.
@@ -124,8 +143,6 @@ pub struct Shared {
     pub repo: watch::Sender<Result<Arc<Repo>, Away>>,
     /// Hash of the settings in force.
     pub settings_hash: Mutex<Option<String>>,
-    /// Whether log that waits is let go before it fills the volume.
-    pub breaks_archive: Mutex<bool>,
     /// What is told.
     pub report: watch::Sender<Report>,
     /// Files that the engine may let go.
@@ -160,7 +177,6 @@ impl Shared {
             }))
             .0,
             settings_hash: Mutex::default(),
-            breaks_archive: Mutex::default(),
             report: watch::channel(report).0,
             stored: Mutex::default(),
             moved: watch::channel(0).0,
@@ -196,4 +212,24 @@ impl Shared {
 /// A lock whose last holder may have ended badly: what it guards is whole all the same.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_stores_a_piece_now_and_then_is_not_silent() {
+        let begun: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let at = |seconds| begun + SignedDuration::from_secs(seconds);
+        let asking = Asking {
+            since: begun,
+            most: SignedDuration::from_secs(60),
+        };
+        assert_eq!(asking.silent(None, at(60)), None);
+        assert_eq!(asking.silent(None, at(61)), Some(begun));
+        assert_eq!(asking.silent(Some(at(-500)), at(61)), Some(begun));
+        assert_eq!(asking.silent(Some(at(50)), at(110)), None);
+        assert_eq!(asking.silent(Some(at(50)), at(111)), Some(at(50)));
+    }
 }

@@ -11,7 +11,8 @@ use mainstay_shared::election::message::Wanted;
 
 use super::super::sql;
 use super::{Machine, Task};
-use crate::room::{Seen, Writes};
+use crate::room::{Crowd, Marks, Seen, Writes};
+use crate::settings::ArchiveSettings;
 
 /// Sessions that write all the same are ended so often; and while there are any.
 const END: Duration = Duration::from_millis(250);
@@ -22,6 +23,8 @@ const END_MORE: Duration = Duration::from_millis(100);
 pub(super) struct Held {
     /// Whether writes are taken.
     pub(super) writes: Writes,
+    /// Since when there is too little room.
+    crowd: Crowd,
     /// What may go of the log has gone, since it is stored.
     settled: bool,
     /// A checkpoint, with which it goes.
@@ -31,6 +34,16 @@ pub(super) struct Held {
     ended_at: Duration,
     /// The last time there were some.
     some: bool,
+}
+
+impl Held {
+    /// Writes are taken; what was seen of the room stays.
+    fn take(&mut self) {
+        *self = Self {
+            crowd: self.crowd,
+            ..Self::default()
+        };
+    }
 }
 
 /// Bytes of the log that wait to be archived: PostgreSQL notes each file's name. None where that cannot be told.
@@ -49,8 +62,23 @@ pub(super) fn waiting(log: &Path, file: u64) -> Option<u64> {
 impl Machine {
     /// Whether log that waits is looked after at all.
     pub(super) fn may_refuse_writes(&self) -> bool {
-        let config = self.mounts.config.as_ref();
-        config.is_some_and(|(config, _)| config.engine.archive.is_some_and(|a| a.stop_writes))
+        self.archive().is_some()
+    }
+
+    fn archive(&self) -> Option<ArchiveSettings> {
+        let (config, _) = self.mounts.config.as_ref()?;
+        config.engine.archive
+    }
+
+    /// What is done at which marks. Where the backup container is to let log go, it may be away, or too slow: a
+    /// volume that is full ends the server, so writes are refused just before.
+    fn marks(&self, seen: &Seen) -> Option<Marks> {
+        let archive = self.archive()?;
+        Some(if archive.stop_writes {
+            seen.marks()
+        } else {
+            seen.marks().last_resort()
+        })
     }
 
     /// What was seen of volume and log.
@@ -74,6 +102,16 @@ impl Machine {
     /// refuses them goes on with it. What is not known changes nothing.
     pub(super) fn judge_writes(&mut self) {
         let before = self.held.writes;
+        let now = boottime();
+        let seen = self.filled();
+        let judged = seen.and_then(|seen| {
+            let marks = self.marks(&seen)?;
+            Some((seen, marks, seen.is_crowded(&marks, 0)))
+        });
+        // Of a replica too: it may be promoted with log that waits.
+        if let Some((_, _, crowded)) = judged {
+            self.held.crowd.look(crowded, now);
+        }
         let asked = match self.wanted() {
             Wanted::Primary { .. } => self.may_refuse_writes(),
             // Left as it is.
@@ -83,12 +121,15 @@ impl Machine {
         if !asked {
             if before != Writes::Taken {
                 tracing::info!("writes are taken again: it is not asked for, or not the primary");
-                self.held = Held::default();
+                self.held.take();
             }
             return;
         }
-        let Some(seen) = self.filled() else { return };
-        let next = before.next(&seen, self.held.settled);
+        let Some((seen, marks, crowded)) = judged else {
+            return;
+        };
+        let crowded = crowded && (self.held.crowd.lasts(now) || seen.free < marks.at_once);
+        let next = before.next(&seen, &marks, crowded, self.held.settled);
         if next == before {
             return;
         }
@@ -100,7 +141,7 @@ impl Machine {
             "whether writes are taken changes"
         );
         if next == Writes::Taken {
-            self.held = Held::default();
+            self.held.take();
         }
         self.held.writes = next;
         self.monitor.look.notify_one();
