@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mainstay_backup::api::{Archive, ArchiveState};
 use mainstay_backup::catalogue::Piece;
 use mainstay_backup::layout::{self, Label};
@@ -25,7 +25,7 @@ use super::coverage::{Line, diverged};
 use super::engine::{Engine, Facts};
 use super::lineage::{Fate, Lineage, fate};
 use super::local;
-use super::state::{Repo, Shared, lock};
+use super::state::{Asking, Repo, Shared, lock};
 use super::wal::{WalFile, history_file, history_piece};
 
 /// How often it is looked when nobody asks and nothing waits.
@@ -36,6 +36,9 @@ const BUSY: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(10);
 /// Files that are stored at a time.
 const AT_A_TIME: usize = 4;
+/// So long a store may take for that besides what a limit of its speed makes of it, until it counts as one that
+/// does not answer. Requests have limits of their own, but the system's to a file server has none.
+const SILENT: SignedDuration = SignedDuration::from_mins(1);
 /// Files in one go, so that what was stored is told in between.
 const GO: usize = 64;
 /// More files than these waiting are told as being behind.
@@ -225,11 +228,19 @@ impl Archiver {
             facts: &facts,
             lineage: &lineage,
         };
+        lock(&self.shared.live).asking = Some(Asking {
+            since: Timestamp::now(),
+            most: most(
+                facts.size.bytes(),
+                repo.settings.repository.bytes_per_second,
+            ),
+        });
         let done = if facts.in_recovery {
             self.look(&work, waiting, &mut turn).await
         } else {
             self.store(&work, waiting, &mut turn).await
         };
+        lock(&self.shared.live).asking = None;
         if let Err(error) = done {
             let (state, passes) = meaning(&error);
             turn.state = state;
@@ -527,6 +538,14 @@ fn diverged_in(work: &Work<'_>) -> bool {
     diverged(&work.repo.catalogue(), &line).is_some()
 }
 
+/// How long it may take until one of the files that are stored at a time is.
+fn most(file: u64, bytes_per_second: Option<u64>) -> SignedDuration {
+    let all = file.saturating_mul(AT_A_TIME as u64);
+    let seconds = bytes_per_second.and_then(|limit| all.checked_div(limit));
+    let seconds = i64::try_from(seconds.unwrap_or_default()).unwrap_or(i64::MAX);
+    SILENT.saturating_add(SignedDuration::from_secs(seconds))
+}
+
 /// Several are stored at a time: the newest counts.
 fn told_last(archive: &mut Archive, name: &str) {
     if archive.last_piece.as_deref() < Some(name) {
@@ -585,6 +604,17 @@ fn meaning(error: &WriteError) -> (ArchiveState, bool) {
 mod tests {
     use super::*;
     use crate::backup::wal::SegmentSize;
+
+    #[test]
+    fn a_store_that_is_slowed_down_has_more_time() {
+        let file = 16 << 20;
+        assert_eq!(most(file, None), SILENT);
+        assert_eq!(most(file, Some(0)), SILENT);
+        assert_eq!(
+            most(file, Some(1 << 20)),
+            SILENT + SignedDuration::from_secs(64)
+        );
+    }
 
     #[test]
     fn the_beginning_of_a_segment_is_let_go_only_when_its_timeline_is_known_to_be_left() {

@@ -5,14 +5,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mainstay_backup::api::{BackupEntry, OwnerState, Ownership, Report, Running, Unread};
+use mainstay_backup::api::{
+    ArchiveState, BackupEntry, OwnerState, Ownership, Report, Running, Unread,
+};
 use mainstay_backup::catalogue::Catalogue;
 use mainstay_backup::manifest::Manifest;
 use mainstay_backup::store::Guard;
 use tokio::time::{sleep, timeout};
 
 use super::coverage::{ORDER, broken, latest, window};
-use super::state::{Job, Shared, lock};
+use super::local;
+use super::state::{Job, Live, Shared, lock};
 
 /// Shortest time between two reports.
 const REST: Duration = Duration::from_millis(300);
@@ -68,8 +71,34 @@ fn changes(told: &Report, next: &Report) -> (bool, bool) {
     )
 }
 
+/// A store that does not answer is no store that is well: who asks it has nothing to tell, so it is told here.
+fn hanging(shared: &Shared, live: &mut Live, now: Timestamp) {
+    let silent = live
+        .asking
+        .and_then(|a| a.silent(live.archive.last_at, now));
+    let Some(since) = silent else { return };
+    let archive = &mut live.archive;
+    archive.state = ArchiveState::Unreachable;
+    archive.since = Some(since);
+    archive.reason = Some(format!("the store does not answer since {}", whole(since)));
+    let Ok(names) = local::ready(&shared.place) else {
+        return;
+    };
+    let stored = lock(&shared.stored);
+    let waiting = names.iter().filter(|name| !stored.contains(*name)).count();
+    let size = live.line.as_ref().map_or(0, |line| line.size.bytes());
+    archive.waiting_pieces = u32::try_from(waiting).unwrap_or(u32::MAX);
+    archive.waiting_bytes = size.saturating_mul(waiting as u64);
+}
+
+/// To the second.
+fn whole(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
 fn make(shared: &Shared, now: Timestamp) -> Report {
-    let live = lock(&shared.live).clone();
+    let mut live = lock(&shared.live).clone();
+    hanging(shared, &mut live, now);
     let mut report = Report {
         instance: shared.place.me.instance.clone(),
         nonce: shared.place.me.nonce.clone(),
