@@ -107,6 +107,11 @@ pub enum SpecError {
         /// Why.
         why: String,
     },
+    /// Another claim is mounted, or none.
+    #[error(
+        "the volume of the claim `{0}` is not mounted in this pod: a pod that is made anew has it"
+    )]
+    NotMounted(String),
     /// The keys are none. Their content is not repeated.
     #[error("the instance's keys: {0}")]
     Keys(String),
@@ -116,7 +121,8 @@ pub enum SpecError {
 }
 
 impl RepositorySpec {
-    /// The settings, with credentials from the files of `secrets`; `volume` is where a volume is mounted.
+    /// The settings, with credentials from the files of `secrets`; in `volume` a volume is mounted, under the name of
+    /// its claim.
     ///
     /// # Errors
     /// A file is missing, or something cannot be.
@@ -146,7 +152,14 @@ impl RepositorySpec {
                 container: container.clone(),
                 access_key: secret(&needed(ACCESS_KEY)?),
             },
-            PlaceSpec::Volume { .. } => Place::Path(volume.to_owned()),
+            // Where another claim is mounted still, there is no such folder.
+            PlaceSpec::Volume { claim, .. } => {
+                let folder = volume.join(claim);
+                if !folder.is_dir() {
+                    return Err(SpecError::NotMounted(claim.clone()));
+                }
+                Place::Path(folder)
+            }
         };
         // Without the file nothing is trusted, rather than everybody.
         let authority = match self.authority.as_deref() {
@@ -246,19 +259,38 @@ mod tests {
 
     #[test]
     fn a_folder_of_a_volume_is_part_of_every_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let backups = folder.path().join("backups");
+        std::fs::create_dir(&backups).unwrap();
         let settings = |path: &str| {
             let mut spec = spec(volume());
             spec.place = PlaceSpec::Volume {
                 claim: "backups".into(),
                 path: path.into(),
             };
-            spec.settings(Path::new("/none"), Path::new("/repository"))
+            spec.settings(Path::new("/none"), folder.path())
         };
         let of = |path| settings(path).unwrap();
-        assert!(matches!(of("").place, Place::Path(at) if at == Path::new("/repository")));
+        assert!(matches!(of("").place, Place::Path(at) if at == backups));
         assert_eq!(of("").prefix, "shop/db");
         assert_eq!(of("postgres/a").prefix, "postgres/a/shop/db");
         assert!(settings("..").is_err() && settings("a//b").is_err());
+    }
+
+    #[test]
+    fn who_has_another_claim_finds_no_repository() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("old")).unwrap();
+        let of = |claim: &str| {
+            let mut spec = spec(volume());
+            spec.place = PlaceSpec::Volume {
+                claim: claim.into(),
+                path: String::new(),
+            };
+            spec.settings(Path::new("/none"), folder.path())
+        };
+        assert!(of("old").is_ok());
+        assert_eq!(of("new").unwrap_err(), SpecError::NotMounted("new".into()));
     }
 
     #[test]
@@ -286,7 +318,10 @@ mod tests {
     #[test]
     fn an_authority_that_is_left_to_a_file_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
-        let mut spec = spec(volume());
+        let mut spec = spec(s3());
+        for name in [ACCESS_KEY_ID, SECRET_ACCESS_KEY] {
+            std::fs::write(folder.path().join(name), "word").unwrap();
+        }
         let volume = Path::new("/repository");
         spec.authority = Some(String::new());
         let missing = spec.settings(folder.path(), volume).unwrap_err();

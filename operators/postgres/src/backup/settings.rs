@@ -23,9 +23,10 @@ pub const SECRETS: &str = "/mainstay/backup-secrets";
 /// Folder of the restoring container's secrets, for the repository that is restored from: as [`SECRETS`];
 /// instead of [`INSTANCE_KEYS`] there may be [`ESCROW_KEYS`].
 pub const RESTORE_SECRETS: &str = "/mainstay/restore-secrets";
-/// Where a repository on a volume is mounted: in the backup container for writing.
+/// In which folder a repository on a volume is mounted, under the name of its claim: in the backup container for
+/// writing. So who has one claim and is told of another finds nothing, rather than the wrong one.
 pub const REPOSITORY: &str = "/mainstay/repository";
-/// Where a repository on a volume that is restored from is mounted, for reading.
+/// The same of a repository that is restored from, for reading.
 pub const RESTORE_REPOSITORY: &str = "/mainstay/restore-repository";
 /// Folder (an `emptyDir` in memory) that the container of PostgreSQL and the backup container share; the
 /// restoring container has it too.

@@ -106,20 +106,32 @@ pub(super) fn own_repository(backup: &Backup) -> Option<Volume> {
 
 /// Where the set's own repository is read, where it is on a volume.
 pub(super) fn own_repository_is_read(backup: &Backup) -> Option<VolumeMount> {
-    let on_volume = backup.access.claim.is_some();
-    on_volume.then(|| mount(OWN_REPOSITORY, RESTORE_REPOSITORY, true))
+    let claim = backup.access.claim.as_ref()?;
+    Some(repository_mount(
+        OWN_REPOSITORY,
+        RESTORE_REPOSITORY,
+        claim,
+        true,
+    ))
+}
+
+/// A claim's name is a part of where it is: a container that has one claim and is told of another by its files finds
+/// no folder.
+fn repository_mount(volume: &str, folder: &str, claim: &str, read_only: bool) -> VolumeMount {
+    mount(volume, &format!("{folder}/{claim}"), read_only)
 }
 
 /// The volume on which the repository is that a set is made from. A pod has a claim once: where it is that of the
 /// set's own, that one.
-fn other_repository(v: &Validated) -> Option<&'static str> {
+fn other_repository(v: &Validated) -> Option<(&'static str, &str)> {
     let other = v.recovery.as_ref()?.access.claim.as_ref()?;
     let own = v.backup.as_ref().and_then(|b| b.access.claim.as_ref());
-    Some(if own == Some(other) {
+    let volume = if own == Some(other) {
         OWN_REPOSITORY
     } else {
         OTHER_REPOSITORY
-    })
+    };
+    Some((volume, other))
 }
 
 /// Makes backups and stores the log, beside the engine, in its image since it runs the engine's own tools.
@@ -128,8 +140,8 @@ fn other_repository(v: &Validated) -> Option<&'static str> {
 pub fn sidecar(v: &Validated) -> Container {
     let (request, limit) = MEMORY_MIB;
     let mib = |n: u32| i64::from(n) << 20;
-    let on_volume = v.backup.as_ref().is_some_and(|b| b.access.claim.is_some());
-    let repository = on_volume.then(|| mount(OWN_REPOSITORY, REPOSITORY, false));
+    let claim = v.backup.as_ref().and_then(|b| b.access.claim.as_ref());
+    let repository = claim.map(|c| repository_mount(OWN_REPOSITORY, REPOSITORY, c, false));
     let mut mounts = vec![
         mount("data", DATA, true),
         mount("config", paths::CONFIG, true),
@@ -164,7 +176,8 @@ pub fn restore(v: &Validated) -> Container {
         run(),
         mount("restore-secrets", RESTORE_SECRETS, true),
     ];
-    mounts.extend(other_repository(v).map(|name| mount(name, RESTORE_REPOSITORY, true)));
+    let other = other_repository(v);
+    mounts.extend(other.map(|(name, c)| repository_mount(name, RESTORE_REPOSITORY, c, true)));
     Container {
         name: names::RESTORE.into(),
         args: Some(vec![names::RESTORE.into()]),
@@ -205,7 +218,7 @@ pub fn volumes(v: &Validated, beside: &Beside<'_>) -> Vec<Volume> {
     if let Some(recovery) = beside.restored {
         let keys = (recovery.keys.as_str(), &[INSTANCE_KEYS, ESCROW_KEYS][..]);
         all.push(secrets("restore-secrets", &recovery.access, keys));
-        if other_repository(v) == Some(OTHER_REPOSITORY) {
+        if other_repository(v).is_some_and(|(name, _)| name == OTHER_REPOSITORY) {
             all.extend(repository(OTHER_REPOSITORY, &recovery.access));
         }
     }

@@ -91,7 +91,8 @@ fn a_repository_on_a_volume_is_read_where_no_statement_runs() {
     let pod = pod_of_drill(&v);
     let claim = ("repository".to_owned(), "backups".to_owned());
     assert_eq!(claims(&pod), [claim], "its own data goes with the pod");
-    let mount = (crate::backup::settings::RESTORE_REPOSITORY.to_owned(), true);
+    let folder = crate::backup::settings::RESTORE_REPOSITORY;
+    let mount = (format!("{folder}/backups"), true);
     let restore = &pod["spec"]["initContainers"][1];
     assert_eq!(mounted(restore, "repository"), Some(mount));
     assert_eq!(mounted(&pod["spec"]["containers"][0], "repository"), None);

@@ -310,14 +310,17 @@ fn a_repository_on_a_volume_is_mounted_where_it_is_written_and_read() {
     let both = pairs(&[("data", "db-1-data"), ("repository", "backups")]);
     assert_eq!(claims(&pod), both, "a claim is there once");
     let first = pod["spec"]["initContainers"].as_array().unwrap();
-    let at = |path: &str, read_only| Some((path.to_owned(), read_only));
+    let at = |path: &str, claim: &str, read_only| Some((format!("{path}/{claim}"), read_only));
     assert_eq!(first[1]["name"], "restore");
     assert_eq!(
         mounted(&first[1], "repository"),
-        at(RESTORE_REPOSITORY, true)
+        at(RESTORE_REPOSITORY, "backups", true)
     );
     assert_eq!(first[2]["name"], "backup");
-    assert_eq!(mounted(&first[2], "repository"), at(REPOSITORY, false));
+    assert_eq!(
+        mounted(&first[2], "repository"),
+        at(REPOSITORY, "backups", false)
+    );
     let engine = &pod["spec"]["containers"][0];
     assert_eq!(mounted(engine, "repository"), None);
     assert_eq!(unrestricted(&pod), Vec::<String>::new());
@@ -335,7 +338,7 @@ fn a_repository_on_a_volume_is_mounted_where_it_is_written_and_read() {
     let restore = &pod["spec"]["initContainers"][1];
     assert_eq!(
         mounted(restore, "restore-repository"),
-        at(RESTORE_REPOSITORY, true)
+        at(RESTORE_REPOSITORY, "old", true)
     );
     assert_eq!(mounted(restore, "repository"), None);
 

@@ -51,7 +51,7 @@ fn takes(pod: &Pod, writing: bool) {
 }
 
 fn archived(pod: &Pod) -> usize {
-    let log = pod.path(REPOSITORY).join("shop/db/log");
+    let log = pod.path(REPOSITORY).join("backups/shop/db/log");
     let all = if log.exists() { folders(&log) } else { vec![] };
     let files = all.iter().flat_map(|f| fs::read_dir(f).unwrap());
     files
@@ -62,7 +62,8 @@ fn archived(pod: &Pod) -> usize {
 /// What the container `backup` and `archive_command` find.
 fn sidecar(set: &Set, pod: &Pod) -> Sidecar {
     let (uid, gid) = owner();
-    for folder in [SECRETS, REPOSITORY, RUN] {
+    let volume = format!("{REPOSITORY}/backups");
+    for folder in [SECRETS, REPOSITORY, &volume, RUN] {
         fs::create_dir_all(pod.path(folder)).unwrap();
         chown(pod.path(folder), Some(uid), Some(gid)).unwrap();
     }

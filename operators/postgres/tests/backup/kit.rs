@@ -240,7 +240,8 @@ impl World {
         }
         for link in [REPOSITORY, RESTORE_REPOSITORY] {
             let to = self.folder.path().join("repository");
-            std::os::unix::fs::symlink(to, node.path(link)).unwrap();
+            fs::create_dir_all(node.path(link)).unwrap();
+            std::os::unix::fs::symlink(to, node.path(link).join("backups")).unwrap();
         }
         self.mount(&node);
         let spec = LeafSpec {
