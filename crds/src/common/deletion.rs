@@ -16,7 +16,7 @@ pub struct Deletion {
     pub volumes: Option<KeptVolumes>,
     /// Whether a last backup is made before anything goes; until it is there the resource stays, and its status
     /// says what it waits for. Default: true where there are backups and `volumes` is `Delete`. `false` ends
-    /// the wait, also while the resource is being deleted.
+    /// the wait, also while the resource is being deleted; once the backup has begun nothing else does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_backup: Option<bool>,
 }

@@ -3,6 +3,7 @@
 //! It is an object like the others, and made like them. Its name has the set's uid, so that the last backup of
 //! a set that had the same name is none of this one's. It stays when the set is gone.
 
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use mainstay_crds::backup::{Backup, BackupPhase};
 
@@ -23,6 +24,8 @@ pub enum Last {
     Kept(String),
 }
 
+/// Clocks of several API servers differ by no more: between the moment of the deletion and that of the object.
+const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
 /// Letters of the uid in the name.
 const UID: usize = 8;
 
@@ -32,12 +35,20 @@ pub fn name(set: &SetId) -> String {
     format!("{}-final-{uid}", set.name)
 }
 
-/// How far it is.
-pub fn last(set: &SetId, backups: &[Backup], keys: &str) -> Last {
+/// How far it is, of a set that is being deleted since `since`. An object that was made before does not count,
+/// whoever made it: what was written since might not be in it. It is judged by when the object was made, which the
+/// API server says of both, rather than by when the backup was begun by another clock.
+pub fn last(set: &SetId, backups: &[Backup], keys: &str, since: Option<Timestamp>) -> Last {
     let name = name(set);
     let Some(backup) = backups.iter().find(|b| b.name_any() == name) else {
         return Last::Missing(Box::new(schedule::asked(set, name, false)));
     };
+    let made = backup.creation_timestamp().map(|made| made.0);
+    if let (Some(since), Some(made)) = (since, made)
+        && made < since - CLOCKS
+    {
+        return Last::Failed(format!("{name} is older than the deletion"));
+    }
     let status = backup.status.clone().unwrap_or_default();
     let message = status.message.unwrap_or_else(|| "it was not begun".into());
     match phase(backup) {
@@ -88,7 +99,7 @@ mod tests {
 
     #[test]
     fn it_is_made_once_and_waited_for() {
-        let look = |backups: &[Backup]| last(&set(), backups, "db-backup-keys");
+        let look = |backups: &[Backup]| last(&set(), backups, "db-backup-keys", None);
         let Last::Missing(made) = look(&[]) else {
             panic!("{:?}", look(&[]));
         };
@@ -130,9 +141,22 @@ mod tests {
         for cut in cut {
             let mut all = with(BackupPhase::Succeeded);
             cut(all[1].status.as_mut().unwrap());
-            let look = last(&set(), &all, "db-backup-keys");
+            let look = last(&set(), &all, "db-backup-keys", None);
             assert!(matches!(look, Last::Failed(_)), "{look:?}");
         }
+    }
+
+    #[test]
+    fn one_that_was_made_before_the_deletion_does_not_count() {
+        let made: Timestamp = "2026-03-01T11:00:00Z".parse().unwrap();
+        let look = |seconds| {
+            let since = made + SignedDuration::from_secs(seconds);
+            let all = with(BackupPhase::Succeeded);
+            last(&set(), &all, "db-backup-keys", Some(since))
+        };
+        assert!(matches!(look(6), Last::Failed(why) if why.contains("older than the deletion")));
+        assert!(matches!(look(-60), Last::Kept(_)));
+        assert!(matches!(look(1), Last::Kept(_)), "two clocks");
     }
 
     #[test]
@@ -141,7 +165,12 @@ mod tests {
             uid: "ffffffff-0000-1111-2222-333344445555".into(),
             ..set()
         };
-        let look = last(&other, &with(BackupPhase::Succeeded), "db-backup-keys");
+        let look = last(
+            &other,
+            &with(BackupPhase::Succeeded),
+            "db-backup-keys",
+            None,
+        );
         assert!(matches!(look, Last::Missing(_)));
     }
 }

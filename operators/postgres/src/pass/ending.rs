@@ -47,7 +47,20 @@ impl Pass<'_> {
         if !ours || made || !self.has_data(report) {
             return Leave::Ends(volumes);
         }
-        if !Deletion::final_backup(spec.deletion.as_ref(), spec.backup.is_some()) {
+        let known = report.observed.backups.as_deref();
+        let begun = self.root.metadata.deletion_timestamp.as_ref();
+        let begun = begun.map(|time| time.0);
+        let keys = names::backup_keys(&self.set.name);
+        let known = known.map(|all| last(&self.id, all, &keys, begun));
+        // What was begun because it was asked for is not taken back by a change of something else, as of the
+        // repository, on which the default depends.
+        let is_begun = match &known {
+            Some(known) => !matches!(known, Last::Missing(_)),
+            None => before.is_some() && volumes == KeptVolumes::Delete,
+        };
+        let refused = spec.deletion.as_ref().and_then(|d| d.final_backup) == Some(false);
+        let asked = Deletion::final_backup(spec.deletion.as_ref(), spec.backup.is_some());
+        if refused || !(asked || is_begun) {
             if before.is_some_and(|r| r.kept.is_some()) {
                 report.kept =
                     Some("no last backup was made: none is asked for any more".to_owned());
@@ -59,8 +72,6 @@ impl Pass<'_> {
                 "no last backup was made, so volumes are kept: {why}"
             ))
         };
-        let known = report.observed.backups.as_deref();
-        let known = known.map(|all| last(&self.id, all, &names::backup_keys(&self.set.name)));
         if let Some(Last::Kept(words)) = &known {
             // What is destroyed on the strength of it is so in a later pass, which has read it.
             report.kept = Some(words.clone());

@@ -225,7 +225,32 @@ async fn what_was_asked_for_and_cannot_be_made_keeps_the_set() {
         .await;
     world.quiet().await;
     assert_eq!(world.claims().len(), 3, "nothing has gone");
+    // That it is not asked for in so many words is no reason to destroy what waits for it.
     world.change(|pg| pg.spec.deletion.as_mut().unwrap().final_backup = None);
+    world.quiet().await;
+    assert_eq!(world.claims().len(), 3, "nothing has gone");
+    world.change(|pg| pg.spec.deletion.as_mut().unwrap().final_backup = Some(false));
+    until_ended(&mut world).await;
+    assert!(world.claims().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_backed_up_by_default_is_so_also_when_the_repository_is_taken_away_meanwhile() {
+    let mut world = leaving(|_| {}).await;
+    world
+        .until("somebody to make it", |w| w.sidecars.maker().is_some())
+        .await;
+    world.change(|pg| pg.spec.backup = None);
+    world
+        .until("it to be said", |w| {
+            let status = w.status();
+            let found = conditions::find(&status.conditions, conditions::RECONCILING);
+            found.is_some_and(|c| c.message.contains("finalBackup: false"))
+        })
+        .await;
+    world.quiet().await;
+    assert_eq!(world.claims().len(), 3, "nothing has gone");
+    world.change(|pg| pg.spec.deletion.as_mut().unwrap().final_backup = Some(false));
     until_ended(&mut world).await;
     assert!(world.claims().is_empty());
 }
