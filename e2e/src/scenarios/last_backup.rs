@@ -104,11 +104,12 @@ pub async fn last_backup(s: &Sandbox<'_>) -> Result<()> {
     let keys = s.api::<Secret>().get_opt("db-backup-keys").await?;
     ensure!(keys.is_some(), "what opens it went");
 
+    // From that one, and no other, so that it is shown to be whole.
     let mut from: Value = repository;
     from["prefix"] = json!(format!("{}/db", s.namespace));
     let restored = json!({
         "instances": 1,
-        "bootstrap": {"recovery": {"repository": from, "keys": "db-backup-keys"}},
+        "bootstrap": {"recovery": {"repository": from, "keys": "db-backup-keys", "backup": id}},
     });
     s.postgres("restored", &restored).await?;
     s.settled("restored", RESTORED).await?;
