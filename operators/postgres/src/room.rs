@@ -11,8 +11,8 @@ const LEAST_FILES: u64 = 6;
 const MOST: u64 = 8 << 30;
 /// A store that takes the log has no more files than these waiting for longer than a moment.
 const FEW: u64 = 3;
-/// So long there has to be too little room: a store that is well takes what a moment has brought.
-const PERSISTS: Duration = Duration::from_secs(3);
+/// So long more has to wait: a store that is well takes what a moment has brought.
+const PERSISTS: Duration = Duration::from_secs(2);
 
 /// A volume, and the log on it. Everything in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,14 +54,14 @@ impl Marks {
     }
 }
 
-/// Since when there is too little room.
+/// Since when more log waits than a store leaves that takes it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Crowd {
+pub struct Backlog {
     since: Option<Duration>,
     looked: bool,
 }
 
-impl Crowd {
+impl Backlog {
     /// Of somebody to whom what is found at the first look has only just begun. To others it has lasted: what ran
     /// before may have acted on it.
     pub fn anew() -> Self {
@@ -72,13 +72,13 @@ impl Crowd {
     }
 
     /// One look at the time `now`.
-    pub fn look(&mut self, crowded: bool, now: Duration) {
+    pub fn look(&mut self, seen: &Seen, now: Duration) {
         let begun = if self.looked { now } else { Duration::ZERO };
         self.looked = true;
-        self.since = crowded.then(|| self.since.unwrap_or(begun));
+        self.since = (!seen.is_stored()).then(|| self.since.unwrap_or(begun));
     }
 
-    /// Since when, if there is too little.
+    /// Since when, if it does.
     pub fn since(&self) -> Option<Duration> {
         self.since
     }
@@ -101,7 +101,7 @@ impl Seen {
             enough: low + low / 2,
             low,
             least: low / 2,
-            at_once: low / 2,
+            at_once: low - low / 4,
         }
     }
 
@@ -168,7 +168,7 @@ impl Writes {
 pub fn let_go(seen: &Seen, leaving: u64, away: bool) -> u64 {
     let marks = seen.marks();
     let room = seen.free.saturating_add(leaving);
-    if !seen.is_crowded(&marks, leaving) || seen.file == 0 || !(away || room < marks.at_once) {
+    if !seen.is_crowded(&marks, leaving) || seen.file == 0 || !(away || room < marks.least) {
         return 0;
     }
     let missing = marks.enough.saturating_sub(room);
@@ -282,28 +282,32 @@ mod tests {
             0,
             "a store that takes log is left time"
         );
-        assert_eq!(let_go(&at(5 * GIB / 2 - 1, 100), 0, false), 100);
+        assert_eq!(let_go(&at(5 * GIB / 2 - 1, 200), 0, false), 200);
         assert_eq!(let_go(&Seen::default(), 0, false), 0);
     }
 
     #[test]
     fn what_lasts_a_moment_is_none_unless_it_is_found_at_a_start() {
         let at = Duration::from_secs;
-        let mut crowd = Crowd::anew();
-        crowd.look(true, at(100));
-        assert!(!crowd.lasts(at(102)) && crowd.lasts(at(103)));
-        crowd.look(false, at(104));
-        assert!(!crowd.lasts(at(200)));
-        crowd.look(true, at(200));
-        crowd.look(true, at(202));
-        assert_eq!(crowd.since(), Some(at(200)));
-        let mut crowd = Crowd::default();
-        crowd.look(true, at(100));
-        assert!(crowd.lasts(at(100)), "who ran before may have acted on it");
-        let mut crowd = Crowd::default();
-        crowd.look(false, at(100));
-        crowd.look(true, at(101));
-        assert!(!crowd.lasts(at(102)));
+        let mut backlog = Backlog::anew();
+        let (away, well) = (seen(GIB, GIB, 4), seen(GIB, GIB, 3));
+        backlog.look(&away, at(100));
+        assert!(!backlog.lasts(at(101)) && backlog.lasts(at(102)));
+        backlog.look(&well, at(104));
+        assert!(!backlog.lasts(at(200)));
+        backlog.look(&away, at(200));
+        backlog.look(&away, at(202));
+        assert_eq!(backlog.since(), Some(at(200)));
+        let mut backlog = Backlog::default();
+        backlog.look(&away, at(100));
+        assert!(
+            backlog.lasts(at(100)),
+            "who ran before may have acted on it"
+        );
+        let mut backlog = Backlog::default();
+        backlog.look(&well, at(100));
+        backlog.look(&away, at(101));
+        assert!(!backlog.lasts(at(102)));
     }
 
     #[test]

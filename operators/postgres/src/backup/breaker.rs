@@ -21,13 +21,13 @@ use super::settings::{BACKUP_FILE, Settings};
 use super::state::{Shared, lock};
 use crate::agent::place::Place;
 use crate::agent::sql;
-use crate::room::{self, Crowd, Seen};
+use crate::room::{self, Backlog, Seen};
 
 /// How often the volume is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// And while log that waits is about to fill it.
 const CLOSE: Duration = Duration::from_millis(250);
-/// A store that takes nothing for so long, while there is too little room, is away, whatever it says.
+/// A store that takes nothing for so long, while more than a few files wait, is away, whatever it says.
 const AWAY: Duration = Duration::from_secs(5);
 /// Pause after a checkpoint that failed.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ struct Leaving {
 /// Looks until the process ends.
 pub async fn run(shared: Arc<Shared>) {
     let mut leaving = Leaving::default();
-    let mut crowd = Crowd::anew();
+    let mut backlog = Backlog::anew();
     let mut asked = false;
     loop {
         // What cannot be read is as it was.
@@ -58,9 +58,9 @@ pub async fn run(shared: Arc<Shared>) {
         let mut soon = None;
         if asked {
             leaving.seen_through().await;
-            soon = look(&shared, &mut leaving, &mut crowd);
+            soon = look(&shared, &mut leaving, &mut backlog);
         } else {
-            (leaving, crowd) = (Leaving::default(), Crowd::anew());
+            (leaving, backlog) = (Leaving::default(), Backlog::anew());
         }
         sleep(soon.unwrap_or(LOOK)).await;
     }
@@ -110,7 +110,7 @@ impl Leaving {
 }
 
 /// One look. When the next one is due; none where it cannot be told, or later will do.
-fn look(shared: &Arc<Shared>, leaving: &mut Leaving, crowd: &mut Crowd) -> Option<Duration> {
+fn look(shared: &Arc<Shared>, leaving: &mut Leaving, backlog: &mut Backlog) -> Option<Duration> {
     // There may be no data yet, or it is being replaced.
     let look = local::look(&shared.place).ok()?;
     leaving.files.retain(|name| look.log.contains(name));
@@ -128,11 +128,11 @@ fn look(shared: &Arc<Shared>, leaving: &mut Leaving, crowd: &mut Crowd) -> Optio
     };
     let gone = bytes(leaving.files.len());
     let now = boottime();
-    crowd.look(seen.is_crowded(&seen.marks(), gone), now);
-    let crowded = crowd.since().map(|since| now.saturating_sub(since));
-    let away = crowded.is_some_and(|crowded| {
+    backlog.look(&seen, now);
+    let waits = backlog.since().map(|since| now.saturating_sub(since));
+    let away = waits.is_some_and(|waits| {
         let archive = &lock(&shared.live).archive;
-        is_away(archive, crowded, Timestamp::now())
+        is_away(archive, waits, Timestamp::now())
     });
     let count = room::let_go(&seen, gone, away);
     for name in waiting.into_iter().take(usize::try_from(count).ok()?) {
@@ -151,9 +151,9 @@ fn look(shared: &Arc<Shared>, leaving: &mut Leaving, crowd: &mut Crowd) -> Optio
     seen.is_close().then_some(CLOSE)
 }
 
-/// Whether the store takes no log, and it is no matter of a moment. `crowded`: for how long there has been too
-/// little room.
-fn is_away(archive: &Archive, crowded: Duration, now: Timestamp) -> bool {
+/// Whether the store takes no log, and it is no matter of a moment. `waits`: for how long more than a few
+/// files have waited.
+fn is_away(archive: &Archive, waits: Duration, now: Timestamp) -> bool {
     let ago = |at: Option<Timestamp>| {
         let span: Option<SignedDuration> = at.map(|at| now.duration_since(at));
         span.and_then(|span| Duration::try_from(span).ok())
@@ -163,8 +163,8 @@ fn is_away(archive: &Archive, crowded: Duration, now: Timestamp) -> bool {
         ArchiveState::Unreachable | ArchiveState::Broken
     );
     let said = known && ago(archive.since).is_some_and(|since| since >= AWAY);
-    // Nothing at all was stored: as long as there is too little room.
-    let idle = ago(archive.last_at).unwrap_or(Duration::MAX).min(crowded);
+    // Nothing at all was stored: as long as it waits.
+    let idle = ago(archive.last_at).unwrap_or(Duration::MAX).min(waits);
     said || idle >= AWAY
 }
 
@@ -182,7 +182,7 @@ mod tests {
             last_at: before(last_at),
             ..Archive::default()
         };
-        let away = |archive: &Archive, crowded| is_away(archive, Duration::from_secs(crowded), now);
+        let away = |archive: &Archive, waits| is_away(archive, Duration::from_secs(waits), now);
         let ok = archive(ArchiveState::Ok, 3600, 50);
         assert!(!away(&ok, 0), "a burst after quiet times");
         assert!(!away(&archive(ArchiveState::Behind, 60, 1), 60));

@@ -11,7 +11,7 @@ use mainstay_shared::election::message::Wanted;
 
 use super::super::sql;
 use super::{Machine, Task};
-use crate::room::{Crowd, Marks, Seen, Writes};
+use crate::room::{Backlog, Marks, Seen, Writes};
 use crate::settings::ArchiveSettings;
 
 /// Sessions that write all the same are ended so often; and while there are any.
@@ -23,8 +23,8 @@ const END_MORE: Duration = Duration::from_millis(100);
 pub(super) struct Held {
     /// Whether writes are taken.
     pub(super) writes: Writes,
-    /// Since when there is too little room.
-    crowd: Crowd,
+    /// Since when the store takes too little.
+    backlog: Backlog,
     /// What may go of the log has gone, since it is stored.
     settled: bool,
     /// A checkpoint, with which it goes.
@@ -40,7 +40,7 @@ impl Held {
     /// Writes are taken; what was seen of the room stays.
     fn take(&mut self) {
         *self = Self {
-            crowd: self.crowd,
+            backlog: self.backlog,
             ..Self::default()
         };
     }
@@ -109,8 +109,8 @@ impl Machine {
             Some((seen, marks, seen.is_crowded(&marks, 0)))
         });
         // Of a replica too: it may be promoted with log that waits.
-        if let Some((_, _, crowded)) = judged {
-            self.held.crowd.look(crowded, now);
+        if let Some(seen) = &seen {
+            self.held.backlog.look(seen, now);
         }
         let asked = match self.wanted() {
             Wanted::Primary { .. } => self.may_refuse_writes(),
@@ -128,7 +128,7 @@ impl Machine {
         let Some((seen, marks, crowded)) = judged else {
             return;
         };
-        let crowded = crowded && (self.held.crowd.lasts(now) || seen.free < marks.at_once);
+        let crowded = crowded && (self.held.backlog.lasts(now) || seen.free < marks.at_once);
         let next = before.next(&seen, &marks, crowded, self.held.settled);
         if next == before {
             return;
