@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mainstay_backup::ids::OwnerId;
 
@@ -21,8 +21,13 @@ pub fn wal(place: &Place) -> PathBuf {
 
 /// Names of the files that PostgreSQL wants archived, sorted.
 pub fn ready(place: &Place) -> io::Result<Vec<String>> {
+    ready_in(&wal(place))
+}
+
+/// The same of the folder of a log.
+pub fn ready_in(log: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(wal(place).join("archive_status"))? {
+    for entry in fs::read_dir(log.join("archive_status"))? {
         let name = entry?.file_name();
         if let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".ready")) {
             names.push(name.to_owned());

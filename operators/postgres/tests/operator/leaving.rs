@@ -30,15 +30,36 @@ async fn leaving_of(instances: i32, change: impl FnOnce(&mut Deletion)) -> World
 /// Somebody else's finalizer.
 const HOLD: &str = "example.com/hold";
 
-/// Waits until nobody but the test holds the resource; its last status.
+/// Whether nobody but the test holds the resource.
+fn has_ended(world: &World) -> bool {
+    let pg = world.api.get::<Postgres>(SHOP, "db");
+    pg.is_some_and(|pg| pg.finalizers() == [HOLD])
+}
+
+/// Waits until it has ended; its last status.
 async fn until_ended(world: &mut World) -> PostgresStatus {
-    world
-        .until("the set to have ended", |w| {
-            let pg = w.api.get::<Postgres>(SHOP, "db");
-            pg.is_some_and(|pg| pg.finalizers() == [HOLD])
-        })
-        .await;
+    world.until("the set to have ended", has_ended).await;
     world.status()
+}
+
+/// What the set waits for, in words.
+fn waits(world: &World) -> String {
+    let status = world.status();
+    let found = conditions::find(&status.conditions, conditions::RECONCILING);
+    found.map(|c| c.message.clone()).unwrap_or_default()
+}
+
+/// That nothing goes before a person says so, and everything does then.
+async fn stays_until_somebody_says_so(world: &mut World) {
+    stays(world).await;
+    world.change(|pg| pg.spec.deletion.as_mut().unwrap().final_backup = Some(false));
+    until_ended(world).await;
+    assert!(world.claims().is_empty());
+}
+
+async fn stays(world: &mut World) {
+    world.quiet().await;
+    assert_eq!(world.claims().len(), 3, "nothing has gone");
 }
 
 fn last_of(world: &World) -> Option<Backup> {
@@ -54,11 +75,6 @@ async fn a_set_whose_volumes_go_leaves_a_last_backup() {
     world
         .until("somebody to make it", |w| w.sidecars.maker().is_some())
         .await;
-    let waits = |w: &World| {
-        let status = w.status();
-        let found = conditions::find(&status.conditions, conditions::RECONCILING).cloned();
-        found.map(|c| c.message).unwrap_or_default()
-    };
     world
         .until("it to be said", |w| {
             waits(w).contains("make the last backup") && waits(w).contains("finalBackup: false")
@@ -110,26 +126,17 @@ async fn without_a_last_backup_a_set_stays_until_somebody_says_so() {
         .await;
     let (sidecar, _) = world.sidecars.maker().unwrap();
     sidecar.fail("the bucket is not there", false);
-    let message = |w: &World| {
-        let status = w.status();
-        let found = conditions::find(&status.conditions, conditions::RECONCILING).cloned();
-        found.map(|c| c.message).unwrap_or_default()
-    };
     world
         .until("it to be said", |w| {
-            message(w).contains("bucket is not there")
+            waits(w).contains("bucket is not there")
         })
         .await;
-    let said = message(&world);
+    let said = waits(&world);
     assert!(
         said.contains("delete that Backup") && said.contains("spec.deletion.finalBackup: false"),
         "{said}"
     );
-    world.quiet().await;
-    assert_eq!(world.claims().len(), 3, "nothing has gone");
-    world.change(|pg| pg.spec.deletion.as_mut().unwrap().final_backup = Some(false));
-    until_ended(&mut world).await;
-    assert!(world.claims().is_empty());
+    stays_until_somebody_says_so(&mut world).await;
 }
 
 #[tokio::test]
@@ -215,23 +222,13 @@ async fn what_was_asked_for_and_cannot_be_made_keeps_the_set() {
     world.change(|pg| pg.spec.backup = None);
     world
         .until("it to be said", |w| {
-            let status = w.status();
-            let found = conditions::find(&status.conditions, conditions::RECONCILING);
-            found.is_some_and(|c| {
-                c.message
-                    .contains("there is no repository for a last backup")
-            })
+            waits(w).contains("there is no repository for a last backup")
         })
         .await;
-    world.quiet().await;
-    assert_eq!(world.claims().len(), 3, "nothing has gone");
+    stays(&mut world).await;
     // That it is not asked for in so many words is no reason to destroy what waits for it.
     world.change(|pg| pg.spec.deletion.as_mut().unwrap().final_backup = None);
-    world.quiet().await;
-    assert_eq!(world.claims().len(), 3, "nothing has gone");
-    world.change(|pg| pg.spec.deletion.as_mut().unwrap().final_backup = Some(false));
-    until_ended(&mut world).await;
-    assert!(world.claims().is_empty());
+    stays_until_somebody_says_so(&mut world).await;
 }
 
 #[tokio::test]
@@ -242,25 +239,13 @@ async fn what_is_backed_up_by_default_is_so_also_when_the_repository_is_taken_aw
         .await;
     world.change(|pg| pg.spec.backup = None);
     world
-        .until("it to be said", |w| {
-            let status = w.status();
-            let found = conditions::find(&status.conditions, conditions::RECONCILING);
-            found.is_some_and(|c| c.message.contains("finalBackup: false"))
-        })
+        .until("it to be said", |w| waits(w).contains("finalBackup: false"))
         .await;
-    world.quiet().await;
-    assert_eq!(world.claims().len(), 3, "nothing has gone");
-    world.change(|pg| pg.spec.deletion.as_mut().unwrap().final_backup = Some(false));
-    until_ended(&mut world).await;
-    assert!(world.claims().is_empty());
+    stays_until_somebody_says_so(&mut world).await;
 }
 
 #[tokio::test]
 async fn a_crash_at_any_write_takes_no_volume_before_its_backup() {
-    let ended = |w: &World| {
-        let pg = w.api.get::<Postgres>(SHOP, "db");
-        pg.is_some_and(|pg| pg.finalizers() == [HOLD])
-    };
     let safe = |w: &World| {
         let named = w.status().recovery.and_then(|r| r.final_backup);
         let phase = last_of(w).and_then(|b| b.status?.phase);
@@ -276,7 +261,7 @@ async fn a_crash_at_any_write_takes_no_volume_before_its_backup() {
         let what = format!("neither crashed nor done at write {n}");
         let over = |w: &World| {
             safe(w);
-            w.api.has_crashed() || ended(w)
+            w.api.has_crashed() || has_ended(w)
         };
         completing(&mut world, begin, &what, over).await;
         let came = world.api.has_crashed();
@@ -287,7 +272,7 @@ async fn a_crash_at_any_write_takes_no_volume_before_its_backup() {
         let what = format!("not ended after a crash at write {n}");
         let over = |w: &World| {
             safe(w);
-            ended(w)
+            has_ended(w)
         };
         completing(&mut world, Instant::now(), &what, over).await;
         let all: Vec<Backup> = world.api.list();

@@ -1,7 +1,6 @@
 //! Writes that are refused while log that is not stored has nearly filled the volume. I/O; when they are is
 //! decided in [`crate::room`].
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use mainstay_shared::election::message::Wanted;
 
 use super::super::sql;
 use super::{Machine, Task};
+use crate::backup::local;
 use crate::room::{Backlog, Marks, Seen, Writes};
 use crate::settings::ArchiveSettings;
 
@@ -48,15 +48,8 @@ impl Held {
 
 /// Bytes of the log that wait to be archived: PostgreSQL notes each file's name. None where that cannot be told.
 pub(super) fn waiting(log: &Path, file: u64) -> Option<u64> {
-    let notes = fs::read_dir(log.join("archive_status")).ok()?.flatten();
-    let ready = |note: &fs::DirEntry| {
-        let name = note.file_name();
-        name.to_str()
-            .and_then(|name| name.strip_suffix(".ready"))
-            .is_some()
-    };
-    let count = u64::try_from(notes.filter(ready).count()).ok()?;
-    Some(count.saturating_mul(file))
+    let count = local::ready_in(log).ok()?.len();
+    Some(file.saturating_mul(u64::try_from(count).ok()?))
 }
 
 impl Machine {
@@ -226,6 +219,8 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
