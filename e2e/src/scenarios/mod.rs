@@ -75,6 +75,8 @@ pub struct Scenario {
     pub long: bool,
     /// Whether others may run at the same time.
     pub company: Company,
+    /// The faults of `cargo xtask chaos` that it is made of; none for others.
+    pub faults: &'static [&'static str],
     /// The function.
     pub run: for<'a> fn(&'a Sandbox<'a>) -> BoxFuture<'a, Result<()>>,
 }
