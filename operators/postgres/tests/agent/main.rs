@@ -580,6 +580,66 @@ async fn a_primary_hands_over_on_request_and_who_was_away_too_long_is_copied() {
 }
 
 #[tokio::test]
+async fn what_the_election_asks_for_holds_while_the_newest_configuration_is_refused() {
+    let mut set = Set::new(3, Durability::Quorum).await;
+    let (mut one, mut two, mut three) = (set.pod(1), set.pod(2), set.pod(3));
+    for (pod, uid) in [
+        (&mut one, "uid-1"),
+        (&mut two, "uid-2"),
+        (&mut three, "uid-3"),
+    ] {
+        set.start(pod, uid, true);
+    }
+    set.until(&two, "streaming", |s| s.ready).await;
+    set.until(&three, "streaming", |s| s.ready).await;
+    let whole = |s: &Status| s.ready && s.streaming.len() == 2;
+    set.until(&one, "waiting for replicas", whole).await;
+    set.config
+        .engine
+        .parameters
+        .insert("work_mem".into(), "32 potatoes".into());
+    let complains = |s: &Status| {
+        let error = s.last_error.as_deref();
+        error.is_some_and(|e| e.contains("work_mem"))
+    };
+    for pod in [&one, &two, &three] {
+        set.mount(pod);
+        set.until(pod, "complaining", complains).await;
+    }
+    // An agent that starts anew has never seen another configuration.
+    let nonce = set.until(&two, "ready", |s| s.ready).await.nonce;
+    kill(Pid::from_raw(two.agent_pid()), Signal::SIGKILL).unwrap();
+    set.until(&two, "ready again", |s| s.ready && s.nonce != nonce)
+        .await;
+    let status = set.until(&one, "streaming to both", whole).await;
+    set.agent(&one)
+        .hand_over(&status.nonce, "db-3", "test")
+        .await
+        .unwrap();
+    // Who acknowledges, and whom to follow, is put in place all the same.
+    set.until(&three, "leading both", whole).await;
+    let client = set.connect(&three).await.unwrap();
+    let table = "create table t (n int); insert into t values (1)";
+    client.batch_execute(table).await.unwrap();
+    set.until(&one, "following", |s| {
+        s.ready && s.role == InstanceRole::Replica
+    })
+    .await;
+    // And what is mended is taken.
+    set.config
+        .engine
+        .parameters
+        .insert("work_mem".into(), "5MB".into());
+    for pod in [&one, &two, &three] {
+        let hash = set.mount(pod);
+        set.agent(pod).reload(&hash).await.unwrap();
+        set.until(pod, "content", |s| s.last_error.is_none()).await;
+    }
+    let client = set.connect(&three).await.unwrap();
+    assert_eq!(show(&client, "work_mem").await, "5MB");
+}
+
+#[tokio::test]
 async fn a_preferred_quorum_is_suspended_without_replicas_and_kept_again_with_them() {
     let mut set = Set::new(2, Durability::Quorum).await;
     set.config.enforcement = Enforcement::Preferred;
