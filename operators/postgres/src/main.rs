@@ -49,6 +49,8 @@ enum Command {
     Restore,
     /// In the pod of a drill, after `restore`: looks at what was restored.
     Drill,
+    /// In a pod of its own: removes the copies of destroyed keys from a repository.
+    DestroyKeys,
     /// What PostgreSQL runs to get a file of its log back, while `restore` replays it.
     Fetch {
         /// Where it is asked for.
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
         Command::Pooler { side } => told().and_then(|r| said(r.block_on(pooler::run(side)))),
         Command::Restore => told().and_then(|r| said(r.block_on(backup::restore::run()))),
         Command::Drill => told().and_then(|r| said(r.block_on(backup::drill::run()))),
+        Command::DestroyKeys => told().and_then(|r| said(r.block_on(backup::shred::run()))),
         Command::Backup => told().and_then(|r| released(r, backup::run())),
         Command::Agent => told().and_then(|r| released(r, agent::run())),
     };

@@ -89,7 +89,7 @@ const OWN_REPOSITORY: &str = "repository";
 const OTHER_REPOSITORY: &str = "restore-repository";
 
 /// The volume that a repository is on, if it is on one.
-fn repository(name: &str, access: &Access) -> Option<Volume> {
+pub(super) fn repository(name: &str, access: &Access) -> Option<Volume> {
     Some(Volume {
         persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
             claim_name: access.claim.clone()?,
@@ -117,7 +117,12 @@ pub(super) fn own_repository_is_read(backup: &Backup) -> Option<VolumeMount> {
 
 /// A claim's name is a part of where it is: a container that has one claim and is told of another by its files finds
 /// no folder.
-fn repository_mount(volume: &str, folder: &str, claim: &str, read_only: bool) -> VolumeMount {
+pub(super) fn repository_mount(
+    volume: &str,
+    folder: &str,
+    claim: &str,
+    read_only: bool,
+) -> VolumeMount {
     mount(volume, &format!("{folder}/{claim}"), read_only)
 }
 
@@ -217,7 +222,7 @@ pub fn volumes(v: &Validated, beside: &Beside<'_>) -> Vec<Volume> {
     }
     if let Some(recovery) = beside.restored {
         let keys = (recovery.keys.as_str(), &[INSTANCE_KEYS, ESCROW_KEYS][..]);
-        all.push(secrets("restore-secrets", &recovery.access, keys));
+        all.push(secrets("restore-secrets", &recovery.access, Some(keys)));
         if other_repository(v).is_some_and(|(name, _)| name == OTHER_REPOSITORY) {
             all.extend(repository(OTHER_REPOSITORY, &recovery.access));
         }
@@ -233,18 +238,27 @@ pub(super) fn run_volume() -> Volume {
 /// What opens the set's own repository.
 pub(super) fn own_secrets(name: &str, set: &str, backup: &Backup) -> Volume {
     let own = names::backup_keys(set);
-    secrets(name, &backup.access, (own.as_str(), &[INSTANCE_KEYS][..]))
+    secrets(
+        name,
+        &backup.access,
+        Some((own.as_str(), &[INSTANCE_KEYS][..])),
+    )
+}
+
+/// What opens a store, and nothing that opens what is in it.
+pub(super) fn store_secrets(name: &str, access: &Access) -> Volume {
+    secrets(name, access, None)
 }
 
 /// Credentials, keys and certificates in one folder. None has to be there for the pod to start: a database
 /// must come up whatever is wrong with its backups, and who lacks something says so.
-fn secrets(name: &str, access: &Access, keys: (&str, &[&str])) -> Volume {
+fn secrets(name: &str, access: &Access, keys: Option<(&str, &[&str])>) -> Volume {
     let same = |key: &&str| item(key, key);
     let credentials = access.credentials.as_ref();
     let credentials =
         credentials.map(|name| of_secret(name, access.keys.iter().map(same).collect()));
     let mut sources: Vec<VolumeProjection> = credentials.into_iter().collect();
-    sources.push(of_secret(keys.0, keys.1.iter().map(same).collect()));
+    sources.extend(keys.map(|(name, keys)| of_secret(name, keys.iter().map(same).collect())));
     match &access.authority {
         Some(AuthorityRef::Secret(name, key)) => {
             sources.push(of_secret(name, vec![item(key, AUTHORITY)]));
