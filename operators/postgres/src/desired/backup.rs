@@ -40,6 +40,9 @@ pub struct Beside<'a> {
     pub backup: Option<&'a Backup>,
     /// What its data is made from.
     pub restored: Option<&'a Recovery>,
+    /// Identifier of the set's data, where a replica's is brought back from the set's own repository. Not together with
+    /// the one before.
+    pub seeded: Option<&'a str>,
 }
 
 impl Beside<'_> {
@@ -192,6 +195,18 @@ pub fn restore(v: &Validated) -> Container {
     }
 }
 
+/// Brings a replica's data back from the set's own repository, where it has none.
+pub fn seed(v: &Validated, identifier: &str) -> Container {
+    let mut container = restore(v);
+    let mounts = container.volume_mounts.get_or_insert_default();
+    mounts.retain(|m| m.name != OTHER_REPOSITORY && m.name != OWN_REPOSITORY);
+    mounts.extend(v.backup.as_ref().and_then(own_repository_is_read));
+    let major = v.major.to_string();
+    let args = ["seed", "--identifier", identifier, "--major", &major];
+    container.args = Some(args.map(str::to_owned).to_vec());
+    container
+}
+
 /// A container with the engine's image and this program.
 pub(super) fn container(v: &Validated) -> Container {
     Container {
@@ -218,6 +233,9 @@ pub fn volumes(v: &Validated, beside: &Beside<'_>) -> Vec<Volume> {
     }
     if let Some(backup) = beside.backup {
         all.push(own_secrets("backup-secrets", set, backup));
+        if beside.seeded.is_some() {
+            all.push(own_secrets("restore-secrets", set, backup));
+        }
         all.extend(own_repository(backup));
     }
     if let Some(recovery) = beside.restored {

@@ -84,6 +84,8 @@ pub struct Backup {
     pub summary_days: u32,
     /// What gives way when log that waits has nearly filled a volume.
     pub on_full: OnFull,
+    /// Whether new replicas get their data from here.
+    pub seed: bool,
     /// Drills, if they are asked for.
     pub drill: Option<Drill>,
 }
@@ -197,6 +199,7 @@ pub fn backup(
         summary_days: (2 * cron.widest_gap(EPOCH) + 2).max(10),
         cron,
         chain: u32::try_from(chain).unwrap_or(0),
+        seed: asked.seed_replicas.unwrap_or(false),
         policy,
         drill: drill.flatten(),
     })
