@@ -66,6 +66,12 @@ pub const INSTANCE: &str =
     "write the name of an instance as the status of the resource lists it, for example db-2";
 /// Of `to` in an `Operation` that is no switchover.
 pub const NOBODY_TAKES_OVER: &str = "only in a Switchover an instance takes over: remove to";
+/// Of a `DestroyKeys` without its block, or the block in another operation.
+pub const KEYS_ARE_NAMED: &str = "a DestroyKeys says in destroyKeys whose keys it destroys, and where the backups are; no other operation \
+     has it: write destroyKeys, or remove it";
+/// Of `destroyKeys.confirm`.
+pub const CONFIRM: &str =
+    "this makes backups unreadable for good: write the name of the target once more";
 /// Of `target.kind` in an `Operation`.
 pub const TARGET_KIND: &str = "write the kind of the resource that it is done to: Postgres";
 /// Of `timeoutSeconds` in an `Operation`.

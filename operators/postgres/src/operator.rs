@@ -17,6 +17,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{Config as Watch, DefaultBackoff, Event};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, ResourceExt};
+use mainstay_crds::operation::{Action, Operation};
 use mainstay_crds::postgres::Postgres;
 use mainstay_shared::agent::program::Own;
 use mainstay_shared::apply::io;
@@ -28,6 +29,7 @@ use mainstay_shared::watch::{Cache, SetKey, feed};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::keys;
 use crate::observe::kinds;
 use crate::observe::talk::Talk;
 use crate::pass::{self, Context};
@@ -82,6 +84,7 @@ pub async fn run(
     let writer = Writer::new(resource());
     let store = writer.as_reader();
     let (ready, listed) = oneshot::channel();
+    let (destroy, asked) = mpsc::unbounded_channel();
     // Tasks end with this future: a set of tasks aborts them when it is dropped.
     let mut tasks = JoinSet::new();
     tasks.spawn(watch(
@@ -89,8 +92,10 @@ pub async fn run(
         writer,
         store.clone(),
         wake,
+        destroy,
         ready,
     ));
+    tasks.spawn(keys::run(Arc::clone(&context), asked));
     let mut stop = pin!(stop.fuse());
     tokio::select! {
         listed = listed => if listed.is_err() { return; },
@@ -141,6 +146,7 @@ async fn watch(
     writer: Writer<DynamicObject>,
     store: Store<DynamicObject>,
     wake: mpsc::UnboundedSender<SetKey>,
+    destroy: mpsc::UnboundedSender<SetKey>,
     ready: oneshot::Sender<()>,
 ) {
     let mut news: SelectAll<BoxStream<'static, News>> = SelectAll::new();
@@ -232,7 +238,8 @@ async fn watch(
                 context.forget(&set);
                 tokio::spawn(without_target(Arc::clone(&context), set.clone()));
             }
-            // It fails only when the operator ends.
+            // They fail only when the operator ends.
+            let _ = destroy.send(set.clone());
             let _ = wake.send(set);
         }
     }
@@ -241,7 +248,9 @@ async fn watch(
 /// Say of operations on a set that is not there, and of backups of one, that they wait for it. One that has
 /// changed meanwhile is news again.
 async fn without_target(context: Arc<Context>, set: SetKey) {
-    let operations = ordered(context.cache.typed(&set, kinds::OPERATION));
+    let mut operations: Vec<Operation> = ordered(context.cache.typed(&set, kinds::OPERATION));
+    // Keys are destroyed when the set is gone.
+    operations.retain(|o| o.spec.action != Action::DestroyKeys);
     for told in operations::without_target(&operations, Timestamp::now()) {
         let said = io::write_status_as_seen(&context.client, &told.operation, &told.status).await;
         if let Err(error) = said {

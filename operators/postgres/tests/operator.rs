@@ -39,6 +39,8 @@ use tokio::task::JoinHandle;
 mod backups;
 #[path = "operator/drills.rs"]
 mod drills;
+#[path = "operator/keys.rs"]
+mod keys;
 #[path = "operator/leaving.rs"]
 mod leaving;
 #[path = "operator/pooler.rs"]

@@ -8,6 +8,8 @@
 
 pub mod cron;
 #[cfg(feature = "backup")]
+pub mod destroy;
+#[cfg(feature = "backup")]
 pub mod drill;
 #[cfg(all(test, feature = "backup"))]
 mod fixture;

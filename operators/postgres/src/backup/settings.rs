@@ -40,6 +40,9 @@ pub const TERMINATION_MESSAGE: &str = "/dev/termination-log";
 /// File, in PostgreSQL's data directory, with a [`super::owner::Provenance`] as JSON. Replicas and backups
 /// have it too, for it is copied with the data.
 pub const OWNER_FILE: &str = "mainstay.owner.json";
+/// Environment variable with a [`mainstay_backup::shred::ShredSettings`] as JSON, of the pod that removes copies of
+/// keys. Its secrets are in [`SECRETS`], its volume in [`REPOSITORY`].
+pub const SHRED: &str = "MAINSTAY_DESTROY_KEYS";
 /// Memory of the backup container that it needs, and is held to, where the resource says nothing: MiB.
 pub const MEMORY_MIB: (u32, u32) = (64, 256);
 

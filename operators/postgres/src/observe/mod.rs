@@ -83,17 +83,21 @@ impl Observed {
 
 /// Look at a set.
 pub fn observe(set: &SetKey, cache: &Cache, nodes: &Nodes) -> Observed {
-    let (asked_drills, operations) = ordered(cache.typed::<Operation>(set, OPERATION))
-        .into_iter()
-        .partition(|o| o.spec.action == Action::Drill);
+    let asked = ordered(cache.typed::<Operation>(set, OPERATION));
+    let of = |action| {
+        asked
+            .iter()
+            .filter(move |o| o.spec.action == action)
+            .cloned()
+    };
     let mut observed = Observed {
         instances: instances(set, cache, nodes),
         lease: cache
             .typed::<Lease>(set, LEASE)
             .into_iter()
             .find_map(|l| lease(set, &l)),
-        operations,
-        asked_drills,
+        operations: of(Action::Switchover).collect(),
+        asked_drills: of(Action::Drill).collect(),
         backups: cache
             .is_ready(&[BACKUP])
             .then(|| backups::ordered(cache.typed(set, BACKUP))),

@@ -293,7 +293,7 @@ impl<'a> Pass<'a> {
                         seat: &seat_name,
                         revision: &wishes.revision,
                         config_hash: &wishes.config_hash,
-                        initialised: seat.system_identifier.is_some(),
+                        identifier: seat.system_identifier.as_deref(),
                     };
                     desired::pod::pod(&validated, instance, &template)
                 },

@@ -1,6 +1,7 @@
 //! Backups, and the beginning from one, as they are meant.
 
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 use mainstay_backup::crypto::{EncryptionError, EncryptionSpec};
 use mainstay_backup::retention::Policy;
 use mainstay_crds::common::backup::rules;
@@ -10,6 +11,7 @@ use mainstay_crds::common::backup::{
 };
 use mainstay_crds::common::rules::{MAX_CPU_MILLIS, MAX_MEMORY, MIN_CPU_MILLIS, MIN_MEMORY};
 use mainstay_crds::common::{Durability, quantity, sentences};
+use mainstay_crds::operation::Operation;
 use mainstay_crds::postgres::Postgres;
 use mainstay_crds::postgres::rules as postgres;
 use mainstay_shared::backups::cron::{Cron, CronError};
@@ -82,6 +84,8 @@ pub struct Backup {
     pub summary_days: u32,
     /// What gives way when log that waits has nearly filled a volume.
     pub on_full: OnFull,
+    /// Whether new replicas get their data from here.
+    pub seed: bool,
     /// Drills, if they are asked for.
     pub drill: Option<Drill>,
 }
@@ -195,6 +199,7 @@ pub fn backup(
         summary_days: (2 * cron.widest_gap(EPOCH) + 2).max(10),
         cron,
         chain: u32::try_from(chain).unwrap_or(0),
+        seed: asked.seed_replicas.unwrap_or(false),
         policy,
         drill: drill.flatten(),
     })
@@ -244,6 +249,34 @@ pub fn recovery(
         access,
         keys: asked.keys.clone(),
     })
+}
+
+/// The store whose copies of keys an operation destroys, and where it is, for people; or what is wrong with it.
+///
+/// # Errors
+/// In sentences.
+pub fn store(operation: &Operation) -> Result<(RepositorySpec, Access, String), String> {
+    let asked = operation.spec.destroy_keys.as_ref();
+    let asked = asked.ok_or_else(|| format!("spec.destroyKeys: {}", sentences::KEYS_ARE_NAMED))?;
+    let set = SetId {
+        namespace: operation.namespace().unwrap_or_default(),
+        name: operation.spec.target.name.clone(),
+        ..SetId::default()
+    };
+    let mut problems = Vec::new();
+    let mut judge = Judge {
+        at: "destroyKeys",
+        problems: &mut problems,
+    };
+    let found = repository(&asked.repository, Some(&set), &mut judge);
+    let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    match found.filter(|_| problems.is_empty()) {
+        Some((spec, access)) => {
+            let place = place(&spec);
+            Ok((spec, access, place))
+        }
+        None => Err(words.join("; ")),
+    }
 }
 
 /// A last backup needs a repository.

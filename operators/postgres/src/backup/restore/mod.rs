@@ -8,6 +8,7 @@
 
 pub mod choose;
 pub mod log;
+pub mod seed;
 pub mod server;
 pub mod untar;
 pub mod words;
