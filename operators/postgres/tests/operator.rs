@@ -43,6 +43,8 @@ mod drills;
 mod leaving;
 #[path = "operator/pooler.rs"]
 mod pooler;
+#[path = "operator/restores.rs"]
+mod restores;
 #[path = "operator/sidecar.rs"]
 mod sidecar;
 
