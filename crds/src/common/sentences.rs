@@ -82,3 +82,12 @@ pub const OPERATION_CHANGES: &str = "an operation does what it said when it was 
 /// Of an `Operation` that shall not be cancelled any more.
 pub const CANCELLED: &str =
     "it is cancelled, which cannot be taken back: make another one under another name";
+/// Of `timeoutSeconds` in a `Restore`.
+pub const RESTORE_TIMEOUT: &str =
+    "write seconds between 10 and 86400 (a day), or leave it out for 600";
+/// Of a changed `Restore`.
+pub const RESTORE_CHANGES: &str = "a restore goes to the moment that it said when it was made, once: cancel it with cancel: true or \
+     go back with revert: true, and make another one under another name";
+/// Of a `Restore` from which `cancel`, `confirm` or `revert` is taken back.
+pub const RESTORE_SAID: &str =
+    "what was said once cannot be taken back: make another one under another name";

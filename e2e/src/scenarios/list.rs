@@ -3,7 +3,7 @@
 
 use super::{
     Company, Scenario, backups, changes, deletion, drills, endurance, failures, last_backup,
-    network, operations, operators, pooler, service, zones,
+    network, operations, operators, pooler, restores, service, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
@@ -121,6 +121,14 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares backups::backup_and_recovery,
         "under load a backup is made and a table dropped: a new set is as the old one was a moment before"
+    ),
+    scenario!(
+        shares restores::restore_in_place,
+        "under load a table is dropped: the set goes back in place to a moment before, and back again to the newest data"
+    ),
+    scenario!(
+        shares restores::restore_confirmed,
+        "what cannot be recovered stops nothing; in place to the latest moment, twice, and the volumes from before go"
     ),
     scenario!(
         shares last_backup::last_backup,

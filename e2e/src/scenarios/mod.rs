@@ -20,6 +20,7 @@ mod object_store;
 pub mod operations;
 pub mod operators;
 pub mod pooler;
+mod restores;
 pub mod service;
 pub mod writer;
 pub mod zones;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::runtime::controller::{Config as Control, ReconcileReason, ReconcileRequest, applier};
 use kube::runtime::reflector::store::Writer;
@@ -19,10 +19,12 @@ use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, ResourceExt};
 use mainstay_crds::operation::{Action, Operation};
 use mainstay_crds::postgres::Postgres;
+use mainstay_crds::restore::Restore;
 use mainstay_shared::agent::program::Own;
 use mainstay_shared::apply::io;
-use mainstay_shared::backups::plan as backups;
+use mainstay_shared::backups::{plan as backups, restores};
 use mainstay_shared::events::Events;
+use mainstay_shared::names;
 use mainstay_shared::operations::{self, ordered};
 use mainstay_shared::telemetry::metrics::Metrics;
 use mainstay_shared::watch::{Cache, SetKey, feed};
@@ -158,6 +160,15 @@ async fn watch(
         let stream = feed(&context.client, kind, kinds::children(kind), cache, set_of);
         news.push(stream.map(News::Sets).boxed());
     }
+    // Waited for: while one goes on nothing else makes or disturbs instances.
+    let restores = feed(
+        &context.client,
+        &kinds::restores(),
+        kinds::of_postgres(),
+        Arc::clone(&context.cache),
+        kinds::target_of,
+    );
+    news.push(restores.map(News::Sets).boxed());
     // Not waited for: what is not known yet of operations is not done yet, and nothing else.
     let operations = feed(
         &context.client,
@@ -201,7 +212,8 @@ async fn watch(
             .boxed(),
     );
     news.push(roots(&context.client, writer).boxed());
-    let names: Vec<&'static str> = kinds.iter().map(|kind| kind.name).collect();
+    let mut names: Vec<&'static str> = kinds.iter().map(|kind| kind.name).collect();
+    names.push(kinds::RESTORE);
     let mut ready = Some(ready);
     let mut roots_listed = false;
     let is_there = |set: &SetKey| store.get(&request(set).obj_ref).is_some();
@@ -245,7 +257,7 @@ async fn watch(
     }
 }
 
-/// Say of operations on a set that is not there, and of backups of one, that they wait for it. One that has
+/// Say of operations on a set that is not there, of backups and of restores, that they wait for it, or that nothing comes of them. One that has
 /// changed meanwhile is news again.
 async fn without_target(context: Arc<Context>, set: SetKey) {
     let mut operations: Vec<Operation> = ordered(context.cache.typed(&set, kinds::OPERATION));
@@ -263,6 +275,26 @@ async fn without_target(context: Arc<Context>, set: SetKey) {
         let said = io::write_status_as_seen(&context.client, &step.backup, status).await;
         if let Err(error) = said {
             tracing::warn!(%set, %error, "a backup's status");
+        }
+    }
+    let all = restores::ordered(context.cache.typed(&set, kinds::RESTORE));
+    for told in restores::without_target(&all, Timestamp::now()) {
+        let said = io::write_status_as_seen(&context.client, &told.restore, &told.status).await;
+        if let Err(error) = said {
+            tracing::warn!(%set, %error, "a restore's status");
+        }
+    }
+    // With the set gone nothing is between two states of it.
+    let goes = |r: &&Restore| {
+        let held = r.finalizers().iter().any(|f| f == names::RESTORE_FINALIZER);
+        held && r.metadata.deletion_timestamp.is_some()
+    };
+    let api: Api<Restore> = Api::namespaced(context.client.clone(), &set.namespace);
+    for restore in all.iter().filter(goes) {
+        let body = Patch::Merge(pass::restores::finalizers(restore, false));
+        let name = restore.name_any();
+        if let Err(error) = api.patch(&name, &PatchParams::default(), &body).await {
+            tracing::warn!(%set, %error, "a restore that is deleted");
         }
     }
 }

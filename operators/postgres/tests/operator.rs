@@ -45,6 +45,8 @@ mod keys;
 mod leaving;
 #[path = "operator/pooler.rs"]
 mod pooler;
+#[path = "operator/restores.rs"]
+mod restores;
 #[path = "operator/sidecar.rs"]
 mod sidecar;
 

@@ -24,6 +24,8 @@ pub mod last;
 #[cfg(feature = "backup")]
 pub mod plan;
 #[cfg(feature = "backup")]
+pub mod restores;
+#[cfg(feature = "backup")]
 pub mod schedule;
 #[cfg(feature = "backup")]
 mod words;

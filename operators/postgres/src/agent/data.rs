@@ -233,7 +233,8 @@ pub fn reserve_timelines(place: &Place, claimed: u64) -> io::Result<()> {
     sync_folder(&folder)
 }
 
-const IDENTIFIER: &str = "Database system identifier";
+/// How `pg_controldata` calls the system identifier.
+pub const IDENTIFIER: &str = "Database system identifier";
 
 /// Settings of which a replica needs at least the primary's value, as `pg_controldata` names them.
 pub const FLOORS: [(&str, &str); 5] = [

@@ -66,7 +66,7 @@ pub struct Settings {
     pub break_archive: bool,
 }
 
-/// A restore into a new set.
+/// A restore into a new set, or of a set in place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreSettings {
@@ -81,6 +81,10 @@ pub struct RestoreSettings {
     pub backup: Option<BackupId>,
     /// How far.
     pub target: Target,
+    /// Where a set goes back in its own repository: the id by which it owns that, which the data keeps. None: the data
+    /// is a new set's, and gets an id of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerId>,
 }
 
 /// Where a recovery ends.

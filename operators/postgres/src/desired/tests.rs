@@ -63,6 +63,7 @@ pub fn db() -> Validated {
         pooler: None,
         backup: None,
         recovery: None,
+        timelines: 0,
         protected: true,
         volumes: KeptVolumes::Retain,
         database: "app".into(),

@@ -314,6 +314,7 @@ impl World {
             major: major(),
             backup,
             target,
+            owner: None,
         };
         let file = node.path(paths::CONFIG).join(RESTORE_FILE);
         fs::write(file, serde_json::to_string(&settings).unwrap()).unwrap();

@@ -188,8 +188,7 @@ impl FakeApi {
             let Some(value) = inner.store.get(&id).cloned() else {
                 return false;
             };
-            let mut object: K =
-                K::deserialize(&*value).expect("the stored object is of the kind");
+            let mut object: K = K::deserialize(&*value).expect("the stored object is of the kind");
             change(&mut object);
             let value = serde_json::to_value(&object).expect("an object is JSON");
             inner.store.replace_raw(&id, value);

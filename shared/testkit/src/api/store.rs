@@ -532,9 +532,7 @@ fn text(value: &Value) -> String {
 }
 
 fn success() -> Answer {
-    Answer::ok(
-        json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success"}),
-    )
+    Answer::ok(json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success"}))
 }
 
 fn now() -> Value {

@@ -98,6 +98,8 @@ async fn seed(
         major: wanted.major,
         backup: None,
         target: Target::Latest,
+        // The copy is the set's own: whose it is came with the data.
+        owner: None,
     };
     let repository = Arc::new(open(place, &settings).await?);
     let catalogue = Catalogue::read(&repository, None).await?;
