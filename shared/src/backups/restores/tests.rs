@@ -296,7 +296,7 @@ impl World {
         if let Some(ordinal) = missing {
             self.make(ordinal, old);
         } else if used.len() < COUNT {
-            let free = (1..).find(|o| !self.claims.contains_key(o)).unwrap();
+            let free = (1..100).find(|o| !self.claims.contains_key(o)).unwrap();
             self.make(free, old);
         }
         for pod in self.pods.values_mut() {
