@@ -169,6 +169,7 @@ pub struct DestroyedKeys {
     /// Its uid.
     pub secret_uid: String,
     /// Public parts of the keys: what is encrypted to these alone nobody opens any more.
+    #[schemars(length(max = 256))]
     pub recipients: Vec<String>,
     /// Where the backups are.
     pub repository: String,
@@ -180,6 +181,7 @@ pub struct DestroyedKeys {
     pub secret_gone_at: Option<Time>,
     /// Claims of volumes of the set that were there still: the data itself is on them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     pub volumes: Vec<String>,
 }
 
@@ -194,11 +196,14 @@ pub struct Copies {
     pub removed: i32,
     /// Those that could not be: a lock of the bucket keeps them. At most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
     pub kept: Vec<KeptCopy>,
     /// How many backups of these keys are in the repository.
     pub backups: i32,
-    /// Public parts of other keys, which open backups or copies: escrow recipients. At most 8.
+    /// Public parts of other keys, which open backups or copies: escrow recipients. At most 8, and that there are such
+    /// as no backup names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 9))]
     pub others: Vec<String>,
 }
 

@@ -205,7 +205,8 @@ async fn an_operator_that_is_killed_at_any_write_is_gone_on_from() {
             }
         };
         let begin = Instant::now();
-        while !world.api.has_crashed() && !(over(&world) && pod(&world).is_none()) {
+        let ended = |w: &World| w.api.has_crashed() || (over(w) && pod(w).is_none());
+        while !ended(&world) {
             assert!(
                 begin.elapsed() < PATIENCE,
                 "neither crashed nor over at write {n}"
