@@ -19,7 +19,10 @@ mod drill;
 mod figures;
 mod full;
 mod kit;
+mod locked;
 mod on_volume;
+mod outages;
 mod recovery;
+mod timelines;
 #[path = "../common/volume.rs"]
 mod volume;
