@@ -39,6 +39,7 @@ fn wanted(set: &str, timeout: Option<i32>) -> Operation {
             },
             action: Action::Drill,
             to: None,
+            destroy_keys: None,
             timeout_seconds: timeout,
             cancel: None,
         },

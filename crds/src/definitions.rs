@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::backup::Backup;
 use crate::operation::Operation;
 use crate::postgres::Postgres;
+use crate::restore::Restore;
 
 /// Longest text in a status that sets no bound of its own: nothing that an operator says is longer.
 const STATUS_TEXT: u64 = 32_768;
@@ -21,10 +22,13 @@ const TIME_TEXT: u64 = 64;
 /// # Errors
 /// When a definition cannot be written as JSON, which a unit test excludes.
 pub fn definitions() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
-    [Backup::crd(), Operation::crd(), Postgres::crd()]
-        .into_iter()
-        .map(finish)
-        .collect()
+    let all = [
+        Backup::crd(),
+        Operation::crd(),
+        Postgres::crd(),
+        Restore::crd(),
+    ];
+    all.into_iter().map(finish).collect()
 }
 
 fn finish(crd: CustomResourceDefinition) -> Result<CustomResourceDefinition, serde_json::Error> {

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::common::Target;
+use crate::common::backup::Repository;
 use crate::common::{rules as common, sentences};
 
 /// Shortest and longest `timeoutSeconds`.
@@ -54,7 +55,13 @@ pub const DEFAULT_TIMEOUT: i32 = 300;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = common::name()
 )]
-#[x_kube(validation = is_fixed(), validation = stays_cancelled(), validation = to_is_of_a_switchover())]
+#[x_kube(
+    validation = is_fixed(),
+    validation = stays_cancelled(),
+    validation = to_is_of_a_switchover(),
+    validation = keys_are_named(),
+    validation = is_confirmed(),
+)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationSpec {
     /// What it is done to, in the same namespace.
@@ -66,6 +73,9 @@ pub struct OperationSpec {
     #[schemars(length(max = 63))]
     #[x_kube(validation = common::instance())]
     pub to: Option<String>,
+    /// What a `DestroyKeys` destroys; it needs this block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destroy_keys: Option<DestroyKeys>,
     /// Seconds after which it is given up, from when the operator first saw it. A `Drill` is given up when it has not
     /// begun by then; how long it may take its own block says. Default: 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,6 +94,27 @@ pub enum Action {
     Switchover,
     /// A drill is made now: a backup is restored where nobody uses it, as `spec.backup.drill` of the target says.
     Drill,
+    /// The keys of the backups of a set that was deleted are destroyed, for good: nothing brings them back.
+    DestroyKeys,
+}
+
+/// Which keys are destroyed, and what stays.
+///
+/// The set has been deleted. Its Secret `<name>-backup-keys` is deleted, and before that the copies of the keys in the
+/// repository that are encrypted to escrow recipients. Backups are encrypted to escrow recipients as well, each of them:
+/// whoever holds an escrow key reads them also afterwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DestroyKeys {
+    /// The name of the set once more, so that no other one is meant.
+    #[schemars(length(max = 63))]
+    pub confirm: String,
+    /// Where its backups are, as `spec.backup.repository` had it. Default of `prefix`: `<namespace>/<name>`.
+    pub repository: Repository,
+    /// Whether it is done although whoever holds an escrow key reads the backups afterwards. Default: false, and
+    /// where backups were made for escrow recipients nothing is destroyed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escrow_stays: Option<bool>,
 }
 
 impl OperationSpec {
@@ -124,6 +155,66 @@ pub struct OperationStatus {
     /// What was when it began: written before anything is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Beginning>,
+    /// What a `DestroyKeys` destroys, and has destroyed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<DestroyedKeys>,
+}
+
+/// Keys that are destroyed. What is destroyed is written down before anything is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DestroyedKeys {
+    /// Name of the Secret.
+    pub secret: String,
+    /// Its uid.
+    pub secret_uid: String,
+    /// Public parts of the keys: what is encrypted to these alone nobody opens any more.
+    #[schemars(length(max = 256))]
+    pub recipients: Vec<String>,
+    /// Where the backups are.
+    pub repository: String,
+    /// What came of the repository; none as long as nothing did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<Copies>,
+    /// When it was seen that the Secret is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_gone_at: Option<Time>,
+    /// Claims of volumes of the set that were there still: the data itself is on them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub volumes: Vec<String>,
+}
+
+/// Copies of the keys in a repository, encrypted to escrow recipients.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Copies {
+    /// When they were removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+    /// How many were removed, by the pod that told so last.
+    pub removed: i32,
+    /// Those that could not be: a lock of the bucket keeps them. At most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub kept: Vec<KeptCopy>,
+    /// How many backups of these keys are in the repository.
+    pub backups: i32,
+    /// Public parts of other keys, which open backups or copies: escrow recipients. At most 8, and that there are such
+    /// as no backup names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 9))]
+    pub others: Vec<String>,
+}
+
+/// A copy that is still there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeptCopy {
+    /// Its key in the store, below the prefix.
+    pub key: String,
+    /// Until when; left out: for as long as somebody holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
 }
 
 /// What was when a hand-over began.
@@ -171,7 +262,9 @@ fn timeout() -> Rule {
 fn is_fixed() -> Rule {
     Rule::new(
         "self.target == oldSelf.target && self.action == oldSelf.action && \
-         has(self.to) == has(oldSelf.to) && (!has(self.to) || self.to == oldSelf.to)",
+         has(self.to) == has(oldSelf.to) && (!has(self.to) || self.to == oldSelf.to) && \
+         has(self.destroyKeys) == has(oldSelf.destroyKeys) && \
+         (!has(self.destroyKeys) || self.destroyKeys == oldSelf.destroyKeys)",
     )
     .message(sentences::OPERATION_CHANGES)
 }
@@ -181,6 +274,20 @@ fn to_is_of_a_switchover() -> Rule {
     Rule::new("self.action == 'Switchover' || !has(self.to)")
         .message(sentences::NOBODY_TAKES_OVER)
         .field_path(".to")
+}
+
+/// What is destroyed is said, and in no other operation.
+fn keys_are_named() -> Rule {
+    Rule::new("(self.action == 'DestroyKeys') == has(self.destroyKeys)")
+        .message(sentences::KEYS_ARE_NAMED)
+        .field_path(".destroyKeys")
+}
+
+/// Nothing is destroyed by mistake.
+fn is_confirmed() -> Rule {
+    Rule::new("!has(self.destroyKeys) || self.destroyKeys.confirm == self.target.name")
+        .message(sentences::CONFIRM)
+        .field_path(".destroyKeys.confirm")
 }
 
 /// A cancellation cannot be taken back.

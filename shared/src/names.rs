@@ -30,6 +30,9 @@ pub const ROLE: &str = "mainstay.dev/role";
 pub const PART: &str = "mainstay.dev/part";
 /// Label on a `Backup` that the schedule made, by which it may be deleted when it is not needed any more.
 pub const SCHEDULED: &str = "mainstay.dev/scheduled";
+/// Label on a data claim that no instance uses: uid of the `Restore` that set it aside. It is kept until that one says
+/// otherwise, and nothing else is done with it.
+pub const SET_ASIDE: &str = "mainstay.dev/set-aside";
 /// A pod of the same namespace with `access.mainstay.dev/<set>: allow` may connect to the set.
 pub const ACCESS_PREFIX: &str = "access.mainstay.dev/";
 /// Value of [`MANAGED_BY`], field manager of server-side apply and name in events.
@@ -61,6 +64,8 @@ pub const DRILL_MOMENT: &str = "mainstay.dev/drill-moment";
 /// Annotation on the ConfigMap of a drill: when its pod was made. So a pod that is gone is not taken for one
 /// that is not made yet.
 pub const DRILL_BEGUN: &str = "mainstay.dev/drill-begun";
+/// Finalizer on a `Restore` while instances are between two states of their data.
+pub const RESTORE_FINALIZER: &str = "mainstay.dev/restoring";
 /// Finalizer that orders the end of a set.
 pub const FINALIZER: &str = "mainstay.dev/ordered-end";
 

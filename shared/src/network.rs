@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
     NetworkPolicyPort, NetworkPolicySpec,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use mainstay_crds::common::AllowedClient;
 
@@ -152,6 +152,16 @@ pub fn pooler_policy(set: &SetId, flows: &Flows<'_>) -> Option<NetworkPolicy> {
 
 /// The policy of a set's drills: nothing reaches them, and they reach names and the store, if there is one still.
 pub fn drill_policy(set: &SetId, store: Option<u16>) -> NetworkPolicy {
+    let metadata = set.owned(names::drill_policy(&set.name));
+    aside(metadata, set.drill_selector(), store)
+}
+
+/// A policy of pods with these labels that nothing reaches, and that reach names and a store.
+pub fn aside(
+    metadata: ObjectMeta,
+    pods: BTreeMap<String, String>,
+    store: Option<u16>,
+) -> NetworkPolicy {
     let store = store.map(|port| vec![tcp(port)]);
     let ports = std::iter::once(dns()).chain(store);
     let egress = ports.map(|ports| NetworkPolicyEgressRule {
@@ -159,9 +169,9 @@ pub fn drill_policy(set: &SetId, store: Option<u16>) -> NetworkPolicy {
         ports: Some(ports),
     });
     NetworkPolicy {
-        metadata: set.owned(names::drill_policy(&set.name)),
+        metadata,
         spec: Some(NetworkPolicySpec {
-            pod_selector: Some(selector(set.drill_selector())),
+            pod_selector: Some(selector(pods)),
             policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
             ingress: None,
             egress: Some(egress.collect()),

@@ -207,6 +207,7 @@ pub fn happening(told: &Told) -> Option<Happening> {
         action: match told.operation.spec.action {
             Action::Switchover => "Switchover",
             Action::Drill => "Drill",
+            Action::DestroyKeys => "DestroyKeys",
         },
         note: told.status.message.clone().unwrap_or_default(),
     })
@@ -395,6 +396,7 @@ fn status(operation: &Operation, now: Timestamp, verdict: Verdict) -> OperationS
         finished_at: verdict.phase.is_over().then(whole),
         message: Some(verdict.message),
         from: verdict.from,
+        keys: before.keys,
     }
 }
 

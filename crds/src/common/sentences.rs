@@ -66,6 +66,12 @@ pub const INSTANCE: &str =
     "write the name of an instance as the status of the resource lists it, for example db-2";
 /// Of `to` in an `Operation` that is no switchover.
 pub const NOBODY_TAKES_OVER: &str = "only in a Switchover an instance takes over: remove to";
+/// Of a `DestroyKeys` without its block, or the block in another operation.
+pub const KEYS_ARE_NAMED: &str = "a DestroyKeys says in destroyKeys whose keys it destroys, and where the backups are; no other operation \
+     has it: write destroyKeys, or remove it";
+/// Of `destroyKeys.confirm`.
+pub const CONFIRM: &str =
+    "this makes backups unreadable for good: write the name of the target once more";
 /// Of `target.kind` in an `Operation`.
 pub const TARGET_KIND: &str = "write the kind of the resource that it is done to: Postgres";
 /// Of `timeoutSeconds` in an `Operation`.
@@ -76,3 +82,12 @@ pub const OPERATION_CHANGES: &str = "an operation does what it said when it was 
 /// Of an `Operation` that shall not be cancelled any more.
 pub const CANCELLED: &str =
     "it is cancelled, which cannot be taken back: make another one under another name";
+/// Of `timeoutSeconds` in a `Restore`.
+pub const RESTORE_TIMEOUT: &str =
+    "write seconds between 10 and 86400 (a day), or leave it out for 600";
+/// Of a changed `Restore`.
+pub const RESTORE_CHANGES: &str = "a restore goes to the moment that it said when it was made, once: cancel it with cancel: true or \
+     go back with revert: true, and make another one under another name";
+/// Of a `Restore` from which `cancel`, `confirm` or `revert` is taken back.
+pub const RESTORE_SAID: &str =
+    "what was said once cannot be taken back: make another one under another name";

@@ -63,7 +63,9 @@ use crate::common::{
         description = "What waits, and for what."
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = common::name()
+    validation = common::name(),
+    validation = backup::rules::not_on_own_data(&["backup"]),
+    validation = backup::rules::not_on_own_data(&["bootstrap", "recovery"])
 )]
 #[x_kube(
     validation = rules::quorum(),

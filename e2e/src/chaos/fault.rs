@@ -14,7 +14,7 @@ use crate::faults::link::Link;
 use crate::faults::process::{self, PodProcess};
 use crate::scenarios::Company;
 use crate::scenarios::failures::faults;
-use crate::scenarios::kit::Sandbox;
+use crate::scenarios::kit::{INSTANCES, Sandbox};
 use crate::scenarios::writer::Writer;
 
 /// A fault.
@@ -100,6 +100,11 @@ impl Fault {
         self
     }
 
+    /// Whether it may be done to the same set as another one, before the same client.
+    pub fn goes_with(&self, other: &Self) -> bool {
+        (self.worth, self.client, self.sure) == (other.worth, other.client, other.sure)
+    }
+
     /// What the set is like.
     pub fn spec(&self) -> Value {
         let durability = match self.worth {
@@ -134,6 +139,11 @@ pub struct Ground<'a> {
     pub witnesses: &'a Witnesses,
 }
 
+fn others(primary: &str) -> Vec<String> {
+    let others = INSTANCES.into_iter().filter(|i| *i != primary);
+    others.map(str::to_owned).collect()
+}
+
 /// Command line of the first process of an engine.
 pub const POSTMASTER: &str = "bin/postgres -D";
 /// Of an agent.
@@ -142,6 +152,28 @@ pub const AGENT: &str = "mainstay agent";
 pub const INIT: &str = "mainstay init";
 
 impl<'a> Ground<'a> {
+    /// A set of three with that primary.
+    pub fn new(
+        sandbox: &'a Sandbox<'a>,
+        primary: String,
+        writer: Writer<'a>,
+        witnesses: &'a Witnesses,
+    ) -> Self {
+        Self {
+            sandbox,
+            replicas: others(&primary),
+            primary,
+            writer,
+            witnesses,
+        }
+    }
+
+    /// All is whole again, and this one leads now.
+    pub fn is_led_by(&mut self, primary: String) {
+        self.replicas = others(&primary);
+        self.primary = primary;
+    }
+
     /// The first of the replicas.
     ///
     /// # Errors

@@ -14,16 +14,16 @@ pub mod verdict;
 pub mod witness;
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{ListParams, LogParams};
 
 use crate::scenarios::Context;
 use crate::scenarios::failover::{equal, primary, written_as};
-use crate::scenarios::kit::{INSTANCES, Look, READY, Sandbox};
+use crate::scenarios::kit::{Look, READY, Sandbox};
 use crate::workload::ledger::Entry;
 use fault::{Fault, Ground};
 pub use record::upper_bound;
@@ -126,6 +126,28 @@ fn keep_ledgers(s: &Sandbox<'_>, ledgers: &[(String, Vec<Entry>)]) -> PathBuf {
 /// # Errors
 /// As [`run`].
 pub async fn run_in(sandbox: &Sandbox<'_>, fault: &Fault, oracle: Oracle) -> Result<Run> {
+    one_after_another(sandbox, &[fault], oracle).await
+}
+
+/// Do these to one set in an empty namespace, which is left as it is then: each when all is whole again after the one
+/// before, and the ledgers of all that time are judged at the end. `whole` is the longest of those times.
+///
+/// # Errors
+/// As [`run`]; when the faults are not for the same kind of set and client.
+pub async fn one_after_another(
+    sandbox: &Sandbox<'_>,
+    faults: &[&Fault],
+    oracle: Oracle,
+) -> Result<Run> {
+    let fault = faults.first().context("there is no fault")?;
+    for other in faults {
+        ensure!(
+            other.goes_with(fault),
+            "{} and {} are not for the same set and client",
+            fault.name,
+            other.name
+        );
+    }
     let (writer, primary_before) =
         written_as(sandbox, &fault.spec(), fault.client, fault.sure).await?;
     let witnesses = match oracle {
@@ -133,21 +155,23 @@ pub async fn run_in(sandbox: &Sandbox<'_>, fault: &Fault, oracle: Oracle) -> Res
         Oracle::ClientAlone => Witnesses::none()?,
     };
     witnesses.hear(sandbox, &primary_before).await?;
-    let others = INSTANCES.into_iter().filter(|i| *i != primary_before);
-    let ground = Ground {
-        sandbox,
-        replicas: others.map(str::to_owned).collect(),
-        primary: primary_before,
-        writer,
-        witnesses: &witnesses,
-    };
-    let since: Instant = (fault.run)(&ground).await?;
-    sandbox.settled("db", READY).await?;
-    let whole = since.elapsed();
-    ground.writer.more(50).await?;
-    // Whoever leads now is seen from inside as well: else what it did would not have been judged.
-    let leads = primary(sandbox, "db").await?;
-    witnesses.hear(sandbox, &leads).await?;
+    let mut ground = Ground::new(sandbox, primary_before, writer, &witnesses);
+    let mut whole = Duration::ZERO;
+    for fault in faults {
+        if faults.len() > 1 {
+            sandbox.say(fault.what);
+        }
+        let since: Instant = (fault.run)(&ground)
+            .await
+            .with_context(|| format!("the fault {}", fault.name))?;
+        sandbox.settled("db", READY).await?;
+        whole = whole.max(since.elapsed());
+        ground.writer.more(50).await?;
+        // Whoever leads now is seen from inside as well: else what it did would not have been judged.
+        let leads = primary(sandbox, "db").await?;
+        witnesses.hear(sandbox, &leads).await?;
+        ground.is_led_by(leads);
+    }
     let client = ground.writer.ledger().await?;
     let (testimonies, shown) = witnesses.end()?;
     let mut ledgers = vec![(verdict::CLIENT.to_owned(), client)];

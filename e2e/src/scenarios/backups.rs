@@ -85,7 +85,7 @@ pub(super) async fn value(s: &Sandbox<'_>, set: &str, sql: &str) -> Result<Strin
 }
 
 /// Rows of the ledger that were acknowledged, and how many of them the set holds.
-async fn kept(s: &Sandbox<'_>, set: &str, ledger: &[Entry]) -> Result<(usize, usize)> {
+pub(super) async fn kept(s: &Sandbox<'_>, set: &str, ledger: &[Entry]) -> Result<(usize, usize)> {
     let acknowledged = ledger.iter().filter(|e| e.outcome == Outcome::Acknowledged);
     let mut ids: Vec<u64> = acknowledged.map(|e| e.id).collect();
     ids.sort_unstable();

@@ -55,10 +55,14 @@ pub async fn failures_under_load(s: &Sandbox<'_>) -> Result<()> {
     equal(s).await
 }
 
-/// One of the faults of `cargo xtask chaos`, once.
-pub async fn fault(s: &Sandbox<'_>, name: &str) -> Result<()> {
-    let fault = chaos::faults::called(name).context("there is no such fault")?;
-    let run = chaos::run_in(s, fault, chaos::Oracle::Whole).await?;
+/// Faults of `cargo xtask chaos`, one after the other.
+pub async fn faults(s: &Sandbox<'_>, names: &[&str]) -> Result<()> {
+    let faults = names.iter().map(|name| {
+        let found = chaos::faults::called(name);
+        found.with_context(|| format!("there is no fault {name}"))
+    });
+    let faults = faults.collect::<Result<Vec<_>>>()?;
+    let run = chaos::one_after_another(s, &faults, chaos::Oracle::Whole).await?;
     s.say(&format!(
         "writes paused for {:?} at most, whole again after {:?}",
         run.gap, run.whole

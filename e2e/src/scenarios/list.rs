@@ -3,13 +3,13 @@
 
 use super::{
     Company, Scenario, backups, changes, deletion, drills, endurance, failures, last_backup,
-    network, operations, operators, pooler, service, zones,
+    network, operations, operators, pooler, restores, service, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
 /// thought about its company yet. `shares` in front says that it may run next to others, `alone "why"`
 /// that it may not, `still "why"` that nothing may be removed meanwhile either, `long` that only `--full`
-/// runs it (last). `fault`, behind these, is one of `cargo xtask chaos`.
+/// runs it (last). `fault`, behind these, is one of `cargo xtask chaos`; `faults` are several, to one set.
 macro_rules! scenario {
     (long $($rest:tt)*) => {
         Scenario {
@@ -18,12 +18,16 @@ macro_rules! scenario {
         }
     };
     (fault $fault:literal, $shows:literal) => {
+        scenario!(faults $fault [$fault], $shows)
+    };
+    (faults $name:literal [$($fault:literal),+], $shows:literal) => {
         Scenario {
-            name: concat!("chaos_", $fault),
+            name: concat!("chaos_", $name),
             shows: concat!("under load, ", $shows, ": one writer, and nothing acknowledged is lost"),
             long: false,
             company: Company::Alone("nobody has said that it may share the cluster"),
-            run: |sandbox| Box::pin(endurance::fault(sandbox, $fault)),
+            faults: &[$($fault),+],
+            run: |sandbox| Box::pin(endurance::faults(sandbox, &[$($fault),+])),
         }
     };
     (shares $($rest:tt)*) => {
@@ -50,6 +54,7 @@ macro_rules! scenario {
             shows: $shows,
             long: false,
             company: Company::Alone("nobody has said that it may share the cluster"),
+            faults: &[],
             run: |sandbox| Box::pin($module::$function(sandbox)),
         }
     };
@@ -57,6 +62,18 @@ macro_rules! scenario {
 
 /// Every scenario for one set of installed operators.
 pub const ALL: &[Scenario] = &[
+    scenario!(
+        shares faults "volumes" ["recloned_pod_forced", "primary_volume_lost", "primary_frozen", "primary_full"],
+        "a replica's volume is lost, and the primary's pod as soon as it is copied anew; the primary's is lost, hangs, and is full and grown"
+    ),
+    scenario!(
+        shares faults "processes" ["primary_clock_jumps", "postmaster_stopped", "agent_stopped", "container_killed_repeatedly"],
+        "the clocks of the primary's agent jump by an hour, its engine and its agent stand still, its container is killed three times"
+    ),
+    scenario!(
+        shares faults "pods" ["pod_deleted", "pod_forced", "lease_deleted", "two_forced"],
+        "the primary's pod is told to go and deleted by force, the set's Lease is deleted, two of three pods are deleted by force at once"
+    ),
     scenario!(
         shares changes::credentials_and_certificates,
         "a password and a certificate are renewed without a restart"
@@ -78,56 +95,8 @@ pub const ALL: &[Scenario] = &[
         "a live parameter is reloaded, another restarts one instance at a time"
     ),
     scenario!(
-        shares fault "postmaster_stopped",
-        "the primary's first engine process stands still"
-    ),
-    scenario!(
-        shares fault "primary_frozen",
-        "writes to the primary's volume never return"
-    ),
-    scenario!(
-        shares fault "primary_full",
-        "the primary's volume is full, and grown"
-    ),
-    scenario!(
-        shares fault "recloned_pod_forced",
-        "a replica's volume is lost, and the primary's pod as soon as it is copied anew"
-    ),
-    scenario!(
-        shares fault "primary_volume_lost",
-        "the primary's volume is lost"
-    ),
-    scenario!(
         shares fault "peers_cut",
         "the primary reaches everything but its replicas"
-    ),
-    scenario!(
-        shares fault "container_killed_repeatedly",
-        "the first process of the primary's container is killed, three times"
-    ),
-    scenario!(
-        shares fault "primary_clock_jumps",
-        "the clocks of the primary's agent jump by an hour"
-    ),
-    scenario!(
-        shares fault "two_forced",
-        "two of three pods are deleted by force at once"
-    ),
-    scenario!(
-        shares fault "lease_deleted",
-        "the set's Lease is deleted"
-    ),
-    scenario!(
-        shares fault "pod_deleted",
-        "the primary's pod is told to go"
-    ),
-    scenario!(
-        shares fault "pod_forced",
-        "the primary's pod is deleted by force"
-    ),
-    scenario!(
-        shares fault "agent_stopped",
-        "the primary's agent stands still"
     ),
     scenario!(
         shares fault "waits_cancelled_pod_forced",
@@ -152,6 +121,14 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares backups::backup_and_recovery,
         "under load a backup is made and a table dropped: a new set is as the old one was a moment before"
+    ),
+    scenario!(
+        shares restores::restore_in_place,
+        "under load a table is dropped: the set goes back in place to a moment before, and back again to the newest data"
+    ),
+    scenario!(
+        shares restores::restore_confirmed,
+        "what cannot be recovered stops nothing; in place to the latest moment, twice, and the volumes from before go"
     ),
     scenario!(
         shares last_backup::last_backup,
@@ -282,17 +259,22 @@ mod tests {
     use crate::chaos::faults;
 
     #[test]
-    fn a_fault_shares_the_cluster_here_as_it_does_in_its_own_suite() {
+    fn faults_share_the_cluster_here_as_they_do_in_their_own_suite_and_each_other_s_set() {
         let mut found = 0;
         for scenario in ALL {
-            let Some(name) = scenario.name.strip_prefix("chaos_") else {
-                continue;
+            let called = |name: &&str| {
+                faults::called(name).unwrap_or_else(|| panic!("no fault is called {name}"))
             };
-            let fault = faults::called(name).unwrap_or_else(|| panic!("no fault is called {name}"));
-            let shares = |company| company == Company::Shares;
-            assert_eq!(shares(scenario.company), shares(fault.company), "{name}");
-            found += 1;
+            let faults: Vec<_> = scenario.faults.iter().map(called).collect();
+            for fault in &faults {
+                let shares = |company| company == Company::Shares;
+                let same = shares(scenario.company) == shares(fault.company);
+                assert!(same, "{} in {}", fault.name, scenario.name);
+                let same = fault.goes_with(faults[0]);
+                assert!(same, "{} in {}", fault.name, scenario.name);
+                found += 1;
+            }
         }
-        assert!(found > 10);
+        assert!(found > 15, "{found}");
     }
 }

@@ -20,6 +20,7 @@ mod object_store;
 pub mod operations;
 pub mod operators;
 pub mod pooler;
+mod restores;
 pub mod service;
 pub mod writer;
 pub mod zones;
@@ -75,6 +76,8 @@ pub struct Scenario {
     pub long: bool,
     /// Whether others may run at the same time.
     pub company: Company,
+    /// The faults of `cargo xtask chaos` that it is made of; none for others.
+    pub faults: &'static [&'static str],
     /// The function.
     pub run: for<'a> fn(&'a Sandbox<'a>) -> BoxFuture<'a, Result<()>>,
 }

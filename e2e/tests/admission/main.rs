@@ -10,6 +10,7 @@ mod fake;
 mod objects;
 mod operations;
 mod protection;
+mod restores;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -70,6 +71,7 @@ fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
     trials.extend(fake::trials(api));
     trials.extend(objects::trials(api));
     trials.extend(operations::trials(api));
+    trials.extend(restores::trials(api));
     trials.extend(protection::trials(api));
     trials
 }

@@ -78,6 +78,23 @@ async fn taken(server: Server) -> Result<()> {
         let answer = api.kubectl(&ask).await.is_ok_and(|a| a.trim() == "yes");
         ensure!(answer == allowed, "an agent may {verb} {what}: {answer}");
     }
+    // Of what users make it writes the status, and of a restore the finalizer.
+    for (verb, what, allowed) in [
+        ("watch", "restores.mainstay.dev", true),
+        ("patch", "restores.mainstay.dev", true),
+        ("create", "restores.mainstay.dev", false),
+        ("delete", "restores.mainstay.dev", false),
+        ("patch", "operations.mainstay.dev", false),
+    ] {
+        let ask = [
+            "-n", "objects", "auth", "can-i", verb, what, "--as", OPERATOR,
+        ];
+        let answer = api.kubectl(&ask).await.is_ok_and(|a| a.trim() == "yes");
+        ensure!(
+            answer == allowed,
+            "the operator may {verb} {what}: {answer}"
+        );
+    }
     Ok(())
 }
 

@@ -32,6 +32,34 @@ pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
             sentences::NOBODY_TAKES_OVER,
         ),
         (
+            "keys that are destroyed in a switchover",
+            json!({"destroyKeys": keys("db")}),
+            sentences::KEYS_ARE_NAMED,
+        ),
+        (
+            "nothing said of the keys",
+            json!({"action": "DestroyKeys", "to": null}),
+            sentences::KEYS_ARE_NAMED,
+        ),
+        (
+            "keys of another set",
+            json!({"action": "DestroyKeys", "to": null, "destroyKeys": keys("other")}),
+            sentences::CONFIRM,
+        ),
+        (
+            "keys without a word",
+            json!({"action": "DestroyKeys", "to": null, "destroyKeys": keys("")}),
+            sentences::CONFIRM,
+        ),
+        (
+            "keys in two stores",
+            json!({"action": "DestroyKeys", "to": null, "destroyKeys": {
+                "confirm": "db",
+                "repository": {"credentials": "store", "s3": {"bucket": "backups"}, "gcs": {"bucket": "backups"}},
+            }}),
+            mainstay_crds::common::backup::rules::ONE_STORE,
+        ),
+        (
             "no time at all",
             json!({"timeoutSeconds": 0}),
             sentences::TIMEOUT,
@@ -78,8 +106,20 @@ pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
             unchanged(self::api(&server), &good, &patch, sentence).await
         }));
     }
+    trials.push(trial(
+        "operation::keys are destroyed where that is confirmed, and stay named",
+        api,
+        destroyed,
+    ));
     trials.push(trial("operation::can be selected by target", api, selected));
     trials
+}
+
+fn keys(confirm: &str) -> Value {
+    json!({
+        "confirm": confirm,
+        "repository": {"credentials": "store", "s3": {"bucket": "backups"}},
+    })
 }
 
 fn operation(name: &str, spec: &Value) -> Result<Operation> {
@@ -95,6 +135,13 @@ fn operation(name: &str, spec: &Value) -> Result<Operation> {
 
 fn api(server: &Server) -> Api<Operation> {
     Api::namespaced(server.client.clone(), "shop")
+}
+
+async fn destroyed(server: Server) -> Result<()> {
+    let asked = json!({"action": "DestroyKeys", "to": null, "destroyKeys": keys("db")});
+    let good = operation("shred", &asked)?;
+    let other = json!({"destroyKeys": {"escrowStays": true}});
+    unchanged(api(&server), &good, &other, sentences::OPERATION_CHANGES).await
 }
 
 async fn selected(server: Server) -> Result<()> {

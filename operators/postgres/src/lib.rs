@@ -6,6 +6,7 @@ pub mod agent;
 pub mod backup;
 pub mod desired;
 pub mod engine;
+pub mod keys;
 pub mod material;
 pub mod observe;
 pub mod operator;

@@ -47,8 +47,19 @@ enum Command {
     Backup,
     /// In the pod of a new set's founder, before everything else: makes its data from a repository.
     Restore,
+    /// In an instance's pod, before everything else: a replica's data from the set's own repository.
+    Seed {
+        /// System identifier of the set's data.
+        #[arg(long)]
+        identifier: String,
+        /// Major version of PostgreSQL.
+        #[arg(long)]
+        major: u32,
+    },
     /// In the pod of a drill, after `restore`: looks at what was restored.
     Drill,
+    /// In a pod of its own: removes the copies of destroyed keys from a repository.
+    DestroyKeys,
     /// What PostgreSQL runs to get a file of its log back, while `restore` replays it.
     Fetch {
         /// Where it is asked for.
@@ -89,7 +100,12 @@ fn main() -> ExitCode {
         }
         Command::Pooler { side } => told().and_then(|r| said(r.block_on(pooler::run(side)))),
         Command::Restore => told().and_then(|r| said(r.block_on(backup::restore::run()))),
+        Command::Seed { identifier, major } => {
+            let wanted = backup::restore::seed::Wanted { identifier, major };
+            told().and_then(|r| said(r.block_on(backup::restore::seed::run(&wanted))))
+        }
         Command::Drill => told().and_then(|r| said(r.block_on(backup::drill::run()))),
+        Command::DestroyKeys => told().and_then(|r| said(r.block_on(backup::shred::run()))),
         Command::Backup => told().and_then(|r| released(r, backup::run())),
         Command::Agent => told().and_then(|r| released(r, agent::run())),
     };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::runtime::controller::{Config as Control, ReconcileReason, ReconcileRequest, applier};
 use kube::runtime::reflector::store::Writer;
@@ -17,17 +17,21 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{Config as Watch, DefaultBackoff, Event};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, ResourceExt};
+use mainstay_crds::operation::{Action, Operation};
 use mainstay_crds::postgres::Postgres;
+use mainstay_crds::restore::Restore;
 use mainstay_shared::agent::program::Own;
 use mainstay_shared::apply::io;
-use mainstay_shared::backups::plan as backups;
+use mainstay_shared::backups::{plan as backups, restores};
 use mainstay_shared::events::Events;
+use mainstay_shared::names;
 use mainstay_shared::operations::{self, ordered};
 use mainstay_shared::telemetry::metrics::Metrics;
 use mainstay_shared::watch::{Cache, SetKey, feed};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::keys;
 use crate::observe::kinds;
 use crate::observe::talk::Talk;
 use crate::pass::{self, Context};
@@ -82,6 +86,7 @@ pub async fn run(
     let writer = Writer::new(resource());
     let store = writer.as_reader();
     let (ready, listed) = oneshot::channel();
+    let (destroy, asked) = mpsc::unbounded_channel();
     // Tasks end with this future: a set of tasks aborts them when it is dropped.
     let mut tasks = JoinSet::new();
     tasks.spawn(watch(
@@ -89,8 +94,10 @@ pub async fn run(
         writer,
         store.clone(),
         wake,
+        destroy,
         ready,
     ));
+    tasks.spawn(keys::run(Arc::clone(&context), asked));
     let mut stop = pin!(stop.fuse());
     tokio::select! {
         listed = listed => if listed.is_err() { return; },
@@ -141,6 +148,7 @@ async fn watch(
     writer: Writer<DynamicObject>,
     store: Store<DynamicObject>,
     wake: mpsc::UnboundedSender<SetKey>,
+    destroy: mpsc::UnboundedSender<SetKey>,
     ready: oneshot::Sender<()>,
 ) {
     let mut news: SelectAll<BoxStream<'static, News>> = SelectAll::new();
@@ -152,6 +160,15 @@ async fn watch(
         let stream = feed(&context.client, kind, kinds::children(kind), cache, set_of);
         news.push(stream.map(News::Sets).boxed());
     }
+    // Waited for: while one goes on nothing else makes or disturbs instances.
+    let restores = feed(
+        &context.client,
+        &kinds::restores(),
+        kinds::of_postgres(),
+        Arc::clone(&context.cache),
+        kinds::target_of,
+    );
+    news.push(restores.map(News::Sets).boxed());
     // Not waited for: what is not known yet of operations is not done yet, and nothing else.
     let operations = feed(
         &context.client,
@@ -195,7 +212,8 @@ async fn watch(
             .boxed(),
     );
     news.push(roots(&context.client, writer).boxed());
-    let names: Vec<&'static str> = kinds.iter().map(|kind| kind.name).collect();
+    let mut names: Vec<&'static str> = kinds.iter().map(|kind| kind.name).collect();
+    names.push(kinds::RESTORE);
     let mut ready = Some(ready);
     let mut roots_listed = false;
     let is_there = |set: &SetKey| store.get(&request(set).obj_ref).is_some();
@@ -232,16 +250,19 @@ async fn watch(
                 context.forget(&set);
                 tokio::spawn(without_target(Arc::clone(&context), set.clone()));
             }
-            // It fails only when the operator ends.
+            // They fail only when the operator ends.
+            let _ = destroy.send(set.clone());
             let _ = wake.send(set);
         }
     }
 }
 
-/// Say of operations on a set that is not there, and of backups of one, that they wait for it. One that has
+/// Say of operations on a set that is not there, of backups and of restores, that they wait for it, or that nothing comes of them. One that has
 /// changed meanwhile is news again.
 async fn without_target(context: Arc<Context>, set: SetKey) {
-    let operations = ordered(context.cache.typed(&set, kinds::OPERATION));
+    let mut operations: Vec<Operation> = ordered(context.cache.typed(&set, kinds::OPERATION));
+    // Keys are destroyed when the set is gone.
+    operations.retain(|o| o.spec.action != Action::DestroyKeys);
     for told in operations::without_target(&operations, Timestamp::now()) {
         let said = io::write_status_as_seen(&context.client, &told.operation, &told.status).await;
         if let Err(error) = said {
@@ -254,6 +275,26 @@ async fn without_target(context: Arc<Context>, set: SetKey) {
         let said = io::write_status_as_seen(&context.client, &step.backup, status).await;
         if let Err(error) = said {
             tracing::warn!(%set, %error, "a backup's status");
+        }
+    }
+    let all = restores::ordered(context.cache.typed(&set, kinds::RESTORE));
+    for told in restores::without_target(&all, Timestamp::now()) {
+        let said = io::write_status_as_seen(&context.client, &told.restore, &told.status).await;
+        if let Err(error) = said {
+            tracing::warn!(%set, %error, "a restore's status");
+        }
+    }
+    // With the set gone nothing is between two states of it.
+    let goes = |r: &&Restore| {
+        let held = r.finalizers().iter().any(|f| f == names::RESTORE_FINALIZER);
+        held && r.metadata.deletion_timestamp.is_some()
+    };
+    let api: Api<Restore> = Api::namespaced(context.client.clone(), &set.namespace);
+    for restore in all.iter().filter(goes) {
+        let body = Patch::Merge(pass::restores::finalizers(restore, false));
+        let name = restore.name_any();
+        if let Err(error) = api.patch(&name, &PatchParams::default(), &body).await {
+            tracing::warn!(%set, %error, "a restore that is deleted");
         }
     }
 }

@@ -28,10 +28,35 @@ pub struct Seat {
     pub epoch: u64,
 }
 
+/// How a set begins that has no Lease and no data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning<'a> {
+    /// Ordinal of its first instance.
+    pub first: u32,
+    /// Epoch that it had already.
+    pub epoch: u64,
+    /// Identifier that the status already shows: a set that once had data is never initialised again, even when
+    /// Lease and claims are gone. None where it is to begin anew from its repository.
+    pub known: Option<&'a str>,
+}
+
+impl Beginning<'_> {
+    /// Of a set that is new.
+    pub const NEW: Self = Self {
+        first: 1,
+        epoch: 0,
+        known: None,
+    };
+}
+
 /// Who may be primary: the Lease says so; without one, the notes on the claims; in a new set the
-/// first instance. `known` is the identifier that the status already shows: a set that once had data
-/// is never initialised again, even when Lease and claims are gone.
-pub fn seat(set: &str, record: Option<&Record>, found: &[Instance], known: Option<&str>) -> Seat {
+/// first instance.
+pub fn seat(
+    set: &str,
+    record: Option<&Record>,
+    found: &[Instance],
+    begins: &Beginning<'_>,
+) -> Seat {
     let noted = found
         .iter()
         .filter_map(|i| i.claim.as_ref().map(|c| (i, c)));
@@ -53,12 +78,12 @@ pub fn seat(set: &str, record: Option<&Record>, found: &[Instance], known: Optio
     let by_claims = primary.or_else(with_data).map(|(i, _)| i.ordinal);
     let by_lease = record.and_then(|r| names::ordinal(set, &r.seat));
     Seat {
-        ordinal: by_lease.or(by_claims).unwrap_or(1),
+        ordinal: by_lease.or(by_claims).unwrap_or(begins.first),
         system_identifier: record
             .and_then(|r| r.system_identifier.clone())
             .or(identifier)
-            .or_else(|| known.map(str::to_owned)),
-        epoch: record.map_or(epoch, |r| r.epoch),
+            .or_else(|| begins.known.map(str::to_owned)),
+        epoch: record.map_or(epoch.max(begins.epoch), |r| r.epoch),
     }
 }
 
@@ -391,14 +416,14 @@ mod tests {
 
     #[test]
     fn a_new_set_begins_with_the_first_instance() {
-        let seat = seat("db", None, &[], None);
+        let seat = seat("db", None, &[], &Beginning::NEW);
         assert_eq!((seat.ordinal, seat.system_identifier), (1, None));
     }
 
     #[test]
     fn kept_claims_say_who_was_primary() {
         let found = [instance(1, noted("replica")), instance(2, noted("primary"))];
-        let seat = seat("db", None, &found, None);
+        let seat = seat("db", None, &found, &Beginning::NEW);
         assert_eq!(
             (seat.ordinal, seat.system_identifier.as_deref(), seat.epoch),
             (2, Some("7"), 4)
@@ -412,18 +437,49 @@ mod tests {
             epoch: 9,
             ..Record::default()
         };
-        let seat = seat("db", Some(&record), &[instance(1, noted("primary"))], None);
+        let seat = seat(
+            "db",
+            Some(&record),
+            &[instance(1, noted("primary"))],
+            &Beginning::NEW,
+        );
         assert_eq!((seat.ordinal, seat.epoch), (3, 9));
     }
 
     #[test]
     fn a_set_that_once_had_data_is_never_new_again() {
         assert_eq!(
-            seat("db", None, &[], Some("7"))
-                .system_identifier
-                .as_deref(),
+            seat(
+                "db",
+                None,
+                &[],
+                &Beginning {
+                    known: Some("7"),
+                    ..Beginning::NEW
+                }
+            )
+            .system_identifier
+            .as_deref(),
             Some("7")
         );
+    }
+
+    #[test]
+    fn a_set_that_goes_back_begins_with_another_instance_and_no_lower_epoch() {
+        let back = Beginning {
+            first: 4,
+            epoch: 9,
+            known: None,
+        };
+        let new = seat("db", None, &[], &back);
+        assert_eq!(
+            (new.ordinal, new.system_identifier, new.epoch),
+            (4, None, 9)
+        );
+        // Back to what was before: the claims say who it was.
+        let found = [instance(1, noted("replica")), instance(2, noted("primary"))];
+        let old = seat("db", None, &found, &Beginning { first: 1, ..back });
+        assert_eq!((old.ordinal, old.epoch), (2, 9));
     }
 
     #[test]

@@ -39,10 +39,14 @@ use tokio::task::JoinHandle;
 mod backups;
 #[path = "operator/drills.rs"]
 mod drills;
+#[path = "operator/keys.rs"]
+mod keys;
 #[path = "operator/leaving.rs"]
 mod leaving;
 #[path = "operator/pooler.rs"]
 mod pooler;
+#[path = "operator/restores.rs"]
+mod restores;
 #[path = "operator/sidecar.rs"]
 mod sidecar;
 

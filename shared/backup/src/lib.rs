@@ -24,6 +24,7 @@ pub mod prune;
 pub mod repository;
 pub mod retention;
 pub mod run;
+pub mod shred;
 pub mod source;
 pub mod spec;
 pub mod store;

@@ -315,6 +315,19 @@ impl Manifest {
     }
 }
 
+/// The recipients that a manifest names, without looking at its seal, for which keys are needed; none where it is not
+/// understood. Only to tell who may open a backup: what is restored comes from [`Manifest::open`].
+pub fn recipients_named(bytes: &[u8]) -> Vec<String> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Named {
+        recipients: Vec<String>,
+    }
+    let body = bytes.split(|byte| *byte == b'\n').next();
+    let named = body.and_then(|body| serde_json::from_slice::<Named>(body).ok());
+    named.unwrap_or_default().recipients
+}
+
 /// Whether a relative path stays below where it begins.
 pub fn is_inside(name: &str) -> bool {
     !name.is_empty()

@@ -8,6 +8,8 @@
 
 pub mod cron;
 #[cfg(feature = "backup")]
+pub mod destroy;
+#[cfg(feature = "backup")]
 pub mod drill;
 #[cfg(all(test, feature = "backup"))]
 mod fixture;
@@ -21,6 +23,8 @@ pub mod keep;
 pub mod last;
 #[cfg(feature = "backup")]
 pub mod plan;
+#[cfg(feature = "backup")]
+pub mod restores;
 #[cfg(feature = "backup")]
 pub mod schedule;
 #[cfg(feature = "backup")]

@@ -19,6 +19,11 @@ impl Membership {
     /// Guarantees: the seat is always a member, existing instances stay before new ones come, the
     /// highest ordinals leave first, and new ones take the lowest free ordinals.
     pub fn of(count: u32, seat: u32, existing: &[Instance]) -> Self {
+        Self::beside(count, seat, existing, &BTreeSet::new())
+    }
+
+    /// The same, where new ones do not take the ordinals in `taken`.
+    pub fn beside(count: u32, seat: u32, existing: &[Instance], taken: &BTreeSet<u32>) -> Self {
         let count = usize::try_from(count.max(1)).unwrap_or(1);
         let mut known: BTreeSet<u32> = existing
             .iter()
@@ -30,7 +35,7 @@ impl Membership {
         members.extend(known.iter().copied().take(count - 1));
         members.extend(
             (1..)
-                .filter(|o| *o != seat && !known.contains(o))
+                .filter(|o| *o != seat && !known.contains(o) && !taken.contains(o))
                 .take(count - members.len()),
         );
         let leaving = known
@@ -68,6 +73,14 @@ mod tests {
     fn new_instances_take_the_lowest_free_ordinals() {
         assert_eq!(Membership::of(3, 1, &[]).members, [1, 2, 3]);
         assert_eq!(Membership::of(3, 4, &existing(&[4, 2])).members, [1, 2, 4]);
+    }
+
+    #[test]
+    fn what_is_set_aside_keeps_its_numbers() {
+        let taken = BTreeSet::from([1, 2, 3]);
+        let members = |seat, existing| Membership::beside(3, seat, existing, &taken).members;
+        assert_eq!(members(4, &[][..]), [4, 5, 6]);
+        assert_eq!(members(4, &existing(&[4, 6])), [4, 5, 6]);
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub struct PodSeen {
     pub waiting: Option<Waiting>,
     /// Whether its data is being brought back from a repository, before its engine starts.
     pub restoring: bool,
+    /// In words what that reached, once it has.
+    pub restored: Option<String>,
     /// Whether its node takes no pods any more, so that it will have to move.
     pub cordoned: bool,
 }
@@ -147,6 +149,8 @@ pub struct ClaimSeen {
     pub epoch: Option<u64>,
     /// Uid of the set it was made for.
     pub set_uid: Option<String>,
+    /// Uid of the restore that has set it aside: no instance uses it then.
+    pub set_aside: Option<String>,
 }
 
 impl Instance {

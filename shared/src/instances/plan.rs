@@ -25,6 +25,8 @@ pub struct Wanted {
     pub count: u32,
     /// Ordinal of the instance that is primary, or will be first.
     pub seat: u32,
+    /// Ordinals of claims that are set aside: no new instance gets one.
+    pub taken: BTreeSet<u32>,
     /// Whether the set has data: then it is never initialised again.
     pub initialised: bool,
     /// Revision of the pod template.
@@ -139,7 +141,7 @@ pub struct Plan {
 /// primary with data is never replaced; no pod is made for an instance that leaves; a claim is
 /// deleted only after its instance left, or when Kubernetes says that its volume is gone.
 pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
-    let membership = Membership::of(wanted.count, wanted.seat, instances);
+    let membership = Membership::beside(wanted.count, wanted.seat, instances, &wanted.taken);
     let seat_serves = instances
         .iter()
         .any(|i| i.ordinal == wanted.seat && i.serves());

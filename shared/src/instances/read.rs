@@ -62,6 +62,7 @@ pub fn pod(pod: &Pod, engine: &str, nodes: impl Fn(&str) -> NodeSeen) -> PodSeen
         config_hash: annotation(names::CONFIG_HASH),
         waiting: unschedulable(pod).or_else(|| held_back(pod)),
         restoring: restoring(pod),
+        restored: restored(pod),
     }
 }
 
@@ -83,6 +84,14 @@ fn restoring(pod: &Pod) -> bool {
         let runs = c.state.as_ref().is_some_and(|s| s.running.is_some());
         c.name == names::RESTORE && runs
     })
+}
+
+/// What a container that has brought data back said at its end.
+fn restored(pod: &Pod) -> Option<String> {
+    let first = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    let container = first.iter().find(|c| c.name == names::RESTORE)?;
+    let ended = container.state.as_ref()?.terminated.as_ref()?;
+    words(ended.message.as_deref()?).filter(|_| ended.exit_code == 0)
 }
 
 fn unschedulable(pod: &Pod) -> Option<Waiting> {
@@ -131,7 +140,11 @@ fn held_back(pod: &Pod) -> Option<Waiting> {
 /// Why a container ended last, in its own words: a text, or the `message` of what is JSON.
 fn last_words(container: &ContainerStatus) -> Option<String> {
     let ended = container.last_state.as_ref()?.terminated.as_ref()?;
-    let text = ended.message.as_deref()?.trim();
+    words(ended.message.as_deref()?)
+}
+
+fn words(text: &str) -> Option<String> {
+    let text = text.trim();
     let told = serde_json::from_str::<serde_json::Value>(text).ok();
     let told = told.and_then(|v| Some(v.get("message")?.as_str()?.to_owned()));
     let words = told.unwrap_or_else(|| text.to_owned());
@@ -166,6 +179,7 @@ pub fn claim(claim: &PersistentVolumeClaim) -> ClaimSeen {
         last_role: annotation(meta, names::LAST_ROLE),
         epoch: annotation(meta, names::NOTED_EPOCH).and_then(|e| e.parse().ok()),
         set_uid: label(meta, names::SET_UID),
+        set_aside: label(meta, names::SET_ASIDE),
     }
 }
 
@@ -236,5 +250,12 @@ mod tests {
         assert!(!pod.restoring);
         let message = pod.waiting.unwrap().message;
         assert_eq!(message, "container restore: no backup leads to that time");
+        let ended = |code: i32| {
+            let words = json!({"step": "Done", "message": "restored to 0/3000148"}).to_string();
+            let state = json!({"terminated": {"exitCode": code, "message": words}});
+            seen(&status(state, json!({}))).restored
+        };
+        assert_eq!(ended(0).as_deref(), Some("restored to 0/3000148"));
+        assert_eq!(ended(1), None);
     }
 }

@@ -74,6 +74,7 @@ impl World {
                 set: SET.into(),
                 count,
                 seat: 1,
+                taken: std::collections::BTreeSet::new(),
                 initialised: false,
                 revision: "r0".into(),
                 template: "{}".into(),

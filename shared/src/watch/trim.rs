@@ -14,8 +14,8 @@ pub fn trim(kind: &str, object: &mut Value) {
         for field in ["managedFields", "selfLink", "generateName"] {
             meta.remove(field);
         }
-        // Operations and backups are done in the order in which they were made.
-        if !matches!(kind, "Operation" | "Backup") {
+        // Operations, backups and restores are done in the order in which they were made.
+        if !matches!(kind, "Operation" | "Backup" | "Restore") {
             meta.remove("creationTimestamp");
         }
         if let Some(notes) = meta.get_mut("annotations").and_then(Value::as_object_mut) {
@@ -119,9 +119,10 @@ fn pod(object: &mut Value) {
                 ],
             );
             // Only a reason to wait is read, and of what comes before the engine whether it runs and why it
-            // ended.
+            // ended; of one that brings data back also what it reached.
             let first = at == "/status/initContainerStatuses";
-            let states: &[&str] = if ends {
+            let restores = container.get("name").and_then(Value::as_str) == Some(names::RESTORE);
+            let states: &[&str] = if ends || (first && restores) {
                 &["waiting", "running", "terminated"]
             } else if first {
                 &["waiting", "running"]
@@ -182,6 +183,41 @@ mod tests {
         other["metadata"]["labels"] = json!({});
         trim("Pod", &mut other);
         assert!(other["status"]["reason"].is_null());
+    }
+
+    #[test]
+    fn what_a_restore_reached_is_kept() {
+        let ended = |name: &str| {
+            let mut value = json!({"metadata": {"name": "db-4"}, "spec": {"containers": []},
+                "status": {"phase": "Running", "initContainerStatuses": [
+                    {"name": name, "image": "i", "imageID": "d", "ready": true, "restartCount": 0,
+                    "state": {"terminated": {"exitCode": 0, "message": "{}", "containerID": "x"}}}]}});
+            trim("Pod", &mut value);
+            value["status"]["initContainerStatuses"][0]["state"]["terminated"].clone()
+        };
+        assert_eq!(
+            ended(names::RESTORE),
+            json!({"exitCode": 0, "message": "{}"})
+        );
+        assert!(ended("install").is_null());
+    }
+
+    #[test]
+    fn what_is_done_in_its_order_keeps_its_time() {
+        for (kind, kept) in [
+            ("Operation", true),
+            ("Backup", true),
+            ("Restore", true),
+            ("Pod", false),
+        ] {
+            let mut value = json!({"metadata": {"creationTimestamp": "2026-03-01T12:00:00Z"}});
+            trim(kind, &mut value);
+            assert_eq!(
+                value["metadata"].get("creationTimestamp").is_some(),
+                kept,
+                "{kind}"
+            );
+        }
     }
 
     #[test]

@@ -36,6 +36,11 @@ pub struct Backups {
     /// volume. Default: `StopWrites` with durability `quorum`, else `BreakArchive`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_full: Option<OnFull>,
+    /// Whether an instance that has no data is first given the newest backup and the log that is stored, and takes
+    /// only what follows from the primary. Default: false, and it is copied from the primary. It spares the primary the
+    /// reading; it takes longer where much log has to be replayed, and what a store asks for reading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed_replicas: Option<bool>,
     /// How much of the network may be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,

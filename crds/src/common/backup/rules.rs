@@ -290,6 +290,29 @@ pub fn claim() -> Rule {
     matches(common::SUBDOMAIN, CLAIM)
 }
 
+/// A repository is never on the volume of an instance's data. `blocks`: those of the spec that it is in, the
+/// outermost first.
+pub fn not_on_own_data(blocks: &[&str]) -> Rule {
+    let mut at = "self.spec".to_owned();
+    let mut missing = Vec::new();
+    for block in blocks.iter().chain(&["repository", "volume"]) {
+        at = format!("{at}.{block}");
+        // A repository is there wherever its block is.
+        if *block != "repository" {
+            missing.push(format!("!has({at})"));
+        }
+    }
+    // Not by a pattern with the name in it: the API server reckons that too dear.
+    let claim = format!("{at}.claimName");
+    let own = format!(
+        "({claim}.startsWith(self.metadata.name + '-') && \
+         {claim}.substring(self.metadata.name.size() + 1).matches('^[1-9][0-9]*-data$'))"
+    );
+    Rule::new(format!("{} || !{own}", missing.join(" || ")))
+        .message(OWN_CLAIM)
+        .field_path(format!("{}.claimName", at.trim_start_matches("self")))
+}
+
 /// Of `volume.path`.
 pub fn path() -> Rule {
     folders(PATH)

@@ -13,6 +13,15 @@ use crate::settings::PostgresConfig;
 
 const SETTINGS: &str = "postgresql.conf";
 const CANDIDATE: &str = "candidate.conf";
+/// The configuration that PostgreSQL took last, as JSON; it holds no secret.
+const TAKEN: &str = "taken.json";
+
+/// A hash and floors, and a certificate.
+type Asked = ((String, BTreeMap<String, u64>), Option<String>);
+
+fn written(error: &std::io::Error) -> String {
+    format!("the configuration files: {error}")
+}
 
 /// Which configuration is where.
 ///
@@ -23,7 +32,10 @@ pub struct Configuration {
     rendered: Option<Files>,
     /// What PostgreSQL was asked about last and took: the hash and the floors.
     checked: Option<(String, BTreeMap<String, u64>)>,
-    refused: Option<(Files, String)>,
+    /// What it refused last, with which certificate, and why.
+    refused: Option<(Asked, String)>,
+    /// The newest that it took, and its hash.
+    taken: Option<(PostgresConfig, String)>,
     /// Hash of what is in place.
     placed: Option<String>,
     /// What is in place lets clients in.
@@ -69,47 +81,93 @@ impl Configuration {
     }
 
     /// Put the configuration in place, if PostgreSQL takes it; true when something changed.
+    ///
+    /// What the election and the volume ask for (who acknowledges, whom to follow, who is let in, whether writes are
+    /// taken) does not wait for a person: where the newest is refused, the one that was taken last is put in place
+    /// with it.
+    ///
+    /// # Errors
+    /// The newest is refused, and nothing changed; or nothing can be written.
     pub async fn place(
+        &mut self,
+        place: &Place,
+        newest: &(PostgresConfig, String),
+        facts: &Facts,
+        identity: Option<&Pair>,
+    ) -> Result<bool, String> {
+        let certificate = identity.map(|pair| pair.certificate.clone());
+        let Some(why) = self
+            .refuses(place, newest, facts, certificate.as_ref())
+            .await?
+        else {
+            let changed = self.put(place, newest, facts, certificate)?;
+            self.refused = None;
+            self.remember(place, newest)?;
+            return Ok(changed);
+        };
+        let Some(before) = self.taken(place) else {
+            return Err(why);
+        };
+        if self.put(place, &before, facts, certificate)? {
+            return Ok(true);
+        }
+        Err(why)
+    }
+
+    /// Why PostgreSQL does not take it. Only what a person can get wrong is asked about: a hand-over waits for this.
+    async fn refuses(
         &mut self,
         place: &Place,
         (config, hash): &(PostgresConfig, String),
         facts: &Facts,
-        identity: Option<&Pair>,
+        certificate: Option<&String>,
+    ) -> Result<Option<String>, String> {
+        let asked = (hash.clone(), facts.floors.clone());
+        let seen = (asked.clone(), certificate.cloned());
+        if let Some((refused, why)) = &self.refused
+            && *refused == seen
+        {
+            return Ok(Some(why.clone()));
+        }
+        let files = render(config, facts);
+        let same = self.certificate.as_ref() == certificate;
+        let settled = same && self.rendered.as_ref() == Some(&files);
+        if settled || (same && self.checked.as_ref() == Some(&asked)) {
+            return Ok(None);
+        }
+        std::fs::create_dir_all(place.sockets()).map_err(|e| written(&e))?;
+        let candidate = place.run().join(CANDIDATE);
+        place_file(&candidate, &files.settings, 0o600).map_err(|e| written(&e))?;
+        if let Some(why) = data::check(place, &candidate).await? {
+            self.refused = Some((seen, why.clone()));
+            return Ok(Some(why));
+        }
+        self.checked = Some(asked);
+        Ok(None)
+    }
+
+    /// Write the files of one that PostgreSQL takes; true when something changed.
+    fn put(
+        &mut self,
+        place: &Place,
+        (config, hash): &(PostgresConfig, String),
+        facts: &Facts,
+        certificate: Option<String>,
     ) -> Result<bool, String> {
         let files = render(config, facts);
-        if let Some((refused, why)) = &self.refused
-            && *refused == files
-        {
-            return Err(why.clone());
-        }
-        let certificate = identity.map(|pair| pair.certificate.clone());
-        let settled = self.rendered.as_ref() == Some(&files) && self.certificate == certificate;
-        if settled {
-            self.refused = None;
+        if self.rendered.as_ref() == Some(&files) && self.certificate == certificate {
             self.placed = Some(hash.clone());
             if self.loading.is_none() && self.in_force.is_some() {
                 self.in_force = Some(hash.clone());
             }
             return Ok(false);
         }
-        let new_certificate = self.certificate != certificate;
-        let written = |e: std::io::Error| format!("the configuration files: {e}");
         let run = place.run();
-        std::fs::create_dir_all(place.sockets()).map_err(written)?;
+        std::fs::create_dir_all(place.sockets()).map_err(|e| written(&e))?;
         let put = |name: &str, text: &str| place_file(&run.join(name), text, 0o600);
-        put(CANDIDATE, &files.settings).map_err(written)?;
-        // Only what a person can get wrong is checked: a hand-over waits for this.
-        let asked = (hash.clone(), facts.floors.clone());
-        let known = self.checked.as_ref() == Some(&asked) && !new_certificate;
-        if !known && let Some(why) = data::check(place, &run.join(CANDIDATE)).await? {
-            self.refused = Some((files, why.clone()));
-            return Err(why);
-        }
-        self.checked = Some(asked);
-        put("pg_hba.conf", &files.access).map_err(written)?;
-        put("pg_ident.conf", &files.identities).map_err(written)?;
-        put(SETTINGS, &files.settings).map_err(written)?;
-        self.refused = None;
+        put("pg_hba.conf", &files.access).map_err(|e| written(&e))?;
+        put("pg_ident.conf", &files.identities).map_err(|e| written(&e))?;
+        put(SETTINGS, &files.settings).map_err(|e| written(&e))?;
         self.open = facts.open;
         self.rendered = Some(files);
         self.placed = Some(hash.clone());
@@ -119,6 +177,26 @@ impl Configuration {
             .map(|facts| facts.serial);
         self.certificate = certificate;
         Ok(true)
+    }
+
+    /// Note which one was taken, for the agent after this one too.
+    fn remember(&mut self, place: &Place, taken: &(PostgresConfig, String)) -> Result<(), String> {
+        if self.taken.as_ref() == Some(taken) {
+            return Ok(());
+        }
+        let text = serde_json::to_string(taken).map_err(|e| e.to_string())?;
+        place_file(&place.run().join(TAKEN), &text, 0o600).map_err(|e| written(&e))?;
+        self.taken = Some(taken.clone());
+        Ok(())
+    }
+
+    /// The one that was taken last. None in a pod in which none was.
+    fn taken(&mut self, place: &Place) -> Option<(PostgresConfig, String)> {
+        if self.taken.is_none() {
+            let text = std::fs::read_to_string(place.run().join(TAKEN)).ok()?;
+            self.taken = serde_json::from_str(&text).ok();
+        }
+        self.taken.clone()
     }
 
     /// The engine was started with what is in place.

@@ -16,7 +16,9 @@ use super::decide::{Data, Role};
 use super::history;
 use super::place::Place;
 use super::recovery;
+use crate::backup::api::{RestoreReport, RestoreStep};
 use crate::backup::local;
+use crate::backup::settings::RESTORE_STATUS;
 
 /// The data directory could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -231,7 +233,8 @@ pub fn reserve_timelines(place: &Place, claimed: u64) -> io::Result<()> {
     sync_folder(&folder)
 }
 
-const IDENTIFIER: &str = "Database system identifier";
+/// How `pg_controldata` calls the system identifier.
+pub const IDENTIFIER: &str = "Database system identifier";
 
 /// Settings of which a replica needs at least the primary's value, as `pg_controldata` names them.
 pub const FLOORS: [(&str, &str); 5] = [
@@ -362,6 +365,37 @@ pub async fn initialise(
     identifier(place, &place.data())
         .await
         .map_err(|why| DataError::Program("pg_controldata", why))
+}
+
+/// Take data that was brought back from the repository in place of a copy of the primary's; false when there is none of
+/// this set.
+///
+/// # Errors
+/// The volume.
+pub async fn adopt(place: &Place, wanted: &str) -> Result<bool, DataError> {
+    let seeded = place.seeded();
+    if !seeded.exists() {
+        return Ok(false);
+    }
+    match identifier(place, &seeded).await {
+        Ok(found) if found == wanted => {}
+        found => {
+            tracing::warn!(?found, "what was brought back is not of this set");
+            fs::remove_dir_all(&seeded)?;
+            return Ok(false);
+        }
+    }
+    fs::File::create(seeded.join(SIGNAL))?.sync_all()?;
+    finish(place, &seeded)?;
+    Ok(true)
+}
+
+/// Why nothing was brought back from the repository in this pod, if it was tried.
+pub fn not_seeded(place: &Place) -> Option<String> {
+    let text = fs::read_to_string(place.mount(RESTORE_STATUS)).ok()?;
+    let report: RestoreReport = serde_json::from_str(&text).ok()?;
+    let failed = report.step == RestoreStep::Failed;
+    failed.then(|| format!("the repository gave no data: {}", report.message))
 }
 
 /// Copy the primary's data from `conninfo`, using the slot `slot`; `progress` is told.

@@ -9,7 +9,7 @@ use mainstay_shared::agent::paths;
 use mainstay_shared::pki::{CA_KEY, CERTIFICATE_KEY, PRIVATE_KEY_KEY, Pair, PrivateKeyPem};
 
 use super::place::Place;
-use crate::settings::PostgresConfig;
+use crate::settings::{PostgresConfig, TIMELINES_FILE};
 
 /// What is mounted, read as a whole.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,8 @@ pub struct Mounts {
     pub config: Option<(PostgresConfig, String)>,
     /// Zone of the node, once it is told.
     pub zone: Option<String>,
+    /// Highest timeline that volumes have which were set aside; 0 where there are none.
+    pub timelines: u64,
     /// The instance's certificate.
     pub identity: Option<Pair>,
     /// The roles.
@@ -45,6 +47,10 @@ impl Mounts {
         }
         match read_zone(config, place.me.node.as_deref()) {
             Ok(read) => self.zone = read,
+            Err(why) => self.wrong = Some(why),
+        }
+        match read_timelines(config) {
+            Ok(read) => self.timelines = read,
             Err(why) => self.wrong = Some(why),
         }
         match read_identity(tls) {
@@ -111,6 +117,18 @@ fn read_zone(folder: &Path, node: Option<&str>) -> Result<Option<String>, String
     let mut zones: Zones = serde_json::from_str(&text(&file)?)
         .map_err(|e| format!("{} cannot be understood: {e}", paths::ZONES_FILE))?;
     Ok(zones.remove(node))
+}
+
+/// Of a set that never went back in place there is no file.
+fn read_timelines(folder: &Path) -> Result<u64, String> {
+    let file = folder.join(TIMELINES_FILE);
+    if !file.exists() {
+        return Ok(0);
+    }
+    let text = text(&file)?;
+    text.trim()
+        .parse()
+        .map_err(|e| format!("{TIMELINES_FILE} cannot be understood: {e}"))
 }
 
 /// A certificate with its key and authority.

@@ -35,6 +35,8 @@ pub struct Facts<'a> {
     pub promotions: &'a BTreeMap<u64, u64>,
     /// The timeline that the data began with: later than the first where it was restored.
     pub first: u64,
+    /// Highest timeline of other data of the set: a promotion takes a higher one.
+    pub used: u64,
     /// For which ballot the data was promoted last, if its last timeline is its own.
     pub promoted: Option<&'a Ballot>,
     /// Roles and slots are there: others can receive from it.
@@ -107,7 +109,7 @@ fn replica(f: &Facts<'_>, at: Duration, vitals: &Vitals) -> Engine {
     match place {
         Some(position) => Engine::Detached {
             position,
-            timeline: vitals.timeline.max(vitals.newest_timeline),
+            timeline: vitals.timeline.max(vitals.newest_timeline).max(f.used),
         },
         None => Engine::Unknown,
     }
@@ -168,6 +170,7 @@ mod tests {
             upstream: None,
             promotions: known,
             first: 1,
+            used: 0,
             promoted: None,
             tended: true,
             recovered: Some(5),
@@ -263,6 +266,15 @@ mod tests {
             timeline: 2,
         };
         assert_eq!(engine(&began(2)), at, "as what a restore has made");
+        // Data that was set aside has higher timelines: none of them is taken again.
+        let beside = Facts {
+            used: 7,
+            ..began(2)
+        };
+        assert!(matches!(
+            engine(&beside),
+            Engine::Detached { timeline: 7, .. }
+        ));
         let nobodys = BTreeMap::from([(3, 8)]);
         assert_eq!(engine(&facts(&sight, &data, &nobodys)), Engine::Unknown);
     }

@@ -116,6 +116,11 @@ impl Place {
         self.volume().join("pgdata.new")
     }
 
+    /// A whole data directory for a replica, brought back from the repository; no data until the agent takes it.
+    pub fn seeded(&self) -> PathBuf {
+        self.volume().join("pgdata.seeded")
+    }
+
     /// There while the data directory is being rewound.
     pub fn rewinding(&self) -> PathBuf {
         self.volume().join("pgdata.rewinding")

@@ -109,7 +109,15 @@ pub fn only_claimed(place: &Place, timeline: u32) -> bool {
 /// # Errors
 /// It is there and not understood: nobody can tell whose the data is. A sentence.
 pub fn provenance(place: &Place) -> Result<Option<Provenance>, String> {
-    match fs::read(place.data().join(OWNER_FILE)) {
+    provenance_in(&place.data())
+}
+
+/// The same of any data directory.
+///
+/// # Errors
+/// As [`provenance`].
+pub fn provenance_in(data: &Path) -> Result<Option<Provenance>, String> {
+    match fs::read(data.join(OWNER_FILE)) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|e| format!("{OWNER_FILE} in the data directory is not understood: {e}")),
@@ -126,7 +134,10 @@ pub fn provenance(place: &Place) -> Result<Option<Provenance>, String> {
 /// As [`provenance`].
 pub fn owner(place: &Place, system_identifier: &str) -> Result<(OwnerId, u32), String> {
     Ok(match provenance(place)? {
-        Some(provenance) => (provenance.owner, provenance.timeline),
+        Some(provenance) => {
+            let first = provenance.first();
+            (provenance.owner, first)
+        }
         None => (derived(system_identifier), 1),
     })
 }

@@ -22,6 +22,7 @@ pub mod reporter;
 pub mod restore;
 pub mod serve;
 pub mod settings;
+pub mod shred;
 pub mod snapshot;
 pub mod socket;
 pub mod state;

@@ -40,6 +40,9 @@ pub const TERMINATION_MESSAGE: &str = "/dev/termination-log";
 /// File, in PostgreSQL's data directory, with a [`super::owner::Provenance`] as JSON. Replicas and backups
 /// have it too, for it is copied with the data.
 pub const OWNER_FILE: &str = "mainstay.owner.json";
+/// Environment variable with a [`mainstay_backup::shred::ShredSettings`] as JSON, of the pod that removes copies of
+/// keys. Its secrets are in [`SECRETS`], its volume in [`REPOSITORY`].
+pub const SHRED: &str = "MAINSTAY_DESTROY_KEYS";
 /// Memory of the backup container that it needs, and is held to, where the resource says nothing: MiB.
 pub const MEMORY_MIB: (u32, u32) = (64, 256);
 
@@ -63,7 +66,7 @@ pub struct Settings {
     pub break_archive: bool,
 }
 
-/// A restore into a new set.
+/// A restore into a new set, or of a set in place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreSettings {
@@ -78,6 +81,10 @@ pub struct RestoreSettings {
     pub backup: Option<BackupId>,
     /// How far.
     pub target: Target,
+    /// Where a set goes back in its own repository: the id by which it owns that, which the data keeps. None: the data
+    /// is a new set's, and gets an id of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerId>,
 }
 
 /// Where a recovery ends.

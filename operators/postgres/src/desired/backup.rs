@@ -40,6 +40,9 @@ pub struct Beside<'a> {
     pub backup: Option<&'a Backup>,
     /// What its data is made from.
     pub restored: Option<&'a Recovery>,
+    /// Identifier of the set's data, where a replica's is brought back from the set's own repository. Not together with
+    /// the one before.
+    pub seeded: Option<&'a str>,
 }
 
 impl Beside<'_> {
@@ -89,7 +92,7 @@ const OWN_REPOSITORY: &str = "repository";
 const OTHER_REPOSITORY: &str = "restore-repository";
 
 /// The volume that a repository is on, if it is on one.
-fn repository(name: &str, access: &Access) -> Option<Volume> {
+pub(super) fn repository(name: &str, access: &Access) -> Option<Volume> {
     Some(Volume {
         persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
             claim_name: access.claim.clone()?,
@@ -117,7 +120,12 @@ pub(super) fn own_repository_is_read(backup: &Backup) -> Option<VolumeMount> {
 
 /// A claim's name is a part of where it is: a container that has one claim and is told of another by its files finds
 /// no folder.
-fn repository_mount(volume: &str, folder: &str, claim: &str, read_only: bool) -> VolumeMount {
+pub(super) fn repository_mount(
+    volume: &str,
+    folder: &str,
+    claim: &str,
+    read_only: bool,
+) -> VolumeMount {
     mount(volume, &format!("{folder}/{claim}"), read_only)
 }
 
@@ -187,6 +195,18 @@ pub fn restore(v: &Validated) -> Container {
     }
 }
 
+/// Brings a replica's data back from the set's own repository, where it has none.
+pub fn seed(v: &Validated, identifier: &str) -> Container {
+    let mut container = restore(v);
+    let mounts = container.volume_mounts.get_or_insert_default();
+    mounts.retain(|m| m.name != OTHER_REPOSITORY && m.name != OWN_REPOSITORY);
+    mounts.extend(v.backup.as_ref().and_then(own_repository_is_read));
+    let major = v.major.to_string();
+    let args = ["seed", "--identifier", identifier, "--major", &major];
+    container.args = Some(args.map(str::to_owned).to_vec());
+    container
+}
+
 /// A container with the engine's image and this program.
 pub(super) fn container(v: &Validated) -> Container {
     Container {
@@ -213,11 +233,14 @@ pub fn volumes(v: &Validated, beside: &Beside<'_>) -> Vec<Volume> {
     }
     if let Some(backup) = beside.backup {
         all.push(own_secrets("backup-secrets", set, backup));
+        if beside.seeded.is_some() {
+            all.push(own_secrets("restore-secrets", set, backup));
+        }
         all.extend(own_repository(backup));
     }
     if let Some(recovery) = beside.restored {
         let keys = (recovery.keys.as_str(), &[INSTANCE_KEYS, ESCROW_KEYS][..]);
-        all.push(secrets("restore-secrets", &recovery.access, keys));
+        all.push(secrets("restore-secrets", &recovery.access, Some(keys)));
         if other_repository(v).is_some_and(|(name, _)| name == OTHER_REPOSITORY) {
             all.extend(repository(OTHER_REPOSITORY, &recovery.access));
         }
@@ -233,18 +256,27 @@ pub(super) fn run_volume() -> Volume {
 /// What opens the set's own repository.
 pub(super) fn own_secrets(name: &str, set: &str, backup: &Backup) -> Volume {
     let own = names::backup_keys(set);
-    secrets(name, &backup.access, (own.as_str(), &[INSTANCE_KEYS][..]))
+    secrets(
+        name,
+        &backup.access,
+        Some((own.as_str(), &[INSTANCE_KEYS][..])),
+    )
+}
+
+/// What opens a store, and nothing that opens what is in it.
+pub(super) fn store_secrets(name: &str, access: &Access) -> Volume {
+    secrets(name, access, None)
 }
 
 /// Credentials, keys and certificates in one folder. None has to be there for the pod to start: a database
 /// must come up whatever is wrong with its backups, and who lacks something says so.
-fn secrets(name: &str, access: &Access, keys: (&str, &[&str])) -> Volume {
+fn secrets(name: &str, access: &Access, keys: Option<(&str, &[&str])>) -> Volume {
     let same = |key: &&str| item(key, key);
     let credentials = access.credentials.as_ref();
     let credentials =
         credentials.map(|name| of_secret(name, access.keys.iter().map(same).collect()));
     let mut sources: Vec<VolumeProjection> = credentials.into_iter().collect();
-    sources.push(of_secret(keys.0, keys.1.iter().map(same).collect()));
+    sources.extend(keys.map(|(name, keys)| of_secret(name, keys.iter().map(same).collect())));
     match &access.authority {
         Some(AuthorityRef::Secret(name, key)) => {
             sources.push(of_secret(name, vec![item(key, AUTHORITY)]));

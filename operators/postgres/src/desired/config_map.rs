@@ -8,7 +8,7 @@ use mainstay_shared::agent::paths::{CONFIG_FILE, ZONES_FILE};
 use mainstay_shared::names;
 
 use super::{backup, parameters};
-use crate::settings::{PostgresConfig, PostgresSettings};
+use crate::settings::{PostgresConfig, PostgresSettings, TIMELINES_FILE};
 use crate::validate::{Pooler, Validated};
 
 /// Nodes that instances have left, of which the zone is still told: more is history.
@@ -31,6 +31,9 @@ pub fn config_map(
         (ZONES_FILE.to_owned(), zones),
     ]);
     data.extend(backup::files(v)?);
+    if v.timelines > 0 {
+        data.insert(TIMELINES_FILE.to_owned(), v.timelines.to_string());
+    }
     let map = ConfigMap {
         metadata: v.set.owned(names::config_map(&v.set.name)),
         data: Some(data),

@@ -66,6 +66,7 @@ pub fn config_map(
         major: v.major,
         backup: None,
         target: start.moment.map_or(Target::Latest, Target::Time),
+        owner: None,
     };
     let drill = DrillSettings {
         resource: format!("{}/{}", v.set.namespace, v.set.name),

@@ -9,6 +9,7 @@ pub mod claim;
 pub mod config_map;
 pub mod credentials;
 pub mod drill;
+pub mod keys;
 pub mod parameters;
 pub mod pod;
 pub mod pooler;

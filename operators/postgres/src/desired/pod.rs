@@ -43,8 +43,8 @@ pub struct Template<'a> {
     pub revision: &'a Revision,
     /// Hash of the configuration as applied.
     pub config_hash: &'a str,
-    /// Whether the set has data: then nothing is brought back from a repository.
-    pub initialised: bool,
+    /// Identifier of the set's data, if it has some: then no set is made from a repository any more, and replicas may be.
+    pub identifier: Option<&'a str>,
 }
 
 /// The pod of `instance`.
@@ -56,10 +56,12 @@ pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
         (names::ROLE.to_owned(), role.to_owned()),
     ]);
     let restored = v.recovery.as_ref();
-    let restored = restored.filter(|_| instance == template.seat && !template.initialised);
+    let restored = restored.filter(|_| instance == template.seat && template.identifier.is_none());
+    let seed = v.backup.as_ref().filter(|b| b.seed);
     let beside = backup::Beside {
         backup: v.backup.as_ref(),
         restored,
+        seeded: seed.and(template.identifier),
     };
     metadata.annotations = Some(BTreeMap::from([
         (names::REVISION.to_owned(), template.revision.hash.clone()),
@@ -107,6 +109,9 @@ fn first(v: &Validated, template: &Template<'_>, beside: &backup::Beside<'_>) ->
     let mut all = vec![install(template.operator_image)];
     if beside.restored.is_some() {
         all.push(backup::restore(v));
+    }
+    if let Some(identifier) = beside.seeded {
+        all.push(backup::seed(v, identifier));
     }
     if beside.backup.is_some() {
         all.push(backup::sidecar(v));

@@ -63,6 +63,7 @@ pub fn db() -> Validated {
         pooler: None,
         backup: None,
         recovery: None,
+        timelines: 0,
         protected: true,
         volumes: KeptVolumes::Retain,
         database: "app".into(),
@@ -166,7 +167,7 @@ fn all(v: &Validated) -> Vec<Object> {
         seat: &members[0],
         revision: &revision,
         config_hash: &made.config_hash,
-        initialised: false,
+        identifier: None,
     };
     let mut all: Vec<Object> = made.apply.into_iter().chain(made.once).collect();
     for instance in &members {
@@ -248,6 +249,69 @@ fn backups_run_beside_the_engine_and_read_only_what_they_need() {
     let first = pod["spec"]["initContainers"].as_array().unwrap();
     assert_eq!(first[1]["name"], "restore");
     assert!(!mounts(&first[1])["data"], "it writes the data");
+}
+
+#[test]
+fn replicas_are_brought_back_from_the_sets_own_repository_once_it_has_data() {
+    let mut v = on_a_volume();
+    let before = revision(&v);
+    v.backup.as_mut().unwrap().seed = true;
+    assert_eq!(
+        revision(&v),
+        before,
+        "pods that have data need not be made anew"
+    );
+    let revision = revision(&v);
+    let of = |instance: &str, identifier| {
+        let template = Template {
+            operator_image: "operator:1",
+            seat: "db-1",
+            revision: &revision,
+            config_hash: "1",
+            identifier,
+        };
+        Object::of(&pod(&v, instance, &template)).unwrap().value
+    };
+    let names = |pod: &Value| -> Vec<String> {
+        let first = pod["spec"]["initContainers"].as_array().unwrap().iter();
+        first
+            .map(|c| c["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(names(&of("db-2", None)), ["install", "backup"]);
+    // Without data it is made from another repository.
+    let founder = of("db-1", None);
+    assert_eq!(names(&founder), ["install", "restore", "backup"]);
+    assert_eq!(
+        founder["spec"]["initContainers"][1]["args"],
+        json!(["restore"])
+    );
+    for instance in ["db-1", "db-2"] {
+        let pod = of(instance, Some("7"));
+        assert_eq!(names(&pod), ["install", "restore", "backup"]);
+        let seed = &pod["spec"]["initContainers"][1];
+        let args = json!(["seed", "--identifier", "7", "--major", "17"]);
+        assert_eq!(seed["args"], args);
+        let mount = mounted(seed, "repository").unwrap();
+        assert_eq!(
+            mount,
+            ("/mainstay/restore-repository/backups".to_owned(), true)
+        );
+        assert_eq!(claims(&pod).len(), 2);
+        let volumes = pod["spec"]["volumes"].as_array().unwrap().iter();
+        let secrets = volumes.filter(|v| v["name"] == "restore-secrets");
+        let secrets: Vec<&Value> = secrets.collect();
+        let source = &secrets[0]["projected"]["sources"][0]["secret"];
+        assert_eq!(
+            (secrets.len(), &source["name"]),
+            (1, &json!("db-backup-keys"))
+        );
+        assert_eq!(
+            mounted(&pod["spec"]["containers"][0], "restore-secrets"),
+            None
+        );
+        assert_eq!(unrestricted(&pod), Vec::<String>::new());
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher::Config as Watch;
 use mainstay_crds::backup::Backup;
 use mainstay_crds::operation::Operation;
+use mainstay_crds::restore::Restore;
 use mainstay_shared::metadata::drill_app;
 use mainstay_shared::names;
 use mainstay_shared::traffic::{SLICE_MANAGED_BY, SLICE_MANAGER};
@@ -35,6 +36,10 @@ pub const SECRET: &str = "Secret";
 pub const SERVICE: &str = "Service";
 /// Kind of Deployments, which poolers are.
 pub const DEPLOYMENT: &str = "Deployment";
+/// Kind of the objects by which clients are led.
+pub const ENDPOINT_SLICE: &str = "EndpointSlice";
+/// Kind of restores in place.
+pub const RESTORE: &str = "Restore";
 /// Kind of operations.
 pub const OPERATION: &str = "Operation";
 /// Kind of backups.
@@ -51,7 +56,7 @@ pub fn all() -> [Kind; 13] {
         Kind::of::<Secret>(SECRET),
         Kind::of::<Service>(SERVICE),
         Kind::of::<ConfigMap>(CONFIG_MAP),
-        Kind::of::<EndpointSlice>("EndpointSlice"),
+        Kind::of::<EndpointSlice>(ENDPOINT_SLICE),
         Kind::of::<PodDisruptionBudget>("PodDisruptionBudget"),
         Kind::of::<NetworkPolicy>(NETWORK_POLICY),
         Kind::of::<Lease>(LEASE),
@@ -79,6 +84,11 @@ pub fn operations() -> Kind {
 /// Backups, which users and the schedule make.
 pub fn backups() -> Kind {
     Kind::of::<Backup>(BACKUP)
+}
+
+/// Restores in place, which users make.
+pub fn restores() -> Kind {
+    Kind::of::<Restore>(RESTORE)
 }
 
 /// Which of them are done to a `Postgres`.

@@ -14,18 +14,22 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use mainstay_crds::backup::Backup;
 use mainstay_crds::operation::{Action, Operation};
+use mainstay_crds::restore::Restore;
+use mainstay_shared::agent::election::lease::CHARTER;
 use mainstay_shared::agent::election::record::{Record, RecordError};
 use mainstay_shared::apply::Object;
 use mainstay_shared::apply::inventory::Seen;
 use mainstay_shared::backups::drill::Drill;
 use mainstay_shared::backups::drill::pod::drills;
 use mainstay_shared::backups::plan as backups;
+use mainstay_shared::backups::restores;
+use mainstay_shared::election::charter::Charter;
 use mainstay_shared::instances::{Instance, Known, read};
 use mainstay_shared::names;
 use mainstay_shared::operations::ordered;
 use mainstay_shared::watch::{Cache, Nodes, SetKey};
 
-use self::kinds::{BACKUP, CLAIM, CONFIG_MAP, LEASE, OPERATION, POD, SECRET, SERVICE};
+use self::kinds::{BACKUP, CLAIM, CONFIG_MAP, LEASE, OPERATION, POD, RESTORE, SECRET, SERVICE};
 
 /// Name of the engine's container.
 pub const CONTAINER: &str = "postgres";
@@ -37,6 +41,8 @@ pub struct LeaseSeen {
     pub record: Result<Record, RecordError>,
     /// Who holds it.
     pub holder: Option<String>,
+    /// Highest timeline that was claimed, as far as it says; else 0.
+    pub timeline: u64,
     /// For a delete.
     pub seen: Option<Seen>,
 }
@@ -51,6 +57,8 @@ pub struct Observed {
     pub live: Vec<Object>,
     /// Instances: every one that has a pod or a claim. What agents say is not in here yet.
     pub instances: Vec<Instance>,
+    /// Those whose claims were set aside by a restore: nothing is made of them.
+    pub aside: Vec<Instance>,
     /// Pods and claims, for deletes.
     pub volumes_and_pods: Vec<Object>,
     /// The Lease.
@@ -67,6 +75,8 @@ pub struct Observed {
     pub backups: Option<Vec<Backup>>,
     /// Drills that were begun.
     pub drills: Vec<Drill>,
+    /// Restores in place, in the order in which they are done.
+    pub restores: Vec<Restore>,
 }
 
 impl Observed {
@@ -83,17 +93,24 @@ impl Observed {
 
 /// Look at a set.
 pub fn observe(set: &SetKey, cache: &Cache, nodes: &Nodes) -> Observed {
-    let (asked_drills, operations) = ordered(cache.typed::<Operation>(set, OPERATION))
-        .into_iter()
-        .partition(|o| o.spec.action == Action::Drill);
+    let asked = ordered(cache.typed::<Operation>(set, OPERATION));
+    let of = |action| {
+        asked
+            .iter()
+            .filter(move |o| o.spec.action == action)
+            .cloned()
+    };
+    let is_aside = |i: &Instance| i.claim.as_ref().is_some_and(|c| c.set_aside.is_some());
+    let (aside, instances) = instances(set, cache, nodes).into_iter().partition(is_aside);
     let mut observed = Observed {
-        instances: instances(set, cache, nodes),
+        instances,
+        aside,
         lease: cache
             .typed::<Lease>(set, LEASE)
             .into_iter()
             .find_map(|l| lease(set, &l)),
-        operations,
-        asked_drills,
+        operations: of(Action::Switchover).collect(),
+        asked_drills: of(Action::Drill).collect(),
         backups: cache
             .is_ready(&[BACKUP])
             .then(|| backups::ordered(cache.typed(set, BACKUP))),
@@ -101,6 +118,7 @@ pub fn observe(set: &SetKey, cache: &Cache, nodes: &Nodes) -> Observed {
             &cache.typed::<ConfigMap>(set, CONFIG_MAP),
             &cache.typed::<Pod>(set, POD),
         ),
+        restores: restores::ordered(cache.typed(set, RESTORE)),
         ..Observed::default()
     };
     for kind in kinds::all() {
@@ -166,8 +184,11 @@ fn lease(set: &SetKey, lease: &Lease) -> Option<LeaseSeen> {
         return None;
     }
     let annotations = lease.metadata.annotations.clone().unwrap_or_default();
+    let charter = annotations.get(CHARTER);
+    let charter = charter.and_then(|text| serde_json::from_str::<Charter>(text).ok());
     Some(LeaseSeen {
         record: Record::from_annotations(&annotations),
+        timeline: charter.map_or(0, |c| c.timeline),
         holder: lease.spec.as_ref().and_then(|s| s.holder_identity.clone()),
         seen: Object::of(lease).ok().as_ref().and_then(Seen::of),
     })

@@ -107,6 +107,7 @@ impl Pass<'_> {
             };
             self.measure(&told, setting.primary_report());
             report.backups = Some(told);
+            report.primary_backup = setting.primary_report().cloned();
             report.ground = Some(drill::ground(setting.primary_report()));
         } else {
             let metrics = &self.context.metrics.backups;

@@ -30,7 +30,7 @@ pub struct Context {
     /// Addresses of the API servers.
     pub servers: Servers,
     pub(super) talk: Talk,
-    pub(super) events: Events,
+    pub(crate) events: Events,
     pub(super) identities: Identities,
     pub(super) metrics: Arc<Metrics>,
     pub(super) backoffs: Backoffs<SetKey>,

@@ -137,6 +137,8 @@ impl Pass<'_> {
         self.before.system_identifier.is_some()
             || record.is_some_and(|r| r.system_identifier.is_some())
             || report.observed.instances.iter().any(noted)
+            // Of what was set aside by a restore as well.
+            || report.observed.aside.iter().any(noted)
     }
 
     /// The end of a set. Returns whether the resource is gone by this.

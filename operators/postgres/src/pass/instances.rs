@@ -11,6 +11,7 @@ use mainstay_shared::rollout::Expectations;
 
 use super::objects::Wishes;
 use super::report::Report;
+use super::restores::taken;
 use super::{LOOK, Pass};
 use crate::desired::revision::revision;
 use crate::observe::{Observed, classes};
@@ -38,8 +39,15 @@ pub(super) fn count(validated: &Validated) -> u32 {
 
 impl Pass<'_> {
     /// What the instances should be.
-    pub(super) fn wanted(&self, validated: &Validated, seat: &Seat, wishes: &Wishes) -> Wanted {
+    pub(super) fn wanted(
+        &self,
+        validated: &Validated,
+        seat: &Seat,
+        wishes: &Wishes,
+        observed: &Observed,
+    ) -> Wanted {
         Wanted {
+            taken: taken(observed),
             set: self.set.name.clone(),
             count: count(validated),
             seat: seat.ordinal,

@@ -14,6 +14,7 @@ mod instances;
 mod objects;
 mod pooler;
 mod report;
+pub(crate) mod restores;
 mod say;
 mod seat;
 
@@ -27,6 +28,7 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use mainstay_crds::postgres::{Postgres, PostgresStatus};
 use mainstay_shared::apply::io;
+use mainstay_shared::backups::restores::{Stance, first, floors, stance};
 use mainstay_shared::instances::{Instance, Membership};
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
@@ -41,10 +43,10 @@ use self::report::{PassError, Report};
 use crate::act::{self, Hands};
 use crate::desired;
 use crate::desired::pod::Template;
-use crate::observe::observe;
-use crate::plan::{self, Plan, Target};
+use crate::observe::{Observed, observe};
+use crate::plan::{self, Beginning, Plan, Seat, Target};
 use crate::status;
-use crate::validate::{is_paused, validate};
+use crate::validate::{self, is_paused, validate};
 
 /// Kind of what passes are about, in metrics.
 const KIND: &str = "Postgres";
@@ -223,22 +225,42 @@ impl<'a> Pass<'a> {
         if !self.lease_is_usable(report).await {
             return;
         }
-        let seat = plan::seat(
-            &self.set.name,
-            report.observed.record(),
-            &report.observed.instances,
-            self.before.system_identifier.as_deref(),
-        );
+        if restores::is_forsaken(report) {
+            return;
+        }
+        let all = report.observed.restores.clone();
+        let stance = stance(&all);
+        let seat = self.seat(&report.observed, &stance);
         report.seat = Some(seat.clone());
         let Some(authority) = self.authority(report, paused).await else {
             return;
         };
         self.talk_to_members(report, &authority);
+        let seat_name = names::instance(&self.set.name, seat.ordinal);
+        match stance {
+            Stance::Usual => {}
+            Stance::Held(_) => {
+                report.working = true;
+                self.look_after_restores(report, &validated, &seat_name, None)
+                    .await;
+                report.validated = Some(validated);
+                return;
+            }
+            Stance::Founding(restore) => match validate::backup::in_place(restore, &validated) {
+                Ok(recovery) => validated.recovery = recovery,
+                Err(problems) => {
+                    report.invalid(&problems);
+                    return;
+                }
+            },
+        }
+        validated.timelines = floors(&all).1;
         pin_image(&mut validated, &report.observed, &self.before);
-        let membership = Membership::of(
+        let membership = Membership::beside(
             instances::count(&validated),
             seat.ordinal,
             &report.observed.instances,
+            &restores::taken(&report.observed),
         );
         let members = plan::member_names(&self.set.name, &membership.members);
         let wishes = match self.wishes(&report.observed, &validated, &seat, &authority, &members) {
@@ -251,7 +273,6 @@ impl<'a> Pass<'a> {
         if let Some(due) = wishes.due {
             report.look_at(due, self.now);
         }
-        let seat_name = names::instance(&self.set.name, seat.ordinal);
         let orders = self.orders(&report.observed, &seat_name);
         if !paused && let Err(error) = self.backup_keys(report, &validated).await {
             report.failed(error);
@@ -260,7 +281,7 @@ impl<'a> Pass<'a> {
         if unseen.is_some() {
             report.outcomes.look_after(LOOK);
         }
-        let wanted = self.wanted(&validated, &seat, &wishes);
+        let wanted = self.wanted(&validated, &seat, &wishes, &report.observed);
         let target = Target {
             set: &self.id,
             objects: &wishes.apply,
@@ -293,7 +314,7 @@ impl<'a> Pass<'a> {
                         seat: &seat_name,
                         revision: &wishes.revision,
                         config_hash: &wishes.config_hash,
-                        initialised: seat.system_identifier.is_some(),
+                        identifier: seat.system_identifier.as_deref(),
                     };
                     desired::pod::pod(&validated, instance, &template)
                 },
@@ -307,11 +328,34 @@ impl<'a> Pass<'a> {
         report.working = plan.works() || unseen.is_some();
         self.look_after_backups(report, &validated, &seat_name, paused)
             .await;
+        let busy = orders.going.as_deref().or(unseen.as_deref());
+        self.look_after_restores(report, &validated, &seat_name, busy)
+            .await;
         let rests = paused || self.is_deleting();
         self.look_after_drills(report, &validated, rests).await;
         report.plan = Some(plan);
         report.validated = Some(validated);
     }
+
+    /// Who may be primary.
+    fn seat(&self, observed: &Observed, stance: &Stance<'_>) -> Seat {
+        let begins = Beginning {
+            epoch: floors(&observed.restores).0,
+            ..match stance {
+                Stance::Founding(restore) => Beginning {
+                    first: first(restore, &self.set.name).unwrap_or(1),
+                    ..Beginning::NEW
+                },
+                _ => Beginning {
+                    known: self.before.system_identifier.as_deref(),
+                    ..Beginning::NEW
+                },
+            }
+        };
+        let found = &observed.instances;
+        plan::seat(&self.set.name, observed.record(), found, &begins)
+    }
+
     fn tell_what_waits(&self, report: &mut Report, plan: &Plan, door: Door) {
         for wait in &plan.choice.refused {
             report.progress(Outcome::Blocked(wait.clone()));

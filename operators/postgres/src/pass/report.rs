@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use mainstay_backup::api::Report as BackupReport;
 use mainstay_shared::apply::{ApplyError, Cause};
 use mainstay_shared::backups::drill::Ground;
 use mainstay_shared::conditions::reasons;
@@ -84,6 +85,8 @@ pub(super) struct Report {
     pub(super) identity: Option<Identity>,
     pub(super) working: bool,
     pub(super) backups: Option<Told>,
+    /// What the primary's backup container says; none where it does not answer.
+    pub(super) primary_backup: Option<BackupReport>,
     /// What can be recovered, or why that is not known; none while backups were not looked at.
     pub(super) ground: Option<Result<Ground, String>>,
     /// What is kept of a set that ends, in a sentence.

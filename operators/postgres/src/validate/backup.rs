@@ -1,22 +1,25 @@
 //! Backups, and the beginning from one, as they are meant.
 
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 use mainstay_backup::crypto::{EncryptionError, EncryptionSpec};
 use mainstay_backup::retention::Policy;
 use mainstay_crds::common::backup::rules;
 use mainstay_crds::common::backup::{
     Authority, Azure, Backups, Check, Drill as AskedDrill, DrillTarget, Gcs, Limits, OnFull,
-    Recovery as AskedRecovery, RecoveryTarget, Repository, S3, Volume,
+    RecoveryTarget, Repository, S3, Volume,
 };
 use mainstay_crds::common::rules::{MAX_CPU_MILLIS, MAX_MEMORY, MIN_CPU_MILLIS, MIN_MEMORY};
 use mainstay_crds::common::{Durability, quantity, sentences};
+use mainstay_crds::operation::Operation;
 use mainstay_crds::postgres::Postgres;
 use mainstay_crds::postgres::rules as postgres;
+use mainstay_crds::restore::Restore;
 use mainstay_shared::backups::cron::{Cron, CronError};
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
 
-use super::{Problem, syntax, within};
+use super::{Problem, Validated, syntax, within};
 use crate::backup::settings::{
     ACCESS_KEY, ACCESS_KEY_ID, SECRET_ACCESS_KEY, SERVICE_ACCOUNT, SESSION_TOKEN,
 };
@@ -82,6 +85,8 @@ pub struct Backup {
     pub summary_days: u32,
     /// What gives way when log that waits has nearly filled a volume.
     pub on_full: OnFull,
+    /// Whether new replicas get their data from here.
+    pub seed: bool,
     /// Drills, if they are asked for.
     pub drill: Option<Drill>,
 }
@@ -195,6 +200,7 @@ pub fn backup(
         summary_days: (2 * cron.widest_gap(EPOCH) + 2).max(10),
         cron,
         chain: u32::try_from(chain).unwrap_or(0),
+        seed: asked.seed_replicas.unwrap_or(false),
         policy,
         drill: drill.flatten(),
     })
@@ -222,7 +228,7 @@ pub fn recovery(
     if asked.repository.prefix.is_none() {
         judge.say(".repository.prefix", rules::PREFIX_IS_NAMED);
     }
-    let target = target(asked, &mut judge);
+    let target = target(asked.target.as_ref(), ".target", &mut judge);
     let (repository, access) = repository(&asked.repository, set, &mut judge)?;
     let set = set?;
     Some(Recovery {
@@ -240,10 +246,87 @@ pub fn recovery(
             major: major?,
             backup: backup.and_then(Result::ok),
             target: target?,
+            owner: None,
         },
         access,
         keys: asked.keys.clone(),
     })
+}
+
+/// The store whose copies of keys an operation destroys, and where it is, for people; or what is wrong with it.
+///
+/// # Errors
+/// In sentences.
+pub fn store(operation: &Operation) -> Result<(RepositorySpec, Access, String), String> {
+    let asked = operation.spec.destroy_keys.as_ref();
+    let asked = asked.ok_or_else(|| format!("spec.destroyKeys: {}", sentences::KEYS_ARE_NAMED))?;
+    let set = SetId {
+        namespace: operation.namespace().unwrap_or_default(),
+        name: operation.spec.target.name.clone(),
+        ..SetId::default()
+    };
+    let mut problems = Vec::new();
+    let mut judge = Judge {
+        at: "destroyKeys",
+        problems: &mut problems,
+    };
+    let found = repository(&asked.repository, Some(&set), &mut judge);
+    let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    match found.filter(|_| problems.is_empty()) {
+        Some((spec, access)) => {
+            let place = place(&spec);
+            Ok((spec, access, place))
+        }
+        None => Err(words.join("; ")),
+    }
+}
+
+/// What a set is made from that goes back in time in place: its own repository.
+///
+/// # Errors
+/// What is wrong with the moment.
+pub fn in_place(asked: &Restore, validated: &Validated) -> Result<Option<Recovery>, Vec<Problem>> {
+    let Some(own) = &validated.backup else {
+        return Ok(None);
+    };
+    let mut problems = Vec::new();
+    let mut judge = Judge {
+        at: "restore",
+        problems: &mut problems,
+    };
+    let spec = &asked.spec;
+    let target = target(spec.moment.as_ref(), ".moment", &mut judge);
+    let backup = spec.backup.as_ref().map(|id| id.parse());
+    judge.check(
+        backup.as_ref().is_none_or(Result::is_ok),
+        ".backup",
+        rules::BACKUP_ID,
+    );
+    let from = asked.status.as_ref().and_then(|s| s.from.as_ref());
+    let owner = from.and_then(|from| from.owner.parse().ok());
+    judge.check(owner.is_some(), ".status.from.owner", rules::OWNER);
+    let Some(target) = target.filter(|_| problems.is_empty()) else {
+        return Err(problems);
+    };
+    Ok(Some(Recovery {
+        place: own.place.clone(),
+        settings: RestoreSettings {
+            resource: own.settings.resource.clone(),
+            repository: RepositorySpec {
+                encryption: Some(EncryptionSpec {
+                    recipients: Vec::new(),
+                    i_accept_key_loss: true,
+                }),
+                ..own.settings.repository.clone()
+            },
+            major: validated.major,
+            backup: backup.and_then(Result::ok),
+            target,
+            owner,
+        },
+        access: own.access.clone(),
+        keys: names::backup_keys(&validated.set.name),
+    }))
 }
 
 /// A last backup needs a repository.
@@ -610,11 +693,11 @@ fn authority(
     }
 }
 
-fn target(asked: &AskedRecovery, judge: &mut Judge<'_>) -> Option<Target> {
-    let Some(target) = &asked.target else {
+/// A moment, in the field `at`.
+fn target(asked: Option<&RecoveryTarget>, at: &str, judge: &mut Judge<'_>) -> Option<Target> {
+    let Some(target) = asked else {
         return Some(Target::Latest);
     };
-    let at = ".target";
     let RecoveryTarget {
         time,
         lsn,
@@ -629,21 +712,21 @@ fn target(asked: &AskedRecovery, judge: &mut Judge<'_>) -> Option<Target> {
     if let Some(time) = time {
         let parsed = Some(time).filter(|t| t.contains('T'));
         let parsed = parsed.and_then(|t| t.parse::<Timestamp>().ok());
-        judge.check(parsed.is_some(), ".target.time", rules::TIME);
+        judge.check(parsed.is_some(), &format!("{at}.time"), rules::TIME);
         return parsed.map(Target::Time);
     }
     if let Some(lsn) = lsn {
-        judge.check(is_lsn(lsn), ".target.lsn", rules::LSN);
+        judge.check(is_lsn(lsn), &format!("{at}.lsn"), rules::LSN);
         return Some(Target::Lsn(lsn.clone()));
     }
     if let Some(xid) = xid {
         let parsed = xid.parse().ok().filter(|n| *n > 0);
-        judge.check(parsed.is_some(), ".target.xid", rules::XID);
+        judge.check(parsed.is_some(), &format!("{at}.xid"), rules::XID);
         return parsed.map(Target::Xid);
     }
     if let Some(name) = name {
         let fits = (1..=63).contains(&name.len()) && !name.chars().any(|c| c.is_ascii_control());
-        judge.check(fits, ".target.name", rules::POINT);
+        judge.check(fits, &format!("{at}.name"), rules::POINT);
         return Some(Target::Name(name.clone()));
     }
     Some(Target::Latest)

@@ -103,6 +103,8 @@ pub struct Validated {
     pub backup: Option<Backup>,
     /// What the first data is made from, if it is not empty.
     pub recovery: Option<Recovery>,
+    /// Highest timeline that data which was left by a restore in place has: promotions take higher ones.
+    pub timelines: u64,
     /// Whether deletion is refused.
     pub protected: bool,
     /// What becomes of the volumes of a deleted resource.
@@ -209,6 +211,7 @@ pub fn validate(resource: &Postgres, catalogue: &Catalogue) -> Result<Validated,
             pooler,
             backup,
             recovery,
+            timelines: 0,
             protected: Deletion::is_protected(spec.deletion.as_ref()),
             volumes: Deletion::volumes(spec.deletion.as_ref()),
             database: spec.database().to_owned(),

@@ -267,6 +267,44 @@ async fn writes_are_refused_before_the_volume_is_full_and_taken_again_when_the_s
 }
 
 #[tokio::test]
+async fn writes_are_refused_while_the_newest_configuration_is() {
+    let (mut set, one, volume, _beside) = archiving().await;
+    wait_for("the store to take the log", async || archived(&one) > 0).await;
+    let wrong = ("work_mem".to_owned(), "32 potatoes".to_owned());
+    set.config.engine.parameters.extend([wrong]);
+    set.mount(&one);
+    set.until(&one, "complaining", |s| {
+        let error = s.last_error.as_deref();
+        error.is_some_and(|e| e.contains("work_mem"))
+    })
+    .await;
+    takes(&one, false);
+    let ledger = Arc::new(Ledger::default());
+    write(&set, &one, &ledger, false).await;
+    set.until(&one, "refusing writes", |s| s.refuses_writes.is_some())
+        .await;
+    wait_for("a new session to be told", async || {
+        let client = set.connect(&one).await.unwrap();
+        let refused = client.batch_execute("insert into ledger values (-2)").await;
+        let code = refused.err().and_then(|e| e.code().cloned());
+        code == Some(SqlState::READ_ONLY_SQL_TRANSACTION)
+    })
+    .await;
+    takes(&one, true);
+    set.until(&one, "taking writes", |s| {
+        s.ready && s.refuses_writes.is_none()
+    })
+    .await;
+    let client = set.connect(&one).await.unwrap();
+    wait_for("writes", async || {
+        let row = "insert into ledger values (-3) on conflict do nothing";
+        client.batch_execute(row).await.is_ok()
+    })
+    .await;
+    drop(volume);
+}
+
+#[tokio::test]
 async fn writes_are_taken_again_when_the_volume_has_grown() {
     let (set, one, volume, _beside) = archiving().await;
     wait_for("the store to take the log", async || archived(&one) > 0).await;

@@ -16,6 +16,7 @@ mod repair;
 #[path = "../common/volume.rs"]
 mod volume;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use mainstay_crds::common::{Durability, Enforcement, InstanceRole};
@@ -577,6 +578,124 @@ async fn a_primary_hands_over_on_request_and_who_was_away_too_long_is_copied() {
     set.until(&two, "streaming a copy", |s| replica(s) && copied(&two))
         .await;
     assert!(!copied(&one) && !copied(&three));
+}
+
+#[tokio::test]
+async fn what_the_election_asks_for_holds_while_the_newest_configuration_is_refused() {
+    let mut set = Set::new(3, Durability::Quorum).await;
+    let (mut one, mut two, mut three) = (set.pod(1), set.pod(2), set.pod(3));
+    for (pod, uid) in [
+        (&mut one, "uid-1"),
+        (&mut two, "uid-2"),
+        (&mut three, "uid-3"),
+    ] {
+        set.start(pod, uid, true);
+    }
+    set.until(&two, "streaming", |s| s.ready).await;
+    set.until(&three, "streaming", |s| s.ready).await;
+    let whole = |s: &Status| s.ready && s.streaming.len() == 2;
+    set.until(&one, "waiting for replicas", whole).await;
+    set.config
+        .engine
+        .parameters
+        .insert("work_mem".into(), "32 potatoes".into());
+    let complains = |s: &Status| {
+        let error = s.last_error.as_deref();
+        error.is_some_and(|e| e.contains("work_mem"))
+    };
+    for pod in [&one, &two, &three] {
+        set.mount(pod);
+        set.until(pod, "complaining", complains).await;
+    }
+    // An agent that starts anew has never seen another configuration.
+    let nonce = set.until(&two, "ready", |s| s.ready).await.nonce;
+    kill(Pid::from_raw(two.agent_pid()), Signal::SIGKILL).unwrap();
+    set.until(&two, "ready again", |s| s.ready && s.nonce != nonce)
+        .await;
+    let status = set.until(&one, "streaming to both", whole).await;
+    set.agent(&one)
+        .hand_over(&status.nonce, "db-3", "test")
+        .await
+        .unwrap();
+    // Who acknowledges, and whom to follow, is put in place all the same.
+    set.until(&three, "leading both", whole).await;
+    let client = set.connect(&three).await.unwrap();
+    let table = "create table t (n int); insert into t values (1)";
+    client.batch_execute(table).await.unwrap();
+    set.until(&one, "following", |s| {
+        s.ready && s.role == InstanceRole::Replica
+    })
+    .await;
+    // And what is mended is taken.
+    set.config
+        .engine
+        .parameters
+        .insert("work_mem".into(), "5MB".into());
+    for pod in [&one, &two, &three] {
+        let hash = set.mount(pod);
+        set.agent(pod).reload(&hash).await.unwrap();
+        set.until(pod, "content", |s| s.last_error.is_none()).await;
+    }
+    let client = set.connect(&three).await.unwrap();
+    assert_eq!(show(&client, "work_mem").await, "5MB");
+}
+
+#[tokio::test]
+async fn what_was_brought_back_is_taken_in_place_of_a_copy_and_nothing_else_is() {
+    let set = Set::new(2, Durability::Async).await;
+    let (mut one, mut two) = (set.pod(1), set.pod(2));
+    set.start(&mut one, "uid-1", true);
+    set.start(&mut two, "uid-2", true);
+    set.until(&two, "streaming", |s| s.ready).await;
+    let client = set.connect(&one).await.unwrap();
+    let table = "create table t (n int); insert into t values (1)";
+    client.batch_execute(table).await.unwrap();
+    let volume = two.path("/var/lib/postgresql/data");
+    let taken = |pod: &Pod| pod.log().matches("in place of a copy").count();
+    let lost = |two: &Pod| {
+        std::fs::remove_dir_all(volume.join("mainstay")).unwrap();
+        assert_eq!(taken(two), 0);
+    };
+
+    // Its volume is lost, and there is what came from the repository: data of a while ago.
+    two.cut();
+    lost(&two);
+    std::fs::rename(volume.join("pgdata"), volume.join("pgdata.seeded")).unwrap();
+    std::fs::remove_file(volume.join("pgdata.seeded/standby.signal")).unwrap();
+    client
+        .batch_execute("insert into t values (2)")
+        .await
+        .unwrap();
+    set.start(&mut two, "uid-2b", true);
+    let follows = |s: &Status| s.ready && s.role == InstanceRole::Replica;
+    set.until(&two, "following with it", follows).await;
+    assert_eq!(taken(&two), 1, "{}", two.log());
+    assert!(!volume.join("pgdata.seeded").exists());
+    let there = async || -> Option<i64> {
+        let client = set.connect(&two).await.ok()?;
+        let row = client.query_one("select count(*) from t", &[]).await.ok()?;
+        Some(row.get(0))
+    };
+    wait_for("what was written meanwhile", async || {
+        there().await == Some(2)
+    })
+    .await;
+
+    // And what is no data of this set is not taken.
+    two.cut();
+    std::fs::remove_dir_all(volume.join("mainstay")).unwrap();
+    std::fs::remove_dir_all(volume.join("pgdata")).unwrap();
+    let foreign = volume.join("pgdata.seeded");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("PG_VERSION"), "17").unwrap();
+    let of = std::fs::metadata(&volume).unwrap();
+    for path in [&foreign, &foreign.join("PG_VERSION")] {
+        std::os::unix::fs::chown(path, Some(of.uid()), Some(of.gid())).unwrap();
+    }
+    set.start(&mut two, "uid-2c", true);
+    set.until(&two, "following with a copy", follows).await;
+    assert_eq!(taken(&two), 1, "{}", two.log());
+    assert!(!volume.join("pgdata.seeded").exists());
 }
 
 #[tokio::test]

@@ -12,12 +12,13 @@ use jiff::Timestamp;
 use mainstay_backup::api::{ArchiveState, BackupEntry, Order, Outcome, OwnerState, Report};
 use mainstay_backup::crypto::{EncryptionSpec, Keyring};
 use mainstay_backup::drill::DrillReport;
+use mainstay_backup::shred::{ShredReport, ShredSettings};
 use mainstay_e2e::object_store::{REGION, Server};
 use mainstay_postgres::backup::api::RestoreReport;
 use mainstay_postgres::backup::settings::{
-    BACKUP_FILE, DRILL_FILE, DrillCheck, DrillSettings, PlaceSpec, REPOSITORY, RESTORE_FILE,
-    RESTORE_REPOSITORY, RESTORE_SECRETS, RESTORE_STATUS, RUN, RepositorySpec, RestoreSettings,
-    SECRETS, SOCKET, Settings, TERMINATION_MESSAGE, Target,
+    BACKUP_FILE, DRILL_FILE, DrillCheck, DrillSettings, INSTANCE_KEYS, PlaceSpec, REPOSITORY,
+    RESTORE_FILE, RESTORE_REPOSITORY, RESTORE_SECRETS, RESTORE_STATUS, RUN, RepositorySpec,
+    RestoreSettings, SECRETS, SHRED, SOCKET, Settings, TERMINATION_MESSAGE, Target,
 };
 use mainstay_shared::agent::paths;
 use mainstay_shared::names;
@@ -280,9 +281,7 @@ impl World {
     }
 
     fn secrets(&self, folder: &Path) {
-        use mainstay_postgres::backup::settings::{
-            ACCESS_KEY_ID, INSTANCE_KEYS, SECRET_ACCESS_KEY,
-        };
+        use mainstay_postgres::backup::settings::{ACCESS_KEY_ID, SECRET_ACCESS_KEY};
         if let Some(server) = &self.server {
             let store = server.store();
             fs::write(folder.join(ACCESS_KEY_ID), &store.access_key_id).unwrap();
@@ -315,6 +314,7 @@ impl World {
             major: major(),
             backup,
             target,
+            owner: None,
         };
         let file = node.path(paths::CONFIG).join(RESTORE_FILE);
         fs::write(file, serde_json::to_string(&settings).unwrap()).unwrap();
@@ -333,6 +333,45 @@ impl World {
         let leftover = node.path("/var/lib/postgresql/data/pgdata.restore");
         assert!(!leftover.exists(), "what is left of a restore");
         report
+    }
+
+    /// Removes the copies of the keys, as the pod of an operation does; its last words.
+    pub fn destroy_keys(&self, node: &Node, recipients: Vec<String>) -> ShredReport {
+        let settings = ShredSettings {
+            repository: self.repository(),
+            recipients,
+            others_stay: false,
+        };
+        // No key is where it runs.
+        let secrets = node.path(SECRETS);
+        self.secrets(&secrets);
+        fs::remove_file(secrets.join(INSTANCE_KEYS)).unwrap();
+        give(&node.root);
+        let mut run = node.run("destroy-keys");
+        run.env(SHRED, serde_json::to_string(&settings).unwrap());
+        let status = run.status().unwrap();
+        let text = fs::read_to_string(node.path(TERMINATION_MESSAGE)).unwrap();
+        let report: ShredReport = serde_json::from_str(&text).unwrap();
+        assert_eq!(status.success(), report.done, "{report:?}");
+        report
+    }
+
+    /// The public part of the keys.
+    pub fn recipient(&self) -> String {
+        let recipient = self.keyring.as_ref().and_then(Keyring::recipient);
+        recipient.unwrap().to_string()
+    }
+
+    /// Brings data for a replica back from the set's own repository, as an instance's pod does before everything else.
+    pub fn seed(&self, node: &Node, identifier: &str, major: u32) -> RestoreReport {
+        self.secrets(&node.path(RESTORE_SECRETS));
+        give(&node.root);
+        let mut run = node.run("seed");
+        let major = major.to_string();
+        run.args(["--identifier", identifier, "--major", &major]);
+        assert!(run.status().unwrap().success(), "{}", node.log());
+        let text = fs::read_to_string(node.path(RESTORE_STATUS)).unwrap_or_else(|_| "{}".into());
+        serde_json::from_str(&text).unwrap_or_default()
     }
 
     /// Asks a node's backup container.

@@ -21,5 +21,7 @@ mod full;
 mod kit;
 mod on_volume;
 mod recovery;
+mod seed;
+mod shred;
 #[path = "../common/volume.rs"]
 mod volume;

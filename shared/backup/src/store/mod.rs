@@ -556,6 +556,34 @@ impl Store {
         Ok(all)
     }
 
+    /// Every version of every object in a folder, which ends with `/`, where the store tells: also of objects that
+    /// were deleted.
+    ///
+    /// # Errors
+    /// The store's answer.
+    pub async fn versions_below(&self, folder: &str) -> Result<Vec<Version>, StoreError> {
+        let Some(versions) = &self.versions else {
+            return Ok(Vec::new());
+        };
+        if !self.keeps_versions().await? {
+            return Ok(Vec::new());
+        }
+        let whole = format!("{}/", self.path(folder.trim_end_matches('/')));
+        let all = versions.list(&whole).await.map_err(|reason| StoreError {
+            doing: "listing versions in",
+            key: folder.to_owned(),
+            reason,
+        })?;
+        let ours = all.into_iter().filter_map(|version| {
+            let key = version.key.strip_prefix(&self.prefix)?.strip_prefix('/')?;
+            Some(Version {
+                key: key.to_owned(),
+                ..version
+            })
+        });
+        Ok(ours.collect())
+    }
+
     /// Tries whether an object can be written twice. `key`: of a probe, new each time.
     pub async fn guard(&self, key: &str) -> Result<Guard, StoreError> {
         let failed = |reason| StoreError {

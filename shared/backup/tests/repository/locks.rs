@@ -14,7 +14,7 @@ use crate::kit::{Kit, LOCKS, TestEngine, back_up, restore};
 use crate::log::label;
 
 /// Locks a version of an object as its owner would, with another client.
-async fn lock(kit: &Kit, key: &str, until: Timestamp) {
+pub async fn lock(kit: &Kit, key: &str, until: Timestamp) {
     let body = kit.folder.path().join("retention.xml");
     let text = format!(
         "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Mode>GOVERNANCE</Mode>\

@@ -18,6 +18,7 @@ mod locks;
 mod log;
 mod ownership;
 mod retention;
+mod shred;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -82,6 +83,8 @@ fn trials(server: Option<&Arc<Server>>) -> Vec<Trial> {
             log::switching_encryption_on_is_no_divergence,
             retention::a_plan_is_carried_out,
             by_hand::other_programs_restore,
+            shred::without_escrow_nobody_opens_them,
+            shred::escrow_has_to_be_accepted_and_still_reads_what_is_its_own,
         ]
     ));
     all.extend(on!(
@@ -90,6 +93,7 @@ fn trials(server: Option<&Arc<Server>>) -> Vec<Trial> {
         [
             locks::versions_are_recorded_and_what_is_locked_waits,
             locks::an_overwritten_piece_is_found_in_its_older_version,
+            shred::older_versions_of_copies_go_too_and_what_is_locked_is_told,
         ]
     ));
     all.extend(on!(

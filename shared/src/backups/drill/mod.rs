@@ -60,6 +60,16 @@ pub struct Ground {
 }
 
 impl Ground {
+    /// The first moment that can be recovered.
+    pub fn earliest(self) -> Option<Timestamp> {
+        self.earliest
+    }
+
+    /// The latest one.
+    pub fn latest(self) -> Option<Timestamp> {
+        self.latest
+    }
+
     /// Without what retention may remove while a drill goes on that takes so many seconds.
     fn inside(self, seconds: u32) -> Self {
         let room = EDGE + SignedDuration::from_secs(seconds.into());

@@ -22,17 +22,22 @@ pub fn json(code: u16, value: &Value) -> Response<Body> {
     response
 }
 
-/// Reduce an object, or the items of a list, to their metadata.
-pub fn only_metadata(value: &mut Value) {
-    if let Some(items) = value.get_mut("items").and_then(Value::as_array_mut) {
-        items.iter_mut().for_each(only_metadata);
-        value["apiVersion"] = "meta.k8s.io/v1".into();
-        value["kind"] = "PartialObjectMetadataList".into();
-    } else if value["kind"] != "Status" {
-        *value = json!({
+/// An object, or the items of a list, reduced to their metadata.
+pub fn only_metadata(value: &Value) -> Value {
+    if let Some(items) = value.get("items").and_then(Value::as_array) {
+        json!({
+            "apiVersion": "meta.k8s.io/v1",
+            "kind": "PartialObjectMetadataList",
+            "metadata": value["metadata"],
+            "items": items.iter().map(only_metadata).collect::<Vec<_>>(),
+        })
+    } else if value["kind"] == "Status" {
+        value.clone()
+    } else {
+        json!({
             "apiVersion": "meta.k8s.io/v1",
             "kind": "PartialObjectMetadata",
             "metadata": value["metadata"],
-        });
+        })
     }
 }

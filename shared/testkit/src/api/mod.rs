@@ -140,7 +140,8 @@ impl FakeApi {
             namespace: meta.namespace.clone(),
             name: meta.name.clone().expect("the object has no name"),
         };
-        self.change(|inner| inner.store.put_raw(&id, value))
+        let stored = self.change(|inner| inner.store.put_raw(&id, value));
+        Value::clone(&stored)
     }
 
     /// Read an object as it stands.
@@ -153,7 +154,7 @@ impl FakeApi {
     {
         let id = id_of::<K>(namespace, name);
         let value = self.lock().store.get(&id).cloned()?;
-        Some(serde_json::from_value(value).expect("the stored object is of the kind"))
+        Some(K::deserialize(&*value).expect("the stored object is of the kind"))
     }
 
     /// All objects of a kind, of all namespaces, by namespace and name.
@@ -167,7 +168,7 @@ impl FakeApi {
         let (group, resource) = (K::group(&()), K::plural(&()));
         let inner = self.lock();
         let of_kind = inner.store.of_resource(&group, &resource);
-        let read = |value: &Value| serde_json::from_value(value.clone());
+        let read = |value: &Value| K::deserialize(value);
         of_kind
             .map(|(_, v)| read(v).expect("the stored object is of the kind"))
             .collect()
@@ -187,8 +188,7 @@ impl FakeApi {
             let Some(value) = inner.store.get(&id).cloned() else {
                 return false;
             };
-            let mut object: K =
-                serde_json::from_value(value).expect("the stored object is of the kind");
+            let mut object: K = K::deserialize(&*value).expect("the stored object is of the kind");
             change(&mut object);
             let value = serde_json::to_value(&object).expect("an object is JSON");
             inner.store.replace_raw(&id, value);
@@ -344,12 +344,10 @@ impl FakeApi {
         }
         let metadata_only = parsed.metadata_only;
         match self.change(|inner| inner.store.perform(parsed)) {
-            Ok(mut answer) => {
-                if metadata_only {
-                    body::only_metadata(&mut answer.value);
-                }
-                body::json(answer.code, &answer.value)
+            Ok(answer) if metadata_only => {
+                body::json(answer.code, &body::only_metadata(&answer.value))
             }
+            Ok(answer) => body::json(answer.code, &answer.value),
             Err(status) => status.response(),
         }
     }

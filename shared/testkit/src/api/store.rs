@@ -1,6 +1,7 @@
 //! The objects, their history, and the rules of changing them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -31,20 +32,30 @@ pub struct Id {
 pub struct Change {
     pub id: Id,
     pub version: u64,
-    pub before: Option<Value>,
-    pub after: Option<Value>,
+    pub before: Option<Arc<Value>>,
+    pub after: Option<Arc<Value>>,
 }
 
 /// An answer with an object.
 #[derive(Debug)]
 pub struct Answer {
     pub code: u16,
-    pub value: Value,
+    pub value: Arc<Value>,
+}
+
+impl Answer {
+    fn ok(value: impl Into<Arc<Value>>) -> Self {
+        Self {
+            code: 200,
+            value: value.into(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 pub struct Store {
-    objects: BTreeMap<Id, Value>,
+    /// Shared with the history, with answers and with watches: copied only to be changed.
+    objects: BTreeMap<Id, Arc<Value>>,
     applied: BTreeMap<Id, Applied>,
     history: Vec<Change>,
     version: u64,
@@ -54,7 +65,7 @@ pub struct Store {
 }
 
 impl Store {
-    pub fn get(&self, id: &Id) -> Option<&Value> {
+    pub fn get(&self, id: &Id) -> Option<&Arc<Value>> {
         self.objects.get(id)
     }
 
@@ -62,7 +73,7 @@ impl Store {
         &'a self,
         group: &'a str,
         resource: &'a str,
-    ) -> impl Iterator<Item = (&'a Id, &'a Value)> {
+    ) -> impl Iterator<Item = (&'a Id, &'a Arc<Value>)> {
         self.objects
             .iter()
             .filter(move |(id, _)| id.group == group && id.resource == resource)
@@ -93,7 +104,7 @@ impl Store {
         &'a self,
         target: &'a Target,
         query: &'a Query,
-    ) -> impl Iterator<Item = &'a Value> {
+    ) -> impl Iterator<Item = &'a Arc<Value>> {
         self.of_resource(&target.group, &target.resource)
             .filter(|(id, _)| target.namespace.is_none() || id.namespace == target.namespace)
             .map(|(_, value)| value)
@@ -122,22 +133,21 @@ impl Store {
             }
         };
         match parsed.asked {
-            Asked::Get => Ok(Answer {
-                code: 200,
-                value: self
-                    .get(&id)
-                    .cloned()
-                    .ok_or_else(|| Refusal::not_found(&id))?,
-            }),
+            Asked::Get => {
+                let live = self.get(&id).ok_or_else(|| Refusal::not_found(&id))?;
+                Ok(Answer::ok(Arc::clone(live)))
+            }
             Asked::List(query) => {
-                let items: Vec<Value> = self.select(&target, &query).cloned().collect();
+                let items = self.select(&target, &query).map(|v| Value::clone(v));
+                let items = Value::Array(items.collect());
                 let version = match target.group.as_str() {
                     "" => target.version.clone(),
                     group => format!("{group}/{}", target.version),
                 };
-                let value = json!({"apiVersion": version, "kind": "List", "items": items,
+                let mut value = json!({"apiVersion": version, "kind": "List",
                     "metadata": {"resourceVersion": self.version.to_string()}});
-                Ok(Answer { code: 200, value })
+                value["items"] = items;
+                Ok(Answer::ok(value))
             }
             Asked::Create(object) => self.create(id, object),
             Asked::Update(object) => self.update(&id, object, status),
@@ -212,7 +222,7 @@ impl Store {
     fn update(&mut self, id: &Id, object: Value, status: bool) -> Result<Answer, Refusal> {
         check_place(id, &object)?;
         let live = self.objects.get(id);
-        check_preconditions(id, live, &object["metadata"])?;
+        check_preconditions(id, live.map(|l| &**l), &object["metadata"])?;
         let Some(live) = live.cloned() else {
             // Leases may be made by an update; nothing else that operators use.
             if id.resource == "leases" && !status {
@@ -238,7 +248,7 @@ impl Store {
         if let Some(meta) = change.get("metadata") {
             check_patched(id, Some(&live), meta)?;
         }
-        let mut object = live.clone();
+        let mut object = Value::clone(&live);
         match kind {
             PatchKind::Json => patch::json(&mut object, change)?,
             PatchKind::Strategic => {
@@ -266,7 +276,7 @@ impl Store {
         {
             return Err(Refusal::bad("metadata.managedFields must be nil"));
         }
-        check_patched(&id, self.objects.get(&id), &meta)?;
+        check_patched(&id, self.objects.get(&id).map(|l| &**l), &meta)?;
         if let Some(meta) = now["metadata"].as_object_mut() {
             meta.remove("uid");
             meta.remove("resourceVersion");
@@ -291,7 +301,7 @@ impl Store {
         for (_, theirs) in applied.iter_mut().filter(|(name, _)| **name != manager) {
             apply::disown(theirs, &now);
         }
-        let mut object = live.clone();
+        let mut object = Value::clone(&live);
         let others: Vec<&Value> = applied
             .iter()
             .filter(|(name, _)| **name != manager)
@@ -307,12 +317,13 @@ impl Store {
     fn store(
         &mut self,
         id: &Id,
-        live: &Value,
+        live: &Arc<Value>,
         mut object: Value,
         status: bool,
     ) -> Result<Answer, Refusal> {
-        let mut next = live.clone();
+        let mut next;
         if status {
+            next = Value::clone(live);
             next["status"] = object["status"].take();
         } else {
             object["status"] = live["status"].clone();
@@ -343,11 +354,8 @@ impl Store {
             }
         }
         defaults::fill(&mut next, self.serial);
-        if next == *live {
-            return Ok(Answer {
-                code: 200,
-                value: next,
-            });
+        if next == **live {
+            return Ok(Answer::ok(Arc::clone(live)));
         }
         if !status && has_generation(id) && differs_beyond_metadata(live, &next) {
             next["metadata"]["generation"] =
@@ -358,15 +366,9 @@ impl Store {
             self.version += 1;
             next["metadata"]["resourceVersion"] = self.version.to_string().into();
             self.remove(id);
-            return Ok(Answer {
-                code: 200,
-                value: next,
-            });
+            return Ok(Answer::ok(next));
         }
-        Ok(Answer {
-            code: 200,
-            value: self.write(id, next),
-        })
+        Ok(Answer::ok(self.write(id, next)))
     }
 
     fn delete(&mut self, id: &Id, options: &Value) -> Result<Answer, Refusal> {
@@ -386,12 +388,9 @@ impl Store {
             return Ok(success());
         }
         if !live["metadata"]["deletionTimestamp"].is_null() {
-            return Ok(Answer {
-                code: 200,
-                value: live,
-            });
+            return Ok(Answer::ok(live));
         }
-        let mut next = live;
+        let mut next = Value::clone(&live);
         next["metadata"]["deletionTimestamp"] = now();
         let grace = if graceful {
             next["spec"]["terminationGracePeriodSeconds"].clone()
@@ -403,14 +402,11 @@ impl Store {
             next["metadata"]["generation"] =
                 (next["metadata"]["generation"].as_i64().unwrap_or(1) + 1).into();
         }
-        Ok(Answer {
-            code: 200,
-            value: self.write(id, next),
-        })
+        Ok(Answer::ok(self.write(id, next)))
     }
 
     /// Put an object there as it is.
-    pub fn put_raw(&mut self, id: &Id, object: Value) -> Value {
+    pub fn put_raw(&mut self, id: &Id, object: Value) -> Arc<Value> {
         if self.objects.contains_key(id) {
             return self.replace_raw(id, object);
         }
@@ -418,7 +414,7 @@ impl Store {
     }
 
     /// Replace an object, status and all.
-    pub fn replace_raw(&mut self, id: &Id, mut object: Value) -> Value {
+    pub fn replace_raw(&mut self, id: &Id, mut object: Value) -> Arc<Value> {
         let live = self.objects.get(id).cloned().unwrap_or_default();
         for field in ["uid", "creationTimestamp", "generation"] {
             object["metadata"][field] = live["metadata"][field].clone();
@@ -428,21 +424,21 @@ impl Store {
             object["metadata"]["generation"] =
                 (live["metadata"]["generation"].as_i64().unwrap_or(1) + 1).into();
         }
-        if object == live {
+        if object == *live {
             live
         } else {
             self.write(id, object)
         }
     }
 
-    pub fn remove(&mut self, id: &Id) -> Option<Value> {
+    pub fn remove(&mut self, id: &Id) -> Option<Arc<Value>> {
         let before = self.objects.remove(id)?;
         self.applied.remove(id);
         self.version += 1;
         self.history.push(Change {
             id: id.clone(),
             version: self.version,
-            before: Some(before.clone()),
+            before: Some(Arc::clone(&before)),
             after: None,
         });
         Some(before)
@@ -496,7 +492,7 @@ impl Store {
         ended.into_iter().map(|id| id.name).collect()
     }
 
-    fn insert(&mut self, id: &Id, mut object: Value) -> Value {
+    fn insert(&mut self, id: &Id, mut object: Value) -> Arc<Value> {
         self.serial += 1;
         let serial = self.serial;
         let meta = &mut object["metadata"];
@@ -516,15 +512,16 @@ impl Store {
         self.write(id, object)
     }
 
-    fn write(&mut self, id: &Id, mut object: Value) -> Value {
+    fn write(&mut self, id: &Id, mut object: Value) -> Arc<Value> {
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
-        let before = self.objects.insert(id.clone(), object.clone());
+        let object = Arc::new(object);
+        let before = self.objects.insert(id.clone(), Arc::clone(&object));
         self.history.push(Change {
             id: id.clone(),
             version: self.version,
             before,
-            after: Some(object.clone()),
+            after: Some(Arc::clone(&object)),
         });
         object
     }
@@ -535,10 +532,7 @@ fn text(value: &Value) -> String {
 }
 
 fn success() -> Answer {
-    Answer {
-        code: 200,
-        value: json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success"}),
-    }
+    Answer::ok(json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success"}))
 }
 
 fn now() -> Value {

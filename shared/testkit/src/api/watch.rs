@@ -1,12 +1,15 @@
 //! Streams of changes.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream;
 use http::{Response, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -21,6 +24,48 @@ const BOOKMARK: Duration = Duration::from_mins(1);
 /// A watch without a wish ends after this time.
 const LONGEST: Duration = Duration::from_mins(30);
 
+/// One line of the stream.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    object: Cow<'a, Value>,
+}
+
+/// What a line tells, as the store holds it.
+struct Told {
+    kind: &'static str,
+    object: Arc<Value>,
+    /// The version told, where it is not the object's own.
+    version: Option<u64>,
+}
+
+impl Told {
+    fn new(kind: &'static str, object: impl Into<Arc<Value>>) -> Self {
+        Self {
+            kind,
+            object: object.into(),
+            version: None,
+        }
+    }
+
+    fn line(&self, metadata_only: bool) -> String {
+        let mut object = if metadata_only && self.kind != "ERROR" {
+            Cow::Owned(only_metadata(&self.object))
+        } else {
+            Cow::Borrowed(&*self.object)
+        };
+        if let Some(version) = self.version {
+            object.to_mut()["metadata"]["resourceVersion"] = version.to_string().into();
+        }
+        let kind = self.kind;
+        // What was parsed from JSON can be written as such.
+        let mut line = serde_json::to_string(&Line { kind, object }).unwrap_or_default();
+        line.push('\n');
+        line
+    }
+}
+
 struct Watch {
     api: FakeApi,
     target: Target,
@@ -32,8 +77,8 @@ struct Watch {
     version: u64,
     cut: u64,
     ends: Instant,
-    /// Lines that wait to be sent.
-    lines: Vec<Value>,
+    /// What waits to be sent, the last first.
+    lines: Vec<Told>,
     over: bool,
 }
 
@@ -56,7 +101,7 @@ pub fn stream(api: FakeApi, target: &Target, query: &Query, metadata_only: bool)
     watch.begin();
     let lines = stream::unfold(watch, |mut watch| async {
         let line = watch.line().await?;
-        let frame = Frame::data(Bytes::from(format!("{line}\n")));
+        let frame = Frame::data(Bytes::from(line));
         Some((Ok::<_, Infallible>(frame), watch))
     });
     let mut response = Response::new(StreamBody::new(lines).boxed_unsync());
@@ -73,10 +118,9 @@ impl Watch {
         let store = &inner.store;
         match self.query.resource_version {
             None | Some(0) => {
-                let all: Vec<Value> = store.select(&self.target, &self.query).cloned().collect();
+                let all = store.select(&self.target, &self.query);
                 self.lines = all
-                    .into_iter()
-                    .map(|object| json!({"type": "ADDED", "object": object}))
+                    .map(|object| Told::new("ADDED", Arc::clone(object)))
                     .collect();
                 (self.next, self.version) = (store.event_count(), store.version());
             }
@@ -89,7 +133,7 @@ impl Watch {
                         store.compacted()
                     ),
                 );
-                self.lines = vec![json!({"type": "ERROR", "object": gone.value()})];
+                self.lines = vec![Told::new("ERROR", gone.value())];
                 self.over = true;
             }
             Some(version) => {
@@ -102,14 +146,11 @@ impl Watch {
     }
 
     /// The next line; none at the end.
-    async fn line(&mut self) -> Option<Value> {
+    async fn line(&mut self) -> Option<String> {
         let mut visible = self.api.visible.subscribe();
         loop {
-            if let Some(mut line) = self.lines.pop() {
-                if self.metadata_only && line["type"] != "ERROR" {
-                    only_metadata(&mut line["object"]);
-                }
-                return Some(line);
+            if let Some(told) = self.lines.pop() {
+                return Some(told.line(self.metadata_only));
             }
             let shown = *visible.borrow_and_update();
             if self.over || shown.cut != self.cut {
@@ -133,7 +174,7 @@ impl Watch {
     }
 
     fn gather(&mut self, visible: usize) {
-        let lines: Vec<Value> = {
+        let lines: Vec<Told> = {
             let inner = self.api.lock();
             let events = inner.store.events(self.next, visible.max(self.next));
             self.version = events.last().map_or(self.version, |change| change.version);
@@ -148,7 +189,7 @@ impl Watch {
     }
 
     /// How a change looks through the selectors.
-    fn told(&self, change: &Change) -> Option<Value> {
+    fn told(&self, change: &Change) -> Option<Told> {
         let (id, target) = (&change.id, &self.target);
         let place = id.group == target.group
             && id.resource == target.resource
@@ -156,7 +197,7 @@ impl Watch {
         if !place {
             return None;
         }
-        let selected = |object: &&Value| {
+        let selected = |object: &&Arc<Value>| {
             self.query.labels.matches_labels(object) && self.query.fields.matches_fields(object)
         };
         let before = change.before.as_ref().filter(selected);
@@ -167,17 +208,21 @@ impl Watch {
             (Some(_), Some(object)) => ("MODIFIED", object),
             (Some(object), None) => ("DELETED", object),
         };
-        let mut object = object.clone();
-        object["metadata"]["resourceVersion"] = change.version.to_string().into();
-        Some(json!({"type": kind, "object": object}))
+        let mut told = Told::new(kind, Arc::clone(object));
+        // What went, or is not selected any more, is told as it was, with the version of that change.
+        told.version = (kind == "DELETED").then_some(change.version);
+        Some(told)
     }
 
-    fn bookmark(&self) -> Value {
+    fn bookmark(&self) -> Told {
         let version = match self.target.group.as_str() {
             "" => self.target.version.clone(),
             group => format!("{group}/{}", self.target.version),
         };
         let meta = json!({"resourceVersion": self.version.to_string(), "name": ""});
-        json!({"type": "BOOKMARK", "object": {"apiVersion": version, "kind": "", "metadata": meta}})
+        Told::new(
+            "BOOKMARK",
+            json!({"apiVersion": version, "kind": "", "metadata": meta}),
+        )
     }
 }

@@ -85,6 +85,14 @@ pub fn good() -> Vec<(&'static str, Value)> {
             ))),
         ),
         (
+            "backups on a claim that is called nearly like an instance's",
+            of(backup(volume(json!({ "claimName": "db-2-data-x" })))),
+        ),
+        (
+            "backups on the claim of another set",
+            of(backup(volume(json!({ "claimName": "mydb-2-data" })))),
+        ),
+        (
             "the latest of a volume",
             of(recovery(volume(json!({ "claimName": "backups" })))),
         ),
@@ -213,11 +221,20 @@ fn of_repositories() -> Vec<Case> {
         ),
         spec(
             "the claim of an instance",
-            Operator,
+            Both,
             "spec.backup.repository.volume.claimName",
             rules::OWN_CLAIM,
             backup(json!({ "repository": {
                 "s3": null, "credentials": null, "volume": { "claimName": "db-2-data" },
+            } })),
+        ),
+        spec(
+            "the claim of an instance to restore from",
+            Both,
+            "spec.bootstrap.recovery.repository.volume.claimName",
+            rules::OWN_CLAIM,
+            recovery(json!({ "repository": {
+                "s3": null, "credentials": null, "volume": { "claimName": "db-1-data" },
             } })),
         ),
         volume(

@@ -249,6 +249,7 @@ impl Machine {
             upstream: self.upstream.as_ref(),
             promotions: &self.store.get().promotions,
             first: self.first.unwrap_or(1),
+            used: self.mounts.timelines,
             promoted: promoted.as_ref(),
             tended: self.is_tended(),
             recovered: self

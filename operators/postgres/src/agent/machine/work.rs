@@ -85,6 +85,17 @@ impl Machine {
                 tracing::warn!("the data is thrown away, to be copied from the primary");
                 data::remove(&place).map_err(|e| format!("the data volume: {e}"))?;
             }
+            let seeded = data::adopt(&place, &wanted).await;
+            if seeded.map_err(|e| e.to_string())? {
+                tracing::info!(
+                    "the data that was brought back from the repository is taken in place of a copy"
+                );
+                return Ok(());
+            }
+            if let Some(why) = data::not_seeded(&place) {
+                tracing::warn!(%why, "the data is copied from the primary");
+                progress.send_replace(why);
+            }
             let slot = slot(&place.me.instance);
             data::copy(&place, &source, &slot, &wanted, &progress)
                 .await

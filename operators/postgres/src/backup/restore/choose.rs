@@ -76,7 +76,16 @@ pub fn choose(
         None => None,
     };
     if catalogue.backups.is_empty() {
-        return Err(NoWay("there is no backup in this repository".to_owned()));
+        return Err(NoWay(catalogue.unread.last().map_or_else(
+            || "there is no backup in this repository".to_owned(),
+            |unread| {
+                let why = &unread.why;
+                format!(
+                    "there is no backup in this repository that can be used: of {}, {why}",
+                    unread.id
+                )
+            },
+        )));
     }
     if let Target::Time(time) = target
         && *time > now

@@ -13,6 +13,7 @@ use mainstay_backup::stream::GetError;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -27,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_mins(30);
 /// What ends PostgreSQL's recovery, where a file that is missing would only end the log.
 pub const FATAL: u8 = 200;
+
+/// Where in a segment's name its number is, behind the timeline: sixteen hexadecimal digits, that sort as numbers do.
+const SEGMENT: std::ops::Range<usize> = 8..24;
 
 /// What PostgreSQL asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +65,8 @@ pub struct Log {
     pub fatal: Mutex<Option<String>>,
     /// The last segment that PostgreSQL got.
     pub last: Mutex<Option<String>>,
+    /// It was asked for a segment that would follow the last one: the rest has been replayed.
+    pub exhausted: Notify,
 }
 
 impl Log {
@@ -83,6 +89,7 @@ impl Log {
             under_way: Mutex::default(),
             fatal: Mutex::default(),
             last: Mutex::default(),
+            exhausted: Notify::new(),
         }
     }
 
@@ -121,12 +128,22 @@ impl Log {
         } else if let Some(key) = self.histories.get(&question.file) {
             get(&self.repository, key, &to).await
         } else {
+            if self.is_after_all(&question.file) {
+                self.exhausted.notify_one();
+            }
             return Answer::None;
         };
         match fetched {
             Ok(()) => Answer::Fetched,
             Err(why) => Answer::Fatal(why),
         }
+    }
+
+    /// Whether a file is a segment beyond all that there are. Of newer timelines older ones are asked for too.
+    fn is_after_all(&self, file: &str) -> bool {
+        let last = self.segments.last().and_then(|(name, _)| name.get(SEGMENT));
+        let asked = file.get(SEGMENT).filter(|_| file.len() == SEGMENT.end);
+        asked.is_some_and(|asked| last.is_none_or(|last| asked > last))
     }
 
     async fn segment(&self, at: usize, to: &Path) -> Result<(), String> {

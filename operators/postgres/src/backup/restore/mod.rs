@@ -8,10 +8,12 @@
 
 pub mod choose;
 pub mod log;
+pub mod seed;
 pub mod server;
 pub mod untar;
 pub mod words;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,6 +36,7 @@ use tokio::runtime::Handle;
 
 use super::api::{Reached, RestoreReport, RestoreStep};
 use super::keeper::random;
+use super::local;
 use super::owner::Provenance;
 use super::settings::{
     ESCROW_KEYS, INSTANCE_KEYS, OWNER_FILE, RESTORE_FILE, RESTORE_REPOSITORY, RESTORE_SECRETS,
@@ -42,7 +45,7 @@ use super::settings::{
 use super::snapshot::{ARCHIVE, MANIFEST};
 use super::state::lock;
 use super::wal::{Lsn, Segment};
-use crate::agent::data::{Looked, absent, control};
+use crate::agent::data::{IDENTIFIER, Looked, absent, control};
 use crate::agent::place::Place;
 use choose::{Choice, choose};
 use log::Log;
@@ -191,16 +194,8 @@ async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), Rest
     });
     make(work)?;
     let data = fetch(place, work, &repository, &choice, teller).await?;
-    let (reached, provenance) = replay(
-        place,
-        work,
-        &data,
-        &repository,
-        &choice,
-        &settings.target,
-        teller,
-    )
-    .await?;
+    let (reached, provenance) =
+        replay(place, work, &data, &repository, &choice, &settings, teller).await?;
     teller.step(RestoreStep::Finishing, "writing everything to the disk");
     let folder = fs::File::open(place.volume())?;
     rustix::fs::syncfs(&folder).map_err(io::Error::from)?;
@@ -424,9 +419,10 @@ async fn replay(
     data: &Path,
     repository: &Arc<Repository>,
     choice: &Choice,
-    target: &Target,
+    settings: &RestoreSettings,
     teller: &Teller,
 ) -> Result<(Reached, Provenance), RestoreError> {
+    let target = &settings.target;
     teller.step(RestoreStep::Replaying, "replaying the log");
     let (scratch, server_folder) = (work.join("log"), work.join("server"));
     make(&scratch)?;
@@ -466,23 +462,48 @@ async fn replay(
         .chain
         .last()
         .ok_or_else(|| refused("there is no backup"))?;
-    let random = random().map_err(|e| RestoreError::Failed(e.to_string()))?;
-    let provenance = Provenance {
-        owner: OwnerId::new(random),
-        timeline,
-        from: newest.owner.clone(),
-        backup: newest.id.clone(),
-    };
-    let text = serde_json::to_vec(&provenance).map_err(io::Error::other)?;
-    fs::write(data.join(OWNER_FILE), text)?;
     let failed = |e: Looked| RestoreError::Failed(e.to_string());
     let state = control(place, data).await.map_err(failed)?;
+    let provenance = provenance(data, &state, timeline, newest, settings)?;
+    let text = serde_json::to_vec(&provenance).map_err(io::Error::other)?;
+    fs::write(data.join(OWNER_FILE), text)?;
     match state.get("Database cluster state").map(String::as_str) {
         Some("shut down") => Ok((reached, provenance)),
         other => Err(RestoreError::Failed(format!(
             "the data was not shut down in order: {other:?}"
         ))),
     }
+}
+
+/// Whose the data is from now on: a new owner's, or still that of a set which goes back in place.
+fn provenance(
+    data: &Path,
+    control: &BTreeMap<String, String>,
+    timeline: u32,
+    newest: &Manifest,
+    settings: &RestoreSettings,
+) -> Result<Provenance, RestoreError> {
+    let (from, backup) = (newest.owner.clone(), newest.id.clone());
+    let Some(owner) = settings.owner.clone() else {
+        let random = random().map_err(|e| RestoreError::Failed(e.to_string()))?;
+        return Ok(Provenance {
+            owner: OwnerId::new(random),
+            timeline,
+            first: None,
+            from,
+            backup,
+        });
+    };
+    let was = local::provenance_in(data).map_err(RestoreError::Failed)?;
+    let identifier = control.get(IDENTIFIER).map_or("", String::as_str);
+    Ok(Provenance::in_place(
+        owner,
+        was.as_ref(),
+        identifier,
+        timeline,
+        from,
+        backup,
+    ))
 }
 
 async fn recover(

@@ -47,6 +47,13 @@ pub struct Private<'a> {
 pub enum Purpose<'a> {
     /// To recover the data.
     Recovery(Recovery<'a>),
+    /// To replay the log that is stored as a replica does, which never ends by itself.
+    Standby {
+        /// Socket on which the log is asked for.
+        log_socket: &'a Path,
+        /// Timeline to replay along.
+        timeline: u32,
+    },
     /// To see what is in data that was stopped in order, also as this role.
     Look(&'a str),
 }
@@ -115,8 +122,16 @@ fn settings(of: &Private<'_>, control: &BTreeMap<String, String>) -> io::Result<
             all.push((name, value.clone()));
         }
     }
-    if let Purpose::Recovery(recovery) = &of.purpose {
-        recovers(recovery, &mut all)?;
+    match &of.purpose {
+        Purpose::Recovery(recovery) => {
+            replays(recovery.log_socket, recovery.timeline, &mut all)?;
+            recovers(recovery, &mut all);
+        }
+        Purpose::Standby {
+            log_socket,
+            timeline,
+        } => replays(log_socket, *timeline, &mut all)?,
+        Purpose::Look(_) => {}
     }
     let mut text = String::new();
     for (name, value) in all {
@@ -126,18 +141,24 @@ fn settings(of: &Private<'_>, control: &BTreeMap<String, String>) -> io::Result<
     Ok(text)
 }
 
-fn recovers(recovery: &Recovery<'_>, all: &mut Vec<(&str, String)>) -> io::Result<()> {
+fn replays(socket: &Path, timeline: u32, all: &mut Vec<(&str, String)>) -> io::Result<()> {
     let program = std::env::current_exe()?;
     let fetch = format!(
         "{} fetch --socket {} %f %p",
         in_command(&program),
-        in_command(recovery.log_socket)
+        in_command(socket)
     );
+    all.extend([
+        ("recovery_target_timeline", timeline.to_string()),
+        ("restore_command", fetch),
+    ]);
+    Ok(())
+}
+
+fn recovers(recovery: &Recovery<'_>, all: &mut Vec<(&str, String)>) {
     all.extend([
         ("recovery_target_action", "pause".to_owned()),
         ("recovery_target_inclusive", "on".to_owned()),
-        ("recovery_target_timeline", recovery.timeline.to_string()),
-        ("restore_command", fetch),
     ]);
     match recovery.target {
         Target::Latest => {}
@@ -151,7 +172,6 @@ fn recovers(recovery: &Recovery<'_>, all: &mut Vec<(&str, String)>) -> io::Resul
         Target::Xid(xid) => all.push(("recovery_target_xid", xid.to_string())),
         Target::Name(name) => all.push(("recovery_target_name", name.clone())),
     }
-    Ok(())
 }
 
 /// A name in the files that map the operating system's users to roles.
@@ -173,7 +193,7 @@ impl Server {
         write("postgresql.conf", &text).map_err(failed)?;
         write("pg_hba.conf", "local all all peer map=restore\n").map_err(failed)?;
         let role = match of.purpose {
-            Purpose::Recovery(_) => None,
+            Purpose::Recovery(_) | Purpose::Standby { .. } => None,
             Purpose::Look(role) => Some(role),
         };
         let user = in_map(&of.place.user);
@@ -185,8 +205,13 @@ impl Server {
             absent(std::fs::remove_file(of.data.join(name))).map_err(failed)?;
         }
         write_empty(&of.data.join("postgresql.auto.conf")).map_err(failed)?;
-        if matches!(of.purpose, Purpose::Recovery(_)) {
-            write_empty(&of.data.join("recovery.signal")).map_err(failed)?;
+        let signal = match of.purpose {
+            Purpose::Recovery(_) => Some("recovery.signal"),
+            Purpose::Standby { .. } => Some("standby.signal"),
+            Purpose::Look(_) => None,
+        };
+        if let Some(signal) = signal {
+            write_empty(&of.data.join(signal)).map_err(failed)?;
         }
         let config = of.scratch.join("postgresql.conf");
         let mut child = Command::new(of.place.program("postgres"))
@@ -306,6 +331,28 @@ impl Server {
             }
             sleep(LOOK).await;
         }
+    }
+
+    /// Waits until it has ended: what it said last.
+    pub async fn failed(&mut self) -> String {
+        while !self.ended() {
+            sleep(LOOK).await;
+        }
+        self.failure().await
+    }
+
+    /// Place up to which it has replayed.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub async fn replayed(&self) -> Result<String, String> {
+        let client = self
+            .connect()
+            .await
+            .ok_or("PostgreSQL takes no connection")?;
+        let query = "select coalesce(pg_last_wal_replay_lsn(), '0/0')::text";
+        let row = client.query_one(query, &[]).await;
+        row.map(|row| row.get(0)).map_err(|e| sentence(&e))
     }
 
     /// Ends recovery where it waits.

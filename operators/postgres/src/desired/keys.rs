@@ -1,0 +1,186 @@
+//! The pod that removes copies of keys from a repository, and who it may talk to. Both belong to the operation and go with it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::{Resource, ResourceExt};
+use mainstay_backup::shred::ShredSettings;
+use mainstay_crds::operation::Operation;
+use mainstay_shared::backups::destroy::CONTAINER;
+use mainstay_shared::metadata::drill_app;
+use mainstay_shared::{names, network};
+
+use super::backup::{repository, repository_mount, store_secrets};
+use super::pod::volumes::mount;
+use super::pod::{container_security, pod_security, resources};
+use crate::backup::settings::{MEMORY_MIB, REPOSITORY, SECRETS, SHRED};
+use crate::observe::kinds::APP;
+use crate::validate::backup::Access;
+
+/// Volume with the store's credentials.
+const CREDENTIALS: &str = "store";
+/// Volume with the repository, where it is on one.
+const VOLUME: &str = "repository";
+
+/// Name of the pod and of its policy.
+pub fn name(operation: &Operation) -> String {
+    format!("{CONTAINER}-{}", operation.uid().unwrap_or_default())
+}
+
+fn metadata(operation: &Operation, labels: BTreeMap<String, String>) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name(operation)),
+        namespace: operation.namespace(),
+        labels: Some(labels),
+        owner_references: Some(vec![OwnerReference {
+            controller: Some(true),
+            block_owner_deletion: None,
+            ..operation.controller_owner_ref(&()).unwrap_or_default()
+        }]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// By what the policy knows the pod.
+fn mark(operation: &Operation) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (names::MANAGED_BY.to_owned(), names::MANAGER.to_owned()),
+        (names::COMPONENT.to_owned(), name(operation)),
+    ])
+}
+
+/// Nothing reaches it, and it reaches names and the store.
+pub fn policy(operation: &Operation, access: &Access) -> NetworkPolicy {
+    let mark = mark(operation);
+    network::aside(metadata(operation, mark.clone()), mark, access.port)
+}
+
+/// The pod. Its labels are those of a drill's, which nothing of a set means, so that it is watched; no key is in it.
+///
+/// # Errors
+/// When its settings cannot be written as JSON, which they always can.
+pub fn pod(
+    operation: &Operation,
+    settings: &ShredSettings,
+    access: &Access,
+    operator_image: &str,
+) -> Result<Pod, serde_json::Error> {
+    let mut labels = mark(operation);
+    labels.insert(names::APP_NAME.to_owned(), drill_app(APP));
+    labels.insert(
+        names::APP_INSTANCE.to_owned(),
+        operation.spec.target.name.clone(),
+    );
+    let mut volumes = vec![store_secrets(CREDENTIALS, access)];
+    volumes.extend(repository(VOLUME, access));
+    let mut mounts = vec![mount(CREDENTIALS, SECRETS, true)];
+    let claim = access.claim.as_ref();
+    mounts.extend(claim.map(|claim| repository_mount(VOLUME, REPOSITORY, claim, false)));
+    let (request, limit) = MEMORY_MIB;
+    let mib = |n: u32| i64::from(n) << 20;
+    let container = Container {
+        name: CONTAINER.into(),
+        image: Some(operator_image.to_owned()),
+        image_pull_policy: Some("IfNotPresent".into()),
+        args: Some(vec![CONTAINER.into()]),
+        env: Some(vec![EnvVar {
+            name: SHRED.into(),
+            value: Some(serde_json::to_string(settings)?),
+            value_from: None,
+        }]),
+        resources: Some(resources(50, mib(request), mib(limit))),
+        security_context: Some(container_security()),
+        termination_message_policy: Some("File".into()),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    };
+    Ok(Pod {
+        metadata: metadata(operation, labels),
+        spec: Some(PodSpec {
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            restart_policy: Some("Never".into()),
+            active_deadline_seconds: Some(operation.spec.timeout_seconds().into()),
+            termination_grace_period_seconds: Some(15),
+            security_context: Some(pod_security()),
+            containers: vec![container],
+            volumes: Some(volumes),
+            ..PodSpec::default()
+        }),
+        status: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::validate::backup::store;
+
+    fn operation(repository: &serde_json::Value) -> Operation {
+        serde_json::from_value(json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "Operation",
+            "metadata": {"name": "shred", "namespace": "shop", "uid": "op-1"},
+            "spec": {
+                "target": {"kind": "Postgres", "name": "db"}, "action": "DestroyKeys",
+                "destroyKeys": {"confirm": "db", "repository": repository},
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn it_has_the_stores_credentials_and_no_key() {
+        let operation = operation(&json!({
+            "s3": {"bucket": "backups"}, "credentials": "store", "prefix": "shop/db",
+        }));
+        let (spec, access, place) = store(&operation).unwrap();
+        assert_eq!(place, "s3://backups/shop/db");
+        let settings = ShredSettings {
+            repository: spec,
+            recipients: vec!["age1own".into()],
+            others_stay: false,
+        };
+        let pod = pod(&operation, &settings, &access, "operator:1").unwrap();
+        let text = serde_json::to_value(&pod).unwrap();
+        let sources = &text["spec"]["volumes"][0]["projected"]["sources"];
+        assert_eq!(sources.as_array().unwrap().len(), 1, "{sources}");
+        assert_eq!(sources[0]["secret"]["name"], "store");
+        let items = sources[0]["secret"]["items"].as_array().unwrap().len();
+        assert_eq!(items, 3, "not the whole Secret");
+        assert_eq!(text["metadata"]["ownerReferences"][0]["uid"], "op-1");
+        let security = &text["spec"]["containers"][0]["securityContext"];
+        assert_eq!(security["readOnlyRootFilesystem"], true);
+        let policy = serde_json::to_value(policy(&operation, &access)).unwrap();
+        let selected = policy["spec"]["podSelector"]["matchLabels"]
+            .as_object()
+            .unwrap();
+        for (name, value) in selected {
+            assert_eq!(&text["metadata"]["labels"][name], value);
+        }
+        assert_eq!(policy["spec"]["ingress"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn a_volume_is_mounted_for_writing() {
+        let operation = operation(&json!({"volume": {"claimName": "backups"}}));
+        let (spec, access, place) = store(&operation).unwrap();
+        assert_eq!(
+            (place.as_str(), spec.prefix.as_str()),
+            ("volume://backups/shop/db", "shop/db")
+        );
+        let settings = ShredSettings {
+            repository: spec,
+            recipients: Vec::new(),
+            others_stay: false,
+        };
+        let pod = pod(&operation, &settings, &access, "operator:1").unwrap();
+        let text = serde_json::to_value(&pod).unwrap();
+        let mounts = &text["spec"]["containers"][0]["volumeMounts"];
+        assert_eq!(mounts[1]["mountPath"], "/mainstay/repository/backups");
+        assert_ne!(mounts[1]["readOnly"], true);
+    }
+}
