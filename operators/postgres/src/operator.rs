@@ -141,16 +141,11 @@ enum News {
     Listed,
 }
 
-/// Feed the caches, and wake the sets that something happened to. Tells through `ready` when
-/// everything has been listed once.
-async fn watch(
-    context: Arc<Context>,
+/// News of all watches; they feed the caches.
+fn all_news(
+    context: &Context,
     writer: Writer<DynamicObject>,
-    store: Store<DynamicObject>,
-    wake: mpsc::UnboundedSender<SetKey>,
-    destroy: mpsc::UnboundedSender<SetKey>,
-    ready: oneshot::Sender<()>,
-) {
+) -> SelectAll<BoxStream<'static, News>> {
     let mut news: SelectAll<BoxStream<'static, News>> = SelectAll::new();
     let kinds = kinds::all();
     for kind in &kinds {
@@ -212,7 +207,21 @@ async fn watch(
             .boxed(),
     );
     news.push(roots(&context.client, writer).boxed());
-    let mut names: Vec<&'static str> = kinds.iter().map(|kind| kind.name).collect();
+    news
+}
+
+/// Feed the caches, and wake the sets that something happened to. Tells through `ready` when
+/// everything has been listed once.
+async fn watch(
+    context: Arc<Context>,
+    writer: Writer<DynamicObject>,
+    store: Store<DynamicObject>,
+    wake: mpsc::UnboundedSender<SetKey>,
+    destroy: mpsc::UnboundedSender<SetKey>,
+    ready: oneshot::Sender<()>,
+) {
+    let mut news = all_news(&context, writer);
+    let mut names: Vec<&'static str> = kinds::all().iter().map(|kind| kind.name).collect();
     names.push(kinds::RESTORE);
     let mut ready = Some(ready);
     let mut roots_listed = false;
