@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::{Event, Namespace, PersistentVolumeClaim, Pod};
 use kube::api::{
     Api, AttachParams, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams,
@@ -268,11 +268,22 @@ impl<'a> Sandbox<'a> {
         let ended = process.take_status().context("the program has no end")?;
         let (said, complained, ended) = tokio::join!(all_of(said), all_of(complained), ended);
         process.join().await.with_context(failed)?;
-        match ended.and_then(|ended| ended.status) {
-            Some(status) if status == "Success" => Ok(said?.trim_end().to_owned()),
-            // Without an end the connection broke.
-            _ => Err(anyhow!("{}: {}", failed(), complained?.trim_end())),
+        let complained = complained?;
+        let Some(ended) = ended else {
+            bail!("{}: the connection broke: {complained}", failed());
+        };
+        if ended.status.as_deref() == Some("Success") {
+            return Ok(said?.trim_end().to_owned());
         }
+        let causes = ended.details.and_then(|d| d.causes).unwrap_or_default();
+        let code = causes
+            .into_iter()
+            .find(|c| c.reason.as_deref() == Some("ExitCode"));
+        let how = match code.and_then(|c| c.message) {
+            Some(code) => format!("exit code {code}"),
+            None => ended.message.unwrap_or_default(),
+        };
+        bail!("{}: {how}: {}", failed(), complained.trim_end())
     }
 
     /// SQL as the superuser through the Unix socket of an instance.
