@@ -44,6 +44,8 @@ pub struct Configuration {
     was_open: bool,
     /// Told to load; the time of the load before.
     loading: Option<f64>,
+    /// Told to load, and not known yet which settings wait for a restart; the time of the load before.
+    settling: Option<f64>,
     in_force: Option<String>,
     certificate: Option<String>,
     serial: Option<String>,
@@ -157,7 +159,7 @@ impl Configuration {
         let files = render(config, facts);
         if self.rendered.as_ref() == Some(&files) && self.certificate == certificate {
             self.placed = Some(hash.clone());
-            if self.loading.is_none() && self.in_force.is_some() {
+            if self.settling.is_none() && self.in_force.is_some() {
                 self.in_force = Some(hash.clone());
             }
             return Ok(false);
@@ -203,6 +205,7 @@ impl Configuration {
     pub fn started(&mut self) {
         self.in_force.clone_from(&self.placed);
         self.loading = None;
+        self.settling = None;
         self.was_open = self.open;
     }
 
@@ -210,23 +213,29 @@ impl Configuration {
     pub fn ended(&mut self) {
         self.in_force = None;
         self.loading = None;
+        self.settling = None;
         self.was_open = false;
     }
 
     /// The engine was told to load what is in place; `loaded_at` is when it did so before.
     pub fn told(&mut self, loaded_at: f64) {
         self.loading = Some(loaded_at);
+        self.settling = Some(loaded_at);
     }
 
-    /// All is known of the configuration that the engine loaded then.
-    pub fn seen(&mut self, loaded_at: f64) {
+    /// The engine has loaded its configuration at `loaded_at`, and of the load at `settings_of` it is known
+    /// which settings wait for a restart: only then it counts as in force.
+    pub fn seen(&mut self, loaded_at: f64, settings_of: f64) {
         if self.loading.take_if(|before| loaded_at > *before).is_some() {
-            self.in_force.clone_from(&self.placed);
             self.was_open = self.open;
         }
+        let settled = self.settling.take_if(|before| settings_of > *before);
         // An agent that was started beside a running engine: what it rendered is what was in place.
-        if self.loading.is_none() && self.in_force.is_none() {
+        let beside = self.settling.is_none() && self.in_force.is_none();
+        if settled.is_some() || beside {
             self.in_force.clone_from(&self.placed);
+        }
+        if beside {
             self.was_open = self.open;
         }
     }

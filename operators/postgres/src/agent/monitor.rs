@@ -8,10 +8,9 @@ use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::tell::set;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
-use tokio_postgres::Client;
 
 use super::place::Place;
-use super::sql::{self, SqlError, Vitals};
+use super::sql::{self, Session, SqlError, Vitals};
 
 /// What was seen last.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,14 +36,13 @@ pub enum Sight {
 
 /// Pause between looks at an engine that is up, unless told otherwise.
 pub const CALM: Duration = Duration::from_secs(1);
-/// With shorter pauses so much lies between looks that include a small write.
+/// So much lies at least between looks that include a small write, and ask who lets others in.
 const FULL: Duration = Duration::from_secs(2);
 /// Pause between looks at one that is not.
 const EAGER: Duration = Duration::from_millis(100);
 /// Pause after a nudge, for so many looks: something is about to change, and others wait for it.
 const HURRY: (Duration, u32) = (Duration::from_millis(15), 65);
-/// Every so many looks the settings are read as well, as after each load of the configuration; a small
-/// write is made every second one.
+/// Every so many looks the settings are read as well, as after each load of the configuration.
 const SETTINGS: u32 = 15;
 
 /// The monitor's other end.
@@ -87,14 +85,14 @@ async fn run(
     mut cadence: watch::Receiver<Duration>,
 ) {
     let mut full_at = Duration::ZERO;
-    let mut client: Option<Client> = None;
+    let mut session: Option<Session> = None;
     let mut count: u32 = 0;
     let mut hurry: u32 = 0;
     let mut settings = Settings::default();
     let mut moves: u32 = 0;
     loop {
         if !*want.borrow_and_update() {
-            client = None;
+            session = None;
             count = 0;
             tell.send_replace(Sight::Dark("it does not run".to_owned()));
             muteness.send_replace(None);
@@ -108,17 +106,13 @@ async fn run(
             _ => None,
         };
         let calm = *cadence.borrow_and_update();
-        let full = if calm < CALM && count > 0 {
-            boottime().saturating_sub(full_at) >= FULL
-        } else {
-            count.is_multiple_of(2)
-        };
+        let full = count == 0 || boottime().saturating_sub(full_at) >= FULL;
         if full {
             full_at = boottime();
         }
         let began = boottime();
-        let mut seen = once(&place, &mut client, (count, full), &mut settings).await;
-        if let (Some(before), Ok(Sight::Up { vitals, .. })) = (before, &mut seen) {
+        let mut seen = once(&place, &mut session, full, &mut settings).await;
+        if let (Some(before), Ok((_, vitals))) = (before, &mut seen) {
             let same = before.in_recovery && !before.attached;
             // Before the second record that follows the look they were read again.
             moves = match vitals.position > before.position {
@@ -127,6 +121,15 @@ async fn run(
                 false => moves,
             };
             vitals.heeds |= moves > 1;
+        }
+        let mut seen = seen.map(|(at, vitals)| settings.with(at, vitals));
+        if let (Ok(Sight::Up { at, vitals, .. }), Some(session)) = (&seen, &session)
+            && (settings.of < vitals.loaded_at || (hurry == 0 && count.is_multiple_of(SETTINGS)))
+        {
+            // It takes longer than all else, and nobody who is in a hurry waits for it.
+            tell.send_replace(settings.with(*at, vitals.clone()));
+            let read = settings.read(session, vitals.loaded_at).await;
+            seen = read.map(|()| settings.with(*at, vitals.clone()));
         }
         let pause = match &seen {
             Ok(_) if hurry > 0 => HURRY.0,
@@ -145,7 +148,7 @@ async fn run(
         tell.send_replace(match seen {
             Ok(sight) => sight,
             Err(error) => {
-                client = None;
+                session = None;
                 // Another engine, or the same after a failure: all is read anew.
                 count = 0;
                 match error {
@@ -172,18 +175,38 @@ struct Settings {
     of: f64,
 }
 
+impl Settings {
+    async fn read(&mut self, session: &Session, loaded_at: f64) -> Result<(), SqlError> {
+        (self.pending, self.error) = session.settings().await?;
+        self.of = loaded_at;
+        Ok(())
+    }
+
+    fn with(&self, at: Duration, vitals: Box<Vitals>) -> Sight {
+        Sight::Up {
+            at,
+            vitals,
+            pending_restart: self.pending.clone(),
+            configuration_error: self.error.clone(),
+            settings_of: self.of,
+        }
+    }
+}
+
+/// Time since boot before it was asked, and what it said. Of a new start nothing is told before its settings
+/// were read as well.
 async fn once(
     place: &Place,
-    client: &mut Option<Client>,
-    (count, full): (u32, bool),
+    session: &mut Option<Session>,
+    full: bool,
     settings: &mut Settings,
-) -> Result<Sight, SqlError> {
+) -> Result<(Duration, Box<Vitals>), SqlError> {
     // A new connection may be to a new start, of which nothing seen earlier holds.
-    let new = client.as_ref().is_none_or(Client::is_closed);
-    let client = match client {
-        Some(client) if !new => client,
-        _ => match sql::connect(place, "postgres").await {
-            Ok(new) => client.insert(new),
+    let new = session.as_ref().is_none_or(Session::is_closed);
+    let session = match session {
+        Some(session) if !new => session,
+        _ => match Session::begin(place).await {
+            Ok(new) => session.insert(new),
             Err(SqlError::Timeout) => {
                 // Who lets others in may be well, and what comes after it slow.
                 sql::answers(place).await?;
@@ -196,20 +219,9 @@ async fn once(
     if !new && full {
         sql::answers(place).await?;
     }
-    let vitals = sql::vitals(client, full).await?;
-    if new || count.is_multiple_of(SETTINGS) || settings.of < vitals.loaded_at {
-        let (pending, error) = sql::settings(client).await?;
-        *settings = Settings {
-            pending,
-            error,
-            of: vitals.loaded_at,
-        };
+    let vitals = session.vitals(full).await?;
+    if new {
+        settings.read(session, vitals.loaded_at).await?;
     }
-    Ok(Sight::Up {
-        at,
-        vitals: Box::new(vitals),
-        pending_restart: settings.pending.clone(),
-        configuration_error: settings.error.clone(),
-        settings_of: settings.of,
-    })
+    Ok((at, Box::new(vitals)))
 }

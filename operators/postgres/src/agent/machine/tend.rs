@@ -334,8 +334,7 @@ impl Machine {
         self.monitor.look.notify_one();
     }
 
-    /// Have the newest configuration loaded. What is loaded counts as in force once it is also known
-    /// which of its settings wait for a restart (`settings_of`).
+    /// Have the newest configuration loaded. `loaded_at` and `settings_of` are of the last look.
     pub(super) async fn reload(&mut self, loaded_at: f64, settings_of: f64) {
         // A refusal is told by the configuration itself.
         if let Ok(true) = self.configure().await {
@@ -346,7 +345,7 @@ impl Machine {
                 self.monitor.look.notify_one();
             }
         }
-        self.configuration.seen(settings_of);
+        self.configuration.seen(loaded_at, settings_of);
     }
 
     fn tend_role(&mut self, starts: u64, role: Role, config: PostgresConfig) {
