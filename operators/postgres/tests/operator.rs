@@ -31,7 +31,6 @@ use mainstay_testkit::api::{FakeApi, Fault, Rule, Verb};
 use mainstay_testkit::cluster::FakeCluster;
 use mainstay_testkit::fixtures;
 use serde_json::json;
-use sidecar::Sidecars;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -49,219 +48,15 @@ mod pooler;
 mod restores;
 #[path = "operator/sidecar.rs"]
 mod sidecar;
+#[path = "operator/world.rs"]
+mod world;
+
+use world::{STRIDES, World, longest};
 
 const SHOP: Option<&str> = Some("shop");
 /// Nothing in these tests takes long by itself; but a machine may be busy, and after failures in a row the
 /// operator pauses for up to a minute each time.
 const PATIENCE: Duration = Duration::from_mins(4);
-
-struct World {
-    api: FakeApi,
-    cluster: FakeCluster,
-    operator: Option<(JoinHandle<()>, oneshot::Sender<()>)>,
-    metrics: Arc<Metrics>,
-    /// The catalogue's image of poolers.
-    pooler: Option<&'static str>,
-    /// Containers that make backups.
-    sidecars: Sidecars,
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-impl World {
-    fn new() -> Self {
-        let api = FakeApi::new();
-        let cluster = FakeCluster::new(&api, &["a", "b", "c"]);
-        api.put::<EndpointSlice>(
-            &serde_json::from_value(json!({
-                "metadata": {"name": "kubernetes", "namespace": "default",
-                    "labels": {"kubernetes.io/service-name": "kubernetes"}},
-                "addressType": "IPv4",
-                "endpoints": [{"addresses": ["10.0.0.1"]}],
-                "ports": [{"port": 6443}],
-            }))
-            .unwrap(),
-        );
-        Self {
-            api,
-            cluster,
-            operator: None,
-            metrics: Arc::default(),
-            pooler: None,
-            sidecars: Sidecars::default(),
-        }
-    }
-
-    /// One turn of the cluster and of what runs in it.
-    async fn turn(&mut self) {
-        self.cluster.turn().await;
-        self.sidecars.turn(&self.api, &self.cluster).await;
-    }
-
-    /// Start an operator, as after a crash: nothing is remembered.
-    fn start(&mut self) {
-        self.start_version("0.1.0", "17.12");
-    }
-
-    /// Start an operator of this version, whose catalogue has this version of PostgreSQL.
-    fn start_version(&mut self, operator: &str, postgres: &str) {
-        self.kill();
-        let client = self.api.client_as("operator");
-        let mut catalogue = Catalogue::from_iter([(17, format!("postgres:{postgres}"))]);
-        if let Some(image) = self.pooler {
-            catalogue = catalogue.with_pooler(image);
-        }
-        let settings = Settings {
-            namespace: "mainstay-system".into(),
-            image: format!("mainstay/postgres-operator:{operator}"),
-            catalogue,
-            program: Own::at(Path::new(PROGRAM)).unwrap(),
-        };
-        let (events, _) = Events::new(client.clone(), "test");
-        let metrics = Arc::clone(&self.metrics);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let stopped = stopped.map(drop);
-        let run = tokio::spawn(operator::run(client, settings, events, metrics, stopped));
-        self.operator = Some((run, stop));
-    }
-
-    /// Ask the operator to stop, and wait until it has.
-    async fn stop(&mut self) {
-        let (operator, stop) = self.operator.take().unwrap();
-        stop.send(()).unwrap();
-        tokio::time::timeout(PATIENCE, operator)
-            .await
-            .expect("it stops by itself")
-            .unwrap();
-    }
-
-    fn kill(&mut self) {
-        if let Some((operator, _)) = self.operator.take() {
-            operator.abort();
-        }
-    }
-
-    fn create(&self, instances: i32) {
-        let mut pg = fixtures::postgres("shop", "db", instances);
-        pg.metadata.generation = Some(1);
-        self.api.put(&pg);
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Postgres)) {
-        let changed = self.api.edit::<Postgres>(SHOP, "db", |pg| {
-            change(pg);
-            pg.metadata.generation = pg.metadata.generation.map(|g| g + 1);
-        });
-        assert!(changed);
-    }
-
-    fn status(&self) -> PostgresStatus {
-        let pg = self.api.get::<Postgres>(SHOP, "db");
-        pg.and_then(|pg| pg.status).unwrap_or_default()
-    }
-
-    /// Whether everything that is asked for runs. Nobody serves SQL here, so the condition `Ready`
-    /// is not part of it.
-    fn is_settled(&self) -> bool {
-        let Some(pg) = self.api.get::<Postgres>(SHOP, "db") else {
-            return false;
-        };
-        let status = pg.status.clone().unwrap_or_default();
-        let wanted = usize::try_from(pg.spec.instances()).unwrap();
-        status.observed_generation == pg.metadata.generation
-            && status.instances.len() == wanted
-            && status.instances.iter().all(|i| i.ready)
-            && status.pending_changes.is_empty()
-            && self.claims().len() == wanted
-    }
-
-    /// Why no progress is possible without a person: reason and sentence.
-    fn stalled(&self) -> Option<(String, String)> {
-        let status = self.status();
-        let stalled = conditions::find(&status.conditions, conditions::STALLED)?;
-        (stalled.status == "True").then(|| (stalled.reason.clone(), stalled.message.clone()))
-    }
-
-    /// Value of a metric; none before it first moved.
-    fn metric(&self, name: &str) -> Option<f64> {
-        let text = self.metrics.text().unwrap();
-        let line = text
-            .lines()
-            .find_map(|l| l.strip_prefix(name)?.strip_prefix(' '))?;
-        Some(line.parse().unwrap())
-    }
-
-    fn claims(&self) -> Vec<String> {
-        self.api
-            .list::<PersistentVolumeClaim>()
-            .iter()
-            .map(ResourceExt::name_any)
-            .collect()
-    }
-
-    fn pod_uids(&self) -> Vec<String> {
-        self.api
-            .list::<Pod>()
-            .iter()
-            .filter_map(ResourceExt::uid)
-            .collect()
-    }
-
-    async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
-        let begin = Instant::now();
-        while !done(self) {
-            assert!(
-                begin.elapsed() < PATIENCE,
-                "waiting for {what}: {:#?}\n{:#?}",
-                self.status(),
-                self.api.writes().iter().rev().take(10).collect::<Vec<_>>()
-            );
-            self.turn().await;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    async fn settled(&mut self) {
-        self.until("the set to settle", Self::is_settled).await;
-        self.quiet().await;
-    }
-
-    /// Until no request was made for a while.
-    async fn quiet(&mut self) {
-        let begin = Instant::now();
-        let mut last = (self.api.requests().len(), Instant::now());
-        while last.1.elapsed() < Duration::from_millis(400) {
-            assert!(
-                begin.elapsed() < PATIENCE,
-                "it never rests: {:#?}",
-                self.api.requests().iter().rev().take(8).collect::<Vec<_>>()
-            );
-            self.turn().await;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            let now = self.api.requests().len();
-            if now != last.0 {
-                last = (now, Instant::now());
-            }
-        }
-    }
-
-    /// A settled set causes no request. Says how many there were until then.
-    async fn rests(&mut self) -> usize {
-        self.quiet().await;
-        let before = self.api.requests().len();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(
-            &self.api.requests()[before..],
-            [],
-            "a settled set causes no request"
-        );
-        before
-    }
-}
 
 #[tokio::test]
 async fn three_instances_come_up_and_a_settled_set_is_left_alone() {
@@ -288,31 +83,22 @@ async fn three_instances_come_up_and_a_settled_set_is_left_alone() {
 
 #[tokio::test]
 async fn a_crash_at_any_write_does_no_harm() {
-    let mut writes = 0;
-    for n in 1.. {
+    for strides in STRIDES {
         let mut world = World::new();
-        world.api.crash_at_write(n);
+        world.crash_after_each(strides);
         world.start();
         world.create(2);
-        let begin = Instant::now();
-        while !world.api.has_crashed() && !world.is_settled() {
-            assert!(
-                begin.elapsed() < PATIENCE,
-                "neither crashed nor settled at write {n}"
-            );
-            world.cluster.turn().await;
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        let crashed = world.api.has_crashed();
-        world.kill();
-        world.api.restart();
-        world.api.calm();
-        world.start();
+        world
+            .until("the set to settle", |w| {
+                w.is_settled() && !w.api.has_crashed()
+            })
+            .await;
+        world.crash_no_more();
         world.settled().await;
         assert_eq!(
             world.api.list::<Pod>().len(),
             2,
-            "after a crash at write {n}"
+            "crashes after {strides:?}"
         );
         let authorities = world
             .api
@@ -320,12 +106,9 @@ async fn a_crash_at_any_write_does_no_harm() {
             .into_iter()
             .filter(|s| s.name_any().rsplit('.').next() == Some("ca"));
         assert_eq!(authorities.count(), 1);
-        if !crashed {
-            break;
-        }
-        writes = n;
+        let enough = 20 / longest(strides);
+        assert!(world.crashes > enough, "only {} crashes", world.crashes);
     }
-    assert!(writes > 20, "only {writes} writes were tried");
 }
 
 #[tokio::test]

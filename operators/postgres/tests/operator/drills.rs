@@ -368,8 +368,7 @@ async fn the_pod_of_a_failed_one_stays_until_somebody_deletes_it() {
 
 #[tokio::test]
 async fn a_crash_at_any_write_makes_one_drill() {
-    let mut crashes = 0;
-    for n in 1.. {
+    for strides in STRIDES {
         let mut world = World::new();
         world.start();
         create(&world, &json!({}));
@@ -377,47 +376,34 @@ async fn a_crash_at_any_write_makes_one_drill() {
             .until("the first backup", |w| w.sidecars.maker().is_some())
             .await;
         world.quiet().await;
-        world.api.crash_at_write(n);
+        world.crash_after_each(strides);
         complete(&mut world).await;
-        let ready = |w: &World| w.api.has_crashed() || !records(w).is_empty() && maps(w).is_empty();
         let mut uids: Vec<String> = Vec::new();
-        for revived in [false, true] {
-            let begin = Instant::now();
-            while !ready(&world)
-                || revived && (records(&world).is_empty() || !maps(&world).is_empty())
-            {
-                assert!(
-                    begin.elapsed() < PATIENCE,
-                    "not done, with a crash at write {n}"
-                );
-                for pod in pods(&world) {
-                    uids.extend(pod.uid().filter(|uid| !uids.contains(uid)));
-                    let over = pod.status.as_ref().and_then(|s| s.phase.clone());
-                    if over.as_deref() != Some("Succeeded") {
-                        tell(&world, &pod, &good());
-                    }
+        let begin = Instant::now();
+        while records(&world).is_empty() || !maps(&world).is_empty() {
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "not done, with a crash after {strides:?}"
+            );
+            for pod in pods(&world) {
+                uids.extend(pod.uid().filter(|uid| !uids.contains(uid)));
+                let over = pod.status.as_ref().and_then(|s| s.phase.clone());
+                if over.as_deref() != Some("Succeeded") {
+                    tell(&world, &pod, &good());
                 }
-                world.turn().await;
-                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            if !revived && world.api.has_crashed() {
-                crashes = n;
-                world.kill();
-                world.api.restart();
-                world.api.calm();
-                world.start();
-            }
+            world.turn().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        world.crash_no_more();
         world.quiet().await;
-        assert_eq!(uids.len(), 1, "with a crash at write {n}");
-        assert_eq!(records(&world).len(), 1, "with a crash at write {n}");
+        assert_eq!(uids.len(), 1, "with a crash after {strides:?}");
+        assert_eq!(records(&world).len(), 1, "with a crash after {strides:?}");
         assert_eq!(records(&world)[0].result, DrillResult::Passed);
         assert!(pods(&world).is_empty() && maps(&world).is_empty());
-        if crashes < n {
-            break;
-        }
+        let enough = 4 / longest(strides);
+        assert!(world.crashes >= enough, "only {} crashes", world.crashes);
     }
-    assert!(crashes >= 4, "only {crashes} writes were tried");
 }
 
 #[tokio::test]

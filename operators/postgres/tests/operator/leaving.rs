@@ -254,22 +254,10 @@ async fn a_crash_at_any_write_takes_no_volume_before_its_backup() {
             "{named:?} {phase:?}"
         );
     };
-    for n in 1.. {
+    for strides in STRIDES {
         let mut world = leaving_of(1, |_| {}).await;
-        world.api.crash_at_write(n);
-        let begin = Instant::now();
-        let what = format!("neither crashed nor done at write {n}");
-        let over = |w: &World| {
-            safe(w);
-            w.api.has_crashed() || has_ended(w)
-        };
-        completing(&mut world, begin, &what, over).await;
-        let came = world.api.has_crashed();
-        world.kill();
-        world.api.restart();
-        world.api.calm();
-        world.start();
-        let what = format!("not ended after a crash at write {n}");
+        world.crash_after_each(strides);
+        let what = format!("not ended with a crash after {strides:?}");
         let over = |w: &World| {
             safe(w);
             has_ended(w)
@@ -277,10 +265,8 @@ async fn a_crash_at_any_write_takes_no_volume_before_its_backup() {
         completing(&mut world, Instant::now(), &what, over).await;
         let all: Vec<Backup> = world.api.list();
         let finals = all.iter().filter(|b| b.name_any().contains("-final-"));
-        assert_eq!(finals.count(), 1, "after a crash at write {n}");
-        if !came {
-            assert!(n > 5, "{n} writes are too few");
-            break;
-        }
+        assert_eq!(finals.count(), 1, "with a crash after {strides:?}");
+        let enough = 5 / longest(strides);
+        assert!(world.crashes > enough, "only {} crashes", world.crashes);
     }
 }
