@@ -116,23 +116,24 @@ impl Catalogue {
 
     async fn manifest(repository: &Repository, id: BackupId) -> Result<Entry, StoreError> {
         use crate::store::Reason;
-        let unread = |id, why| Ok(Entry::Unread(Unread { id, why }));
-        match repository
-            .store()
-            .read(&layout::manifest(&id), None, MANIFEST)
-            .await
-        {
-            Ok((bytes, _)) => {
-                match Manifest::open(&bytes, &id, repository.protection().keyring()) {
-                    Ok(manifest) => Ok(Entry::Backup(Box::new(manifest))),
-                    Err(error) => unread(id, error.to_string()),
-                }
-            }
+        let key = layout::manifest(&id);
+        let keyring = repository.protection().keyring();
+        let why = match repository.store().read(&key, None, MANIFEST).await {
+            Ok((bytes, _)) => match Manifest::open(&bytes, &id, keyring) {
+                Ok(manifest) => return Ok(Entry::Backup(Box::new(manifest))),
+                Err(error) => error.to_string(),
+            },
             Err(error) if matches!(error.reason, Reason::Damaged { .. } | Reason::NotFound) => {
-                unread(id, error.to_string())
+                error.to_string()
             }
-            Err(error) => Err(error),
-        }
+            Err(error) => return Err(error),
+        };
+        let taken = |bytes: &[u8]| Manifest::open(bytes, &id, keyring).ok();
+        let older = repository.older(&key, MANIFEST, taken).await?;
+        Ok(match older {
+            Some(manifest) => Entry::Backup(Box::new(manifest)),
+            None => Entry::Unread(Unread { id, why }),
+        })
     }
 
     async fn unfinished(
@@ -170,7 +171,7 @@ impl Catalogue {
             }
         }
         for (history, key) in origins {
-            let origin = repository.read_json(&key).await?;
+            let origin = repository.read_first(&key).await?;
             self.histories.insert(history, origin);
         }
         self.pieces.sort_by(|a, b| a.key.cmp(&b.key));

@@ -13,7 +13,7 @@ use mainstay_backup::api::{ArchiveState, BackupEntry, Order, Outcome, OwnerState
 use mainstay_backup::crypto::{EncryptionSpec, Keyring};
 use mainstay_backup::drill::DrillReport;
 use mainstay_backup::shred::{ShredReport, ShredSettings};
-use mainstay_e2e::object_store::{REGION, Server};
+use mainstay_e2e::object_store::{ObjectStore, REGION, Server};
 use mainstay_postgres::backup::api::RestoreReport;
 use mainstay_postgres::backup::settings::{
     BACKUP_FILE, DRILL_FILE, DrillCheck, DrillSettings, INSTANCE_KEYS, PlaceSpec, REPOSITORY,
@@ -42,6 +42,8 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 pub enum Where {
     Folder,
     S3,
+    /// A bucket that keeps versions, and locks each for a day.
+    Locked,
 }
 
 /// A store, and folders for nodes.
@@ -51,6 +53,8 @@ pub struct World {
     pub prefix: String,
     /// What the settings say of log that fills a volume.
     pub break_archive: bool,
+    /// What the settings say of the network, so that something takes a while.
+    pub bytes_per_second: Option<u64>,
     keyring: Option<Keyring>,
     authority: Pair,
     operator: Pair,
@@ -114,17 +118,44 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
+/// Every version of the bucket is locked for a day from now on.
+async fn lock(store: &ObjectStore, folder: &Path) {
+    let body = folder.join("locks.xml");
+    let text = "<ObjectLockConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+                <ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode>\
+                <Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>";
+    fs::write(&body, text).unwrap();
+    let path = format!("/{BUCKET}?object-lock=");
+    let answer = store.ask("PUT", &path, &[], Some(&body)).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+/// Moments between two, in microseconds of the epoch, other ones in each run.
+pub fn moments(from: i64, to: i64, count: usize) -> Vec<i64> {
+    let span = u64::try_from(to - from).unwrap();
+    let random = std::iter::repeat_with(|| {
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).unwrap();
+        from + i64::try_from(u64::from_le_bytes(bytes) % span).unwrap()
+    });
+    random.take(count).collect()
+}
+
 impl World {
     pub async fn new(place: Where, encrypted: bool) -> Self {
-        let server = if place == Where::S3 {
-            let server = Server::start().await.expect("an S3 server");
-            server.store().make_bucket(BUCKET, false).await.unwrap();
-            Some(server)
-        } else {
-            None
-        };
         // In memory: what is written is not what is tested.
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let server = if place == Where::Folder {
+            None
+        } else {
+            let server = Server::start().await.expect("an S3 server");
+            let locked = place == Where::Locked;
+            server.store().make_bucket(BUCKET, locked).await.unwrap();
+            if locked {
+                lock(server.store(), folder.path()).await;
+            }
+            Some(server)
+        };
         fs::create_dir(folder.path().join("repository")).unwrap();
         give(folder.path());
         let now = Timestamp::now();
@@ -142,6 +173,7 @@ impl World {
             folder,
             prefix: "shop/db".into(),
             break_archive: false,
+            bytes_per_second: None,
             keyring: encrypted.then(|| Keyring::generate([7; 32])),
             authority,
             operator,
@@ -166,7 +198,7 @@ impl World {
             place,
             prefix: self.prefix.clone(),
             authority: self.server.as_ref().map(authority),
-            bytes_per_second: None,
+            bytes_per_second: self.bytes_per_second,
             concurrency: None,
             encryption: self.keyring.as_ref().map(|_| EncryptionSpec {
                 recipients: vec![],
@@ -308,6 +340,17 @@ impl World {
         target: Target,
         backup: Option<mainstay_backup::ids::BackupId>,
     ) -> RestoreReport {
+        let restore = self.begin_restore(node, target, backup);
+        self.end_restore(node, restore)
+    }
+
+    /// The process of a restore that goes on.
+    pub fn begin_restore(
+        &self,
+        node: &Node,
+        target: Target,
+        backup: Option<mainstay_backup::ids::BackupId>,
+    ) -> Child {
         let settings = RestoreSettings {
             resource: node.resource.clone(),
             repository: self.repository(),
@@ -320,7 +363,12 @@ impl World {
         fs::write(file, serde_json::to_string(&settings).unwrap()).unwrap();
         self.secrets(&node.path(RESTORE_SECRETS));
         give(&node.root);
-        let status = node.run("restore").status().unwrap();
+        node.run("restore").spawn().unwrap()
+    }
+
+    /// Waits until a restore has ended; as [`Self::restore`].
+    pub fn end_restore(&self, node: &Node, mut restore: Child) -> RestoreReport {
+        let status = restore.wait().unwrap();
         let text = fs::read_to_string(node.path(RESTORE_STATUS))
             .unwrap_or_else(|_| panic!("{}", node.log()));
         let report: RestoreReport = serde_json::from_str(&text).unwrap();
@@ -502,6 +550,26 @@ impl Node {
             read("postgres.log"),
             read("backup.log")
         )
+    }
+
+    /// Waits until its processes have said something.
+    pub fn until_said(&self, words: &str) {
+        let begun = Instant::now();
+        while !self.log().contains(words) {
+            assert!(begun.elapsed() < LONG, "not said: {words}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until it has received all that its primary has written.
+    pub fn has_all_of(&self, primary: &Node) {
+        let lsn = primary.sql("select pg_current_wal_flush_lsn()");
+        let sql = format!("select pg_last_wal_receive_lsn() >= '{lsn}'");
+        let begun = Instant::now();
+        while self.sql(&sql) != "t" {
+            assert!(begun.elapsed() < LONG, "{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     pub fn postgres_log(&self) -> String {

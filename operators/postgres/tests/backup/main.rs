@@ -19,9 +19,12 @@ mod drill;
 mod figures;
 mod full;
 mod kit;
+mod locked;
 mod on_volume;
+mod outages;
 mod recovery;
 mod seed;
 mod shred;
+mod timelines;
 #[path = "../common/volume.rs"]
 mod volume;
