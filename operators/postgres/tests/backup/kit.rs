@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use mainstay_backup::api::{ArchiveState, BackupEntry, Order, Outcome, OwnerState, Report};
 use mainstay_backup::crypto::{EncryptionSpec, Keyring};
@@ -25,6 +27,7 @@ use mainstay_shared::names;
 use mainstay_shared::pki::{LeafSpec, Pair, Usage, issue_authority, issue_leaf};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, User};
+use sha2::{Digest as _, Sha256};
 
 /// What runs.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-postgres");
@@ -32,6 +35,8 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-postgres");
 pub const LONG: Duration = Duration::from_secs(90);
 /// Environment variable: folder of PostgreSQL's programs, instead of the newest that Debian's packages left.
 const PROGRAMS: &str = "MAINSTAY_TEST_POSTGRES";
+/// Environment variable: what the random moments of a run come from.
+const SEED: &str = "MAINSTAY_TEST_SEED";
 /// The bucket.
 pub const BUCKET: &str = "backups";
 
@@ -97,9 +102,17 @@ fn give(path: &Path) {
     let Some((uid, gid)) = owner() else { return };
     let mut all = vec![path.to_owned()];
     while let Some(path) = all.pop() {
-        chown(&path, Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
-        if path.is_dir() && !path.is_symlink() {
-            all.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+        // What a running server has removed meanwhile is nobody's.
+        let kept = match chown(&path, Some(uid.as_raw()), Some(gid.as_raw())) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            outcome => {
+                outcome.unwrap();
+                true
+            }
+        };
+        if kept && path.is_dir() && !path.is_symlink() {
+            let entries = fs::read_dir(&path).into_iter().flatten();
+            all.extend(entries.map(|e| e.unwrap().path()));
         }
     }
 }
@@ -125,20 +138,49 @@ async fn lock(store: &ObjectStore, folder: &Path) {
                 <ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode>\
                 <Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>";
     fs::write(&body, text).unwrap();
+    let sum = BASE64_STANDARD.encode(Sha256::digest(text));
+    let sum = format!("x-amz-checksum-sha256: {sum}");
     let path = format!("/{BUCKET}?object-lock=");
-    let answer = store.ask("PUT", &path, &[], Some(&body)).await.unwrap();
+    let answer = store.ask("PUT", &path, &[&sum], Some(&body)).await.unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-/// Moments between two, in microseconds of the epoch, other ones in each run.
-pub fn moments(from: i64, to: i64, count: usize) -> Vec<i64> {
-    let span = u64::try_from(to - from).unwrap();
-    let random = std::iter::repeat_with(|| {
-        let mut bytes = [0; 8];
-        getrandom::fill(&mut bytes).unwrap();
-        from + i64::try_from(u64::from_le_bytes(bytes) % span).unwrap()
-    });
-    random.take(count).collect()
+/// Numbers that look random, the same ones for a seed (SplitMix64).
+pub struct Random(u64);
+
+impl Random {
+    /// From the seed that `MAINSTAY_TEST_SEED` gives, else always the same; it is printed.
+    pub fn new() -> Self {
+        let seed = std::env::var(SEED).map_or(20_260_102, |seed| seed.parse().unwrap());
+        println!("random moments: {SEED}={seed}");
+        Self(seed)
+    }
+
+    /// Below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    /// Moments of a ledger from one to another, in microseconds of the epoch. Of three, one is anywhere between them, where
+    /// mostly nobody writes; the others are when a row was committed, and just before.
+    pub fn moments(&mut self, ledger: &[(u32, i64)], from: i64, to: i64, count: usize) -> Vec<i64> {
+        let rows: Vec<i64> = ledger.iter().map(|(_, at)| *at).collect();
+        let rows: Vec<i64> = rows.into_iter().filter(|at| *at > from && *at <= to).collect();
+        let span = u64::try_from(to - from).unwrap();
+        let one = |round: usize| {
+            let row = rows[usize::try_from(self.below(rows.len() as u64)).unwrap()];
+            match round % 3 {
+                0 => from + i64::try_from(self.below(span)).unwrap(),
+                1 => row,
+                _ => row - 1,
+            }
+        };
+        (0..count).map(one).collect()
+    }
 }
 
 impl World {
@@ -294,7 +336,8 @@ impl World {
         fs::write(client.join("tls.crt"), &self.operator.certificate).unwrap();
         fs::write(client.join("tls.key"), self.operator.key.expose()).unwrap();
         fs::write(client.join("ca.crt"), &self.authority.ca).unwrap();
-        give(self.folder.path());
+        give(&client);
+        node.give();
         node
     }
 

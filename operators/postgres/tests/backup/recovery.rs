@@ -1,15 +1,26 @@
 //! Base backups, and recovery to points.
 
 use mainstay_backup::api::Order;
+use mainstay_backup::ids::BackupId;
 use mainstay_backup::retention::Policy;
 use mainstay_postgres::backup::api::RestoreStep;
 use mainstay_postgres::backup::settings::Target;
 
-use crate::kit::{Node, Where, World, major, moments};
+use crate::kit::{Node, Random, Where, World, major};
 
 pub fn restored(world: &World, name: &str, target: &Target) -> (Node, String) {
+    restored_from(world, name, target, None)
+}
+
+/// As [`restored`], from this backup.
+pub fn restored_from(
+    world: &World,
+    name: &str,
+    target: &Target,
+    backup: Option<BackupId>,
+) -> (Node, String) {
     let mut node = world.node(name);
-    let report = world.restore(&node, target.clone());
+    let report = world.restore_from(&node, target.clone(), backup);
     assert_eq!(
         report.step,
         RestoreStep::Done,
@@ -108,7 +119,8 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
     // Moments between the backups' and the last row's.
     let earliest = report.earliest.unwrap().as_microsecond();
     let last = ledger.last().unwrap().1;
-    for (round, moment) in moments(earliest, last, 20).into_iter().enumerate() {
+    let moments = Random::new().moments(&ledger, earliest, last, 20);
+    for (round, moment) in moments.into_iter().enumerate() {
         let expected = upto(&ledger, moment);
         let time = jiff::Timestamp::from_microsecond(moment).unwrap();
         let (node, message) = restored(&world, &format!("moment-{round}"), &Target::Time(time));

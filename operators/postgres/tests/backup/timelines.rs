@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use mainstay_postgres::backup::settings::Target;
 
-use crate::kit::{Node, Where, World, major, moments};
-use crate::recovery::{restored, upto};
+use crate::kit::{Node, Random, Where, World, major};
+use crate::recovery::{restored, restored_from, upto};
 
 /// The primary writes what only its replica has, and is lost with all of its data. The replica takes over.
 fn lost(mut primary: Node, successor: &Node) {
@@ -52,7 +52,7 @@ async fn moments_of_three_timelines_over_one_chain_of_increments() {
     let third = world.back_up(&three, "third", true);
     if major() >= 17 {
         // The log's summaries of a replica reach back over the fail-over.
-        assert_eq!(second.parent, Some(full.id));
+        assert_eq!(second.parent, Some(full.id.clone()));
         assert_eq!(third.parent, Some(second.id));
     }
     three.write(100);
@@ -66,18 +66,21 @@ async fn moments_of_three_timelines_over_one_chain_of_increments() {
     let (node, _) = restored(&world, "latest", &Target::Latest);
     assert_eq!(node.rows(), upto(&ledger, i64::MAX));
     drop(node);
-    let (node, _) = restored(&world, "named", &Target::Name("on the first".into()));
+    // A name says nothing of when: the backup before it has to be said.
+    let name = Target::Name("on the first".into());
+    let (node, _) = restored_from(&world, "named", &name, Some(full.id));
     assert_eq!(node.rows(), on_first);
     drop(node);
     let earliest = earliest.earliest.unwrap().as_microsecond();
     let last = ledger.last().unwrap().1;
     let mut all = vec![first_fork, second_fork];
+    let mut random = Random::new();
     for (from, to) in [
         (earliest, first_fork),
         (first_fork, second_fork),
         (second_fork, last),
     ] {
-        all.extend(moments(from, to, 3));
+        all.extend(random.moments(&ledger, from, to, 3));
     }
     for (round, moment) in all.into_iter().enumerate() {
         let time = Timestamp::from_microsecond(moment).unwrap();
