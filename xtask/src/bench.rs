@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the figures of docs/benchmarks.md.
 
+mod backups;
 pub mod demo;
 mod images;
 mod sets;
@@ -26,6 +27,16 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Figure {
+    /// Speed and memory of backups, restores and the archive, against `pg_basebackup | zstd`, with a real PostgreSQL and
+    /// an S3 server in memory. Needs no cluster.
+    Backups {
+        /// How large the database is, in MiB. Five times as much memory has to be free.
+        #[arg(long, default_value_t = 1024)]
+        mib: u64,
+        /// How often what is compared is measured.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
     /// Seconds from applying a `Postgres` with three instances to `Ready`.
     Creation {
         /// How often.
@@ -75,6 +86,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
 async fn measure(args: &Args) -> anyhow::Result<()> {
     match args.figure {
+        Figure::Backups { mib, runs } => return backups::measure(mib, runs).await,
         Figure::Demo { runs } => return demo::measure(&args.name, runs),
         Figure::Images => return images::measure().await,
         Figure::Sets {
@@ -86,7 +98,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     }
     let ctx = stage::local(&args.name, &Steps::shown()).await?;
     match args.figure {
-        Figure::Demo { .. } | Figure::Images | Figure::Sets { .. } => {}
+        Figure::Backups { .. } | Figure::Demo { .. } | Figure::Images | Figure::Sets { .. } => {}
         Figure::Creation { runs } => {
             let times: Vec<f64> = figures::creation(&ctx, runs)
                 .await?

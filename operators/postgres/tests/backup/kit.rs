@@ -29,8 +29,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, User};
 use sha2::{Digest as _, Sha256};
 
-/// What runs.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-postgres");
+/// Environment variable: the program to try, instead of the one that was built with the tests.
+const PROGRAM: &str = "MAINSTAY_TEST_PROGRAM";
 /// Longest wait for anything.
 pub const LONG: Duration = Duration::from_secs(90);
 /// Environment variable: folder of PostgreSQL's programs, instead of the newest that Debian's packages left.
@@ -63,6 +63,12 @@ pub struct World {
     keyring: Option<Keyring>,
     authority: Pair,
     operator: Pair,
+}
+
+/// What runs.
+pub fn program() -> PathBuf {
+    let built = || env!("CARGO_BIN_EXE_mainstay-postgres").into();
+    std::env::var_os(PROGRAM).map_or_else(built, PathBuf::from)
 }
 
 pub fn programs() -> PathBuf {
@@ -169,7 +175,10 @@ impl Random {
     /// mostly nobody writes; the others are when a row was committed, and just before.
     pub fn moments(&mut self, ledger: &[(u32, i64)], from: i64, to: i64, count: usize) -> Vec<i64> {
         let rows: Vec<i64> = ledger.iter().map(|(_, at)| *at).collect();
-        let rows: Vec<i64> = rows.into_iter().filter(|at| *at > from && *at <= to).collect();
+        let rows: Vec<i64> = rows
+            .into_iter()
+            .filter(|at| *at > from && *at <= to)
+            .collect();
         let span = u64::try_from(to - from).unwrap();
         let one = |round: usize| {
             let row = rows[usize::try_from(self.below(rows.len() as u64)).unwrap()];
@@ -362,13 +371,8 @@ impl World {
             fs::write(folder.join(ACCESS_KEY_ID), &store.access_key_id).unwrap();
             fs::write(folder.join(SECRET_ACCESS_KEY), &store.secret_access_key).unwrap();
         }
-        if let Some(keyring) = &self.keyring {
-            use age::secrecy::ExposeSecret as _;
-            fs::write(
-                folder.join(INSTANCE_KEYS),
-                keyring.to_text().expose_secret(),
-            )
-            .unwrap();
+        if let Some(text) = self.identity() {
+            fs::write(folder.join(INSTANCE_KEYS), text).unwrap();
         }
     }
 
@@ -451,6 +455,13 @@ impl World {
     pub fn recipient(&self) -> String {
         let recipient = self.keyring.as_ref().and_then(Keyring::recipient);
         recipient.unwrap().to_string()
+    }
+
+    /// The keys as `age` reads them.
+    pub fn identity(&self) -> Option<String> {
+        use age::secrecy::ExposeSecret as _;
+        let keyring = self.keyring.as_ref()?;
+        Some(keyring.to_text().expose_secret().to_owned())
     }
 
     /// Brings data for a replica back from the set's own repository, as an instance's pod does before everything else.
@@ -638,7 +649,7 @@ impl Node {
 
     fn run(&self, subcommand: &str) -> Command {
         let log = self.log_file("backup.log");
-        let mut run = command(PROGRAM);
+        let mut run = command(program());
         run.arg(subcommand)
             .env(paths::ROOT, &self.root)
             .env("MAINSTAY_LISTEN", &self.address)
@@ -700,7 +711,8 @@ impl Node {
             (
                 "archive_command",
                 format!(
-                    "\"{PROGRAM}\" push --socket \"{}\" %p",
+                    "\"{}\" push --socket \"{}\" %p",
+                    program().display(),
                     self.path(SOCKET).display()
                 ),
             ),

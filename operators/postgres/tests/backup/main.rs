@@ -20,6 +20,7 @@ mod figures;
 mod full;
 mod kit;
 mod locked;
+mod meter;
 mod on_volume;
 mod outages;
 mod recovery;
