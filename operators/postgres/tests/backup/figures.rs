@@ -26,11 +26,11 @@ const UPLOADS: usize = 3;
 /// How long it is written without a pause to see what could be recovered meanwhile.
 const LOAD: Duration = Duration::from_secs(20);
 
-fn number(variable: &str, default: u64) -> u64 {
+pub fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |v| v.parse().unwrap())
 }
 
-fn megabytes(bytes: u64) -> f64 {
+pub fn megabytes(bytes: u64) -> f64 {
     f64::from(u32::try_from(bytes / 1000).unwrap()) / 1e3
 }
 
@@ -144,7 +144,7 @@ fn ended((mut upload, file): (Child, PathBuf)) {
     fs::remove_file(file).unwrap();
 }
 
-fn fill(node: &Node, mib: u64) {
+pub fn fill(node: &Node, mib: u64) {
     // About 220 bytes a row, which compress to a third.
     let rows = mib * 4300;
     node.sql(&format!(

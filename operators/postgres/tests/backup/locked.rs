@@ -17,7 +17,7 @@ async fn what_is_put_over_a_backup_or_its_log_is_passed_over_and_retention_waits
     one.start(None);
     one.start_sidecar();
     one.write(100);
-    world.back_up(&one, "first", false);
+    let first = world.back_up(&one, "first", false);
     one.write(100);
     let second = world.back_up(&one, "second", false);
     for _ in 0..3 {
@@ -38,10 +38,13 @@ async fn what_is_put_over_a_backup_or_its_log_is_passed_over_and_retention_waits
     world.ask(&one, "/v1/backup/orders", Some(&prune)).unwrap();
     let report = world.until(&one, "pruned", |r| r.prune.is_some());
     let prune = report.prune.unwrap();
+    assert!(prune.backups.is_empty(), "{prune:#?}");
+    let manifest = format!("backups/{}/manifest.json", first.id);
     assert!(
-        prune.backups.is_empty() && !prune.waits.is_empty(),
+        prune.waits.iter().any(|waits| waits.contains(&manifest)),
         "{prune:#?}"
     );
+    assert_eq!(report.catalogue.len(), 2, "both are backups still");
     one.stop_sidecar();
     one.stop(true);
 

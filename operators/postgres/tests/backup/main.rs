@@ -26,6 +26,7 @@ mod outages;
 mod recovery;
 mod seed;
 mod shred;
+mod size;
 mod timelines;
 #[path = "../common/volume.rs"]
 mod volume;
