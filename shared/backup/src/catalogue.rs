@@ -88,13 +88,13 @@ impl Catalogue {
             }
         }
         let one = |(id, found): (BackupId, Vec<Found>)| async move {
-            if !found
-                .iter()
-                .any(|object| object.key == layout::manifest(&id))
-            {
-                return Ok(Entry::Unfinished(
-                    Self::unfinished(repository, id, &found).await?,
-                ));
+            let key = layout::manifest(&id);
+            if !found.iter().any(|object| object.key == key) {
+                // Whoever may delete may have put a mark over it: retention leaves no version of one that it takes away.
+                return Ok(match Self::older(repository, &id).await? {
+                    Some(manifest) => Entry::Backup(Box::new(manifest)),
+                    None => Entry::Unfinished(Self::unfinished(repository, id, &found).await?),
+                });
             }
             let before =
                 known.and_then(|known| known.backups.iter().find(|manifest| manifest.id == id));
@@ -116,8 +116,8 @@ impl Catalogue {
 
     async fn manifest(repository: &Repository, id: BackupId) -> Result<Entry, StoreError> {
         use crate::store::Reason;
-        let key = layout::manifest(&id);
         let keyring = repository.protection().keyring();
+        let key = layout::manifest(&id);
         let why = match repository.store().read(&key, None, MANIFEST).await {
             Ok((bytes, _)) => match Manifest::open(&bytes, &id, keyring) {
                 Ok(manifest) => return Ok(Entry::Backup(Box::new(manifest))),
@@ -128,12 +128,21 @@ impl Catalogue {
             }
             Err(error) => return Err(error),
         };
-        let taken = |bytes: &[u8]| Manifest::open(bytes, &id, keyring).ok();
-        let older = repository.older(&key, MANIFEST, taken).await?;
-        Ok(match older {
+        Ok(match Self::older(repository, &id).await? {
             Some(manifest) => Entry::Backup(Box::new(manifest)),
             None => Entry::Unread(Unread { id, why }),
         })
+    }
+
+    /// A manifest that is not the newest version any more, in a store that keeps versions.
+    async fn older(
+        repository: &Repository,
+        id: &BackupId,
+    ) -> Result<Option<Manifest>, StoreError> {
+        let keyring = repository.protection().keyring();
+        let taken = |bytes: &[u8]| Manifest::open(bytes, id, keyring).ok();
+        let key = layout::manifest(id);
+        repository.older(&key, MANIFEST, taken).await
     }
 
     async fn unfinished(
