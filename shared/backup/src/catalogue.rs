@@ -135,10 +135,7 @@ impl Catalogue {
     }
 
     /// A manifest that is not the newest version any more, in a store that keeps versions.
-    async fn older(
-        repository: &Repository,
-        id: &BackupId,
-    ) -> Result<Option<Manifest>, StoreError> {
+    async fn older(repository: &Repository, id: &BackupId) -> Result<Option<Manifest>, StoreError> {
         let keyring = repository.protection().keyring();
         let taken = |bytes: &[u8]| Manifest::open(bytes, id, keyring).ok();
         let key = layout::manifest(id);

@@ -24,8 +24,8 @@ const RECORD: usize = 64 << 10;
 /// How often a claim is judged again after somebody else was faster.
 const RACES: usize = 3;
 /// A piece of the log up to this size is held in memory, so that it is the same when it is stored as it was
-/// when its digest was made.
-const HELD: u64 = 16 << 20;
+/// when its digest was made. Several are stored at a time: what is larger is read twice, and compared afterwards.
+const HELD: u64 = 1 << 20;
 
 /// Why a repository is not written to.
 #[derive(Debug, thiserror::Error)]

@@ -76,7 +76,7 @@ fn theirs(world: &World, mib: u64) {
     };
     let text = format!(
         "[global]\nrepo1-path={}\nlog-path={}\nlock-path={}\nspool-path={}\ncompress-type=zst\ncompress-level=3\n\
-         start-fast=y\nlog-level-console=warn\n[db]\npg1-path={}\npg1-socket-path={}\npg1-user=postgres\n",
+         start-fast=y\nrepo1-retention-full=9999999\nlog-level-console=warn\n[db]\npg1-path={}\npg1-socket-path={}\npg1-user=postgres\n",
         of("repository"),
         of("log"),
         of("lock"),
@@ -100,8 +100,11 @@ fn theirs(world: &World, mib: u64) {
         "alter system set archive_command = '{PGBACKREST} --config={} --stanza=db archive-push \"%p\"'",
         file.display()
     ));
+    // It refuses `always`.
+    node.sql("alter system set archive_mode = 'on'");
+    node.stop(true);
+    node.start(None);
     run(&["stanza-create"]);
-    node.sql("select pg_reload_conf()");
     fill(&node, mib);
     run(&["--type=full", "backup"]);
     let (backups, log) = (
