@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the figures of docs/benchmarks.md.
 
+mod backups;
 pub mod demo;
 mod images;
 mod sets;
@@ -26,6 +27,23 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Figure {
+    /// Speed and memory of backups, restores and the archive, against `pg_basebackup | zstd`, with a real PostgreSQL and
+    /// an S3 server in memory. Needs no cluster.
+    Backups {
+        /// How large the database is, in MiB. Five times as much memory has to be free.
+        #[arg(long, default_value_t = 1024)]
+        mib: u64,
+        /// How often what is compared is measured.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
+    /// How large a repository gets with a full backup and ten increments; against pgBackRest's, where it is installed and
+    /// knows the version of PostgreSQL.
+    BackupSize {
+        /// How large the database is, in MiB.
+        #[arg(long, default_value_t = 1024)]
+        mib: u64,
+    },
     /// Seconds from applying a `Postgres` with three instances to `Ready`.
     Creation {
         /// How often.
@@ -75,6 +93,10 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
 async fn measure(args: &Args) -> anyhow::Result<()> {
     match args.figure {
+        Figure::Backups { mib, runs } => {
+            return backups::measure("figures::figures", mib, runs).await;
+        }
+        Figure::BackupSize { mib } => return backups::measure("size::size", mib, 1).await,
         Figure::Demo { runs } => return demo::measure(&args.name, runs),
         Figure::Images => return images::measure().await,
         Figure::Sets {
@@ -86,7 +108,11 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     }
     let ctx = stage::local(&args.name, &Steps::shown()).await?;
     match args.figure {
-        Figure::Demo { .. } | Figure::Images | Figure::Sets { .. } => {}
+        Figure::Backups { .. }
+        | Figure::BackupSize { .. }
+        | Figure::Demo { .. }
+        | Figure::Images
+        | Figure::Sets { .. } => {}
         Figure::Creation { runs } => {
             let times: Vec<f64> = figures::creation(&ctx, runs)
                 .await?

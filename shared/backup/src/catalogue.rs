@@ -88,13 +88,13 @@ impl Catalogue {
             }
         }
         let one = |(id, found): (BackupId, Vec<Found>)| async move {
-            if !found
-                .iter()
-                .any(|object| object.key == layout::manifest(&id))
-            {
-                return Ok(Entry::Unfinished(
-                    Self::unfinished(repository, id, &found).await?,
-                ));
+            let key = layout::manifest(&id);
+            if !found.iter().any(|object| object.key == key) {
+                // Whoever may delete may have put a mark over it: retention leaves no version of one that it takes away.
+                return Ok(match Self::older(repository, &id).await? {
+                    Some(manifest) => Entry::Backup(Box::new(manifest)),
+                    None => Entry::Unfinished(Self::unfinished(repository, id, &found).await?),
+                });
             }
             let before =
                 known.and_then(|known| known.backups.iter().find(|manifest| manifest.id == id));
@@ -116,23 +116,30 @@ impl Catalogue {
 
     async fn manifest(repository: &Repository, id: BackupId) -> Result<Entry, StoreError> {
         use crate::store::Reason;
-        let unread = |id, why| Ok(Entry::Unread(Unread { id, why }));
-        match repository
-            .store()
-            .read(&layout::manifest(&id), None, MANIFEST)
-            .await
-        {
-            Ok((bytes, _)) => {
-                match Manifest::open(&bytes, &id, repository.protection().keyring()) {
-                    Ok(manifest) => Ok(Entry::Backup(Box::new(manifest))),
-                    Err(error) => unread(id, error.to_string()),
-                }
-            }
+        let keyring = repository.protection().keyring();
+        let key = layout::manifest(&id);
+        let why = match repository.store().read(&key, None, MANIFEST).await {
+            Ok((bytes, _)) => match Manifest::open(&bytes, &id, keyring) {
+                Ok(manifest) => return Ok(Entry::Backup(Box::new(manifest))),
+                Err(error) => error.to_string(),
+            },
             Err(error) if matches!(error.reason, Reason::Damaged { .. } | Reason::NotFound) => {
-                unread(id, error.to_string())
+                error.to_string()
             }
-            Err(error) => Err(error),
-        }
+            Err(error) => return Err(error),
+        };
+        Ok(match Self::older(repository, &id).await? {
+            Some(manifest) => Entry::Backup(Box::new(manifest)),
+            None => Entry::Unread(Unread { id, why }),
+        })
+    }
+
+    /// A manifest that is not the newest version any more, in a store that keeps versions.
+    async fn older(repository: &Repository, id: &BackupId) -> Result<Option<Manifest>, StoreError> {
+        let keyring = repository.protection().keyring();
+        let taken = |bytes: &[u8]| Manifest::open(bytes, id, keyring).ok();
+        let key = layout::manifest(id);
+        repository.older(&key, MANIFEST, taken).await
     }
 
     async fn unfinished(
@@ -170,7 +177,7 @@ impl Catalogue {
             }
         }
         for (history, key) in origins {
-            let origin = repository.read_json(&key).await?;
+            let origin = repository.read_first(&key).await?;
             self.histories.insert(history, origin);
         }
         self.pieces.sort_by(|a, b| a.key.cmp(&b.key));

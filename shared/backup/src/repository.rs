@@ -24,8 +24,8 @@ const RECORD: usize = 64 << 10;
 /// How often a claim is judged again after somebody else was faster.
 const RACES: usize = 3;
 /// A piece of the log up to this size is held in memory, so that it is the same when it is stored as it was
-/// when its digest was made.
-const HELD: u64 = 16 << 20;
+/// when its digest was made. Several are stored at a time: what is larger is read twice, and compared afterwards.
+const HELD: u64 = 1 << 20;
 
 /// Why a repository is not written to.
 #[derive(Debug, thiserror::Error)]
@@ -220,6 +220,63 @@ impl Repository {
             }
         }
         Ok(None)
+    }
+
+    /// Of an object that is written once, and was replaced in a store that keeps versions: what the oldest version says
+    /// that `taken` takes.
+    pub(crate) async fn older<T>(
+        &self,
+        key: &str,
+        limit: usize,
+        taken: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        // Who may not list versions reads what there is, as before.
+        let told = async {
+            if self.store.keeps_versions().await? {
+                self.store.versions(key).await
+            } else {
+                Ok(Vec::new())
+            }
+        };
+        let mut versions = match told.await {
+            Ok(versions) => versions,
+            Err(error) if error.reason.passes() => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        versions.retain(|version| !version.marker);
+        versions.sort_by_key(|version| version.modified);
+        for version in versions {
+            match self.store.read(key, Some(&version.id), limit).await {
+                Ok((bytes, _)) => {
+                    if let Some(found) = taken(&bytes) {
+                        tracing::warn!(
+                            key,
+                            version = version.id,
+                            "it was replaced: the oldest version counts"
+                        );
+                        return Ok(Some(found));
+                    }
+                }
+                Err(error) if error.reason.passes() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads a record that is written once; none if it is not understood. Where the store keeps versions, one that was
+    /// replaced by what is not understood is read all the same.
+    pub(crate) async fn read_first<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<T>, StoreError> {
+        match self.read_json(key).await? {
+            Some(record) => Ok(Some(record)),
+            None => {
+                self.older(key, RECORD, |bytes| serde_json::from_slice(bytes).ok())
+                    .await
+            }
+        }
     }
 
     /// Reads a record; none if it is not understood.

@@ -34,8 +34,8 @@ const IDLE: Duration = Duration::from_secs(5);
 const BUSY: Duration = Duration::from_secs(1);
 /// Longest pause after a failure.
 const PAUSE: Duration = Duration::from_secs(10);
-/// Files that are stored at a time.
-const AT_A_TIME: usize = 4;
+/// Files that are stored at a time: as many as requests of a store. Each takes some 5 MiB to be compressed, beside a backup.
+const AT_A_TIME: usize = 3;
 /// So long a store may take for that besides what a limit of its speed makes of it, until it counts as one that
 /// does not answer. Requests have limits of their own, but the system's to a file server has none.
 const SILENT: SignedDuration = SignedDuration::from_mins(1);

@@ -48,10 +48,7 @@ async fn no_hole_after_a_primary_is_lost_with_what_it_had_not_stored() {
     world.until(&two, "kept", |r| r.archive.waiting_pieces >= 5);
     assert_eq!(segments(), before, "nobody stores");
     let rows = one.rows();
-    let lsn = one.sql("select pg_current_wal_flush_lsn()");
-    while two.sql(&format!("select pg_last_wal_receive_lsn() >= '{lsn}'")) != "t" {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    two.has_all_of(&one);
     one.stop(false);
     std::fs::remove_dir_all(one.data()).unwrap();
 

@@ -8,12 +8,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use mainstay_backup::api::{ArchiveState, BackupEntry, Order, Outcome, OwnerState, Report};
 use mainstay_backup::crypto::{EncryptionSpec, Keyring};
 use mainstay_backup::drill::DrillReport;
 use mainstay_backup::shred::{ShredReport, ShredSettings};
-use mainstay_e2e::object_store::{REGION, Server};
+use mainstay_e2e::object_store::{ObjectStore, REGION, Server};
 use mainstay_postgres::backup::api::RestoreReport;
 use mainstay_postgres::backup::settings::{
     BACKUP_FILE, DRILL_FILE, DrillCheck, DrillSettings, INSTANCE_KEYS, PlaceSpec, REPOSITORY,
@@ -25,13 +27,16 @@ use mainstay_shared::names;
 use mainstay_shared::pki::{LeafSpec, Pair, Usage, issue_authority, issue_leaf};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, User};
+use sha2::{Digest as _, Sha256};
 
-/// What runs.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-postgres");
+/// Environment variable: the program to try, instead of the one that was built with the tests.
+const PROGRAM: &str = "MAINSTAY_TEST_PROGRAM";
 /// Longest wait for anything.
 pub const LONG: Duration = Duration::from_secs(90);
 /// Environment variable: folder of PostgreSQL's programs, instead of the newest that Debian's packages left.
 const PROGRAMS: &str = "MAINSTAY_TEST_POSTGRES";
+/// Environment variable: what the random moments of a run come from.
+const SEED: &str = "MAINSTAY_TEST_SEED";
 /// The bucket.
 pub const BUCKET: &str = "backups";
 
@@ -42,6 +47,8 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 pub enum Where {
     Folder,
     S3,
+    /// A bucket that keeps versions, and locks each for a day.
+    Locked,
 }
 
 /// A store, and folders for nodes.
@@ -51,9 +58,17 @@ pub struct World {
     pub prefix: String,
     /// What the settings say of log that fills a volume.
     pub break_archive: bool,
+    /// What the settings say of the network, so that something takes a while.
+    pub bytes_per_second: Option<u64>,
     keyring: Option<Keyring>,
     authority: Pair,
     operator: Pair,
+}
+
+/// What runs.
+pub fn program() -> PathBuf {
+    let built = || env!("CARGO_BIN_EXE_mainstay-postgres").into();
+    std::env::var_os(PROGRAM).map_or_else(built, PathBuf::from)
 }
 
 pub fn programs() -> PathBuf {
@@ -93,9 +108,17 @@ fn give(path: &Path) {
     let Some((uid, gid)) = owner() else { return };
     let mut all = vec![path.to_owned()];
     while let Some(path) = all.pop() {
-        chown(&path, Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
-        if path.is_dir() && !path.is_symlink() {
-            all.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+        // What a running server has removed meanwhile is nobody's.
+        let kept = match chown(&path, Some(uid.as_raw()), Some(gid.as_raw())) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            outcome => {
+                outcome.unwrap();
+                true
+            }
+        };
+        if kept && path.is_dir() && !path.is_symlink() {
+            let entries = fs::read_dir(&path).into_iter().flatten();
+            all.extend(entries.map(|e| e.unwrap().path()));
         }
     }
 }
@@ -114,17 +137,76 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
+/// Every version of the bucket is locked for a day from now on.
+async fn lock(store: &ObjectStore, folder: &Path) {
+    let body = folder.join("locks.xml");
+    let text = "<ObjectLockConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+                <ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode>\
+                <Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>";
+    fs::write(&body, text).unwrap();
+    let sum = BASE64_STANDARD.encode(Sha256::digest(text));
+    let sum = format!("x-amz-checksum-sha256: {sum}");
+    let path = format!("/{BUCKET}?object-lock=");
+    let answer = store.ask("PUT", &path, &[&sum], Some(&body)).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+/// Numbers that look random, the same ones for a seed (SplitMix64).
+pub struct Random(u64);
+
+impl Random {
+    /// From the seed that `MAINSTAY_TEST_SEED` gives, else always the same; it is printed.
+    pub fn new() -> Self {
+        let seed = std::env::var(SEED).map_or(20_260_102, |seed| seed.parse().unwrap());
+        println!("random moments: {SEED}={seed}");
+        Self(seed)
+    }
+
+    /// Below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    /// Moments of a ledger from one to another, in microseconds of the epoch. Of three, one is anywhere between them, where
+    /// mostly nobody writes; the others are when a row was committed, and just before.
+    pub fn moments(&mut self, ledger: &[(u32, i64)], from: i64, to: i64, count: usize) -> Vec<i64> {
+        let rows: Vec<i64> = ledger.iter().map(|(_, at)| *at).collect();
+        let rows: Vec<i64> = rows
+            .into_iter()
+            .filter(|at| *at > from && *at <= to)
+            .collect();
+        let span = u64::try_from(to - from).unwrap();
+        let one = |round: usize| {
+            let row = rows[usize::try_from(self.below(rows.len() as u64)).unwrap()];
+            match round % 3 {
+                0 => from + i64::try_from(self.below(span)).unwrap(),
+                1 => row,
+                _ => row - 1,
+            }
+        };
+        (0..count).map(one).collect()
+    }
+}
+
 impl World {
     pub async fn new(place: Where, encrypted: bool) -> Self {
-        let server = if place == Where::S3 {
-            let server = Server::start().await.expect("an S3 server");
-            server.store().make_bucket(BUCKET, false).await.unwrap();
-            Some(server)
-        } else {
-            None
-        };
         // In memory: what is written is not what is tested.
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let server = if place == Where::Folder {
+            None
+        } else {
+            let server = Server::start().await.expect("an S3 server");
+            let locked = place == Where::Locked;
+            server.store().make_bucket(BUCKET, locked).await.unwrap();
+            if locked {
+                lock(server.store(), folder.path()).await;
+            }
+            Some(server)
+        };
         fs::create_dir(folder.path().join("repository")).unwrap();
         give(folder.path());
         let now = Timestamp::now();
@@ -142,6 +224,7 @@ impl World {
             folder,
             prefix: "shop/db".into(),
             break_archive: false,
+            bytes_per_second: None,
             keyring: encrypted.then(|| Keyring::generate([7; 32])),
             authority,
             operator,
@@ -166,7 +249,7 @@ impl World {
             place,
             prefix: self.prefix.clone(),
             authority: self.server.as_ref().map(authority),
-            bytes_per_second: None,
+            bytes_per_second: self.bytes_per_second,
             concurrency: None,
             encryption: self.keyring.as_ref().map(|_| EncryptionSpec {
                 recipients: vec![],
@@ -262,7 +345,8 @@ impl World {
         fs::write(client.join("tls.crt"), &self.operator.certificate).unwrap();
         fs::write(client.join("tls.key"), self.operator.key.expose()).unwrap();
         fs::write(client.join("ca.crt"), &self.authority.ca).unwrap();
-        give(self.folder.path());
+        give(&client);
+        node.give();
         node
     }
 
@@ -287,13 +371,8 @@ impl World {
             fs::write(folder.join(ACCESS_KEY_ID), &store.access_key_id).unwrap();
             fs::write(folder.join(SECRET_ACCESS_KEY), &store.secret_access_key).unwrap();
         }
-        if let Some(keyring) = &self.keyring {
-            use age::secrecy::ExposeSecret as _;
-            fs::write(
-                folder.join(INSTANCE_KEYS),
-                keyring.to_text().expose_secret(),
-            )
-            .unwrap();
+        if let Some(text) = self.identity() {
+            fs::write(folder.join(INSTANCE_KEYS), text).unwrap();
         }
     }
 
@@ -308,6 +387,17 @@ impl World {
         target: Target,
         backup: Option<mainstay_backup::ids::BackupId>,
     ) -> RestoreReport {
+        let restore = self.begin_restore(node, target, backup);
+        self.end_restore(node, restore)
+    }
+
+    /// The process of a restore that goes on.
+    pub fn begin_restore(
+        &self,
+        node: &Node,
+        target: Target,
+        backup: Option<mainstay_backup::ids::BackupId>,
+    ) -> Child {
         let settings = RestoreSettings {
             resource: node.resource.clone(),
             repository: self.repository(),
@@ -320,7 +410,12 @@ impl World {
         fs::write(file, serde_json::to_string(&settings).unwrap()).unwrap();
         self.secrets(&node.path(RESTORE_SECRETS));
         give(&node.root);
-        let status = node.run("restore").status().unwrap();
+        node.run("restore").spawn().unwrap()
+    }
+
+    /// Waits until a restore has ended; as [`Self::restore`].
+    pub fn end_restore(&self, node: &Node, mut restore: Child) -> RestoreReport {
+        let status = restore.wait().unwrap();
         let text = fs::read_to_string(node.path(RESTORE_STATUS))
             .unwrap_or_else(|_| panic!("{}", node.log()));
         let report: RestoreReport = serde_json::from_str(&text).unwrap();
@@ -360,6 +455,13 @@ impl World {
     pub fn recipient(&self) -> String {
         let recipient = self.keyring.as_ref().and_then(Keyring::recipient);
         recipient.unwrap().to_string()
+    }
+
+    /// The keys as `age` reads them.
+    pub fn identity(&self) -> Option<String> {
+        use age::secrecy::ExposeSecret as _;
+        let keyring = self.keyring.as_ref()?;
+        Some(keyring.to_text().expose_secret().to_owned())
     }
 
     /// Brings data for a replica back from the set's own repository, as an instance's pod does before everything else.
@@ -504,6 +606,26 @@ impl Node {
         )
     }
 
+    /// Waits until its processes have said something.
+    pub fn until_said(&self, words: &str) {
+        let begun = Instant::now();
+        while !self.log().contains(words) {
+            assert!(begun.elapsed() < LONG, "not said: {words}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until it has received all that its primary has written.
+    pub fn has_all_of(&self, primary: &Node) {
+        let lsn = primary.sql("select pg_current_wal_flush_lsn()");
+        let sql = format!("select pg_last_wal_receive_lsn() >= '{lsn}'");
+        let begun = Instant::now();
+        while self.sql(&sql) != "t" {
+            assert!(begun.elapsed() < LONG, "{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     pub fn postgres_log(&self) -> String {
         fs::read_to_string(self.root.join("postgres.log")).unwrap_or_default()
     }
@@ -527,7 +649,7 @@ impl Node {
 
     fn run(&self, subcommand: &str) -> Command {
         let log = self.log_file("backup.log");
-        let mut run = command(PROGRAM);
+        let mut run = command(program());
         run.arg(subcommand)
             .env(paths::ROOT, &self.root)
             .env("MAINSTAY_LISTEN", &self.address)
@@ -589,7 +711,8 @@ impl Node {
             (
                 "archive_command",
                 format!(
-                    "\"{PROGRAM}\" push --socket \"{}\" %p",
+                    "\"{}\" push --socket \"{}\" %p",
+                    program().display(),
                     self.path(SOCKET).display()
                 ),
             ),

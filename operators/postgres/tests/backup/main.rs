@@ -19,9 +19,14 @@ mod drill;
 mod figures;
 mod full;
 mod kit;
+mod locked;
+mod meter;
 mod on_volume;
+mod outages;
 mod recovery;
 mod seed;
 mod shred;
+mod size;
+mod timelines;
 #[path = "../common/volume.rs"]
 mod volume;

@@ -1,15 +1,26 @@
 //! Base backups, and recovery to points.
 
 use mainstay_backup::api::Order;
+use mainstay_backup::ids::BackupId;
 use mainstay_backup::retention::Policy;
 use mainstay_postgres::backup::api::RestoreStep;
 use mainstay_postgres::backup::settings::Target;
 
-use crate::kit::{Node, Where, World, major};
+use crate::kit::{Node, Random, Where, World, major};
 
-fn restored(world: &World, name: &str, target: &Target) -> (Node, String) {
+pub fn restored(world: &World, name: &str, target: &Target) -> (Node, String) {
+    restored_from(world, name, target, None)
+}
+
+/// As [`restored`], from this backup.
+pub fn restored_from(
+    world: &World,
+    name: &str,
+    target: &Target,
+    backup: Option<BackupId>,
+) -> (Node, String) {
     let mut node = world.node(name);
-    let report = world.restore(&node, target.clone());
+    let report = world.restore_from(&node, target.clone(), backup);
     assert_eq!(
         report.step,
         RestoreStep::Done,
@@ -20,7 +31,13 @@ fn restored(world: &World, name: &str, target: &Target) -> (Node, String) {
     (node, report.message)
 }
 
-fn refused(world: &World, name: &str, target: &Target) -> String {
+/// The rows of a ledger that were committed up to a moment.
+pub fn upto(ledger: &[(u32, i64)], moment: i64) -> Vec<u32> {
+    let before = ledger.iter().filter(|(_, at)| *at <= moment);
+    before.map(|(n, _)| *n).collect()
+}
+
+pub fn refused(world: &World, name: &str, target: &Target) -> String {
     let node = world.node(name);
     let report = world.restore(&node, target.clone());
     assert_eq!(report.step, RestoreStep::Failed, "{target:?} {report:?}");
@@ -102,18 +119,9 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
     // Moments between the backups' and the last row's.
     let earliest = report.earliest.unwrap().as_microsecond();
     let last = ledger.last().unwrap().1;
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64 ^ u64::from(std::process::id());
-    for round in 0..20 {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        let span = u64::try_from(last - earliest).unwrap();
-        let moment = earliest + i64::try_from(state % span).unwrap();
-        let expected: Vec<u32> = ledger
-            .iter()
-            .filter(|(_, at)| *at <= moment)
-            .map(|(n, _)| *n)
-            .collect();
+    let moments = Random::new().moments(&ledger, earliest, last, 20);
+    for (round, moment) in moments.into_iter().enumerate() {
+        let expected = upto(&ledger, moment);
         let time = jiff::Timestamp::from_microsecond(moment).unwrap();
         let (node, message) = restored(&world, &format!("moment-{round}"), &Target::Time(time));
         assert_eq!(node.rows(), expected, "{time} {message}");

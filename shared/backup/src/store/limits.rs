@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 /// Bytes of a part of an upload. S3 asks for 5 MiB at least, and takes 10 000 parts of an object.
-pub const PART: usize = 8 << 20;
+pub const PART: usize = 6 << 20;
 
 /// What is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Limits {
 impl Limits {
     /// Parts in memory at a time: those on their way, and one that is being filled.
     ///
-    /// With the default concurrency that is 32 MiB, which leaves half of the 64 MiB that a repository may
+    /// With the default concurrency that is 24 MiB, which leaves the rest of the 64 MiB that a repository may
     /// take for compression, and for what the network holds.
     pub fn buffers(&self) -> usize {
         self.concurrency.max(1) + 1

@@ -520,7 +520,7 @@ impl Store {
         }
     }
 
-    async fn keeps_versions(&self) -> Result<bool, StoreError> {
+    pub(crate) async fn keeps_versions(&self) -> Result<bool, StoreError> {
         Ok(self.bucket().await?.is_some_and(|bucket| bucket.versions))
     }
 

@@ -149,3 +149,37 @@ pub async fn an_overwritten_piece_is_found_in_its_older_version(kit: Kit) {
         assert_eq!(back, b"the log", "after {method}");
     }
 }
+
+pub async fn a_manifest_that_was_replaced_or_deleted_counts_in_its_older_version(kit: Kit) {
+    let (repository, owned) = kit.owned(Protection::Plain).await;
+    let writer = repository.writer(owned);
+    let engine = TestEngine::with(&[("f", b"what was".to_vec())]);
+    let manifest = back_up(&writer, &engine, None).await.unwrap();
+    // Another backup's is whole, and not taken for this one's.
+    let other = back_up(&writer, &engine, None).await.unwrap();
+    let body = kit.folder.path().join("body");
+    std::fs::write(&body, other.seal(None).unwrap()).unwrap();
+    let key = layout::manifest(&manifest.id);
+    let path = format!("/{LOCKS}/{}/{key}", kit.prefix);
+    for method in ["PUT", "DELETE"] {
+        let body = (method == "PUT").then_some(body.as_path());
+        let store = kit.server.store();
+        let answer = store.ask(method, &path, &[], body).await.unwrap();
+        assert!(answer.status < 300, "{answer:?}");
+        let catalogue = Catalogue::read(&repository, None).await.unwrap();
+        assert_eq!(catalogue.backups.len(), 2, "after {method}: {catalogue:?}");
+        assert!(catalogue.unfinished.is_empty() && catalogue.unread.is_empty());
+        assert!(catalogue.backups.contains(&manifest), "after {method}");
+    }
+    // Retention takes all of its versions: it does not come back.
+    let catalogue = Catalogue::read(&repository, None).await.unwrap();
+    let plan = Plan {
+        expire: vec![manifest.id.clone()],
+        ..Plan::default()
+    };
+    let pruned = prune(&writer, &engine, &catalogue, &plan, &[]).await;
+    assert_eq!(pruned.unwrap().backups, std::slice::from_ref(&manifest.id));
+    let catalogue = Catalogue::read(&repository, None).await.unwrap();
+    assert_eq!(catalogue.backups, [other]);
+    assert!(catalogue.unfinished.is_empty(), "{catalogue:?}");
+}

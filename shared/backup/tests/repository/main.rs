@@ -92,6 +92,7 @@ fn trials(server: Option<&Arc<Server>>) -> Vec<Trial> {
         [Where::Locks],
         [
             locks::versions_are_recorded_and_what_is_locked_waits,
+            locks::a_manifest_that_was_replaced_or_deleted_counts_in_its_older_version,
             locks::an_overwritten_piece_is_found_in_its_older_version,
             shred::older_versions_of_copies_go_too_and_what_is_locked_is_told,
         ]
