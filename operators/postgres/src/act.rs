@@ -23,8 +23,8 @@ use crate::desired::pooler::is_of_pooler;
 use crate::observe::Observed;
 use crate::observe::identity::Identity;
 use crate::observe::kinds::{CLAIM, POD, SECRET};
-use crate::observe::talk::Talk;
 use crate::plan::{Note, Plan};
+use crate::talk::Talk;
 
 /// With what a plan is carried out.
 pub struct Hands<'a> {

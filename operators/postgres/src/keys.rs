@@ -32,7 +32,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::act::failed;
 use crate::backup::settings::INSTANCE_KEYS;
 use crate::desired;
-use crate::observe::kinds::{APP, OPERATION, POD};
+use crate::engine::APP;
+use crate::observe::kinds::{OPERATION, POD};
 use crate::pass::Context;
 use crate::validate::backup::store;
 

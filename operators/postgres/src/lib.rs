@@ -7,15 +7,15 @@ pub mod backup;
 pub mod desired;
 pub mod engine;
 pub mod keys;
-pub mod material;
-pub mod observe;
 pub mod operator;
 pub mod parameters;
 pub mod pass;
-pub mod plan;
 pub mod pooler;
 pub mod room;
 pub mod serve;
 pub mod settings;
 pub mod status;
+pub mod talk;
 pub mod validate;
+
+use mainstay_shared::operator::{material, observe, plan};

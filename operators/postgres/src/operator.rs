@@ -31,10 +31,11 @@ use mainstay_shared::watch::{Cache, SetKey, feed};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::engine::{self, APP, KIND};
 use crate::keys;
 use crate::observe::kinds;
-use crate::observe::talk::Talk;
 use crate::pass::{self, Context};
+use crate::talk::Talk;
 use crate::validate::Catalogue;
 
 /// Passes that run at once, each for another set.
@@ -152,30 +153,36 @@ async fn watch(
     ready: oneshot::Sender<()>,
 ) {
     let mut news: SelectAll<BoxStream<'static, News>> = SelectAll::new();
-    let kinds = kinds::all();
+    let kinds = engine::kinds();
     for kind in &kinds {
         let namespace = context.settings.namespace.clone();
-        let set_of = move |object: &DynamicObject| kinds::set_of(object, &namespace);
+        let set_of = move |object: &DynamicObject| kinds::set_of(object, APP, &namespace);
         let cache = Arc::clone(&context.cache);
-        let stream = feed(&context.client, kind, kinds::children(kind), cache, set_of);
+        let stream = feed(
+            &context.client,
+            kind,
+            kinds::children(kind, APP),
+            cache,
+            set_of,
+        );
         news.push(stream.map(News::Sets).boxed());
     }
     // Waited for: while one goes on nothing else makes or disturbs instances.
     let restores = feed(
         &context.client,
         &kinds::restores(),
-        kinds::of_postgres(),
+        kinds::done_to(KIND),
         Arc::clone(&context.cache),
-        kinds::target_of,
+        target_of,
     );
     news.push(restores.map(News::Sets).boxed());
     // Not waited for: what is not known yet of operations is not done yet, and nothing else.
     let operations = feed(
         &context.client,
         &kinds::operations(),
-        kinds::of_postgres(),
+        kinds::done_to(KIND),
         Arc::clone(&context.cache),
-        kinds::target_of,
+        target_of,
     );
     news.push(operations.map(News::Sets).boxed());
     // Neither are these; but what is due by itself is not decided before they were listed.
@@ -184,9 +191,9 @@ async fn watch(
     let backups = feed(
         &context.client,
         &kinds::backups(),
-        kinds::of_postgres(),
+        kinds::done_to(KIND),
         Arc::clone(&context.cache),
-        kinds::target_of,
+        target_of,
     );
     let backups = backups.map(move |sets| {
         let before = std::mem::replace(&mut listed, cache.is_ready(&[kinds::BACKUP]));
@@ -297,6 +304,10 @@ async fn without_target(context: Arc<Context>, set: SetKey) {
             tracing::warn!(%set, %error, "a restore that is deleted");
         }
     }
+}
+
+fn target_of(object: &DynamicObject) -> Option<SetKey> {
+    kinds::target_of(object, KIND)
 }
 
 /// Namespace and name of a custom resource.

@@ -16,12 +16,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mainstay_backup::crypto::EncryptionSpec;
 use mainstay_shared::agent::paths;
 use mainstay_shared::backups::drill::{Drill, Start};
+use mainstay_shared::operator::desired::claim;
 use mainstay_shared::{names, network, placement};
 
 use super::backup::{
     container, own_repository, own_repository_is_read, own_secrets, run, run_volume,
 };
-use super::claim;
 use super::pod::volumes::{bin, mount, named, scratch, shm};
 use super::pod::{install, pod_security, pull_secrets, resources};
 use crate::agent::place::DATA;
@@ -190,7 +190,7 @@ fn data(v: &Validated) -> Volume {
         ephemeral: Some(EphemeralVolumeSource {
             volume_claim_template: Some(PersistentVolumeClaimTemplate {
                 metadata: None,
-                spec: claim::spec(v),
+                spec: claim::spec(v.storage, v.storage_class.as_deref()),
             }),
         }),
         ..named("data")

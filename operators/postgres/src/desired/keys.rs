@@ -16,7 +16,7 @@ use super::backup::{repository, repository_mount, store_secrets};
 use super::pod::volumes::mount;
 use super::pod::{container_security, pod_security, resources};
 use crate::backup::settings::{MEMORY_MIB, REPOSITORY, SECRETS, SHRED};
-use crate::observe::kinds::APP;
+use crate::engine::APP;
 use crate::validate::backup::Access;
 
 /// Volume with the store's credentials.

@@ -12,17 +12,16 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use mainstay_crds::common::quantity;
 use mainstay_shared::agent::{api, paths};
 use mainstay_shared::instances::plan::role;
+use mainstay_shared::operator::desired::Template;
 use mainstay_shared::{names, placement};
 
 use super::backup;
-use super::revision::Revision;
+use crate::engine::CONTAINER;
 use crate::settings::{PORT, PORT_NAME};
 use crate::validate::Validated;
 
 pub(in crate::desired) mod volumes;
 
-/// Name of the engine's container.
-pub const CONTAINER: &str = "postgres";
 /// User and group of the official images.
 pub(super) const USER: i64 = 999;
 /// Seconds for an orderly stop: its checkpoint may have to write all of the cache.
@@ -31,21 +30,6 @@ const STOP_SECONDS: i64 = 280;
 const MARGIN_SECONDS: i64 = 20;
 /// Seconds that the first sign of life may take; the agent answers long before the engine runs.
 const START_SECONDS: i32 = 120;
-
-/// What a pod is made from, besides the resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template<'a> {
-    /// The operator's own image, which holds the agent.
-    pub operator_image: &'a str,
-    /// Name of the instance that may be primary.
-    pub seat: &'a str,
-    /// Revision of the resource.
-    pub revision: &'a Revision,
-    /// Hash of the configuration as applied.
-    pub config_hash: &'a str,
-    /// Identifier of the set's data, if it has some: then no set is made from a repository any more, and replicas may be.
-    pub identifier: Option<&'a str>,
-}
 
 /// The pod of `instance`.
 pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {

@@ -16,11 +16,12 @@ use mainstay_shared::backups::{Ask, Member, Setting, drill, health, keep, plan, 
 use mainstay_shared::conditions::State;
 use mainstay_shared::instances::{Instance, Known};
 use mainstay_shared::names;
+use mainstay_shared::operator::desired::backup_keys;
 use mainstay_shared::telemetry::backups::ArchiveFigures;
 
 use super::Pass;
 use super::report::{PassError, Report};
-use crate::desired::backup::keys_secret;
+use crate::engine::KIND;
 use crate::material;
 use crate::observe::Observed;
 use crate::validate::Validated;
@@ -59,7 +60,10 @@ impl Pass<'_> {
         if validated.backup.is_none() || there {
             return Ok(());
         }
-        let secret = Object::of(&keys_secret(validated, &material::backup_keys()?))?;
+        let secret = Object::of(&backup_keys::secret(
+            &validated.set,
+            &material::backup_keys()?,
+        ))?;
         match io::create(&self.context.client, &secret).await? {
             Created::Made => tracing::info!(set = %self.set, "made the keys of its backups"),
             Created::Exists => {
@@ -85,7 +89,7 @@ impl Pass<'_> {
         let wanted = validated.backup.as_ref();
         let setting = Setting {
             now: self.now,
-            set: (super::KIND, &self.set.name),
+            set: (KIND, &self.set.name),
             repository: wanted.map(|b| b.place.as_str()),
             members: &members,
             seat,

@@ -10,19 +10,20 @@ use mainstay_shared::pki::{self, Pair};
 
 use super::report::{PassError, Report};
 use super::{LOOK, Pass};
+use crate::engine::APP;
 use crate::material;
-use crate::observe::kinds::APP;
 
 impl Pass<'_> {
     /// The set's authority, stored before anything is made of it; none when that is not done yet.
     pub(super) async fn authority(&self, report: &mut Report, paused: bool) -> Option<Pair> {
-        let authority = match material::authority(&self.set, &report.observed.secrets, self.now) {
-            Ok(authority) => authority,
-            Err(error) => {
-                report.failed(PassError::Authority(error));
-                return None;
-            }
-        };
+        let authority =
+            match material::authority(APP, &self.set, &report.observed.secrets, self.now) {
+                Ok(authority) => authority,
+                Err(error) => {
+                    report.failed(PassError::Authority(error));
+                    return None;
+                }
+            };
         if !authority.is_new {
             return Some(authority.pair);
         }

@@ -14,8 +14,8 @@ use mainstay_shared::watch::{Cache, Nodes, SetKey};
 
 use crate::observe::identity::Identities;
 use crate::observe::servers::Servers;
-use crate::observe::talk::Talk;
 use crate::operator::Settings;
+use crate::talk::Talk;
 
 /// What every pass shares.
 pub struct Context {

@@ -32,6 +32,7 @@ use mainstay_shared::backups::restores::{Stance, first, floors, stance};
 use mainstay_shared::instances::{Instance, Membership};
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
+use mainstay_shared::operator::desired::{Template, claim};
 use mainstay_shared::outcome::{Outcome, Outcomes};
 use mainstay_shared::rollout::{Door, Expectations};
 use mainstay_shared::watch::SetKey;
@@ -42,14 +43,12 @@ use self::instances::pin_image;
 use self::report::{PassError, Report};
 use crate::act::{self, Hands};
 use crate::desired;
-use crate::desired::pod::Template;
+use crate::engine::{self, CONTAINER, KIND};
 use crate::observe::{Observed, observe};
 use crate::plan::{self, Beginning, Plan, Seat, Target};
 use crate::status;
 use crate::validate::{self, is_paused, validate};
 
-/// Kind of what passes are about, in metrics.
-const KIND: &str = "Postgres";
 /// When to look again at what no watch tells: a missing class, a write that does not show.
 const LOOK: Duration = Duration::from_secs(10);
 /// A new process gives everybody so long to answer for the first time before it says anything else
@@ -144,7 +143,13 @@ impl<'a> Pass<'a> {
         self,
         expectations: &mut Expectations,
     ) -> (Outcomes<PassError>, Option<(String, PostgresStatus)>) {
-        let observed = observe(&self.set, &self.context.cache, &self.context.nodes);
+        let observed = observe(
+            &self.set,
+            &self.context.cache,
+            &self.context.nodes,
+            &engine::kinds(),
+            CONTAINER,
+        );
         let mut report = Report::of(observed);
         let leave = if self.is_deleting() {
             self.leave(&mut report).await
@@ -318,7 +323,10 @@ impl<'a> Pass<'a> {
                     };
                     desired::pod::pod(&validated, instance, &template)
                 },
-                claim: &|instance| desired::claim::claim(&validated, instance),
+                claim: &|instance| {
+                    let class = validated.storage_class.as_deref();
+                    claim::claim(&validated.set, instance, validated.storage, class)
+                },
                 program: &self.context.settings.program,
                 now: self.now,
             };

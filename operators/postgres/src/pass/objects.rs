@@ -8,13 +8,16 @@ use mainstay_shared::agent::config::Zones;
 use mainstay_shared::agent::paths::ZONES_FILE;
 use mainstay_shared::apply::Object;
 use mainstay_shared::names;
+use mainstay_shared::operator::desired::revision::Revision;
+use mainstay_shared::operator::desired::{Surroundings, certificate, zones};
 use mainstay_shared::pki::{LeafSpec, Pair};
 
 use super::Pass;
 use super::report::PassError;
-use crate::desired::revision::{Revision, revision};
+use crate::desired;
+use crate::desired::pooler::certificate::{pooler_secret, pooler_spec};
+use crate::desired::revision::revision;
 use crate::desired::scram::SALT_BYTES;
-use crate::desired::{self, Surroundings};
 use crate::material::{self, MaterialError};
 use crate::observe::Observed;
 use crate::plan::{self, Seat};
@@ -41,7 +44,7 @@ impl Pass<'_> {
         let pods = observed.instances.iter().filter_map(|i| i.pod.as_ref());
         let nodes: Vec<&str> = pods.filter_map(|p| p.node.as_deref()).collect();
         let known = |node: &str| self.context.nodes.get(node).zone;
-        desired::config_map::zones(&told.unwrap_or_default(), &nodes, known)
+        zones::zones(&told.unwrap_or_default(), &nodes, known)
     }
 
     /// Everything that is wanted but pods and claims.
@@ -70,20 +73,20 @@ impl Pass<'_> {
             .map(|name| {
                 (
                     name.clone(),
-                    desired::certificate::leaf_spec(validated, name),
+                    certificate::leaf_spec(&validated.set, name, validated.certificate_hours),
                 )
             })
             .collect();
         let pooler = names::pooler(&self.set.name);
         if validated.pooler.is_some() {
-            specs.insert(pooler.clone(), desired::certificate::pooler_spec(validated));
+            specs.insert(pooler.clone(), pooler_spec(validated));
         }
         let leaves = material::leaves(&specs, authority, &observed.secrets, self.now)?;
         for (instance, pair) in &leaves.pairs {
             let secret = if *instance == pooler {
-                desired::certificate::pooler_secret(validated, pair)
+                pooler_secret(validated, pair)
             } else {
-                desired::certificate::leaf_secret(validated, instance, pair)
+                certificate::leaf_secret(&validated.set, instance, pair)
             };
             objects.apply.push(Object::of(&secret)?);
         }
@@ -99,8 +102,8 @@ impl Pass<'_> {
         let salt = entropy::<SALT_BYTES>().map_err(MaterialError::from)?;
         let secret = desired::credentials::access_secret(validated, &password, &roles, &salt)?;
         objects.apply.push(Object::of(&secret)?);
-        let secret = desired::certificate::authority_secret(
-            validated,
+        let secret = certificate::authority_secret(
+            &validated.set,
             &self.context.settings.namespace,
             authority,
         );

@@ -5,7 +5,7 @@ use mainstay_shared::apply::Object;
 use mainstay_shared::outcome::Wait;
 
 use crate::desired::pooler::{name, ready, sides};
-use crate::observe::kinds::DEPLOYMENT;
+use crate::engine::DEPLOYMENT;
 use crate::pooler::config::Side;
 use crate::settings::PORT;
 use crate::validate::Validated;

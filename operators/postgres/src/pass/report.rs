@@ -7,10 +7,10 @@ use mainstay_backup::api::Report as BackupReport;
 use mainstay_shared::apply::{ApplyError, Cause};
 use mainstay_shared::backups::drill::Ground;
 use mainstay_shared::conditions::reasons;
+use mainstay_shared::operator::desired::DesiredError;
 use mainstay_shared::outcome::{Outcome, Outcomes, Wait};
 
 use super::backups::Told;
-use crate::desired::DesiredError;
 use crate::material::MaterialError;
 use crate::observe::Observed;
 use crate::observe::identity::{Identity, IdentityError};

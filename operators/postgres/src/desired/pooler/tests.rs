@@ -7,7 +7,8 @@ use mainstay_shared::pki;
 use serde_json::{Value, json};
 
 use super::{all, db, pooled, unrestricted};
-use crate::desired::{certificate, credentials};
+use crate::desired::credentials;
+use crate::desired::pooler::certificate;
 
 fn keys(objects: &[Object]) -> BTreeSet<Key> {
     objects.iter().map(Object::key).collect()

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::names::{OPERATOR_COMMON_NAME, PROBE_COMMON_NAME};
+use crate::pki::{LeafSpec, Pair, PkiError, TlsError, Usage, client_config, issue_leaf};
+use crate::watch::SetKey;
 use jiff::{SignedDuration, Timestamp};
-use mainstay_shared::names::{OPERATOR_COMMON_NAME, PROBE_COMMON_NAME};
-use mainstay_shared::pki::{LeafSpec, Pair, PkiError, TlsError, Usage, client_config, issue_leaf};
-use mainstay_shared::watch::SetKey;
 use rustls::ClientConfig;
 
 /// Hours that such a certificate is valid; it is replaced when half of that is over.
@@ -17,7 +17,7 @@ const HOURS: i64 = 24;
 pub struct Identity {
     /// To agents.
     pub agents: Arc<ClientConfig>,
-    /// To PostgreSQL.
+    /// To the engine.
     pub probe: Arc<ClientConfig>,
     /// Changes with every certificate.
     pub token: String,

@@ -1,6 +1,9 @@
 //! The kinds of children, and to which set an object belongs.
 
-use k8s_openapi::api::apps::v1::Deployment;
+use crate::metadata::drill_app;
+use crate::names;
+use crate::traffic::{SLICE_MANAGED_BY, SLICE_MANAGER};
+use crate::watch::{Kind, SetKey};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
@@ -15,10 +18,6 @@ use kube::runtime::watcher::Config as Watch;
 use mainstay_crds::backup::Backup;
 use mainstay_crds::operation::Operation;
 use mainstay_crds::restore::Restore;
-use mainstay_shared::metadata::drill_app;
-use mainstay_shared::names;
-use mainstay_shared::traffic::{SLICE_MANAGED_BY, SLICE_MANAGER};
-use mainstay_shared::watch::{Kind, SetKey};
 
 /// Kind of pods.
 pub const POD: &str = "Pod";
@@ -34,8 +33,6 @@ pub const LEASE: &str = "Lease";
 pub const SECRET: &str = "Secret";
 /// Kind of Services.
 pub const SERVICE: &str = "Service";
-/// Kind of Deployments, which poolers are.
-pub const DEPLOYMENT: &str = "Deployment";
 /// Kind of the objects by which clients are led.
 pub const ENDPOINT_SLICE: &str = "EndpointSlice";
 /// Kind of restores in place.
@@ -44,13 +41,11 @@ pub const RESTORE: &str = "Restore";
 pub const OPERATION: &str = "Operation";
 /// Kind of backups.
 pub const BACKUP: &str = "Backup";
-/// The add-on's name in labels and derived names.
-pub const APP: &str = "postgres";
 
-/// Every kind that a set has children of; all are watched, so that what is changed or deleted by
-/// somebody else is put right.
-pub fn all() -> [Kind; 13] {
-    [
+/// Every kind that sets have children of; all are watched, so that what is changed or deleted by
+/// somebody else is put right. `more`: those that only sets of one engine have.
+pub fn all(more: &[Kind]) -> Vec<Kind> {
+    let mut all = vec![
         Kind::of::<Pod>(POD),
         Kind::of::<PersistentVolumeClaim>(CLAIM),
         Kind::of::<Secret>(SECRET),
@@ -63,15 +58,16 @@ pub fn all() -> [Kind; 13] {
         Kind::of::<ServiceAccount>("ServiceAccount"),
         Kind::of::<Role>("Role"),
         Kind::of::<RoleBinding>("RoleBinding"),
-        Kind::of::<Deployment>(DEPLOYMENT),
-    ]
+    ];
+    all.extend_from_slice(more);
+    all
 }
 
-/// Which objects of a kind are children: of pods those of instances and of drills.
-pub fn children(kind: &Kind) -> Watch {
+/// Which objects of a kind are children of sets of the add-on `app`: of pods those of instances and of drills.
+pub fn children(kind: &Kind, app: &str) -> Watch {
     let app = match kind.name {
-        POD => format!("{} in ({APP},{})", names::APP_NAME, drill_app(APP)),
-        _ => format!("{}={APP}", names::APP_NAME),
+        POD => format!("{} in ({app},{})", names::APP_NAME, drill_app(app)),
+        _ => format!("{}={app}", names::APP_NAME),
     };
     Watch::default().labels(&format!("{}={},{app}", names::MANAGED_BY, names::MANAGER))
 }
@@ -91,24 +87,24 @@ pub fn restores() -> Kind {
     Kind::of::<Restore>(RESTORE)
 }
 
-/// Which of them are done to a `Postgres`.
-pub fn of_postgres() -> Watch {
-    Watch::default().fields("spec.target.kind=Postgres")
+/// Which of them are done to resources of this kind.
+pub fn done_to(kind: &str) -> Watch {
+    Watch::default().fields(&format!("spec.target.kind={kind}"))
 }
 
-/// The set that an operation is done to, or a backup made of.
-pub fn target_of(object: &DynamicObject) -> Option<SetKey> {
+/// The set of this kind that an operation is done to, or a backup made of.
+pub fn target_of(object: &DynamicObject, kind: &str) -> Option<SetKey> {
     let target = object.data.get("spec")?.get("target")?;
-    (target.get("kind")?.as_str()? == "Postgres").then_some(())?;
+    (target.get("kind")?.as_str()? == kind).then_some(())?;
     Some(SetKey {
         namespace: object.namespace()?,
         name: target.get("name")?.as_str()?.to_owned(),
     })
 }
 
-/// The set that a child belongs to. Authorities live in the operator's namespace: their name tells
+/// The set of the add-on `app` that a child belongs to. Authorities live in the operator's namespace: their name tells
 /// namespace and set.
-pub fn set_of(object: &DynamicObject, operator_namespace: &str) -> Option<SetKey> {
+pub fn set_of(object: &DynamicObject, app: &str, operator_namespace: &str) -> Option<SetKey> {
     let namespace = object.namespace()?;
     // Kubernetes copies the labels of a Service to the slices that it makes for it: those are its.
     let maker = object.labels().get(SLICE_MANAGED_BY);
@@ -123,7 +119,7 @@ pub fn set_of(object: &DynamicObject, operator_namespace: &str) -> Option<SetKey
     if is_authority && namespace == operator_namespace {
         let own = object.name_any();
         let rest = own
-            .strip_prefix(APP)?
+            .strip_prefix(app)?
             .strip_prefix('.')?
             .strip_suffix(".ca")?;
         let (namespace, set) = rest.split_once('.')?;
@@ -144,6 +140,8 @@ mod tests {
 
     use super::*;
 
+    const APP: &str = "addon";
+
     fn secret(namespace: &str, name: &str, part: &str) -> DynamicObject {
         let mut object =
             DynamicObject::new(name, &ApiResource::erase::<Secret>(&())).within(namespace);
@@ -161,7 +159,7 @@ mod tests {
             SLICE_MANAGED_BY.into(),
             "endpointslice-controller.k8s.io".into(),
         );
-        assert_eq!(set_of(&slice, "ops"), None);
+        assert_eq!(set_of(&slice, APP, "ops"), None);
     }
 
     #[test]
@@ -171,9 +169,9 @@ mod tests {
             namespace: "shop".into(),
             name: "db".into(),
         });
-        assert_eq!(set_of(&secret("ops", &name, "ca"), "ops"), shop);
+        assert_eq!(set_of(&secret("ops", &name, "ca"), APP, "ops"), shop);
         assert_eq!(
-            set_of(&secret("shop", "db-1-tls", "certificate"), "ops"),
+            set_of(&secret("shop", "db-1-tls", "certificate"), APP, "ops"),
             shop
         );
     }

@@ -5,18 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-use mainstay_backup::crypto::Keyring;
-use mainstay_shared::access::{ENTROPY_BYTES, Password, entropy, existing_password};
-use mainstay_shared::names;
-use mainstay_shared::pki::{
+use crate::access::{ENTROPY_BYTES, Password, entropy, existing_password};
+use crate::names;
+use crate::pki::{
     LeafSpec, Pair, PkiError, Verdict, authority_from_secret, authority_verdict, facts,
     from_secret, issue_authority, issue_leaf, leaf_verdict, renewal_due,
 };
-use mainstay_shared::watch::SetKey;
+use crate::watch::SetKey;
+use jiff::Timestamp;
+use mainstay_backup::crypto::Keyring;
 
-use crate::observe::Data;
-use crate::observe::kinds::APP;
+use crate::operator::observe::Data;
 
 /// Material could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -38,16 +37,17 @@ pub struct Authority {
     pub is_new: bool,
 }
 
-/// The set's authority: the stored one, or a new one when there is none.
+/// The authority of a set of the add-on `app`: the stored one, or a new one when there is none.
 ///
 /// # Errors
 /// When one is stored that cannot be used: it is never replaced, since everyone trusts it.
 pub fn authority(
+    app: &str,
     set: &SetKey,
     secrets: &BTreeMap<String, Data>,
     now: Timestamp,
 ) -> Result<Authority, MaterialError> {
-    let name = names::authority_secret(APP, &set.namespace, &set.name);
+    let name = names::authority_secret(app, &set.namespace, &set.name);
     let stored = match secrets.get(&name) {
         Some(data) => Some(authority_from_secret(&name, data)?),
         None => None,

@@ -4,35 +4,31 @@ pub mod classes;
 pub mod identity;
 pub mod kinds;
 pub mod servers;
-pub mod talk;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::agent::election::lease::CHARTER;
+use crate::agent::election::record::{Record, RecordError};
+use crate::apply::Object;
+use crate::apply::inventory::Seen;
+use crate::backups::drill::Drill;
+use crate::backups::drill::pod::drills;
+use crate::backups::plan as backups;
+use crate::backups::restores;
+use crate::election::charter::Charter;
+use crate::instances::{Instance, Known, read};
+use crate::names;
+use crate::operations::ordered;
+use crate::watch::{Cache, Kind, Nodes, SetKey};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use mainstay_crds::backup::Backup;
 use mainstay_crds::operation::{Action, Operation};
 use mainstay_crds::restore::Restore;
-use mainstay_shared::agent::election::lease::CHARTER;
-use mainstay_shared::agent::election::record::{Record, RecordError};
-use mainstay_shared::apply::Object;
-use mainstay_shared::apply::inventory::Seen;
-use mainstay_shared::backups::drill::Drill;
-use mainstay_shared::backups::drill::pod::drills;
-use mainstay_shared::backups::plan as backups;
-use mainstay_shared::backups::restores;
-use mainstay_shared::election::charter::Charter;
-use mainstay_shared::instances::{Instance, Known, read};
-use mainstay_shared::names;
-use mainstay_shared::operations::ordered;
-use mainstay_shared::watch::{Cache, Nodes, SetKey};
 
 use self::kinds::{BACKUP, CLAIM, CONFIG_MAP, LEASE, OPERATION, POD, RESTORE, SECRET, SERVICE};
-
-/// Name of the engine's container.
-pub const CONTAINER: &str = "postgres";
 
 /// The set's Lease.
 #[derive(Debug)]
@@ -91,8 +87,14 @@ impl Observed {
     }
 }
 
-/// Look at a set.
-pub fn observe(set: &SetKey, cache: &Cache, nodes: &Nodes) -> Observed {
+/// Look at a set whose children are of these kinds. `container`: name of the engine's container in its pods.
+pub fn observe(
+    set: &SetKey,
+    cache: &Cache,
+    nodes: &Nodes,
+    kinds: &[Kind],
+    container: &str,
+) -> Observed {
     let asked = ordered(cache.typed::<Operation>(set, OPERATION));
     let of = |action| {
         asked
@@ -101,7 +103,9 @@ pub fn observe(set: &SetKey, cache: &Cache, nodes: &Nodes) -> Observed {
             .cloned()
     };
     let is_aside = |i: &Instance| i.claim.as_ref().is_some_and(|c| c.set_aside.is_some());
-    let (aside, instances) = instances(set, cache, nodes).into_iter().partition(is_aside);
+    let (aside, instances) = instances(set, cache, nodes, container)
+        .into_iter()
+        .partition(is_aside);
     let mut observed = Observed {
         instances,
         aside,
@@ -121,7 +125,7 @@ pub fn observe(set: &SetKey, cache: &Cache, nodes: &Nodes) -> Observed {
         restores: restores::ordered(cache.typed(set, RESTORE)),
         ..Observed::default()
     };
-    for kind in kinds::all() {
+    for kind in kinds {
         let objects = cache
             .children(set, kind.name)
             .into_iter()
@@ -151,7 +155,7 @@ pub fn observe(set: &SetKey, cache: &Cache, nodes: &Nodes) -> Observed {
     observed
 }
 
-fn instances(set: &SetKey, cache: &Cache, nodes: &Nodes) -> Vec<Instance> {
+fn instances(set: &SetKey, cache: &Cache, nodes: &Nodes, container: &str) -> Vec<Instance> {
     let mut found: BTreeMap<u32, Instance> = BTreeMap::new();
     let mut entry = |name: &str, fill: &mut dyn FnMut(&mut Instance)| {
         if let Some(ordinal) = names::ordinal(&set.name, name) {
@@ -167,7 +171,7 @@ fn instances(set: &SetKey, cache: &Cache, nodes: &Nodes) -> Vec<Instance> {
     for pod in cache.typed::<Pod>(set, POD) {
         let name = pod.metadata.name.clone().unwrap_or_default();
         entry(&name, &mut |i| {
-            i.pod = Some(read::pod(&pod, CONTAINER, |node| nodes.get(node)));
+            i.pod = Some(read::pod(&pod, container, |node| nodes.get(node)));
         });
     }
     for claim in cache.typed::<PersistentVolumeClaim>(set, CLAIM) {

@@ -22,8 +22,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::identity::Identity;
 use crate::engine::{self, Answer, Target};
+use crate::observe::identity::Identity;
 use crate::settings::{PORT, SSL_REQUEST};
 
 /// A pod, by set and uid.

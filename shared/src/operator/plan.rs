@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use crate::agent::election::record::Record;
+use crate::apply::inventory::{self, Seen};
+use crate::apply::{Object, Why, needs_apply};
+use crate::instances::{self, Instance, Wanted};
+use crate::metadata::SetId;
+use crate::names;
+use crate::operations::{self, Told};
+use crate::rollout::{Choice, Door, Setting, choose};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use mainstay_crds::common::{InstanceRole, KeptVolumes};
-use mainstay_shared::agent::election::record::Record;
-use mainstay_shared::apply::inventory::{self, Seen};
-use mainstay_shared::apply::{Object, Why, needs_apply};
-use mainstay_shared::instances::{self, Instance, Wanted};
-use mainstay_shared::metadata::SetId;
-use mainstay_shared::names;
-use mainstay_shared::operations::{self, Told};
-use mainstay_shared::rollout::{Choice, Door, Setting, choose};
 
-use crate::observe::Observed;
-use crate::observe::kinds::{CLAIM, LEASE, POD, SECRET};
+use crate::operator::observe::Observed;
+use crate::operator::observe::kinds::{CLAIM, LEASE, POD, SECRET};
 
 /// Who may be primary, and whether the set has data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -391,8 +391,8 @@ pub fn ending(observed: &Observed, kept: KeptVolumes) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mainstay_shared::agent::api::Status;
-    use mainstay_shared::instances::{ClaimSeen, Known, PodSeen};
+    use crate::agent::api::Status;
+    use crate::instances::{ClaimSeen, Known, PodSeen};
 
     fn instance(ordinal: u32, claim: ClaimSeen) -> Instance {
         Instance {
