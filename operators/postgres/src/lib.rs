@@ -1,7 +1,6 @@
 //! PostgreSQL: the operator, and the agent in its pods. A library for its own binary and tests;
 //! nothing else imports it.
 
-pub mod act;
 pub mod agent;
 pub mod backup;
 pub mod desired;
@@ -15,7 +14,6 @@ pub mod room;
 pub mod serve;
 pub mod settings;
 pub mod status;
-pub mod talk;
 pub mod validate;
 
-use mainstay_shared::operator::{material, observe, plan};
+use mainstay_shared::operator::{act, material, observe, plan, talk};

@@ -31,12 +31,13 @@ use mainstay_shared::watch::{Cache, SetKey, feed};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::engine::{self, APP, KIND};
+use crate::engine::{APP, KIND, Postgresql};
 use crate::keys;
 use crate::observe::kinds;
 use crate::pass::{self, Context};
 use crate::talk::Talk;
 use crate::validate::Catalogue;
+use mainstay_shared::operator::engine::Engine;
 
 /// Passes that run at once, each for another set.
 const CONCURRENCY: u16 = 8;
@@ -153,7 +154,7 @@ async fn watch(
     ready: oneshot::Sender<()>,
 ) {
     let mut news: SelectAll<BoxStream<'static, News>> = SelectAll::new();
-    let kinds = engine::kinds();
+    let kinds = Postgresql::all_kinds();
     for kind in &kinds {
         let namespace = context.settings.namespace.clone();
         let set_of = move |object: &DynamicObject| kinds::set_of(object, APP, &namespace);

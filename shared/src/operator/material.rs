@@ -5,17 +5,17 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+use mainstay_backup::crypto::Keyring;
+
 use crate::access::{ENTROPY_BYTES, Password, entropy, existing_password};
 use crate::names;
+use crate::operator::observe::Data;
 use crate::pki::{
     LeafSpec, Pair, PkiError, Verdict, authority_from_secret, authority_verdict, facts,
     from_secret, issue_authority, issue_leaf, leaf_verdict, renewal_due,
 };
 use crate::watch::SetKey;
-use jiff::Timestamp;
-use mainstay_backup::crypto::Keyring;
-
-use crate::operator::observe::Data;
 
 /// Material could not be made or used.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use mainstay_crds::common::{InstanceRole, KeptVolumes};
+
 use crate::agent::election::record::Record;
 use crate::apply::inventory::{self, Seen};
 use crate::apply::{Object, Why, needs_apply};
@@ -9,13 +13,9 @@ use crate::instances::{self, Instance, Wanted};
 use crate::metadata::SetId;
 use crate::names;
 use crate::operations::{self, Told};
-use crate::rollout::{Choice, Door, Setting, choose};
-use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::Lease;
-use mainstay_crds::common::{InstanceRole, KeptVolumes};
-
 use crate::operator::observe::Observed;
 use crate::operator::observe::kinds::{CLAIM, LEASE, POD, SECRET};
+use crate::rollout::{Choice, Door, Setting, choose};
 
 /// Who may be primary, and whether the set has data.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use mainstay_shared::pki::{self, Pair};
 
 use super::report::{PassError, Report};
 use super::{LOOK, Pass};
-use crate::engine::APP;
+use crate::engine::{APP, Postgresql};
 use crate::material;
 
 impl Pass<'_> {
@@ -75,10 +75,11 @@ impl Pass<'_> {
         let instances = report.observed.instances.iter().filter(|i| i.pod.is_some());
         let mut all: Vec<CertificateStatus> = instances
             .filter_map(|instance| {
-                let seen = report
-                    .identity
-                    .as_ref()
-                    .and_then(|identity| self.context.talk.served(&self.set, identity, instance));
+                let seen = report.identity.as_ref().and_then(|identity| {
+                    self.context
+                        .talk
+                        .served::<Postgresql>(&self.set, identity, instance)
+                });
                 match seen {
                     Some(seen) => Some(CertificateStatus {
                         name: instance.name.clone(),

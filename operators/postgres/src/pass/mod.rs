@@ -43,11 +43,13 @@ use self::instances::pin_image;
 use self::report::{PassError, Report};
 use crate::act::{self, Hands};
 use crate::desired;
-use crate::engine::{self, CONTAINER, KIND};
+use crate::engine::{CONTAINER, KIND, Postgresql};
 use crate::observe::{Observed, observe};
 use crate::plan::{self, Beginning, Plan, Seat, Target};
-use crate::status;
+use crate::status::common;
 use crate::validate::{self, is_paused, validate};
+use mainstay_shared::operator::engine::Engine;
+use mainstay_shared::operator::status;
 
 /// When to look again at what no watch tells: a missing class, a write that does not show.
 const LOOK: Duration = Duration::from_secs(10);
@@ -147,7 +149,7 @@ impl<'a> Pass<'a> {
             &self.set,
             &self.context.cache,
             &self.context.nodes,
-            &engine::kinds(),
+            &Postgresql::all_kinds(),
             CONTAINER,
         );
         let mut report = Report::of(observed);
@@ -178,7 +180,7 @@ impl<'a> Pass<'a> {
             outcomes.look_after(EARLY);
             return (outcomes, Some((self.id.uid, self.before)));
         }
-        for happening in status::happenings(&self.before, &status) {
+        for happening in status::happenings(&common(&self.before), &common(&status)) {
             self.context
                 .events
                 .report(&self.root.object_ref(&()), happening);
@@ -330,7 +332,7 @@ impl<'a> Pass<'a> {
                 program: &self.context.settings.program,
                 now: self.now,
             };
-            let steps = act::act(&hands, &plan, &report.observed, expectations).await;
+            let steps = act::act::<Postgresql>(&hands, &plan, &report.observed, expectations).await;
             report.outcomes.extend(steps);
         }
         report.working = plan.works() || unseen.is_some();

@@ -15,8 +15,8 @@ use crate::material::MaterialError;
 use crate::observe::Observed;
 use crate::observe::identity::{Identity, IdentityError};
 use crate::plan::{Plan, Seat};
-use crate::status::Obstacle;
 use crate::validate::{Problem, Validated};
+use mainstay_shared::operator::status::Obstacle;
 
 /// A step of the pass failed.
 #[derive(Debug, thiserror::Error)]

@@ -10,11 +10,13 @@ use mainstay_shared::placement::{self, Promise, Running};
 
 use super::report::Report;
 use super::{Pass, pooler};
-use crate::engine::Answer;
+use crate::engine::Postgresql;
 use crate::observe::Observed;
 use crate::plan::Plan;
-use crate::status::{self, Backups, View};
+use crate::status::{common, whole};
 use crate::validate::Validated;
+use mainstay_shared::operator::engine::{Answer, Engine};
+use mainstay_shared::operator::status::{self, Backups, View};
 
 impl Pass<'_> {
     /// Try the Service and look at certificates, then put everything in words.
@@ -59,11 +61,14 @@ impl Pass<'_> {
                     .as_ref()
                     .and_then(|s| s.system_identifier.as_deref())
             });
+        let before = common(&self.before);
         let view = View {
             set: &self.set.name,
             namespace: &self.set.namespace,
             generation: self.root.metadata.generation.unwrap_or_default(),
-            before: &self.before,
+            port: Postgresql::PORT,
+            strengthen: Postgresql::STRENGTHEN,
+            before: &before,
             now: self.now,
             deleting: self.root.metadata.deletion_timestamp.is_some(),
             paused: self.is_paused(),
@@ -93,13 +98,12 @@ impl Pass<'_> {
             chosen: plan.and_then(|p| p.choice.step.as_ref()),
             waits: &waits,
             pending: plan.map(Plan::pending).unwrap_or_default(),
-            pooler,
             backups: backups(report),
             working: report.working,
             troubles: plan.map_or(&[][..], |p| &p.instances.troubles),
             obstacles: &obstacles,
         };
-        status::status(&view)
+        whole(status::status(&view), pooler)
     }
 
     /// Instances that do not serve yet, and when their troubles become a person's matter.
@@ -171,7 +175,7 @@ impl Pass<'_> {
             status.config_hash,
             status.certificate_serial,
         );
-        talk.probe(&self.set, identity, address, &occasion)
+        talk.probe::<Postgresql>(&self.set, identity, address, &occasion)
     }
 }
 

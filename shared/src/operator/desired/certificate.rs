@@ -1,10 +1,10 @@
 //! What the certificates of a set say, and the Secrets that hold them.
 
-use crate::names;
-use crate::pki::{LeafSpec, Pair, Usage, to_secret};
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::metadata::SetId;
+use crate::names;
+use crate::pki::{LeafSpec, Pair, Usage, to_secret};
 
 /// Domain of Services in almost every cluster; names without it work in all.
 const CLUSTER_DOMAIN: &str = "cluster.local";

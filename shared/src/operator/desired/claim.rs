@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::names;
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
 };
 use mainstay_crds::common::quantity;
 
 use crate::metadata::SetId;
+use crate::names;
 
 /// The data claim of `instance`. It has no owner: it outlives the resource.
 ///

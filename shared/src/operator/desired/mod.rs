@@ -7,6 +7,7 @@
 pub mod backup_keys;
 pub mod certificate;
 pub mod claim;
+pub mod credentials;
 pub mod revision;
 pub mod zones;
 

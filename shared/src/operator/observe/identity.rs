@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::{SignedDuration, Timestamp};
+use rustls::ClientConfig;
+
 use crate::names::{OPERATOR_COMMON_NAME, PROBE_COMMON_NAME};
 use crate::pki::{LeafSpec, Pair, PkiError, TlsError, Usage, client_config, issue_leaf};
 use crate::watch::SetKey;
-use jiff::{SignedDuration, Timestamp};
-use rustls::ClientConfig;
 
 /// Hours that such a certificate is valid; it is replaced when half of that is over.
 const HOURS: i64 = 24;

@@ -1,9 +1,5 @@
 //! The kinds of children, and to which set an object belongs.
 
-use crate::metadata::drill_app;
-use crate::names;
-use crate::traffic::{SLICE_MANAGED_BY, SLICE_MANAGER};
-use crate::watch::{Kind, SetKey};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
@@ -18,6 +14,11 @@ use kube::runtime::watcher::Config as Watch;
 use mainstay_crds::backup::Backup;
 use mainstay_crds::operation::Operation;
 use mainstay_crds::restore::Restore;
+
+use crate::metadata::drill_app;
+use crate::names;
+use crate::traffic::{SLICE_MANAGED_BY, SLICE_MANAGER};
+use crate::watch::{Kind, SetKey};
 
 /// Kind of pods.
 pub const POD: &str = "Pod";

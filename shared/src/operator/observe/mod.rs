@@ -8,6 +8,14 @@ pub mod servers;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use k8s_openapi::ByteString;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use mainstay_crds::backup::Backup;
+use mainstay_crds::operation::{Action, Operation};
+use mainstay_crds::restore::Restore;
+
+use self::kinds::{BACKUP, CLAIM, CONFIG_MAP, LEASE, OPERATION, POD, RESTORE, SECRET, SERVICE};
 use crate::agent::election::lease::CHARTER;
 use crate::agent::election::record::{Record, RecordError};
 use crate::apply::Object;
@@ -21,14 +29,6 @@ use crate::instances::{Instance, Known, read};
 use crate::names;
 use crate::operations::ordered;
 use crate::watch::{Cache, Kind, Nodes, SetKey};
-use k8s_openapi::ByteString;
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
-use mainstay_crds::backup::Backup;
-use mainstay_crds::operation::{Action, Operation};
-use mainstay_crds::restore::Restore;
-
-use self::kinds::{BACKUP, CLAIM, CONFIG_MAP, LEASE, OPERATION, POD, RESTORE, SECRET, SERVICE};
 
 /// The set's Lease.
 #[derive(Debug)]

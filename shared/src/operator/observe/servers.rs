@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::traffic::SERVICE_NAME;
-use crate::watch::events;
 use futures::Stream;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client};
+
+use crate::traffic::SERVICE_NAME;
+use crate::watch::events;
 
 /// Addresses with their ports.
 pub type Addresses = BTreeSet<(IpAddr, u16)>;

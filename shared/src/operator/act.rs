@@ -6,25 +6,25 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
-use mainstay_shared::agent::program::Own;
-use mainstay_shared::apply::inventory::Seen;
-use mainstay_shared::apply::io::{self, Deleted};
-use mainstay_shared::apply::{ApplyError, Cause, Key, Object, Why};
-use mainstay_shared::instances::Step;
-use mainstay_shared::names;
-use mainstay_shared::operations::Told;
-use mainstay_shared::outcome::Outcomes;
-use mainstay_shared::rollout::{Candidate, Change, Expectations};
-use mainstay_shared::watch::SetKey;
 use serde_json::json;
 
-use crate::desired::credentials::stale_keys;
-use crate::desired::pooler::is_of_pooler;
-use crate::observe::Observed;
-use crate::observe::identity::Identity;
-use crate::observe::kinds::{CLAIM, POD, SECRET};
-use crate::plan::{Note, Plan};
-use crate::talk::Talk;
+use super::desired::credentials::stale_keys;
+use super::engine::Engine;
+use super::observe::Observed;
+use super::observe::identity::Identity;
+use super::observe::kinds::{CLAIM, POD, SECRET};
+use super::plan::{Note, Plan};
+use super::talk::Talk;
+use crate::agent::program::Own;
+use crate::apply::inventory::Seen;
+use crate::apply::io::{self, Deleted};
+use crate::apply::{ApplyError, Cause, Key, Object, Why};
+use crate::instances::Step;
+use crate::names;
+use crate::operations::Told;
+use crate::outcome::Outcomes;
+use crate::rollout::{Candidate, Change, Expectations};
+use crate::watch::SetKey;
 
 /// With what a plan is carried out.
 pub struct Hands<'a> {
@@ -48,7 +48,7 @@ pub struct Hands<'a> {
 
 /// Carry out a plan. What comes after a failure is tried all the same, but no pod is made when an
 /// object that it needs could not be.
-pub async fn act(
+pub async fn act<E: Engine>(
     hands: &Hands<'_>,
     plan: &Plan,
     observed: &Observed,
@@ -64,7 +64,7 @@ pub async fn act(
             steps.request(io::create(hands.client, object).await);
             continue;
         }
-        if !steps.request(hands.take_keys_back(object, observed).await) {
+        if !steps.request(hands.take_keys_back(object, observed, E::PASSING).await) {
             // Both are tried again.
             continue;
         }
@@ -82,10 +82,10 @@ pub async fn act(
         // Nothing can be made any more, and what is there goes by itself.
         return steps;
     }
-    // Instances and their primary do without poolers, and without drills.
+    // Instances and their primary do without these, and without drills.
     let set = &hands.set.name;
     let of_drills = names::drill_policy(set);
-    let is_needed = |e: &&ApplyError| !is_of_pooler(set, &e.key.name) && e.key.name != of_drills;
+    let is_needed = |e: &&ApplyError| !E::is_optional(set, &e.key.name) && e.key.name != of_drills;
     let complete = !steps.errors().iter().any(|e| is_needed(&e));
     let mut said = true;
     for told in &plan.operations {
@@ -122,7 +122,12 @@ pub async fn act(
 
 impl Hands<'_> {
     /// Take keys out of the application's Secret that are not wanted any more.
-    async fn take_keys_back(&self, object: &Object, observed: &Observed) -> Result<(), ApplyError> {
+    async fn take_keys_back(
+        &self,
+        object: &Object,
+        observed: &Observed,
+        passing: &[&'static str],
+    ) -> Result<(), ApplyError> {
         let name = names::application_secret(&self.set.name);
         if object.resource.kind != SECRET || object.meta("name") != Some(&name) {
             return Ok(());
@@ -131,7 +136,7 @@ impl Hands<'_> {
         let (Some(live), Some(data)) = (live, observed.secrets.get(&name)) else {
             return Ok(());
         };
-        let stale = stale_keys(object, data);
+        let stale = stale_keys(object, data, passing);
         if stale.is_empty() {
             return Ok(());
         }

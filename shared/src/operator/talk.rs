@@ -6,25 +6,23 @@ use std::time::Duration;
 
 use mainstay_backup::api::Report;
 use mainstay_crds::common::InstanceRole;
-use mainstay_shared::agent::api::{self, Status};
-use mainstay_shared::agent::client::{AgentClient, ClientError};
-use mainstay_shared::agent::program::Own;
-use mainstay_shared::backups::{Ask, follow as backups};
-use mainstay_shared::follow::follow;
-use mainstay_shared::instances::{Instance, Known};
-use mainstay_shared::keeper::{Keeper, Reporter};
-use mainstay_shared::names;
-use mainstay_shared::pki::{Served, served};
-use mainstay_shared::watch::SetKey;
 use rustls::ClientConfig;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::engine::{self, Answer, Target};
-use crate::observe::identity::Identity;
-use crate::settings::{PORT, SSL_REQUEST};
+use super::engine::{Answer, Engine, Target};
+use super::observe::identity::Identity;
+use crate::agent::api::{self, Status};
+use crate::agent::client::{AgentClient, ClientError};
+use crate::agent::program::Own;
+use crate::backups::{Ask, follow as backups};
+use crate::follow::follow;
+use crate::instances::{Instance, Known};
+use crate::keeper::{Keeper, Reporter};
+use crate::names;
+use crate::pki::{Served, served};
+use crate::watch::SetKey;
 
 /// A pod, by set and uid.
 type PodKey = (SetKey, String);
@@ -221,7 +219,7 @@ impl Talk {
 
     /// Try the Service: at once when something changed that `occasion` names, and from time to
     /// time. Returns what the last try came to.
-    pub fn probe(
+    pub fn probe<E: Engine>(
         &self,
         set: &SetKey,
         identity: &Identity,
@@ -240,7 +238,7 @@ impl Talk {
         let (waker, before) = (self.waker(set), self.probes.last(set));
         let token = format!("{address} {} {occasion}", identity.token);
         self.probes
-            .want_on(set, &token, |to| probe(target, before, to, waker));
+            .want_on(set, &token, |to| probe::<E>(target, before, to, waker));
         self.probes.last(set)
     }
 
@@ -262,22 +260,27 @@ impl Talk {
         self.probes.forget(set);
     }
 
-    /// The certificate that an instance's PostgreSQL serves, looked at again when its agent says
+    /// The certificate that an instance's engine serves, looked at again when its agent says
     /// that it changed.
-    pub fn served(&self, set: &SetKey, identity: &Identity, instance: &Instance) -> Option<Served> {
+    pub fn served<E: Engine>(
+        &self,
+        set: &SetKey,
+        identity: &Identity,
+        instance: &Instance,
+    ) -> Option<Served> {
         let pod = instance.pod.as_ref()?;
         let agent = instance.agent()?;
         if agent.role == InstanceRole::Unknown || agent.phase != api::Phase::Running {
             return None;
         }
-        let address = address(pod.ip.as_deref(), i32::from(PORT))?;
+        let address = address(pod.ip.as_deref(), i32::from(E::PORT))?;
         let key = (set.clone(), pod.uid.clone());
         let serial = agent.certificate_serial.as_deref().unwrap_or_default();
         let token = format!("{address} {serial} {}", identity.token);
         let host = names::instance_host(&instance.name, &set.name, &set.namespace);
         let (tls, waker) = (Arc::clone(&identity.probe), self.waker(set));
         self.served
-            .want(&key, &token, |to| look(address, host, tls, to, waker));
+            .want(&key, &token, |to| look::<E>(address, host, tls, to, waker));
         self.served.last(&key)?.known().cloned()
     }
 
@@ -449,7 +452,7 @@ fn address(ip: Option<&str>, port: i32) -> Option<SocketAddr> {
     ))
 }
 
-async fn probe(
+async fn probe<E: Engine>(
     target: Target,
     before: Option<Known<Answer>>,
     to: Reporter<SetKey, Known<Answer>>,
@@ -458,7 +461,7 @@ async fn probe(
     let mut pause = PAUSE.0;
     let mut last = before;
     loop {
-        let answer = match engine::round_trip(&target).await {
+        let answer = match E::probe(&target).await {
             Ok(answer) => Known::Known(answer),
             Err(error) => Known::Unreachable(sentence(&error)),
         };
@@ -494,7 +497,7 @@ fn sentence(error: &dyn std::error::Error) -> String {
     text
 }
 
-async fn look(
+async fn look<E: Engine>(
     address: SocketAddr,
     host: String,
     tls: Arc<ClientConfig>,
@@ -503,7 +506,7 @@ async fn look(
 ) {
     let mut pause = PAUSE.0;
     loop {
-        let seen = tokio::time::timeout(PATIENCE, shown(address, &host, &tls)).await;
+        let seen = tokio::time::timeout(PATIENCE, shown::<E>(address, &host, &tls)).await;
         let seen = match seen {
             Ok(Ok(served)) => Known::Known(served),
             Ok(Err(error)) => Known::Unreachable(error),
@@ -525,18 +528,16 @@ async fn look(
     }
 }
 
-/// PostgreSQL's own preamble, then the handshake.
-async fn shown(address: SocketAddr, host: &str, tls: &Arc<ClientConfig>) -> Result<Served, String> {
+/// The engine's own preamble, then the handshake.
+async fn shown<E: Engine>(
+    address: SocketAddr,
+    host: &str,
+    tls: &Arc<ClientConfig>,
+) -> Result<Served, String> {
     let mut tcp = TcpStream::connect(address)
         .await
         .map_err(|e| e.to_string())?;
-    tcp.write_all(&SSL_REQUEST)
-        .await
-        .map_err(|e| e.to_string())?;
-    let answer = tcp.read_u8().await.map_err(|e| e.to_string())?;
-    if answer != b'S' {
-        return Err(format!("{host} does not speak TLS"));
-    }
+    E::greet(&mut tcp, host).await?;
     served(tcp, host, Arc::clone(tls))
         .await
         .map_err(|e| sentence(&e))
