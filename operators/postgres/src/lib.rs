@@ -5,15 +5,10 @@ pub mod agent;
 pub mod backup;
 pub mod desired;
 pub mod engine;
-pub mod keys;
 pub mod operator;
 pub mod parameters;
-pub mod pass;
 pub mod pooler;
 pub mod room;
-pub mod serve;
 pub mod settings;
 pub mod status;
 pub mod validate;
-
-use mainstay_shared::operator::{act, material, observe, plan, talk};

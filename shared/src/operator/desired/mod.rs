@@ -9,6 +9,8 @@ pub mod certificate;
 pub mod claim;
 pub mod credentials;
 pub mod revision;
+pub mod shred;
+pub mod store;
 pub mod zones;
 
 use std::collections::BTreeSet;

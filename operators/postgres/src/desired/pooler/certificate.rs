@@ -1,9 +1,8 @@
 //! The certificate of all poolers of a set.
 
-use k8s_openapi::api::core::v1::Secret;
 use mainstay_shared::names;
-use mainstay_shared::operator::desired::certificate::{secret, service_names};
-use mainstay_shared::pki::{LeafSpec, Pair, Usage};
+use mainstay_shared::operator::desired::certificate::service_names;
+use mainstay_shared::pki::{LeafSpec, Usage};
 
 use crate::validate::Validated;
 
@@ -20,9 +19,4 @@ pub fn pooler_spec(v: &Validated) -> LeafSpec {
         usage: Usage::ServerAndClient,
         hours: v.certificate_hours,
     }
-}
-
-/// The Secret with that certificate.
-pub fn pooler_secret(v: &Validated, leaf: &Pair) -> Secret {
-    secret(&v.set, &names::pooler(&v.set.name), leaf)
 }

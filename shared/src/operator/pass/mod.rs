@@ -3,7 +3,7 @@
 //! One room for each family of steps, in their order: `ending` (the finalizer, and the end of a set),
 //! `seat` (the Lease), `certificates` (the authority, and who the operator is to agents), `objects`
 //! (what is wanted), `instances` (what the caches do not show yet, images, volumes), then
-//! [`crate::plan`] and [`crate::act`], and `say` (the status).
+//! [`super::plan`] and [`super::act`], and `say` (the status).
 
 mod backups;
 mod certificates;
@@ -12,7 +12,6 @@ mod drills;
 mod ending;
 mod instances;
 mod objects;
-mod pooler;
 mod report;
 pub(crate) mod restores;
 mod say;
@@ -24,32 +23,29 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::api::DynamicObject;
+use kube::core::object::HasStatus;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
-use mainstay_crds::postgres::{Postgres, PostgresStatus};
-use mainstay_shared::apply::io;
-use mainstay_shared::backups::restores::{Stance, first, floors, stance};
-use mainstay_shared::instances::{Instance, Membership};
-use mainstay_shared::metadata::SetId;
-use mainstay_shared::names;
-use mainstay_shared::operator::desired::{Template, claim};
-use mainstay_shared::outcome::{Outcome, Outcomes};
-use mainstay_shared::rollout::{Door, Expectations};
-use mainstay_shared::watch::SetKey;
 
 pub use self::context::Context;
 use self::ending::Leave;
-use self::instances::pin_image;
+use self::instances::pinned;
 use self::report::{PassError, Report};
-use crate::act::{self, Hands};
-use crate::desired;
-use crate::engine::{CONTAINER, KIND, Postgresql};
-use crate::observe::{Observed, observe};
-use crate::plan::{self, Beginning, Plan, Seat, Target};
-use crate::status::common;
-use crate::validate::{self, is_paused, validate};
-use mainstay_shared::operator::engine::Engine;
-use mainstay_shared::operator::status;
+use super::act::{self, Hands};
+use super::desired::{Template, claim};
+use super::engine::Engine;
+use super::observe::{Observed, observe};
+use super::plan::{self, Beginning, Plan, Seat, Target};
+use super::status::{self, SetStatus};
+use super::validated::{Validated, is_paused};
+use crate::apply::io;
+use crate::backups::restores::{Stance, first, floors, stance};
+use crate::instances::{Instance, Membership};
+use crate::metadata::SetId;
+use crate::names;
+use crate::outcome::{Outcome, Outcomes};
+use crate::rollout::{Door, Expectations};
+use crate::watch::SetKey;
 
 /// When to look again at what no watch tells: a missing class, a write that does not show.
 const LOOK: Duration = Duration::from_secs(10);
@@ -58,13 +54,16 @@ const LOOK: Duration = Duration::from_secs(10);
 const EARLY: Duration = Duration::from_secs(3);
 
 /// One pass. It never fails: what fails is said in the status, and tried again later.
-pub async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Infallible> {
+pub async fn pass<E: Engine>(
+    object: Arc<DynamicObject>,
+    context: Arc<Context<E>>,
+) -> Result<Action, Infallible> {
     let set = SetKey {
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
     };
     let value = serde_json::to_value(&*object).unwrap_or_default();
-    let root: Postgres = match serde_json::from_value(value) {
+    let root: E::Resource = match serde_json::from_value(value) {
         Ok(root) => root,
         Err(error) => {
             // The schema keeps such objects out; one that slipped through disturbs no other.
@@ -91,41 +90,48 @@ pub async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<A
     };
     context.with_memory(|all| all.insert(set, memory));
     let failing = context.backoffs.len();
-    context
-        .metrics
-        .pass(KIND, begun.elapsed(), &outcomes, PassError::label, failing);
+    context.metrics.pass(
+        E::KIND,
+        begun.elapsed(),
+        &outcomes,
+        PassError::label,
+        failing,
+    );
     Ok(outcomes
         .requeue(back_off)
         .map_or_else(Action::await_change, Action::requeue))
 }
 
-struct Pass<'a> {
-    context: &'a Context,
+struct Pass<'a, E: Engine> {
+    context: &'a Context<E>,
     set: SetKey,
     id: SetId,
-    root: Postgres,
-    before: PostgresStatus,
+    root: E::Resource,
+    /// The status as it was.
+    last: E::Status,
+    /// What every add-on says, of that.
+    before: SetStatus,
     now: Timestamp,
     /// When this process looked at the set first.
     first: Instant,
 }
 
-impl<'a> Pass<'a> {
+impl<'a, E: Engine> Pass<'a, E> {
     fn new(
-        context: &'a Context,
+        context: &'a Context<E>,
         set: SetKey,
-        root: Postgres,
-        written: Option<(String, PostgresStatus)>,
+        root: E::Resource,
+        written: Option<(String, E::Status)>,
         first: Instant,
     ) -> Self {
         let uid = root.uid().unwrap_or_default();
-        let cached = root.status.clone().unwrap_or_default();
-        let before = written
+        let cached = root.status().cloned().unwrap_or_default();
+        let last = written
             .filter(|(of, _)| *of == uid)
             .map_or(cached, |(_, status)| status);
         let id = SetId {
             api_version: "mainstay.dev/v1alpha1".to_owned(),
-            kind: KIND.to_owned(),
+            kind: E::KIND.to_owned(),
             namespace: set.namespace.clone(),
             name: set.name.clone(),
             uid,
@@ -135,7 +141,8 @@ impl<'a> Pass<'a> {
             set,
             id,
             root,
-            before,
+            before: E::common_status(&last),
+            last,
             now: Timestamp::now(),
             first,
         }
@@ -144,13 +151,13 @@ impl<'a> Pass<'a> {
     async fn run(
         self,
         expectations: &mut Expectations,
-    ) -> (Outcomes<PassError>, Option<(String, PostgresStatus)>) {
+    ) -> (Outcomes<PassError>, Option<(String, E::Status)>) {
         let observed = observe(
             &self.set,
             &self.context.cache,
             &self.context.nodes,
-            &Postgresql::all_kinds(),
-            CONTAINER,
+            &E::all_kinds(),
+            E::CONTAINER,
         );
         let mut report = Report::of(observed);
         let leave = if self.is_deleting() {
@@ -165,22 +172,25 @@ impl<'a> Pass<'a> {
         } else {
             self.look_after(&mut report, expectations).await;
         }
-        let mut status = self.say(&mut report);
+        let mut common = self.say(&mut report);
         if let Some(kept) = report.kept.take() {
-            let recovery = status.recovery.get_or_insert_default();
+            let recovery = common.recovery.get_or_insert_default();
             recovery.kept = Some(kept);
             recovery.final_backup = report.final_backup.take();
         }
+        let happenings = status::happenings(&self.before, &common);
+        let own = report.validated.as_ref().map(|v| &v.own);
+        let status = E::status(common, own, &report.observed.live);
         let mut outcomes = report.outcomes;
-        if status == self.before {
+        if status == self.last {
             return (outcomes, Some((self.id.uid, status)));
         }
         if self.is_too_early(&report.observed.instances) {
             // What has not answered yet is not known to be unwell.
             outcomes.look_after(EARLY);
-            return (outcomes, Some((self.id.uid, self.before)));
+            return (outcomes, Some((self.id.uid, self.last)));
         }
-        for happening in status::happenings(&common(&self.before), &common(&status)) {
+        for happening in happenings {
             self.context
                 .events
                 .report(&self.root.object_ref(&()), happening);
@@ -195,7 +205,7 @@ impl<'a> Pass<'a> {
     }
 
     fn is_deleting(&self) -> bool {
-        self.root.metadata.deletion_timestamp.is_some()
+        self.root.meta().deletion_timestamp.is_some()
     }
 
     fn is_paused(&self) -> bool {
@@ -205,8 +215,8 @@ impl<'a> Pass<'a> {
     /// Whether the status is still that of an operator before, and not everybody has been heard yet.
     fn is_too_early(&self, instances: &[Instance]) -> bool {
         self.before.observed_generation.is_some()
-            && self.before.observed_generation == self.root.metadata.generation
-            && self.root.metadata.deletion_timestamp.is_none()
+            && self.before.observed_generation == self.root.meta().generation
+            && self.root.meta().deletion_timestamp.is_none()
             && self.first.elapsed() < EARLY
             && (self.context.talk.awaits(&self.set, instances)
                 || self.context.talk.awaits_backups(&self.set, instances))
@@ -216,9 +226,9 @@ impl<'a> Pass<'a> {
         clippy::too_many_lines,
         reason = "the order of the steps, in one place"
     )]
-    async fn look_after(&self, report: &mut Report, expectations: &mut Expectations) {
-        let mut validated = match validate(&self.root, &self.context.settings.catalogue) {
-            Ok(validated) => validated,
+    async fn look_after(&self, report: &mut Report<E>, expectations: &mut Expectations) {
+        let mut validated = match E::validate(&self.root, &self.context.settings.catalogue) {
+            Ok(own) => Validated::<E>::of(own),
             Err(problems) => {
                 report.invalid(&problems);
                 return;
@@ -253,18 +263,18 @@ impl<'a> Pass<'a> {
                 report.validated = Some(validated);
                 return;
             }
-            Stance::Founding(restore) => match validate::backup::in_place(restore, &validated) {
-                Ok(recovery) => validated.recovery = recovery,
-                Err(problems) => {
+            Stance::Founding(restore) => {
+                if let Err(problems) = E::found(&mut validated.own, restore) {
                     report.invalid(&problems);
                     return;
                 }
-            },
+            }
         }
-        validated.timelines = floors(&all).1;
-        pin_image(&mut validated, &report.observed, &self.before);
+        let image = pinned(&validated, &report.observed, &self.before);
+        E::settle(&mut validated.own, image, floors(&all).1);
+        let validated = Validated::<E>::of(validated.own);
         let membership = Membership::beside(
-            instances::count(&validated),
+            validated.common.count(),
             seat.ordinal,
             &report.observed.instances,
             &restores::taken(&report.observed),
@@ -294,12 +304,12 @@ impl<'a> Pass<'a> {
             objects: &wishes.apply,
             once: &wishes.once,
             wanted: &wanted,
-            confirmations: instances::confirmations(&validated),
+            confirmations: validated.common.confirmations(),
             unseen: unseen.as_deref(),
             under_order: orders.going.is_some(),
             refusal: orders.refusal.as_ref().map(|(why, _)| why.as_str()),
             refusals: orders.refusal.as_ref().map_or(0, |(_, count)| *count),
-            door: validated.windows.door(self.now),
+            door: validated.common.windows.door(self.now),
             now: self.now,
         };
         let plan = plan::plan(&report.observed, &target);
@@ -323,16 +333,17 @@ impl<'a> Pass<'a> {
                         config_hash: &wishes.config_hash,
                         identifier: seat.system_identifier.as_deref(),
                     };
-                    desired::pod::pod(&validated, instance, &template)
+                    E::pod(&validated.own, instance, &template)
                 },
                 claim: &|instance| {
-                    let class = validated.storage_class.as_deref();
-                    claim::claim(&validated.set, instance, validated.storage, class)
+                    let common = &validated.common;
+                    let class = common.storage_class.as_deref();
+                    claim::claim(&self.id, instance, common.storage, class)
                 },
                 program: &self.context.settings.program,
                 now: self.now,
             };
-            let steps = act::act::<Postgresql>(&hands, &plan, &report.observed, expectations).await;
+            let steps = act::act::<E>(&hands, &plan, &report.observed, expectations).await;
             report.outcomes.extend(steps);
         }
         report.working = plan.works() || unseen.is_some();
@@ -366,7 +377,7 @@ impl<'a> Pass<'a> {
         plan::seat(&self.set.name, observed.record(), found, &begins)
     }
 
-    fn tell_what_waits(&self, report: &mut Report, plan: &Plan, door: Door) {
+    fn tell_what_waits(&self, report: &mut Report<E>, plan: &Plan, door: Door) {
         for wait in &plan.choice.refused {
             report.progress(Outcome::Blocked(wait.clone()));
         }

@@ -1,4 +1,4 @@
-//! Drills of a set (I/O): one step of what [`mainstay_shared::backups::drill`] decides in each pass, and what the
+//! Drills of a set (I/O): one step of what [`crate::backups::drill`] decides in each pass, and what the
 //! status says. Whatever comes of a drill, it holds nothing else up.
 
 use std::time::Duration;
@@ -7,38 +7,37 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Resource;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use mainstay_crds::common::backup::DrillRecord;
-use mainstay_shared::apply::inventory::Seen;
-use mainstay_shared::apply::io::{self, Created};
-use mainstay_shared::apply::{Cause, Object};
-use mainstay_shared::backups::drill::pod::is_of_drill;
-use mainstay_shared::backups::drill::{self, Decision, Drill, Setting, Start, Wish, demand};
-use mainstay_shared::conditions::State;
-use mainstay_shared::names;
-use mainstay_shared::operations::{self, Told};
 use serde_json::json;
 
 use super::report::{PassError, Report};
 use super::{LOOK, Pass};
-use crate::act::failed;
-use crate::desired;
-use crate::observe::kinds::{CONFIG_MAP, NETWORK_POLICY, POD};
-use crate::validate::Validated;
-use crate::validate::backup::{Backup, Drill as Wanted};
+use crate::apply::inventory::Seen;
+use crate::apply::io::{self, Created};
+use crate::apply::{Cause, Object};
+use crate::backups::drill::pod::is_of_drill;
+use crate::backups::drill::{self, Decision, Drill, Setting, Start, Wish, demand};
+use crate::conditions::State;
+use crate::names;
+use crate::operations::{self, Told};
+use crate::operator::act::failed;
+use crate::operator::engine::Engine;
+use crate::operator::observe::kinds::{CONFIG_MAP, NETWORK_POLICY, POD};
+use crate::operator::validated::Validated;
 
 /// What was written down stands after so long, and then it goes on.
 const SOON: Duration = Duration::from_secs(1);
 
-impl Pass<'_> {
+impl<E: Engine> Pass<'_, E> {
     /// Look after drills: after backups, whose report says what can be recovered.
     pub(super) async fn look_after_drills(
         &self,
-        report: &mut Report,
-        validated: &Validated,
+        report: &mut Report<E>,
+        validated: &Validated<E>,
         paused: bool,
     ) {
-        let backup = validated.backup.as_ref();
-        let asked = backup.and_then(|b| Some((b, b.drill.as_ref()?)));
-        let wish = asked.map(|(_, wanted)| Wish {
+        let backup = validated.common.backup.as_ref();
+        let asked = backup.and_then(|b| b.drill.as_ref());
+        let wish = asked.map(|wanted| Wish {
             cron: &wanted.cron,
             target: wanted.target,
             keep: wanted.keep,
@@ -68,7 +67,9 @@ impl Pass<'_> {
             (decision, waits, answers, drill::due(&setting))
         };
         self.answer(report, answers).await;
-        let record = self.carry_on(report, validated, asked, decision).await;
+        let record = self
+            .carry_on(report, validated, asked.is_some(), decision)
+            .await;
         if let Some(due) = due {
             report.look_at(due, self.now);
         }
@@ -81,24 +82,26 @@ impl Pass<'_> {
     /// One step. Returns what is to be written down.
     async fn carry_on(
         &self,
-        report: &mut Report,
-        validated: &Validated,
-        asked: Option<(&Backup, &Wanted)>,
+        report: &mut Report<E>,
+        validated: &Validated<E>,
+        asked: bool,
         decision: Decision,
     ) -> Option<DrillRecord> {
         let done = match (decision, asked) {
             (Decision::Record(record), _) => return Some(record),
             // Nothing is begun where nothing is asked for.
             (Decision::Wait(_) | Decision::Rest, _)
-            | (Decision::Start(_) | Decision::MakePod(_), None) => Ok(None),
-            (Decision::Start(start), Some((backup, wanted))) => {
-                let map = desired::drill::config_map(validated, backup, wanted, &start);
+            | (Decision::Start(_) | Decision::MakePod(_), false) => Ok(None),
+            (Decision::Start(start), true) => {
+                let map = E::drill_map(&validated.own, &start);
                 self.start(map, &start).await.map(|()| None)
             }
-            (Decision::MakePod(drill), Some((backup, wanted))) => {
+            (Decision::MakePod(drill), true) => {
                 let image = &self.context.settings.image;
-                let pod = desired::drill::pod(validated, backup, wanted, &drill, image);
-                self.make(report, &drill, &pod).await
+                match E::drill_pod(&validated.own, &drill, image) {
+                    Some(pod) => self.make(report, &drill, &pod).await,
+                    None => Ok(None),
+                }
             }
             (Decision::Note(name), _) => self.note(report, &name).await.map(|()| None),
             (Decision::Look(drill), _) => {
@@ -115,7 +118,7 @@ impl Pass<'_> {
 
     /// Say of drills that somebody asks for how far they are. One that has changed since it was seen, or is gone, is
     /// looked at anew.
-    async fn answer(&self, report: &mut Report, all: Vec<Told>) {
+    async fn answer(&self, report: &mut Report<E>, all: Vec<Told>) {
         for told in all {
             let (operation, status) = (&told.operation, &told.status);
             match io::write_status_as_seen(&self.context.client, operation, status).await {
@@ -132,17 +135,20 @@ impl Pass<'_> {
     }
 
     /// Whether the policy is there that keeps pods of drills apart.
-    fn is_apart(&self, report: &Report) -> bool {
+    fn is_apart(&self, report: &Report<E>) -> bool {
         let name = names::drill_policy(&self.set.name);
         found(&report.observed.live, NETWORK_POLICY, &name).is_some()
     }
 
     async fn start(
         &self,
-        map: Result<ConfigMap, serde_json::Error>,
+        map: Result<Option<ConfigMap>, serde_json::Error>,
         start: &Start,
     ) -> Result<(), PassError> {
-        let map = Object::of(&map?)?;
+        let Some(map) = map? else {
+            return Ok(());
+        };
+        let map = Object::of(&map)?;
         if io::create(&self.context.client, &map).await? == Created::Made {
             tracing::info!(set = %self.set, drill = start.name, "a drill begins");
             let object = self.root.object_ref(&());
@@ -154,7 +160,7 @@ impl Pass<'_> {
     /// Make the pod, and write down that it was made.
     async fn make(
         &self,
-        report: &Report,
+        report: &Report<E>,
         drill: &Drill,
         pod: &Pod,
     ) -> Result<Option<DrillRecord>, PassError> {
@@ -171,7 +177,7 @@ impl Pass<'_> {
     }
 
     /// Write down that the pod was made.
-    async fn note(&self, report: &Report, name: &str) -> Result<(), PassError> {
+    async fn note(&self, report: &Report<E>, name: &str) -> Result<(), PassError> {
         let Some(map) = found(&report.observed.live, CONFIG_MAP, name) else {
             return Ok(());
         };
@@ -206,7 +212,7 @@ impl Pass<'_> {
     }
 
     /// The pod, and its volume with it; once it is gone, the ConfigMap.
-    async fn remove(&self, report: &Report, name: &str) -> Result<(), PassError> {
+    async fn remove(&self, report: &Report<E>, name: &str) -> Result<(), PassError> {
         let observed = &report.observed;
         let pod = found(&observed.volumes_and_pods, POD, name);
         let object = pod.or_else(|| found(&observed.live, CONFIG_MAP, name));
@@ -220,7 +226,7 @@ impl Pass<'_> {
     /// What the status and the metrics say.
     fn tell_of_drills(
         &self,
-        report: &mut Report,
+        report: &mut Report<E>,
         wish: Option<&Wish<'_>>,
         record: Option<DrillRecord>,
         waits: Option<String>,

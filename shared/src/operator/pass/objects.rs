@@ -3,25 +3,23 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use mainstay_shared::access::{entropy, existing_roles};
-use mainstay_shared::agent::config::Zones;
-use mainstay_shared::agent::paths::ZONES_FILE;
-use mainstay_shared::apply::Object;
-use mainstay_shared::names;
-use mainstay_shared::operator::desired::revision::Revision;
-use mainstay_shared::operator::desired::{Surroundings, certificate, zones};
-use mainstay_shared::pki::{LeafSpec, Pair};
 
 use super::Pass;
 use super::report::PassError;
-use crate::desired;
-use crate::desired::pooler::certificate::{pooler_secret, pooler_spec};
-use crate::desired::revision::revision;
-use crate::desired::scram::SALT_BYTES;
-use crate::material::{self, MaterialError};
-use crate::observe::Observed;
-use crate::plan::{self, Seat};
-use crate::validate::Validated;
+use crate::access::existing_roles;
+use crate::agent::config::Zones;
+use crate::agent::paths::ZONES_FILE;
+use crate::apply::Object;
+use crate::names;
+use crate::operator::desired::credentials::Given;
+use crate::operator::desired::revision::Revision;
+use crate::operator::desired::{Surroundings, certificate, zones};
+use crate::operator::engine::Engine;
+use crate::operator::material;
+use crate::operator::observe::Observed;
+use crate::operator::plan::{self, Seat};
+use crate::operator::validated::Validated;
+use crate::pki::{LeafSpec, Pair};
 
 /// What is wanted, and when to look again.
 pub(super) struct Wishes {
@@ -32,7 +30,7 @@ pub(super) struct Wishes {
     pub(super) due: Option<Timestamp>,
 }
 
-impl Pass<'_> {
+impl<E: Engine> Pass<'_, E> {
     /// Zones of the nodes on which instances are, or were.
     fn zones(&self, observed: &Observed) -> Zones {
         let name = names::config_map(&self.set.name);
@@ -51,7 +49,7 @@ impl Pass<'_> {
     pub(super) fn wishes(
         &self,
         observed: &Observed,
-        validated: &Validated,
+        validated: &Validated<E>,
         seat: &Seat,
         authority: &Pair,
         members: &[String],
@@ -66,53 +64,45 @@ impl Pass<'_> {
             drilling: !observed.drills.is_empty(),
             live: &observed.live,
         };
-        let mut objects = desired::objects(validated, &around)?;
+        let mut objects = E::objects(&validated.own, &around)?;
         objects.once.push(plan::new_lease(&self.id, seat)?);
-        let mut specs: BTreeMap<String, LeafSpec> = members
-            .iter()
-            .map(|name| {
-                (
-                    name.clone(),
-                    certificate::leaf_spec(&validated.set, name, validated.certificate_hours),
-                )
-            })
-            .collect();
-        let pooler = names::pooler(&self.set.name);
-        if validated.pooler.is_some() {
-            specs.insert(pooler.clone(), pooler_spec(validated));
-        }
+        let hours = validated.common.certificate_hours;
+        let of_member = |name: &String| {
+            let spec = certificate::leaf_spec(&self.id, name, hours);
+            (name.clone(), spec)
+        };
+        let mut specs: BTreeMap<String, LeafSpec> = members.iter().map(of_member).collect();
+        let others = E::certificates(&validated.own);
+        let of_others: Vec<String> = others.keys().cloned().collect();
+        specs.extend(others);
         let leaves = material::leaves(&specs, authority, &observed.secrets, self.now)?;
-        for (instance, pair) in &leaves.pairs {
-            let secret = if *instance == pooler {
-                pooler_secret(validated, pair)
+        for (name, pair) in &leaves.pairs {
+            let secret = if of_others.contains(name) {
+                certificate::secret(&self.id, name, pair)
             } else {
-                certificate::leaf_secret(&validated.set, instance, pair)
+                certificate::leaf_secret(&self.id, name, pair)
             };
             objects.apply.push(Object::of(&secret)?);
         }
         let stored = |name: String| observed.secrets.get(&name);
         let application = stored(names::application_secret(&self.set.name));
-        let password = material::password(application)?;
+        let roles = stored(names::access_secret(&self.set.name));
+        let given = Given {
+            password: &material::password(application)?,
+            ca: &authority.certificate,
+            roles: &roles.map(existing_roles).unwrap_or_default(),
+        };
+        for secret in E::credentials(&validated.own, &given)? {
+            objects.apply.push(Object::of(&secret)?);
+        }
         let secret =
-            desired::credentials::application_secret(validated, &password, &authority.certificate);
-        objects.apply.push(Object::of(&secret)?);
-        let roles = stored(names::access_secret(&self.set.name))
-            .map(existing_roles)
-            .unwrap_or_default();
-        let salt = entropy::<SALT_BYTES>().map_err(MaterialError::from)?;
-        let secret = desired::credentials::access_secret(validated, &password, &roles, &salt)?;
-        objects.apply.push(Object::of(&secret)?);
-        let secret = certificate::authority_secret(
-            &validated.set,
-            &self.context.settings.namespace,
-            authority,
-        );
+            certificate::authority_secret(&self.id, &self.context.settings.namespace, authority);
         objects.apply.push(Object::of(&secret)?);
         Ok(Wishes {
             apply: objects.apply,
             once: objects.once,
             config_hash: objects.config_hash,
-            revision: revision(validated),
+            revision: E::revision(&validated.own),
             due: leaves.due,
         })
     }

@@ -1,16 +1,16 @@
 //! The Lease, which says who may be primary.
 
-use mainstay_shared::apply::io;
-use mainstay_shared::conditions::reasons;
-use mainstay_shared::outcome::{Outcome, Wait};
-
 use super::report::{PassError, Report};
 use super::{LOOK, Pass};
+use crate::apply::io;
+use crate::conditions::reasons;
+use crate::operator::engine::Engine;
+use crate::outcome::{Outcome, Wait};
 
-impl Pass<'_> {
+impl<E: Engine> Pass<'_, E> {
     /// Whether the Lease can be decided on. One that an earlier set of this name left behind, with
     /// none of its data left, is deleted; the watch then brings the next pass about.
-    pub(super) async fn lease_is_usable(&self, report: &mut Report) -> bool {
+    pub(super) async fn lease_is_usable(&self, report: &mut Report<E>) -> bool {
         let Some(lease) = &report.observed.lease else {
             return true;
         };

@@ -2,23 +2,22 @@
 
 use std::time::Duration;
 
-use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
+use kube::{Resource, ResourceExt};
 use mainstay_crds::common::backup::rules;
 use mainstay_crds::common::{Deletion, KeptVolumes};
-use mainstay_crds::postgres::Postgres;
-use mainstay_shared::apply::{ApplyError, Cause, Object, io};
-use mainstay_shared::backups;
-use mainstay_shared::backups::last::{Last, last};
-use mainstay_shared::conditions::reasons;
-use mainstay_shared::instances::Instance;
-use mainstay_shared::names;
-use mainstay_shared::outcome::{Outcome, Wait};
 use serde_json::json;
 
 use super::Pass;
 use super::report::{PassError, Report};
-use crate::{act, plan};
+use crate::apply::{ApplyError, Cause, Object, io};
+use crate::backups::last::{Last, last, name};
+use crate::conditions::reasons;
+use crate::instances::Instance;
+use crate::names;
+use crate::operator::engine::{Engine, Leaving};
+use crate::operator::{act, plan};
+use crate::outcome::{Outcome, Wait};
 
 /// What the API server puts on a resource whose dependents go before it.
 const FOREGROUND: &str = "foregroundDeletion";
@@ -33,22 +32,22 @@ pub(super) enum Leave {
     Ends(KeptVolumes),
 }
 
-impl Pass<'_> {
+impl<E: Engine> Pass<'_, E> {
     /// Whether a set that is being deleted ends. What it waits for is said; what is kept is, once it is there.
     ///
     /// Guarantee: where a last backup is asked for, volumes go only after the status has named a complete one. Where
     /// none can be made any more they are kept, whatever is asked for.
-    pub(super) async fn leave(&self, report: &mut Report) -> Leave {
-        let spec = &self.root.spec;
+    pub(super) async fn leave(&self, report: &mut Report<E>) -> Leave {
+        let Leaving { deletion, backups } = E::leaving(&self.root);
         let ours = self.root.finalizers().iter().any(|f| f == names::FINALIZER);
-        let volumes = Deletion::volumes(spec.deletion.as_ref());
+        let volumes = Deletion::volumes(deletion);
         let before = self.before.recovery.as_ref();
         let made = before.is_some_and(|r| r.final_backup.is_some());
         if !ours || made || !self.has_data(report) {
             return Leave::Ends(volumes);
         }
         let known = report.observed.backups.as_deref();
-        let begun = self.root.metadata.deletion_timestamp.as_ref();
+        let begun = self.root.meta().deletion_timestamp.as_ref();
         let begun = begun.map(|time| time.0);
         let keys = names::backup_keys(&self.set.name);
         let known = known.map(|all| last(&self.id, all, &keys, begun));
@@ -58,8 +57,8 @@ impl Pass<'_> {
             Some(known) => !matches!(known, Last::Missing(_)),
             None => before.is_some() && volumes == KeptVolumes::Delete,
         };
-        let refused = spec.deletion.as_ref().and_then(|d| d.final_backup) == Some(false);
-        let asked = Deletion::final_backup(spec.deletion.as_ref(), spec.backup.is_some());
+        let refused = deletion.and_then(|d| d.final_backup) == Some(false);
+        let asked = Deletion::final_backup(deletion, backups);
         if refused || !(asked || is_begun) {
             if before.is_some_and(|r| r.kept.is_some()) {
                 report.kept =
@@ -75,7 +74,7 @@ impl Pass<'_> {
         if let Some(Last::Kept(words)) = &known {
             // What is destroyed on the strength of it is so in a later pass, which has read it.
             report.kept = Some(words.clone());
-            report.final_backup = Some(backups::last::name(&self.id));
+            report.final_backup = Some(name(&self.id));
             report.outcomes.look_after(Duration::ZERO);
             return Leave::Stays;
         }
@@ -84,7 +83,7 @@ impl Pass<'_> {
                 without("the resource is deleted in the foreground, which ends its pods first");
             return Leave::Ends(KeptVolumes::Retain);
         }
-        if spec.backup.is_none() {
+        if !backups {
             report.stall(reasons::INVALID, last_backup(rules::FINAL_BACKUP));
             return Leave::Stays;
         }
@@ -128,7 +127,7 @@ impl Pass<'_> {
     }
 
     /// Whether there ever was data, as far as anything says.
-    fn has_data(&self, report: &Report) -> bool {
+    fn has_data(&self, report: &Report<E>) -> bool {
         let noted = |i: &Instance| {
             let claim = i.claim.as_ref();
             claim.is_some_and(|c| c.system_identifier.is_some())
@@ -142,7 +141,7 @@ impl Pass<'_> {
     }
 
     /// The end of a set. Returns whether the resource is gone by this.
-    pub(super) async fn end(&self, report: &mut Report, volumes: KeptVolumes) -> bool {
+    pub(super) async fn end(&self, report: &mut Report<E>, volumes: KeptVolumes) -> bool {
         if !self.root.finalizers().iter().any(|f| f == names::FINALIZER) {
             return true;
         }
@@ -185,14 +184,15 @@ impl Pass<'_> {
             "resourceVersion": self.root.resource_version(),
             "finalizers": all,
         }});
-        let api: Api<Postgres> = Api::namespaced(self.context.client.clone(), &self.set.namespace);
+        let api: Api<E::Resource> =
+            Api::namespaced(self.context.client.clone(), &self.set.namespace);
         match api
             .patch(&self.set.name, &PatchParams::default(), &Patch::Merge(body))
             .await
         {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() && !wanted => Ok(()),
-            Err(error) => Err(act::failed::<Postgres>(
+            Err(error) => Err(act::failed::<E::Resource>(
                 "patch",
                 &self.set,
                 &self.set.name,

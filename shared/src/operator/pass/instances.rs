@@ -1,22 +1,21 @@
 //! What a pass has to know of instances before it plans.
 
 use kube::Resource;
-use mainstay_crds::common::{Durability, Enforcement};
-use mainstay_crds::postgres::PostgresStatus;
-use mainstay_shared::conditions::reasons;
-use mainstay_shared::instances::{Instance, Wanted};
-use mainstay_shared::operations;
-use mainstay_shared::outcome::Wait;
-use mainstay_shared::rollout::Expectations;
 
 use super::objects::Wishes;
 use super::report::Report;
 use super::restores::taken;
 use super::{LOOK, Pass};
-use crate::desired::revision::revision;
-use crate::observe::{Observed, classes};
-use crate::plan::{Plan, Seat};
-use crate::validate::Validated;
+use crate::conditions::reasons;
+use crate::instances::{Instance, Wanted};
+use crate::operations;
+use crate::operator::engine::Engine;
+use crate::operator::observe::{Observed, classes};
+use crate::operator::plan::{Plan, Seat};
+use crate::operator::status::SetStatus;
+use crate::operator::validated::Validated;
+use crate::outcome::Wait;
+use crate::rollout::Expectations;
 
 /// What instances were told to do.
 pub(super) struct Orders {
@@ -26,22 +25,11 @@ pub(super) struct Orders {
     pub(super) going: Option<String>,
 }
 
-/// Replicas that must confirm a commit, and without which writes stop.
-pub(super) fn confirmations(validated: &Validated) -> usize {
-    let kept = (validated.durability, validated.enforcement);
-    usize::from(kept == (Durability::Quorum, Enforcement::Required))
-}
-
-/// How many instances are wanted.
-pub(super) fn count(validated: &Validated) -> u32 {
-    u32::try_from(validated.instances).unwrap_or(1)
-}
-
-impl Pass<'_> {
+impl<E: Engine> Pass<'_, E> {
     /// What the instances should be.
     pub(super) fn wanted(
         &self,
-        validated: &Validated,
+        validated: &Validated<E>,
         seat: &Seat,
         wishes: &Wishes,
         observed: &Observed,
@@ -49,13 +37,13 @@ impl Pass<'_> {
         Wanted {
             taken: taken(observed),
             set: self.set.name.clone(),
-            count: count(validated),
+            count: validated.common.count(),
             seat: seat.ordinal,
             initialised: seat.system_identifier.is_some(),
             revision: wishes.revision.hash.clone(),
             template: wishes.revision.inputs.clone(),
             config_hash: wishes.config_hash.clone(),
-            storage: validated.storage,
+            storage: validated.common.storage,
             agent: self.context.settings.program.program.clone(),
         }
     }
@@ -110,8 +98,8 @@ impl Pass<'_> {
     /// While a volume is not there, find out whether its class is.
     pub(super) async fn check_class(
         &self,
-        report: &mut Report,
-        validated: &Validated,
+        report: &mut Report<E>,
+        validated: &Validated<E>,
         members: &[String],
     ) {
         let provided = |name: &String| {
@@ -123,7 +111,7 @@ impl Pass<'_> {
         if members.iter().all(provided) {
             return;
         }
-        let class = validated.storage_class.as_deref();
+        let class = validated.common.storage_class.as_deref();
         if let Some(missing) = classes::missing(&self.context.client, class).await {
             let wait = Wait {
                 step: "provide the volumes".to_owned(),
@@ -138,11 +126,15 @@ impl Pass<'_> {
 
 /// An image from the catalogue is pinned by the pods that run it: a change of the catalogue rolls
 /// nothing. Without any pod, what the status shows of the same revision counts.
-pub(super) fn pin_image(validated: &mut Validated, observed: &Observed, before: &PostgresStatus) {
-    if validated.image_is_named {
-        return;
+pub(super) fn pinned<E: Engine>(
+    validated: &Validated<E>,
+    observed: &Observed,
+    before: &SetStatus,
+) -> Option<String> {
+    if validated.common.image_is_named {
+        return None;
     }
-    let hash = revision(validated).hash;
+    let hash = E::revision(&validated.own).hash;
     let of_pods = observed
         .instances
         .iter()
@@ -156,7 +148,5 @@ pub(super) fn pin_image(validated: &mut Validated, observed: &Observed, before: 
             .any(|i| i.revision.as_ref() == Some(&hash));
         before.image.clone().filter(|_| same)
     };
-    if let Some(image) = of_pods.or_else(of_status) {
-        validated.image = image;
-    }
+    of_pods.or_else(of_status)
 }

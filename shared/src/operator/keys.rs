@@ -1,5 +1,5 @@
 //! Destroying keys of sets that were deleted (I/O): one step after the other of what
-//! [`mainstay_shared::backups::destroy`] decides. No pass does it, for there is no set any more.
+//! [`crate::backups::destroy`] decides. No pass does it, for there is no set any more.
 //!
 //! What is decided on is asked of the API server each time: nothing of it may be old.
 
@@ -14,28 +14,26 @@ use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt};
 use mainstay_backup::crypto::Keyring;
 use mainstay_backup::shred::ShredSettings;
+use mainstay_backup::spec::INSTANCE_KEYS;
 use mainstay_backup::spec::PlaceSpec;
 use mainstay_crds::operation::{Action, Operation};
-use mainstay_crds::postgres::Postgres;
-use mainstay_shared::apply::inventory::Seen;
-use mainstay_shared::apply::io;
-use mainstay_shared::apply::{ApplyError, Cause, Object};
-use mainstay_shared::backups::destroy::{self, SecretSeen, Setting, Step, Target};
-use mainstay_shared::backups::drill::pod::seen;
-use mainstay_shared::names;
-use mainstay_shared::operations::{self, Told, ordered};
-use mainstay_shared::watch::SetKey;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::act::failed;
-use crate::backup::settings::INSTANCE_KEYS;
-use crate::desired;
-use crate::engine::APP;
-use crate::observe::kinds::{OPERATION, POD};
-use crate::pass::Context;
-use crate::validate::backup::store;
+use crate::apply::inventory::Seen;
+use crate::apply::io;
+use crate::apply::{ApplyError, Cause, Object};
+use crate::backups::destroy::{self, SecretSeen, Setting, Step, Target};
+use crate::backups::drill::pod::seen;
+use crate::names;
+use crate::operations::{self, Told, ordered};
+use crate::operator::act::failed;
+use crate::operator::desired::shred;
+use crate::operator::engine::Engine;
+use crate::operator::observe::kinds::{OPERATION, POD};
+use crate::operator::pass::Context;
+use crate::watch::SetKey;
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +56,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_millis(200);
 
 /// Look after what is asked for of the sets that `woken` tells, one after the other, until nobody tells any more.
-pub async fn run(context: Arc<Context>, mut woken: mpsc::UnboundedReceiver<SetKey>) {
+pub async fn run<E: Engine>(context: Arc<Context<E>>, mut woken: mpsc::UnboundedReceiver<SetKey>) {
     let mut due: HashMap<SetKey, Instant> = HashMap::new();
     loop {
         let next = due.iter().min_by_key(|(_, at)| **at);
@@ -95,14 +93,17 @@ async fn wait(next: Option<(SetKey, Instant)>) -> SetKey {
 }
 
 /// One step for each operation of a set. When to look again.
-async fn look(context: &Context, set: &SetKey) -> Result<Option<Duration>, KeysError> {
+async fn look<E: Engine>(
+    context: &Context<E>,
+    set: &SetKey,
+) -> Result<Option<Duration>, KeysError> {
     let all = ordered(context.cache.typed::<Operation>(set, OPERATION));
     let pods = context.cache.typed::<Pod>(set, POD);
     let pods: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
     // Of what is over a pod may be left; else nobody is asked anything.
     let is_open = |o: &&Operation| {
         let phase = o.status.as_ref().and_then(|s| s.phase).unwrap_or_default();
-        !phase.is_over() || pods.contains(&desired::keys::name(o))
+        !phase.is_over() || pods.contains(&shred::name(o))
     };
     let mut again = None;
     let asked = all.iter().filter(|o| o.spec.action == Action::DestroyKeys);
@@ -113,13 +114,13 @@ async fn look(context: &Context, set: &SetKey) -> Result<Option<Duration>, KeysE
     Ok(again)
 }
 
-async fn step(
-    context: &Context,
+async fn step<E: Engine>(
+    context: &Context<E>,
     set: &SetKey,
     operation: &Operation,
 ) -> Result<Option<Duration>, KeysError> {
     let client = &context.client;
-    let pod = named::<Pod>(context, set, &desired::keys::name(operation)).await?;
+    let pod = named::<E, Pod>(context, set, &shred::name(operation)).await?;
     let pod = pod.filter(|pod| {
         let owners = pod.owner_references();
         owners
@@ -127,12 +128,12 @@ async fn step(
             .any(|o| Some(&o.uid) == operation.uid().as_ref())
     });
     let name = names::backup_keys(&set.name);
-    let secret = named::<Secret>(context, set, &name).await?;
+    let secret = named::<E, Secret>(context, set, &name).await?;
     let of_secret = secret.as_ref().map(|secret| SecretSeen {
         uid: secret.uid().unwrap_or_default(),
         recipients: recipients(secret),
     });
-    let repository = store(operation);
+    let repository = E::store(operation);
     let unseen =
         |place: &PlaceSpec| matches!(place, PlaceSpec::Gcs { .. } | PlaceSpec::Azure { .. });
     let setting = Setting {
@@ -143,11 +144,11 @@ async fn step(
         pod: pod.as_ref().map(seen),
         place: repository
             .as_ref()
-            .map(|(.., place)| place.clone())
+            .map(|store| store.place.clone())
             .map_err(Clone::clone),
         veiled: repository
             .as_ref()
-            .is_ok_and(|(spec, ..)| unseen(&spec.place)),
+            .is_ok_and(|store| unseen(&store.spec.place)),
         volumes: volumes(context, set).await?,
     };
     match destroy::next(operation, &setting) {
@@ -160,21 +161,21 @@ async fn step(
             Ok(Some(after))
         }
         Step::MakePod => {
-            let Ok((spec, access, _)) = repository else {
+            let Ok(store) = repository else {
                 return Ok(None);
             };
             let keys = operation.status.as_ref().and_then(|s| s.keys.as_ref());
             let asked = operation.spec.destroy_keys.as_ref();
             let settings = ShredSettings {
-                repository: spec,
+                repository: store.spec.clone(),
                 recipients: keys.map(|k| k.recipients.clone()).unwrap_or_default(),
                 others_stay: asked.and_then(|a| a.escrow_stays).unwrap_or(false),
             };
             // Before the pod: it is never without.
-            let policy = Object::of(&desired::keys::policy(operation, &access))?;
+            let policy = Object::of(&shred::policy(operation, &store.access))?;
             io::create(client, &policy).await?;
             let image = &context.settings.image;
-            let pod = desired::keys::pod(operation, &settings, &access, image)?;
+            let pod = E::shred_pod(operation, &settings, &store, image)?;
             io::create(client, &Object::of(&pod)?).await?;
             Ok(Some(AGAIN))
         }
@@ -192,7 +193,7 @@ async fn step(
     }
 }
 
-async fn remove<K>(context: &Context, object: Option<&K>) -> Result<(), KeysError>
+async fn remove<E: Engine, K>(context: &Context<E>, object: Option<&K>) -> Result<(), KeysError>
 where
     K: Resource<DynamicType = ()> + serde::Serialize,
 {
@@ -204,7 +205,7 @@ where
 }
 
 /// One that has changed since it was seen, or is gone, is looked at anew.
-async fn say(context: &Context, told: &Told) -> Result<(), KeysError> {
+async fn say<E: Engine>(context: &Context<E>, told: &Told) -> Result<(), KeysError> {
     match io::write_status_as_seen(&context.client, &told.operation, &told.status).await {
         Ok(()) => {
             if let Some(happening) = operations::happening(told) {
@@ -219,7 +220,11 @@ async fn say(context: &Context, told: &Told) -> Result<(), KeysError> {
 }
 
 /// An object by its name, as it is now.
-async fn named<K>(context: &Context, set: &SetKey, name: &str) -> Result<Option<K>, KeysError>
+async fn named<E: Engine, K>(
+    context: &Context<E>,
+    set: &SetKey,
+    name: &str,
+) -> Result<Option<K>, KeysError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -227,11 +232,11 @@ where
         + std::fmt::Debug,
 {
     let by_name = ListParams::default().fields(&format!("metadata.name={name}"));
-    Ok(list::<K>(context, set, &by_name, name).await?.pop())
+    Ok(list::<E, K>(context, set, &by_name, name).await?.pop())
 }
 
-async fn list<K>(
-    context: &Context,
+async fn list<E: Engine, K>(
+    context: &Context<E>,
     set: &SetKey,
     by: &ListParams,
     name: &str,
@@ -249,25 +254,26 @@ where
         .items)
 }
 
-async fn target(context: &Context, set: &SetKey) -> Result<Target, KeysError> {
-    let root = named::<Postgres>(context, set, &set.name).await?;
+async fn target<E: Engine>(context: &Context<E>, set: &SetKey) -> Result<Target, KeysError> {
+    let root = named::<E, E::Resource>(context, set, &set.name).await?;
     Ok(match root {
         None => Target::Gone,
-        Some(root) if root.metadata.deletion_timestamp.is_some() => Target::Going,
+        Some(root) if root.meta().deletion_timestamp.is_some() => Target::Going,
         Some(_) => Target::There,
     })
 }
 
 /// Claims of the set's data.
-async fn volumes(context: &Context, set: &SetKey) -> Result<Vec<String>, KeysError> {
+async fn volumes<E: Engine>(context: &Context<E>, set: &SetKey) -> Result<Vec<String>, KeysError> {
     let labels = format!(
-        "{}={APP},{}={}",
+        "{}={},{}={}",
         names::APP_NAME,
+        E::APP,
         names::APP_INSTANCE,
         set.name
     );
     let of_set = ListParams::default().labels(&labels);
-    let claims = list::<PersistentVolumeClaim>(context, set, &of_set, &set.name).await?;
+    let claims = list::<E, PersistentVolumeClaim>(context, set, &of_set, &set.name).await?;
     let mut claims: Vec<String> = claims.iter().map(ResourceExt::name_any).collect();
     claims.sort_unstable();
     Ok(claims)

@@ -5,24 +5,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use kube::Client;
-use mainstay_crds::postgres::PostgresStatus;
-use mainstay_shared::backoff::{Backoffs, Policy};
-use mainstay_shared::events::Events;
-use mainstay_shared::rollout::Expectations;
-use mainstay_shared::telemetry::metrics::Metrics;
-use mainstay_shared::watch::{Cache, Nodes, SetKey};
 
-use crate::observe::identity::Identities;
-use crate::observe::servers::Servers;
-use crate::operator::Settings;
-use crate::talk::Talk;
+use crate::backoff::{Backoffs, Policy};
+use crate::events::Events;
+use crate::operator::engine::Engine;
+use crate::operator::observe::identity::Identities;
+use crate::operator::observe::servers::Servers;
+use crate::operator::run::Settings;
+use crate::operator::talk::Talk;
+use crate::rollout::Expectations;
+use crate::telemetry::metrics::Metrics;
+use crate::watch::{Cache, Nodes, SetKey};
 
 /// What every pass shares.
-pub struct Context {
+pub struct Context<E: Engine> {
     /// Client of the API server.
     pub client: Client,
     /// What the operator was told when it started.
-    pub settings: Settings,
+    pub settings: Settings<E>,
     /// Children by set.
     pub cache: Arc<Cache>,
     /// Nodes: their zones, and which take pods.
@@ -34,26 +34,26 @@ pub struct Context {
     pub(super) identities: Identities,
     pub(super) metrics: Arc<Metrics>,
     pub(super) backoffs: Backoffs<SetKey>,
-    memory: Mutex<HashMap<SetKey, Memory>>,
+    memory: Mutex<HashMap<SetKey, Memory<E>>>,
     /// Sets whose keys of backups somebody else has made, who need not have labelled them.
     keys: Mutex<HashSet<SetKey>>,
 }
 
 /// What is remembered of a set between passes. Losing it costs nothing but a few requests.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct Memory<E: Engine> {
     pub(super) expectations: Expectations,
     /// When this process looked at it first.
     pub(super) first: Option<Instant>,
     /// The status as written last: the cached resource may be older.
-    pub(super) written: Option<(String, PostgresStatus)>,
+    pub(super) written: Option<(String, E::Status)>,
 }
 
-impl Context {
+impl<E: Engine> Context<E> {
     /// A context without any set yet.
     pub fn new(
         client: Client,
-        settings: Settings,
+        settings: Settings<E>,
         cache: Arc<Cache>,
         talk: Talk,
         events: Events,
@@ -90,7 +90,10 @@ impl Context {
         work(&mut self.keys.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn with_memory<T>(&self, work: impl FnOnce(&mut HashMap<SetKey, Memory>) -> T) -> T {
+    pub(super) fn with_memory<T>(
+        &self,
+        work: impl FnOnce(&mut HashMap<SetKey, Memory<E>>) -> T,
+    ) -> T {
         work(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

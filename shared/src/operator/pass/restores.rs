@@ -1,4 +1,4 @@
-//! Going back in time in place (I/O): one step of what [`mainstay_shared::backups::restores`] decides in each pass.
+//! Going back in time in place (I/O): one step of what [`crate::backups::restores`] decides in each pass.
 
 use std::collections::BTreeSet;
 
@@ -6,24 +6,25 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
 use mainstay_crds::restore::{Restore, RestorePhase};
-use mainstay_shared::apply::inventory::Seen;
-use mainstay_shared::apply::{ApplyError, Cause, Object, io};
-use mainstay_shared::backups::restores::{self, Lease, Setting, Stance, Step, Told};
-use mainstay_shared::conditions::reasons;
-use mainstay_shared::names;
-use mainstay_shared::outcome::{Outcome, Wait};
 use serde_json::json;
 
 use super::report::{PassError, Report};
 use super::{LOOK, Pass};
-use crate::act::failed;
-use crate::observe::Observed;
-use crate::observe::kinds::{CLAIM, ENDPOINT_SLICE, POD};
-use crate::validate::Validated;
+use crate::apply::inventory::Seen;
+use crate::apply::{ApplyError, Cause, Object, io};
+use crate::backups::restores::{self, Lease, Setting, Stance, Step, Told};
+use crate::conditions::reasons;
+use crate::names;
+use crate::operator::act::failed;
+use crate::operator::engine::Engine;
+use crate::operator::observe::Observed;
+use crate::operator::observe::kinds::{CLAIM, ENDPOINT_SLICE, POD};
+use crate::operator::validated::Validated;
+use crate::outcome::{Outcome, Wait};
 
 /// Whether the set has volumes that were set aside, no data, and nobody who says what its data is to be: then
 /// nothing is made, for it would be empty.
-pub(super) fn is_forsaken(report: &mut Report) -> bool {
+pub(super) fn is_forsaken<E: Engine>(report: &mut Report<E>) -> bool {
     let observed = &report.observed;
     let usual = matches!(restores::stance(&observed.restores), Stance::Usual);
     let noted = observed
@@ -47,12 +48,12 @@ pub(super) fn is_forsaken(report: &mut Report) -> bool {
     true
 }
 
-impl Pass<'_> {
+impl<E: Engine> Pass<'_, E> {
     /// One step of what is decided. `busy`: what goes on in instances and is waited for.
     pub(super) async fn look_after_restores(
         &self,
-        report: &mut Report,
-        validated: &Validated,
+        report: &mut Report<E>,
+        validated: &Validated<E>,
         seat: &str,
         busy: Option<&str>,
     ) {
@@ -76,7 +77,7 @@ impl Pass<'_> {
                 instances: &observed.instances,
                 aside: &observed.aside,
                 report: report.primary_backup.as_ref(),
-                has_repository: validated.backup.is_some(),
+                has_repository: validated.common.backup.is_some(),
                 stopped,
                 busy,
                 deleting: self.is_deleting(),
@@ -124,7 +125,7 @@ impl Pass<'_> {
         }
     }
 
-    async fn step_of_restore(&self, report: &Report, step: &Step) -> Result<(), PassError> {
+    async fn step_of_restore(&self, report: &Report<E>, step: &Step) -> Result<(), PassError> {
         let observed = &report.observed;
         match step {
             Step::Hold(restore) => hold(self, restore, true).await?,
@@ -175,7 +176,7 @@ impl Pass<'_> {
     }
 
     /// Whether the API server has no pod of the set any more; asked only when it matters.
-    async fn is_stopped(&self, report: &mut Report) -> bool {
+    async fn is_stopped(&self, report: &mut Report<E>) -> bool {
         let observed = &report.observed;
         let stops = restores::active(&observed.restores)
             .is_some_and(|r| restores::phase(r) != RestorePhase::Restoring);
@@ -238,7 +239,11 @@ impl Pass<'_> {
     }
 }
 
-async fn hold(pass: &Pass<'_>, restore: &Restore, wanted: bool) -> Result<(), ApplyError> {
+async fn hold<E: Engine>(
+    pass: &Pass<'_, E>,
+    restore: &Restore,
+    wanted: bool,
+) -> Result<(), ApplyError> {
     let body = finalizers(restore, wanted);
     pass.patch::<Restore>(&restore.name_any(), &body).await
 }

@@ -4,8 +4,8 @@ use mainstay_crds::postgres::pooler::PoolerStatus;
 use mainstay_shared::apply::Object;
 use mainstay_shared::outcome::Wait;
 
+use super::DEPLOYMENT;
 use crate::desired::pooler::{name, ready, sides};
-use crate::engine::DEPLOYMENT;
 use crate::pooler::config::Side;
 use crate::settings::PORT;
 use crate::validate::Validated;

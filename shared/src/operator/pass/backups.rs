@@ -1,5 +1,5 @@
 //! Backups of a set: its keys, who is asked for what, what is said of each, and what the status says (I/O at
-//! the end). Decisions are in [`mainstay_shared::backups`].
+//! the end). Decisions are in [`crate::backups`].
 
 use std::collections::BTreeMap;
 
@@ -8,23 +8,23 @@ use mainstay_backup::api::Report as BackupReport;
 use mainstay_crds::backup::Backup;
 use mainstay_crds::common::InstanceRole;
 use mainstay_crds::common::backup::RecoveryStatus;
-use mainstay_shared::apply::inventory::Seen;
-use mainstay_shared::apply::io::{self, Created};
-use mainstay_shared::apply::{Cause, Object};
-use mainstay_shared::backups::plan::Step;
-use mainstay_shared::backups::{Ask, Member, Setting, drill, health, keep, plan, schedule};
-use mainstay_shared::conditions::State;
-use mainstay_shared::instances::{Instance, Known};
-use mainstay_shared::names;
-use mainstay_shared::operator::desired::backup_keys;
-use mainstay_shared::telemetry::backups::ArchiveFigures;
 
 use super::Pass;
 use super::report::{PassError, Report};
-use crate::engine::KIND;
-use crate::material;
-use crate::observe::Observed;
-use crate::validate::Validated;
+use crate::apply::inventory::Seen;
+use crate::apply::io::{self, Created};
+use crate::apply::{Cause, Object};
+use crate::backups::plan::Step;
+use crate::backups::{Ask, Member, Setting, drill, health, keep, plan, schedule};
+use crate::conditions::State;
+use crate::instances::{Instance, Known};
+use crate::names;
+use crate::operator::desired::backup_keys;
+use crate::operator::engine::Engine;
+use crate::operator::material;
+use crate::operator::observe::Observed;
+use crate::operator::validated::{Common, Validated};
+use crate::telemetry::backups::ArchiveFigures;
 
 /// A replica that lacks more of the log than this makes no backup: it would be old, and be late for more.
 const MOST_LAG: u64 = 64 << 20;
@@ -46,24 +46,21 @@ struct Work {
     delete: Vec<Backup>,
 }
 
-impl Pass<'_> {
+impl<E: Engine> Pass<'_, E> {
     /// Make sure that there are keys before anything is encrypted to them. Keys that somebody has put there
     /// are used as they are.
     pub(super) async fn backup_keys(
         &self,
-        report: &Report,
-        validated: &Validated,
+        report: &Report<E>,
+        validated: &Validated<E>,
     ) -> Result<(), PassError> {
         let name = names::backup_keys(&self.set.name);
         let there = report.observed.secrets.contains_key(&name)
             || self.context.with_keys(|keys| keys.contains(&self.set));
-        if validated.backup.is_none() || there {
+        if validated.common.backup.is_none() || there {
             return Ok(());
         }
-        let secret = Object::of(&backup_keys::secret(
-            &validated.set,
-            &material::backup_keys()?,
-        ))?;
+        let secret = Object::of(&backup_keys::secret(&self.id, &material::backup_keys()?))?;
         match io::create(&self.context.client, &secret).await? {
             Created::Made => tracing::info!(set = %self.set, "made the keys of its backups"),
             Created::Exists => {
@@ -76,8 +73,8 @@ impl Pass<'_> {
     /// Look after backups. Whatever comes of it, it holds nothing else up.
     pub(super) async fn look_after_backups(
         &self,
-        report: &mut Report,
-        validated: &Validated,
+        report: &mut Report<E>,
+        validated: &Validated<E>,
         seat: &str,
         paused: bool,
     ) {
@@ -86,10 +83,10 @@ impl Pass<'_> {
         let members = members(&containers);
         let refusals = self.refusals(backups.as_deref().unwrap_or_default());
         let candidates = candidates(&report.observed, &members, seat);
-        let wanted = validated.backup.as_ref();
+        let wanted = validated.common.backup.as_ref();
         let setting = Setting {
             now: self.now,
-            set: (KIND, &self.set.name),
+            set: (E::KIND, &self.set.name),
             repository: wanted.map(|b| b.place.as_str()),
             members: &members,
             seat,
@@ -103,7 +100,7 @@ impl Pass<'_> {
             let known_before = self.before.recovery.as_ref();
             let told = Told {
                 recovery: RecoveryStatus {
-                    on_full: Some(backup.on_full),
+                    on_full: backup.on_full,
                     ..health::recovery(&backup.place, &backup.cron, known_before, &setting)
                 },
                 condition: health::condition(&backup.cron, known, &setting),
@@ -122,7 +119,7 @@ impl Pass<'_> {
             return;
         };
         let work = self.work(known, validated, &setting);
-        for due in dues(known, validated, &setting) {
+        for due in dues(known, &validated.common, &setting) {
             report.look_at(due, self.now);
         }
         let asks = self.carry_out(report, work).await;
@@ -144,15 +141,17 @@ impl Pass<'_> {
     /// What the containers say, by instance and pod.
     fn containers(
         &self,
-        report: &Report,
-        validated: &Validated,
+        report: &Report<E>,
+        validated: &Validated<E>,
     ) -> Vec<(String, String, Known<BackupReport>)> {
         let Some(identity) = &report.identity else {
             return Vec::new();
         };
         let instances = report.observed.instances.iter();
         let followed: Vec<&Instance> = instances
-            .filter(|i| validated.backup.is_some() && i.pod.as_ref().is_some_and(|p| !p.deleting))
+            .filter(|i| {
+                validated.common.backup.is_some() && i.pod.as_ref().is_some_and(|p| !p.deleting)
+            })
             .collect();
         let talk = &self.context.talk;
         talk.follow_backups(&self.set, identity, &followed)
@@ -171,13 +170,13 @@ impl Pass<'_> {
         attempts.filter_map(refusal).collect()
     }
 
-    fn work(&self, known: &[Backup], validated: &Validated, setting: &Setting<'_>) -> Work {
+    fn work(&self, known: &[Backup], validated: &Validated<E>, setting: &Setting<'_>) -> Work {
         let mut work = Work {
             steps: plan::steps(known, setting),
             asks: plan::strays(known, setting),
             ..Work::default()
         };
-        if let Some(backup) = &validated.backup {
+        if let Some(backup) = &validated.common.backup {
             work.asks.extend(keep::asks(&backup.policy, known, setting));
             work.create = schedule::due(&self.id, &backup.cron, known, setting);
             let records = keep::records(known, setting);
@@ -188,7 +187,7 @@ impl Pass<'_> {
     }
 
     /// Say, make and delete. Returns what may be asked now: what stands in no status is not asked.
-    async fn carry_out(&self, report: &mut Report, work: Work) -> Vec<Ask> {
+    async fn carry_out(&self, report: &mut Report<E>, work: Work) -> Vec<Ask> {
         let client = &self.context.client;
         let mut asks = work.asks;
         for step in work.steps {
@@ -295,9 +294,9 @@ fn candidates<'a>(observed: &'a Observed, members: &[Member<'_>], seat: &str) ->
 }
 
 /// When to look again although nothing happens.
-fn dues(known: &[Backup], validated: &Validated, setting: &Setting<'_>) -> Vec<jiff::Timestamp> {
+fn dues(known: &[Backup], common: &Common, setting: &Setting<'_>) -> Vec<jiff::Timestamp> {
     let mut dues: Vec<_> = plan::due(known, setting).into_iter().collect();
-    if let Some(backup) = &validated.backup {
+    if let Some(backup) = &common.backup {
         dues.extend(backup.cron.next(setting.now));
         dues.extend(setting.primary_report().and_then(keep::due));
     }
@@ -308,8 +307,8 @@ fn dues(known: &[Backup], validated: &Validated, setting: &Setting<'_>) -> Vec<j
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mainstay_shared::agent::api;
-    use mainstay_shared::instances::{Phase, PodSeen};
+    use crate::agent::api;
+    use crate::instances::{Phase, PodSeen};
 
     fn instance(ordinal: u32, role: InstanceRole, lag: u64) -> Instance {
         let name = names::instance("db", ordinal);

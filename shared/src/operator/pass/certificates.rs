@@ -2,22 +2,22 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mainstay_crds::common::CertificateStatus;
-use mainstay_shared::apply::Object;
-use mainstay_shared::apply::io::{self, Created};
-use mainstay_shared::names;
-use mainstay_shared::outcome::{Outcome, Wait};
-use mainstay_shared::pki::{self, Pair};
 
 use super::report::{PassError, Report};
 use super::{LOOK, Pass};
-use crate::engine::{APP, Postgresql};
-use crate::material;
+use crate::apply::Object;
+use crate::apply::io::{self, Created};
+use crate::names;
+use crate::operator::engine::Engine;
+use crate::operator::material;
+use crate::outcome::{Outcome, Wait};
+use crate::pki::{self, Pair};
 
-impl Pass<'_> {
+impl<E: Engine> Pass<'_, E> {
     /// The set's authority, stored before anything is made of it; none when that is not done yet.
-    pub(super) async fn authority(&self, report: &mut Report, paused: bool) -> Option<Pair> {
+    pub(super) async fn authority(&self, report: &mut Report<E>, paused: bool) -> Option<Pair> {
         let authority =
-            match material::authority(APP, &self.set, &report.observed.secrets, self.now) {
+            match material::authority(E::APP, &self.set, &report.observed.secrets, self.now) {
                 Ok(authority) => authority,
                 Err(error) => {
                     report.failed(PassError::Authority(error));
@@ -50,14 +50,14 @@ impl Pass<'_> {
     }
 
     async fn store(&self, authority: &Pair) -> Result<Created, PassError> {
-        let name = names::authority_secret(APP, &self.set.namespace, &self.set.name);
+        let name = names::authority_secret(E::APP, &self.set.namespace, &self.set.name);
         let mut metadata = self.id.kept(name, "ca");
         metadata.namespace = Some(self.context.settings.namespace.clone());
         let secret = Object::of(&pki::to_secret(metadata, authority))?;
         Ok(io::create(&self.context.client, &secret).await?)
     }
 
-    pub(super) fn talk_to_members(&self, report: &mut Report, authority: &Pair) {
+    pub(super) fn talk_to_members(&self, report: &mut Report<E>, authority: &Pair) {
         match self.context.identities.of(&self.set, authority, self.now) {
             Ok(identity) => {
                 self.context
@@ -71,14 +71,12 @@ impl Pass<'_> {
     }
 
     /// Certificates as served; what cannot be seen now stays as it was seen.
-    pub(super) fn certificates(&self, report: &Report) -> Vec<CertificateStatus> {
+    pub(super) fn certificates(&self, report: &Report<E>) -> Vec<CertificateStatus> {
         let instances = report.observed.instances.iter().filter(|i| i.pod.is_some());
         let mut all: Vec<CertificateStatus> = instances
             .filter_map(|instance| {
                 let seen = report.identity.as_ref().and_then(|identity| {
-                    self.context
-                        .talk
-                        .served::<Postgresql>(&self.set, identity, instance)
+                    self.context.talk.served::<E>(&self.set, identity, instance)
                 });
                 match seen {
                     Some(seen) => Some(CertificateStatus {

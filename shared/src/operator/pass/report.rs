@@ -1,22 +1,25 @@
 //! What a pass found and came to.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use mainstay_backup::api::Report as BackupReport;
-use mainstay_shared::apply::{ApplyError, Cause};
-use mainstay_shared::backups::drill::Ground;
-use mainstay_shared::conditions::reasons;
-use mainstay_shared::operator::desired::DesiredError;
-use mainstay_shared::outcome::{Outcome, Outcomes, Wait};
 
 use super::backups::Told;
-use crate::material::MaterialError;
-use crate::observe::Observed;
-use crate::observe::identity::{Identity, IdentityError};
-use crate::plan::{Plan, Seat};
-use crate::validate::{Problem, Validated};
-use mainstay_shared::operator::status::Obstacle;
+use crate::apply::{ApplyError, Cause};
+use crate::backups::drill::Ground;
+use crate::conditions::reasons;
+use crate::operator::desired::DesiredError;
+use crate::operator::desired::credentials::CredentialsError;
+use crate::operator::engine::Engine;
+use crate::operator::material::MaterialError;
+use crate::operator::observe::Observed;
+use crate::operator::observe::identity::{Identity, IdentityError};
+use crate::operator::plan::{Plan, Seat};
+use crate::operator::status::Obstacle;
+use crate::operator::validated::{Common, Validated};
+use crate::outcome::{Outcome, Outcomes, Wait};
 
 /// A step of the pass failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +42,15 @@ pub(super) enum PassError {
 impl From<ApplyError> for PassError {
     fn from(error: ApplyError) -> Self {
         Self::Request(Box::new(error))
+    }
+}
+
+impl From<CredentialsError> for PassError {
+    fn from(error: CredentialsError) -> Self {
+        match error {
+            CredentialsError::Entropy(error) => Self::Material(error.into()),
+            CredentialsError::Json(error) => Self::Json(error),
+        }
     }
 }
 
@@ -76,11 +88,11 @@ impl PassError {
 
 /// What the pass found and did, for the status.
 #[derive(Default)]
-pub(super) struct Report {
+pub(super) struct Report<E: Engine> {
     pub(super) outcomes: Outcomes<PassError>,
     pub(super) observed: Observed,
     pub(super) seat: Option<Seat>,
-    pub(super) validated: Option<Validated>,
+    pub(super) validated: Option<Validated<E>>,
     pub(super) plan: Option<Plan>,
     pub(super) identity: Option<Identity>,
     pub(super) working: bool,
@@ -96,7 +108,7 @@ pub(super) struct Report {
     stalls: Vec<Obstacle>,
 }
 
-impl Report {
+impl<E: Engine> Report<E> {
     /// A report of what is observed, with nothing done yet.
     pub(super) fn of(observed: Observed) -> Self {
         Self {
@@ -105,8 +117,13 @@ impl Report {
         }
     }
 
+    /// What every engine has of the resource as it is meant; none where it is wrong, or was not looked at.
+    pub(super) fn common(&self) -> Option<&Common> {
+        self.validated.as_ref().map(|v| &v.common)
+    }
+
     /// The specification asks for what cannot be.
-    pub(super) fn invalid(&mut self, problems: &[Problem]) {
+    pub(super) fn invalid(&mut self, problems: &[impl Display]) {
         let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let wait = Wait {
             step: "work on the specification".to_owned(),

@@ -1,4 +1,4 @@
-//! The operator as a process (I/O): settings, logs, health, leadership; then [`crate::operator`].
+//! The operator as a process (I/O): settings, logs, health, leadership; then [`super::run`].
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -6,23 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use mainstay_shared::access::entropy;
-use mainstay_shared::agent::program::Own;
-use mainstay_shared::events::Events;
-use mainstay_shared::hex::hex;
-use mainstay_shared::lease::clock::Boottime;
-use mainstay_shared::lease::{self, End, Timing, lead};
-use mainstay_shared::telemetry::metrics::Metrics;
-use mainstay_shared::telemetry::server::{Health, serve as serve_health};
-use mainstay_shared::telemetry::{self, client::counted};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::operator::{self, Settings};
-use crate::validate::Catalogue;
-
-/// Name of the Lease that says which operator pod acts.
-const LEASE: &str = "mainstay-postgres";
+use super::engine::Engine;
+use super::run::{Settings, run};
+use crate::access::entropy;
+use crate::agent::program::Own;
+use crate::events::Events;
+use crate::hex::hex;
+use crate::lease::clock::Boottime;
+use crate::lease::{self, End, Timing, lead};
+use crate::names;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::server::{Health, serve as serve_health};
+use crate::telemetry::{self, client::counted};
 
 /// How long passes that run may go on after the wish to stop. What is left of the pod's grace period
 /// (10 seconds in the chart) is for letting the Lease go; whatever a pass was at, the next leader
@@ -85,11 +83,11 @@ pub enum ServeError {
 ///
 /// # Errors
 /// When it cannot start, or when the leadership is lost: the process should end then.
-pub async fn serve(options: Options) -> Result<(), ServeError> {
+pub async fn serve<E: Engine>(options: Options) -> Result<(), ServeError> {
     telemetry::init(options.log.as_deref())?;
     // Only one provider is compiled in; that it is set already is no harm.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let settings = settings(&options)?;
+    let settings = settings::<E>(&options)?;
     let metrics = Arc::new(Metrics::default());
     let health = Arc::new(Health::default());
     let listener = TcpListener::bind(options.health).await?;
@@ -101,7 +99,8 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let nonce = hex(&entropy::<4>()?[..]);
     let lease = lease::Config {
         namespace: options.namespace.clone(),
-        name: LEASE.to_owned(),
+        // It says which operator pod acts.
+        name: format!("{}-{}", names::MANAGER, E::APP),
         identity: format!("{}_{nonce}", options.pod),
         timing: Timing::OPERATOR,
         grace: GRACE,
@@ -117,7 +116,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let (led_metrics, led_stop) = (metrics.clone(), stop.clone());
     let work = |_| async {
         led_metrics.set_leader(true);
-        operator::run(client.clone(), settings, events, led_metrics, led_stop).await;
+        run(client.clone(), settings, events, led_metrics, led_stop).await;
     };
     // Nothing is left to report once the work has ended; the Lease is let go after that.
     let write_events = async {
@@ -135,14 +134,14 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     }
 }
 
-fn settings(options: &Options) -> Result<Settings, ServeError> {
+fn settings<E: Engine>(options: &Options) -> Result<Settings<E>, ServeError> {
     let unreadable = |why: String| ServeError::Catalogue(options.catalogue.clone(), why);
     let text =
         std::fs::read_to_string(&options.catalogue).map_err(|e| unreadable(e.to_string()))?;
     Ok(Settings {
         namespace: options.namespace.clone(),
         image: options.image.clone(),
-        catalogue: Catalogue::from_json(&text).map_err(|e| unreadable(e.to_string()))?,
+        catalogue: E::catalogue(&text).map_err(unreadable)?,
         program: Own::find()?,
     })
 }

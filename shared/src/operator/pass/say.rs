@@ -1,26 +1,24 @@
 //! The probe through the Service, and the view that the status is made of.
 
+use kube::Resource;
 use mainstay_crds::common::{Acknowledged, Durability};
-use mainstay_crds::postgres::PostgresStatus;
-use mainstay_shared::agent::api::Acknowledging;
-use mainstay_shared::instances::{Instance, Known};
-use mainstay_shared::names;
-use mainstay_shared::outcome::{Outcome, Wait};
-use mainstay_shared::placement::{self, Promise, Running};
 
+use super::Pass;
 use super::report::Report;
-use super::{Pass, pooler};
-use crate::engine::Postgresql;
-use crate::observe::Observed;
-use crate::plan::Plan;
-use crate::status::{common, whole};
-use crate::validate::Validated;
-use mainstay_shared::operator::engine::{Answer, Engine};
-use mainstay_shared::operator::status::{self, Backups, View};
+use crate::agent::api::Acknowledging;
+use crate::instances::{Instance, Known};
+use crate::names;
+use crate::operator::engine::{Answer, Engine};
+use crate::operator::observe::Observed;
+use crate::operator::plan::Plan;
+use crate::operator::status::{self, Backups, SetStatus, View};
+use crate::operator::validated::Common;
+use crate::outcome::{Outcome, Wait};
+use crate::placement::{self, Promise, Running};
 
-impl Pass<'_> {
+impl<E: Engine> Pass<'_, E> {
     /// Try the Service and look at certificates, then put everything in words.
-    pub(super) fn say(&self, report: &mut Report) -> PostgresStatus {
+    pub(super) fn say(&self, report: &mut Report<E>) -> SetStatus {
         let members = report.plan.as_ref().map_or_else(
             || {
                 let instances = report.observed.instances.iter();
@@ -29,10 +27,6 @@ impl Pass<'_> {
             |plan| plan.members.clone(),
         );
         self.record_waits(report, &members);
-        let pooler = report
-            .validated
-            .as_ref()
-            .and_then(|v| pooler::status(v, &report.observed.live));
         let waits: Vec<&Wait> = report.outcomes.waits().collect();
         let obstacles = report.obstacles();
         let observed = &report.observed;
@@ -47,11 +41,11 @@ impl Pass<'_> {
         let certificates = self.certificates(report);
         let plan = report.plan.as_ref();
         let running = running(observed, &members);
-        let durability = report.validated.as_ref().map(|v| v.durability);
-        let enforcement = report.validated.as_ref().map(|v| v.enforcement);
+        let durability = report.common().map(|c| c.durability);
+        let enforcement = report.common().map(|c| c.enforcement);
         let now = seat.and_then(Instance::agent);
         let now = now.and_then(|s| s.acknowledging.as_ref());
-        let promise = promise(report.validated.as_ref(), now);
+        let promise = promise(report.common(), now);
         let identifier = observed
             .record()
             .and_then(|r| r.system_identifier.as_deref())
@@ -61,39 +55,34 @@ impl Pass<'_> {
                     .as_ref()
                     .and_then(|s| s.system_identifier.as_deref())
             });
-        let before = common(&self.before);
         let view = View {
             set: &self.set.name,
             namespace: &self.set.namespace,
-            generation: self.root.metadata.generation.unwrap_or_default(),
-            port: Postgresql::PORT,
-            strengthen: Postgresql::STRENGTHEN,
-            before: &before,
+            generation: self.root.meta().generation.unwrap_or_default(),
+            port: E::PORT,
+            strengthen: E::STRENGTHEN,
+            before: &self.before,
             now: self.now,
-            deleting: self.root.metadata.deletion_timestamp.is_some(),
+            deleting: self.is_deleting(),
             paused: self.is_paused(),
             members: &members,
             instances: &observed.instances,
             seat: &seat_name,
             system_identifier: identifier,
             image: report
-                .validated
-                .as_ref()
-                .map(|v| v.image.as_str())
+                .common()
+                .map(|c| c.image.as_str())
                 .or(self.before.image.as_deref()),
             probe: probe.as_ref(),
             enforcement: enforcement.filter(|_| durability == Some(Durability::Quorum)),
             certificates,
-            certificate_hours: report.validated.as_ref().map_or(1, |v| v.certificate_hours),
+            certificate_hours: report.common().map_or(1, |c| c.certificate_hours),
             survives: placement::survives(&running, promise),
             acknowledged: now.map(|now| Acknowledged {
                 outlives: placement::outlives(&running, promise),
                 replicas: i32::try_from(now.needed).unwrap_or(i32::MAX),
                 of: now.of.clone(),
-                max_lag_bytes: report
-                    .validated
-                    .as_ref()
-                    .and_then(|v| i64::try_from(v.max_lag?).ok()),
+                max_lag_bytes: report.common().and_then(|c| i64::try_from(c.max_lag?).ok()),
             }),
             chosen: plan.and_then(|p| p.choice.step.as_ref()),
             waits: &waits,
@@ -103,14 +92,14 @@ impl Pass<'_> {
             troubles: plan.map_or(&[][..], |p| &p.instances.troubles),
             obstacles: &obstacles,
         };
-        whole(status::status(&view), pooler)
+        status::status(&view)
     }
 
     /// Instances that do not serve yet, and when their troubles become a person's matter.
-    fn record_waits(&self, report: &mut Report, members: &[String]) {
-        let stays = self.root.metadata.deletion_timestamp.is_none();
+    fn record_waits(&self, report: &mut Report<E>, members: &[String]) {
+        let stays = !self.is_deleting();
         if let Some(validated) = report.validated.as_ref().filter(|_| stays) {
-            for wait in pooler::waits(validated, &report.observed.live) {
+            for wait in E::waits(&validated.own, &report.observed.live) {
                 report.progress(Outcome::Progressing(wait));
             }
         }
@@ -119,7 +108,7 @@ impl Pass<'_> {
                 report.progress(Outcome::Progressing(wait));
             }
         }
-        let quorum = report.validated.as_ref().map(|v| v.durability) == Some(Durability::Quorum);
+        let quorum = report.common().map(|c| c.durability) == Some(Durability::Quorum);
         let seat = report.seat.as_ref().filter(|_| stays);
         let seat = seat.and_then(|s| {
             let name = names::instance(&self.set.name, s.ordinal);
@@ -129,7 +118,7 @@ impl Pass<'_> {
         let waits: Vec<Wait> = match seat {
             Some(seat) => {
                 let now = seat.agent().and_then(|s| s.acknowledging.as_ref());
-                let promise = promise(report.validated.as_ref(), now);
+                let promise = promise(report.common(), now);
                 let near = status::near(seat, &running, promise);
                 let alone = status::alone(seat).filter(|_| quorum);
                 let waits = [
@@ -155,7 +144,7 @@ impl Pass<'_> {
 
     /// What the last try through the Service came to. It is tried while the primary serves, at
     /// once when something on the way changed.
-    fn probe(&self, report: &Report, seat: Option<&Instance>) -> Option<Known<Answer>> {
+    fn probe(&self, report: &Report<E>, seat: Option<&Instance>) -> Option<Known<Answer>> {
         let talk = &self.context.talk;
         let serving = seat.filter(|i| i.serves());
         let (Some(identity), Some(address), Some(status)) = (
@@ -175,13 +164,13 @@ impl Pass<'_> {
             status.config_hash,
             status.certificate_serial,
         );
-        talk.probe::<Postgresql>(&self.set, identity, address, &occasion)
+        talk.probe::<E>(&self.set, identity, address, &occasion)
     }
 }
 
 /// Backups as they were found.
-fn backups(report: &Report) -> Backups<'_> {
-    let asked = report.validated.as_ref().map(|v| v.backup.is_some());
+fn backups<E: Engine>(report: &Report<E>) -> Backups<'_> {
+    let asked = report.common().map(|c| c.backup.is_some());
     match (&report.backups, asked) {
         (Some(told), _) => {
             let (state, reason, message) = &told.condition;
@@ -211,11 +200,11 @@ fn running(observed: &Observed, members: &[String]) -> Vec<Running> {
 }
 
 /// What is promised; of a resource that is wrong, nothing.
-fn promise<'a>(validated: Option<&Validated>, now: Option<&'a Acknowledging>) -> Promise<'a> {
+fn promise<'a>(common: Option<&Common>, now: Option<&'a Acknowledging>) -> Promise<'a> {
     Promise {
-        durability: validated.map_or(Durability::Async, |v| v.durability),
-        enforcement: validated.map(|v| v.enforcement).unwrap_or_default(),
-        across_zones: validated.is_some_and(|v| v.across_zones),
+        durability: common.map_or(Durability::Async, |c| c.durability),
+        enforcement: common.map(|c| c.enforcement).unwrap_or_default(),
+        across_zones: common.is_some_and(|c| c.across_zones),
         now,
     }
 }
