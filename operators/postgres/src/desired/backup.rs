@@ -9,9 +9,9 @@ use k8s_openapi::api::core::v1::{
 use mainstay_crds::common::backup::OnFull;
 use mainstay_shared::agent::paths;
 use mainstay_shared::names;
+use mainstay_shared::operator::desired::parts::{container_security, environment, port, resources};
+use mainstay_shared::operator::desired::volumes::{SECRET_MODE, bin, mount, named, scratch};
 
-use super::pod::volumes::{SECRET_MODE, bin, mount, named, scratch};
-use super::pod::{container_security, environment, port, resources};
 use crate::agent::place::{DATA, SOCKETS};
 use crate::backup::settings::{
     AUTHORITY, BACKUP_FILE, ESCROW_KEYS, INSTANCE_KEYS, MEMORY_MIB, REPOSITORY, RESTORE_FILE,

@@ -4,11 +4,12 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec};
 use mainstay_backup::shred::ShredSettings;
 use mainstay_crds::operation::Operation;
 use mainstay_shared::backups::destroy::CONTAINER;
+use mainstay_shared::operator::desired::parts::{container_security, pod_security, resources};
 use mainstay_shared::operator::desired::shred::of_pod;
+use mainstay_shared::operator::desired::volumes::mount;
 
 use super::backup::{repository, repository_mount, store_secrets};
-use super::pod::volumes::mount;
-use super::pod::{container_security, pod_security, resources};
+use super::pod::USER;
 use crate::backup::settings::{MEMORY_MIB, REPOSITORY, SECRETS, SHRED};
 use crate::engine::APP;
 use crate::validate::backup::Access;
@@ -59,7 +60,7 @@ pub fn pod(
             restart_policy: Some("Never".into()),
             active_deadline_seconds: Some(operation.spec.timeout_seconds().into()),
             termination_grace_period_seconds: Some(15),
-            security_context: Some(pod_security()),
+            security_context: Some(pod_security(USER)),
             containers: vec![container],
             volumes: Some(volumes),
             ..PodSpec::default()

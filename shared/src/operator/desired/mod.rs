@@ -8,9 +8,11 @@ pub mod backup_keys;
 pub mod certificate;
 pub mod claim;
 pub mod credentials;
+pub mod parts;
 pub mod revision;
 pub mod shred;
 pub mod store;
+pub mod volumes;
 pub mod zones;
 
 use std::collections::BTreeSet;
