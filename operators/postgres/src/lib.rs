@@ -5,10 +5,10 @@ pub mod agent;
 pub mod backup;
 pub mod desired;
 pub mod engine;
-pub mod operator;
 pub mod parameters;
 pub mod pooler;
 pub mod room;
 pub mod settings;
-pub mod status;
 pub mod validate;
+
+pub use engine::{operator, status};

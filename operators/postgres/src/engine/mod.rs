@@ -1,7 +1,9 @@
 //! PostgreSQL as the operator has to know it: what differs from other engines.
 
+pub mod operator;
 mod poolers;
 pub mod probe;
+pub mod status;
 
 use std::collections::BTreeMap;
 
@@ -34,7 +36,6 @@ use crate::desired::pooler::is_of_pooler;
 use crate::desired::scram::SALT_BYTES;
 use crate::desired::{self, credentials};
 use crate::settings::{PORT, SSL_REQUEST};
-use crate::status;
 use crate::validate::backup::{Drill as DrillWish, in_place, store};
 use crate::validate::{Backup, Catalogue, Problem, Validated, validate};
 

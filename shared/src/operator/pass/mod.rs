@@ -76,7 +76,7 @@ pub async fn pass<E: Engine>(
         .with_memory(|all| all.remove(&set))
         .unwrap_or_default();
     let first = *memory.first.get_or_insert(begun);
-    let pass = Pass::new(&context, set.clone(), root, memory.written.take(), first);
+    let pass = Pass::<E>::new(&context, set.clone(), root, memory.written.take(), first);
     let (outcomes, written) = Box::pin(pass.run(&mut memory.expectations)).await;
     memory.written = written;
     for error in outcomes.errors() {

@@ -4,7 +4,7 @@ use mainstay_shared::operator::run;
 
 pub use mainstay_shared::operator::run::run;
 
-use crate::engine::Postgresql;
+use super::Postgresql;
 
 /// What it is told when it starts.
 pub type Settings = run::Settings<Postgresql>;
