@@ -20,6 +20,8 @@ pub mod metadata;
 pub mod names;
 pub mod network;
 pub mod operations;
+#[cfg(feature = "operator")]
+pub mod operator;
 pub mod outcome;
 pub mod pki;
 pub mod placement;

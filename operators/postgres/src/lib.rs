@@ -1,21 +1,14 @@
 //! PostgreSQL: the operator, and the agent in its pods. A library for its own binary and tests;
 //! nothing else imports it.
 
-pub mod act;
 pub mod agent;
 pub mod backup;
 pub mod desired;
 pub mod engine;
-pub mod keys;
-pub mod material;
-pub mod observe;
-pub mod operator;
 pub mod parameters;
-pub mod pass;
-pub mod plan;
 pub mod pooler;
 pub mod room;
-pub mod serve;
 pub mod settings;
-pub mod status;
 pub mod validate;
+
+pub use engine::{operator, status};

@@ -8,11 +8,12 @@ use clap::{Parser, Subcommand};
 use mainstay_postgres::agent;
 use mainstay_postgres::agent::place::root;
 use mainstay_postgres::backup;
+use mainstay_postgres::engine::Postgresql;
 use mainstay_postgres::pooler::{self, config::Side};
-use mainstay_postgres::serve;
 use mainstay_shared::agent::init::{self, Options, supervisor::Bounds};
 use mainstay_shared::agent::install::install;
 use mainstay_shared::agent::paths;
+use mainstay_shared::operator::serve;
 use mainstay_shared::telemetry;
 use tokio::runtime::Runtime;
 
@@ -96,7 +97,7 @@ fn main() -> ExitCode {
         Command::Init { watchdog, stop } => started(watchdog, stop),
         // It sets up its telemetry by itself.
         Command::Operator(options) => {
-            runtime().and_then(|r| said(r.block_on(serve::serve(options))))
+            runtime().and_then(|r| said(r.block_on(serve::serve::<Postgresql>(options))))
         }
         Command::Pooler { side } => told().and_then(|r| said(r.block_on(pooler::run(side)))),
         Command::Restore => told().and_then(|r| said(r.block_on(backup::restore::run()))),

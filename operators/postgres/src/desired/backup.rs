@@ -2,18 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
     ConfigMapProjection, Container, KeyToPath, PersistentVolumeClaimVolumeSource,
-    ProjectedVolumeSource, Secret, SecretProjection, Volume, VolumeMount, VolumeProjection,
+    ProjectedVolumeSource, SecretProjection, Volume, VolumeMount, VolumeProjection,
 };
-use mainstay_backup::crypto::{ExposeSecret as _, Keyring};
 use mainstay_crds::common::backup::OnFull;
 use mainstay_shared::agent::paths;
 use mainstay_shared::names;
+use mainstay_shared::operator::desired::parts::{container_security, environment, port, resources};
+use mainstay_shared::operator::desired::volumes::{SECRET_MODE, bin, mount, named, scratch};
 
-use super::pod::volumes::{SECRET_MODE, bin, mount, named, scratch};
-use super::pod::{container_security, environment, port, resources};
 use crate::agent::place::{DATA, SOCKETS};
 use crate::backup::settings::{
     AUTHORITY, BACKUP_FILE, ESCROW_KEYS, INSTANCE_KEYS, MEMORY_MIB, REPOSITORY, RESTORE_FILE,
@@ -316,20 +314,5 @@ fn item(key: &str, path: &str) -> KeyToPath {
         key: key.to_owned(),
         path: path.to_owned(),
         mode: None,
-    }
-}
-
-/// The Secret with the keys that open the set's backups. It outlives the resource whatever `deletion` says,
-/// as the repository does.
-pub fn keys_secret(v: &Validated, keys: &Keyring) -> Secret {
-    let metadata = v.set.kept(names::backup_keys(&v.set.name), "keys");
-    Secret {
-        metadata,
-        type_: Some("Opaque".into()),
-        data: Some(BTreeMap::from([(
-            INSTANCE_KEYS.to_owned(),
-            ByteString(keys.to_text().expose_secret().as_bytes().to_vec()),
-        )])),
-        ..Secret::default()
     }
 }

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use mainstay_shared::access::{Binding, Password, roles_object};
 use mainstay_shared::agent::config::Role;
-use mainstay_shared::apply::Object;
 use mainstay_shared::names;
 
 use super::scram;
@@ -73,21 +71,13 @@ pub fn application_secret(v: &Validated, password: &Password, ca: &str) -> Secre
 }
 
 /// Keys that stand in the application's Secret at times only.
-const PASSING: [&str; 5] = [
+pub const PASSING: [&str; 5] = [
     "pooler-host",
     "pooler-jdbc-uri",
     "pooler-replica-host",
     "pooler-uri",
     "replica-host",
 ];
-
-/// Keys of ours in a live Secret that are not wanted any more. What the Secret was made with is nobody's
-/// to take back by applying it without; keys of others are left alone.
-pub fn stale_keys(wanted: &Object, live: &BTreeMap<String, ByteString>) -> Vec<&'static str> {
-    let stays = |key: &str| wanted.value["data"].get(key).is_some();
-    let stale = PASSING.into_iter().filter(|key| live.contains_key(*key));
-    stale.filter(|key| !stays(key)).collect()
-}
 
 /// The agents' Secret. A verifier in `existing` that still checks `password` is kept; else, also
 /// when somebody edited the application's Secret, a new one is made with `salt`.
@@ -133,7 +123,10 @@ fn encoded(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::desired::tests::db;
+    use k8s_openapi::ByteString;
     use mainstay_shared::access::{ENTROPY_BYTES, existing_roles};
+    use mainstay_shared::apply::Object;
+    use mainstay_shared::operator::desired::credentials::stale_keys;
 
     fn text(secret: &Secret, key: &str) -> String {
         String::from_utf8(secret.data.as_ref().unwrap()[key].0.clone()).unwrap()
@@ -159,7 +152,7 @@ mod tests {
         live.insert("mine".into(), ByteString(vec![]));
         let wanted = Object::of(&of(&db())).unwrap();
         assert_eq!(
-            stale_keys(&wanted, &live),
+            stale_keys(&wanted, &live, &PASSING),
             [
                 "pooler-host",
                 "pooler-jdbc-uri",
@@ -168,7 +161,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            stale_keys(&wanted, &of(&db()).data.unwrap()),
+            stale_keys(&wanted, &of(&db()).data.unwrap(), &PASSING),
             [] as [&str; 0]
         );
     }

@@ -16,14 +16,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mainstay_backup::crypto::EncryptionSpec;
 use mainstay_shared::agent::paths;
 use mainstay_shared::backups::drill::{Drill, Start};
+use mainstay_shared::operator::desired::claim;
+use mainstay_shared::operator::desired::parts::{install, pod_security, pull_secrets, resources};
+use mainstay_shared::operator::desired::volumes::{bin, mount, named, scratch};
 use mainstay_shared::{names, network, placement};
 
 use super::backup::{
     container, own_repository, own_repository_is_read, own_secrets, run, run_volume,
 };
-use super::claim;
-use super::pod::volumes::{bin, mount, named, scratch, shm};
-use super::pod::{install, pod_security, pull_secrets, resources};
+use super::pod::USER;
+use super::pod::volumes::shm;
 use crate::agent::place::DATA;
 use crate::backup::settings::{
     DRILL_FILE, DrillSettings, RESTORE_FILE, RESTORE_SECRETS, RepositorySpec, RestoreSettings,
@@ -137,8 +139,8 @@ pub fn pod(
             restart_policy: Some("Never".into()),
             active_deadline_seconds: Some(wanted.seconds.into()),
             termination_grace_period_seconds: Some(STOP_SECONDS),
-            security_context: Some(pod_security()),
-            image_pull_secrets: pull_secrets(v),
+            security_context: Some(pod_security(USER)),
+            image_pull_secrets: pull_secrets(&v.image_pull_secrets),
             affinity: Some(place.affinity),
             tolerations: (!place.tolerations.is_empty()).then_some(place.tolerations),
             init_containers: Some(vec![install(operator_image), restore]),
@@ -190,7 +192,7 @@ fn data(v: &Validated) -> Volume {
         ephemeral: Some(EphemeralVolumeSource {
             volume_claim_template: Some(PersistentVolumeClaimTemplate {
                 metadata: None,
-                spec: claim::spec(v),
+                spec: claim::spec(v.storage, v.storage_class.as_deref()),
             }),
         }),
         ..named("data")

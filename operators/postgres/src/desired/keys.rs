@@ -1,22 +1,17 @@
-//! The pod that removes copies of keys from a repository, and who it may talk to. Both belong to the operation and go with it.
-
-use std::collections::BTreeMap;
+//! The pod that removes copies of keys from a repository. It belongs to the operation and goes with it.
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::{Resource, ResourceExt};
 use mainstay_backup::shred::ShredSettings;
 use mainstay_crds::operation::Operation;
 use mainstay_shared::backups::destroy::CONTAINER;
-use mainstay_shared::metadata::drill_app;
-use mainstay_shared::{names, network};
+use mainstay_shared::operator::desired::parts::{container_security, pod_security, resources};
+use mainstay_shared::operator::desired::shred::of_pod;
+use mainstay_shared::operator::desired::volumes::mount;
 
 use super::backup::{repository, repository_mount, store_secrets};
-use super::pod::volumes::mount;
-use super::pod::{container_security, pod_security, resources};
+use super::pod::USER;
 use crate::backup::settings::{MEMORY_MIB, REPOSITORY, SECRETS, SHRED};
-use crate::observe::kinds::APP;
+use crate::engine::APP;
 use crate::validate::backup::Access;
 
 /// Volume with the store's credentials.
@@ -24,40 +19,7 @@ const CREDENTIALS: &str = "store";
 /// Volume with the repository, where it is on one.
 const VOLUME: &str = "repository";
 
-/// Name of the pod and of its policy.
-pub fn name(operation: &Operation) -> String {
-    format!("{CONTAINER}-{}", operation.uid().unwrap_or_default())
-}
-
-fn metadata(operation: &Operation, labels: BTreeMap<String, String>) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name(operation)),
-        namespace: operation.namespace(),
-        labels: Some(labels),
-        owner_references: Some(vec![OwnerReference {
-            controller: Some(true),
-            block_owner_deletion: None,
-            ..operation.controller_owner_ref(&()).unwrap_or_default()
-        }]),
-        ..ObjectMeta::default()
-    }
-}
-
-/// By what the policy knows the pod.
-fn mark(operation: &Operation) -> BTreeMap<String, String> {
-    BTreeMap::from([
-        (names::MANAGED_BY.to_owned(), names::MANAGER.to_owned()),
-        (names::COMPONENT.to_owned(), name(operation)),
-    ])
-}
-
-/// Nothing reaches it, and it reaches names and the store.
-pub fn policy(operation: &Operation, access: &Access) -> NetworkPolicy {
-    let mark = mark(operation);
-    network::aside(metadata(operation, mark.clone()), mark, access.port)
-}
-
-/// The pod. Its labels are those of a drill's, which nothing of a set means, so that it is watched; no key is in it.
+/// The pod. No key is in it.
 ///
 /// # Errors
 /// When its settings cannot be written as JSON, which they always can.
@@ -67,12 +29,6 @@ pub fn pod(
     access: &Access,
     operator_image: &str,
 ) -> Result<Pod, serde_json::Error> {
-    let mut labels = mark(operation);
-    labels.insert(names::APP_NAME.to_owned(), drill_app(APP));
-    labels.insert(
-        names::APP_INSTANCE.to_owned(),
-        operation.spec.target.name.clone(),
-    );
     let mut volumes = vec![store_secrets(CREDENTIALS, access)];
     volumes.extend(repository(VOLUME, access));
     let mut mounts = vec![mount(CREDENTIALS, SECRETS, true)];
@@ -97,14 +53,14 @@ pub fn pod(
         ..Container::default()
     };
     Ok(Pod {
-        metadata: metadata(operation, labels),
+        metadata: of_pod(operation, APP),
         spec: Some(PodSpec {
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             restart_policy: Some("Never".into()),
             active_deadline_seconds: Some(operation.spec.timeout_seconds().into()),
             termination_grace_period_seconds: Some(15),
-            security_context: Some(pod_security()),
+            security_context: Some(pod_security(USER)),
             containers: vec![container],
             volumes: Some(volumes),
             ..PodSpec::default()
@@ -115,6 +71,8 @@ pub fn pod(
 
 #[cfg(test)]
 mod tests {
+    use mainstay_shared::operator::desired::shred::policy;
+    use mainstay_shared::operator::desired::store::Store;
     use serde_json::json;
 
     use super::*;
@@ -137,7 +95,11 @@ mod tests {
         let operation = operation(&json!({
             "s3": {"bucket": "backups"}, "credentials": "store", "prefix": "shop/db",
         }));
-        let (spec, access, place) = store(&operation).unwrap();
+        let Store {
+            spec,
+            access,
+            place,
+        } = store(&operation).unwrap();
         assert_eq!(place, "s3://backups/shop/db");
         let settings = ShredSettings {
             repository: spec,
@@ -167,7 +129,11 @@ mod tests {
     #[test]
     fn a_volume_is_mounted_for_writing() {
         let operation = operation(&json!({"volume": {"claimName": "backups"}}));
-        let (spec, access, place) = store(&operation).unwrap();
+        let Store {
+            spec,
+            access,
+            place,
+        } = store(&operation).unwrap();
         assert_eq!(
             (place.as_str(), spec.prefix.as_str()),
             ("volume://backups/shop/db", "shop/db")

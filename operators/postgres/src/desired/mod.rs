@@ -4,8 +4,6 @@
 //! already; everything else is applied as a whole.
 
 pub mod backup;
-pub mod certificate;
-pub mod claim;
 pub mod config_map;
 pub mod credentials;
 pub mod drill;
@@ -18,12 +16,9 @@ pub mod scram;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-
-use mainstay_shared::agent::config::Zones;
 use mainstay_shared::apply::Object;
 use mainstay_shared::network::{self, Flows};
+use mainstay_shared::operator::desired::{DesiredError, Objects, Surroundings};
 use mainstay_shared::traffic::EnginePort;
 use mainstay_shared::{placement, rights, traffic};
 
@@ -35,49 +30,6 @@ const ENGINE_PORT: EnginePort = EnginePort {
     name: PORT_NAME,
     number: PORT,
 };
-
-/// What the objects depend on besides the resource.
-#[derive(Clone, Debug)]
-pub struct Surroundings<'a> {
-    /// Namespace of the operator.
-    pub operator_namespace: &'a str,
-    /// Addresses and ports of the API servers, as the EndpointSlice `kubernetes` has them.
-    pub api_servers: &'a BTreeSet<(IpAddr, u16)>,
-    /// Names of the instances that belong to the set.
-    pub members: &'a [String],
-    /// Zones of their nodes.
-    pub zones: &'a Zones,
-    /// The operator's own image.
-    pub operator_image: &'a str,
-    /// Whether a drill is there that may still have its pod.
-    pub drilling: bool,
-    /// What is there already.
-    pub live: &'a [Object],
-}
-
-/// The objects of a set, without pods, claims, Lease and Secrets.
-#[derive(Clone, Debug)]
-pub struct Objects {
-    /// To apply in every pass, if they differ.
-    pub apply: Vec<Object>,
-    /// To create when absent, and to leave alone from then on.
-    pub once: Vec<Object>,
-    /// Hash of the configuration, for the pods' annotation and the agents.
-    pub config_hash: String,
-}
-
-/// The objects cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum DesiredError {
-    /// Without an API server's address the network policy would cut the agents off.
-    #[error(
-        "the addresses of the API server are not known yet: the EndpointSlice kubernetes in namespace default has none"
-    )]
-    ApiServersUnknown,
-    /// An object cannot be written as JSON.
-    #[error("an object cannot be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
-}
 
 /// The objects of a set.
 ///

@@ -2,27 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-    LocalObjectReference, ObjectFieldSelector, Pod, PodSecurityContext, PodSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecurityContext,
-};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use mainstay_crds::common::quantity;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe};
 use mainstay_shared::agent::{api, paths};
 use mainstay_shared::instances::plan::role;
+use mainstay_shared::operator::desired::Template;
+use mainstay_shared::operator::desired::parts::{
+    container_security, environment, install, pod_security, port, probe, pull_secrets, resources,
+};
 use mainstay_shared::{names, placement};
 
 use super::backup;
-use super::revision::Revision;
+use crate::engine::CONTAINER;
 use crate::settings::{PORT, PORT_NAME};
 use crate::validate::Validated;
 
 pub(in crate::desired) mod volumes;
 
-/// Name of the engine's container.
-pub const CONTAINER: &str = "postgres";
 /// User and group of the official images.
 pub(super) const USER: i64 = 999;
 /// Seconds for an orderly stop: its checkpoint may have to write all of the cache.
@@ -31,21 +26,6 @@ const STOP_SECONDS: i64 = 280;
 const MARGIN_SECONDS: i64 = 20;
 /// Seconds that the first sign of life may take; the agent answers long before the engine runs.
 const START_SECONDS: i32 = 120;
-
-/// What a pod is made from, besides the resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template<'a> {
-    /// The operator's own image, which holds the agent.
-    pub operator_image: &'a str,
-    /// Name of the instance that may be primary.
-    pub seat: &'a str,
-    /// Revision of the resource.
-    pub revision: &'a Revision,
-    /// Hash of the configuration as applied.
-    pub config_hash: &'a str,
-    /// Identifier of the set's data, if it has some: then no set is made from a repository any more, and replicas may be.
-    pub identifier: Option<&'a str>,
-}
 
 /// The pod of `instance`.
 pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
@@ -88,8 +68,8 @@ pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
             enable_service_links: Some(false),
             restart_policy: Some("Always".into()),
             termination_grace_period_seconds: Some(STOP_SECONDS + MARGIN_SECONDS),
-            security_context: Some(pod_security()),
-            image_pull_secrets: pull_secrets(v),
+            security_context: Some(pod_security(USER)),
+            image_pull_secrets: pull_secrets(&v.image_pull_secrets),
             affinity: Some(place.affinity),
             topology_spread_constraints: Some(place.spread),
             tolerations: (!place.tolerations.is_empty()).then_some(place.tolerations),
@@ -117,20 +97,6 @@ fn first(v: &Validated, template: &Template<'_>, beside: &backup::Beside<'_>) ->
         all.push(backup::sidecar(v));
     }
     all
-}
-
-/// Puts the binary where the engine's image finds it.
-pub(super) fn install(image: &str) -> Container {
-    Container {
-        name: "install".into(),
-        image: Some(image.to_owned()),
-        image_pull_policy: Some("IfNotPresent".into()),
-        args: Some(vec!["install".into(), paths::BIN.into()]),
-        resources: Some(resources(10, 32 << 20, 64 << 20)),
-        security_context: Some(container_security()),
-        volume_mounts: Some(vec![volumes::bin(false)]),
-        ..Container::default()
-    }
 }
 
 fn engine(v: &Validated) -> Container {
@@ -175,108 +141,4 @@ fn engine(v: &Validated) -> Container {
         volume_mounts: Some(volumes::mounts(v.backup.is_some())),
         ..Container::default()
     }
-}
-
-pub(super) fn environment() -> Vec<EnvVar> {
-    [
-        ("POD_NAME", "metadata.name"),
-        ("POD_NAMESPACE", "metadata.namespace"),
-        ("POD_UID", "metadata.uid"),
-        ("POD_IP", "status.podIP"),
-        ("NODE_NAME", "spec.nodeName"),
-    ]
-    .map(|(name, path)| EnvVar {
-        name: name.into(),
-        value: None,
-        value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector {
-                api_version: Some("v1".into()),
-                field_path: path.into(),
-            }),
-            ..EnvVarSource::default()
-        }),
-    })
-    .to_vec()
-}
-
-/// The kubelet does not verify the certificate, and shows none: these two paths tell no secret.
-pub(super) fn probe(path: &str) -> Probe {
-    Probe {
-        http_get: Some(HTTPGetAction {
-            path: Some(path.into()),
-            port: IntOrString::Int(names::AGENT_PORT),
-            scheme: Some("HTTPS".into()),
-            ..HTTPGetAction::default()
-        }),
-        success_threshold: Some(1),
-        ..Probe::default()
-    }
-}
-
-pub(super) fn port(name: &str, number: i32) -> ContainerPort {
-    ContainerPort {
-        name: Some(name.into()),
-        container_port: number,
-        protocol: Some("TCP".into()),
-        ..ContainerPort::default()
-    }
-}
-
-/// Memory is limited, so that a neighbour never pays; processor time is not.
-pub(super) fn resources(cpu_milli: i64, memory: i64, limit: i64) -> ResourceRequirements {
-    ResourceRequirements {
-        requests: Some(BTreeMap::from([
-            ("cpu".to_owned(), Quantity(format!("{cpu_milli}m"))),
-            ("memory".to_owned(), quantity::of_bytes(memory)),
-        ])),
-        limits: Some(BTreeMap::from([(
-            "memory".to_owned(),
-            quantity::of_bytes(limit),
-        )])),
-        claims: None,
-    }
-}
-
-pub(super) fn pod_security() -> PodSecurityContext {
-    PodSecurityContext {
-        run_as_non_root: Some(true),
-        run_as_user: Some(USER),
-        run_as_group: Some(USER),
-        fs_group: Some(USER),
-        // Else the kubelet walks all of the data at every start.
-        fs_group_change_policy: Some("OnRootMismatch".into()),
-        seccomp_profile: Some(seccomp()),
-        ..PodSecurityContext::default()
-    }
-}
-
-pub(super) fn container_security() -> SecurityContext {
-    SecurityContext {
-        allow_privilege_escalation: Some(false),
-        capabilities: Some(Capabilities {
-            drop: Some(vec!["ALL".into()]),
-            add: None,
-        }),
-        privileged: Some(false),
-        read_only_root_filesystem: Some(true),
-        run_as_non_root: Some(true),
-        seccomp_profile: Some(seccomp()),
-        ..SecurityContext::default()
-    }
-}
-
-pub(super) fn seccomp() -> SeccompProfile {
-    SeccompProfile {
-        type_: "RuntimeDefault".into(),
-        localhost_profile: None,
-    }
-}
-
-pub(super) fn pull_secrets(v: &Validated) -> Option<Vec<LocalObjectReference>> {
-    let all: Vec<_> = v
-        .image_pull_secrets
-        .iter()
-        .map(|name| LocalObjectReference { name: name.clone() })
-        .collect();
-    (!all.is_empty()).then_some(all)
 }

@@ -1,5 +1,6 @@
 //! The poolers: Deployments of PgBouncer with our program around it, and what belongs to them.
 
+pub mod certificate;
 mod deployment;
 
 #[cfg(test)]
@@ -18,7 +19,7 @@ use mainstay_shared::network::{self, Flows};
 use serde_json::Value;
 
 use super::{DesiredError, Surroundings};
-use crate::observe::kinds::DEPLOYMENT;
+use crate::engine::DEPLOYMENT;
 use crate::pooler::config::{PoolerConfig, Side};
 use crate::settings::{PORT, PORT_NAME};
 use crate::validate::{Pooler, Validated};

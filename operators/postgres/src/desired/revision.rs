@@ -6,20 +6,11 @@
 use std::collections::BTreeMap;
 
 use mainstay_crds::common::quantity;
-use mainstay_shared::agent::config::hash;
-use serde_json::{Value, json};
+use mainstay_shared::operator::desired::revision::{Revision, flatten};
+use serde_json::json;
 
 use crate::validate::Validated;
 use crate::validate::backup::AuthorityRef;
-
-/// The inputs of a template, and the hash of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revision {
-    /// 16 hexadecimal digits; a pod bears it as an annotation.
-    pub hash: String,
-    /// The inputs as a JSON object of texts; a pod bears them too, to tell differences.
-    pub inputs: String,
-}
 
 /// The revision of a resource.
 ///
@@ -58,11 +49,7 @@ pub fn revision(v: &Validated) -> Revision {
     if let Some(placement) = &v.placement {
         flatten("placement", &json!(placement), &mut inputs);
     }
-    let inputs = json!(inputs).to_string();
-    Revision {
-        hash: hash(&inputs),
-        inputs,
-    }
+    Revision::of(&inputs)
 }
 
 /// The image that the user names. One from the catalogue counts by its source alone: a change of
@@ -72,22 +59,6 @@ fn image(v: &Validated) -> String {
         v.image.clone()
     } else {
         "catalogue".to_owned()
-    }
-}
-
-fn flatten(path: &str, value: &Value, all: &mut BTreeMap<String, String>) {
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                flatten(&format!("{path}.{key}"), value, all);
-            }
-        }
-        Value::String(text) => {
-            all.insert(path.to_owned(), text.clone());
-        }
-        other => {
-            all.insert(path.to_owned(), other.to_string());
-        }
     }
 }
 

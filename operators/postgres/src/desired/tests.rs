@@ -12,6 +12,9 @@ use mainstay_crds::postgres::pooler::PoolMode;
 use mainstay_shared::access::Password;
 use mainstay_shared::apply::{Object, inventory};
 use mainstay_shared::metadata::SetId;
+use mainstay_shared::operator::desired::{
+    DesiredError, Surroundings, Template, certificate, claim,
+};
 use mainstay_shared::{names, pki};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -21,12 +24,9 @@ mod drill;
 #[path = "pooler/tests.rs"]
 mod pooler;
 
-use super::claim::claim;
-use super::pod::{Template, pod};
+use super::pod::pod;
 use super::revision::revision;
-use super::{
-    DesiredError, Surroundings, certificate, config_map, credentials, objects, parameters,
-};
+use super::{config_map, credentials, objects, parameters};
 use crate::validate::{Pooler, Validated};
 
 /// A set called `db` in namespace `shop` with three instances and every default.
@@ -171,7 +171,15 @@ fn all(v: &Validated) -> Vec<Object> {
     };
     let mut all: Vec<Object> = made.apply.into_iter().chain(made.once).collect();
     for instance in &members {
-        all.push(Object::of(&claim(v, instance)).unwrap());
+        all.push(
+            Object::of(&claim::claim(
+                &v.set,
+                instance,
+                v.storage,
+                v.storage_class.as_deref(),
+            ))
+            .unwrap(),
+        );
         all.push(Object::of(&pod(v, instance, &template)).unwrap());
     }
     all
@@ -472,7 +480,7 @@ fn the_configuration_is_read_back_by_the_agents() {
 fn every_instance_serves_the_names_by_which_it_is_dialled() {
     let now = jiff::Timestamp::from_second(1_800_000_000).unwrap();
     let authority = pki::issue_authority("shop", "db", now).unwrap();
-    let spec = certificate::leaf_spec(&db(), "db-2");
+    let spec = certificate::leaf_spec(&db().set, "db-2", db().certificate_hours);
     let leaf = pki::issue_leaf(&authority, &spec, now).unwrap();
     let facts = pki::facts(&leaf.certificate).unwrap();
     for name in [
@@ -483,9 +491,9 @@ fn every_instance_serves_the_names_by_which_it_is_dialled() {
     ] {
         assert!(facts.dns_names.contains(&name), "{name}");
     }
-    let secret = certificate::authority_secret(&db(), "mainstay", &authority);
+    let secret = certificate::authority_secret(&db().set, "mainstay", &authority);
     assert_eq!(secret.metadata.namespace.as_deref(), Some("mainstay"));
-    let public = certificate::leaf_secret(&db(), "db-2", &leaf);
+    let public = certificate::leaf_secret(&db().set, "db-2", &leaf);
     let text = serde_json::to_string(&plain(&Object::of(&public).unwrap())).unwrap();
     assert!(
         !text.contains(authority.key.expose()),

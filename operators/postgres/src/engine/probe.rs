@@ -4,10 +4,9 @@
 //! and it commits something, so that what a commit waits for is waited for as well. It costs no
 //! request to the API server.
 
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_shared::operator::engine::{Answer, Target};
 use rustls::ClientConfig;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -16,24 +15,6 @@ use crate::settings::{PORT, PROBE_ROLE};
 
 /// A healthy primary answers in milliseconds; a commit may wait for a replica that just reconnects.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Where to and how.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// Address of the Service.
-    pub address: IpAddr,
-    /// Host name that the certificate must bear.
-    pub host: String,
-    /// Trust in the set's authority, with the probe's own certificate.
-    pub tls: Arc<ClientConfig>,
-}
-
-/// What came back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Full version of the server, for example `17.6`.
-    pub version: String,
-}
 
 /// No answer, or not the right one.
 #[derive(Debug, thiserror::Error)]

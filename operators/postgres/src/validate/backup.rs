@@ -18,6 +18,9 @@ use mainstay_crds::restore::Restore;
 use mainstay_shared::backups::cron::{Cron, CronError};
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
+use mainstay_shared::operator::desired::store::Store;
+
+pub use mainstay_shared::operator::desired::store::{Access, AuthorityRef};
 
 use super::{Problem, Validated, syntax, within};
 use crate::backup::settings::{
@@ -41,30 +44,6 @@ pub const NO_SUCH_DAY: &str = "there is no such day: write one that every year h
 /// What is said of a repository that would be read and written at once.
 pub const ONTO_ITSELF: &str =
     "the set would write its backups where bootstrap.recovery reads others': write another prefix";
-
-/// Where certificates of a store's authority are that the resource does not hold itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuthorityRef {
-    /// In a ConfigMap: its name, and the key.
-    ConfigMap(String, String),
-    /// In a Secret: its name, and the key.
-    Secret(String, String),
-}
-
-/// What a container needs to reach a repository, besides settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Access {
-    /// Name of the Secret with the store's credentials; a volume has none.
-    pub credentials: Option<String>,
-    /// Name of the claim of the volume, where it is one.
-    pub claim: Option<String>,
-    /// Keys of it that are mounted: others in that Secret are none of the container's business.
-    pub keys: &'static [&'static str],
-    /// Where certificates are.
-    pub authority: Option<AuthorityRef>,
-    /// Port of the store; none where it is a volume, which the node reaches.
-    pub port: Option<u16>,
-}
 
 /// Backups. Defaults are applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -257,7 +236,7 @@ pub fn recovery(
 ///
 /// # Errors
 /// In sentences.
-pub fn store(operation: &Operation) -> Result<(RepositorySpec, Access, String), String> {
+pub fn store(operation: &Operation) -> Result<Store, String> {
     let asked = operation.spec.destroy_keys.as_ref();
     let asked = asked.ok_or_else(|| format!("spec.destroyKeys: {}", sentences::KEYS_ARE_NAMED))?;
     let set = SetId {
@@ -275,7 +254,11 @@ pub fn store(operation: &Operation) -> Result<(RepositorySpec, Access, String), 
     match found.filter(|_| problems.is_empty()) {
         Some((spec, access)) => {
             let place = place(&spec);
-            Ok((spec, access, place))
+            Ok(Store {
+                spec,
+                access,
+                place,
+            })
         }
         None => Err(words.join("; ")),
     }

@@ -26,6 +26,7 @@ use mainstay_crds::postgres::Postgres;
 use mainstay_crds::postgres::rules::{MAJORS, MAX_INSTANCES, RESERVED_DATABASES, RESERVED_OWNERS};
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
+use mainstay_shared::operator::validated::{PAUSED, is_paused};
 use mainstay_shared::rollout::Windows;
 
 pub use backup::{Backup, Recovery};
@@ -39,8 +40,6 @@ const CPU_MILLIS: i64 = 250;
 const MEMORY: i64 = 512 << 20;
 /// Hours that a certificate is valid unless said.
 const CERTIFICATE_HOURS: i32 = 2160;
-/// Value of the annotation that pauses.
-const PAUSED: &str = "paused";
 
 /// A `Postgres` as it is meant. Everything derived is derived from this.
 ///
@@ -219,15 +218,6 @@ pub fn validate(resource: &Postgres, catalogue: &Catalogue) -> Result<Validated,
         }),
         _ => Err(problems),
     }
-}
-
-/// Whether the annotation asks for no change, also when the resource is otherwise wrong.
-pub fn is_paused(resource: &Postgres) -> bool {
-    resource
-        .annotations()
-        .get(names::RECONCILE)
-        .map(String::as_str)
-        == Some(PAUSED)
 }
 
 fn identity(resource: &Postgres, problems: &mut Vec<Problem>) -> Option<SetId> {

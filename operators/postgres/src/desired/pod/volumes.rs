@@ -1,14 +1,13 @@
 //! The volumes of a pod, and where they are mounted.
 
 use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, ConfigMapVolumeSource, DownwardAPIProjection, DownwardAPIVolumeFile,
-    EmptyDirVolumeSource, KeyToPath, ObjectFieldSelector, PersistentVolumeClaimVolumeSource,
-    ProjectedVolumeSource, SecretVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount,
-    VolumeProjection,
+    ConfigMapVolumeSource, PersistentVolumeClaimVolumeSource, Volume, VolumeMount,
 };
-use mainstay_crds::common::quantity;
 use mainstay_shared::agent::paths;
 use mainstay_shared::names;
+use mainstay_shared::operator::desired::volumes::{
+    bin, mount, named, scratch, secret, service_account,
+};
 
 use crate::agent::place::{DATA, SOCKETS};
 use crate::desired::backup::{self, Beside};
@@ -25,11 +24,6 @@ pub fn scratches(beside: &Beside<'_>) -> Vec<&'static str> {
     }
     all
 }
-
-/// Readable by the group only: PostgreSQL refuses keys that others may read.
-pub(in crate::desired) const SECRET_MODE: i32 = 0o440;
-/// Seconds that a token is valid; the kubelet renews it well before.
-const TOKEN_SECONDS: i64 = 3607;
 
 /// The volumes of `instance`.
 pub fn volumes(v: &Validated, instance: &str, beside: &Beside<'_>) -> Vec<Volume> {
@@ -88,91 +82,7 @@ pub fn mounts(backups: bool) -> Vec<VolumeMount> {
     all
 }
 
-/// The mount of the binary's folder.
-pub fn bin(read_only: bool) -> VolumeMount {
-    mount("bin", paths::BIN, read_only)
-}
-
-/// What the usual automatic mount would hold.
-fn service_account() -> ProjectedVolumeSource {
-    ProjectedVolumeSource {
-        default_mode: Some(SECRET_MODE),
-        sources: Some(vec![
-            VolumeProjection {
-                service_account_token: Some(ServiceAccountTokenProjection {
-                    expiration_seconds: Some(TOKEN_SECONDS),
-                    path: "token".into(),
-                    audience: None,
-                }),
-                ..VolumeProjection::default()
-            },
-            VolumeProjection {
-                config_map: Some(ConfigMapProjection {
-                    name: "kube-root-ca.crt".into(),
-                    items: Some(vec![KeyToPath {
-                        key: "ca.crt".into(),
-                        path: "ca.crt".into(),
-                        mode: None,
-                    }]),
-                    optional: None,
-                }),
-                ..VolumeProjection::default()
-            },
-            VolumeProjection {
-                downward_api: Some(DownwardAPIProjection {
-                    items: Some(vec![DownwardAPIVolumeFile {
-                        path: "namespace".into(),
-                        field_ref: Some(ObjectFieldSelector {
-                            api_version: Some("v1".into()),
-                            field_path: "metadata.namespace".into(),
-                        }),
-                        ..DownwardAPIVolumeFile::default()
-                    }]),
-                }),
-                ..VolumeProjection::default()
-            },
-        ]),
-    }
-}
-
-pub(in crate::desired) fn secret(name: &str, secret: String) -> Volume {
-    Volume {
-        secret: Some(SecretVolumeSource {
-            secret_name: Some(secret),
-            default_mode: Some(SECRET_MODE),
-            ..SecretVolumeSource::default()
-        }),
-        ..named(name)
-    }
-}
-
-pub(in crate::desired) fn scratch(name: &str, medium: Option<&str>, limit: Option<i64>) -> Volume {
-    Volume {
-        empty_dir: Some(EmptyDirVolumeSource {
-            medium: medium.map(str::to_owned),
-            size_limit: limit.map(quantity::of_bytes),
-        }),
-        ..named(name)
-    }
-}
-
 /// Parallel queries exchange rows through it; it counts as memory of the container.
 pub(in crate::desired) fn shm(memory: i64) -> Volume {
     scratch("shm", Some("Memory"), Some((memory / 4).max(64 << 20)))
-}
-
-pub(in crate::desired) fn named(name: &str) -> Volume {
-    Volume {
-        name: name.into(),
-        ..Volume::default()
-    }
-}
-
-pub(in crate::desired) fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
-    VolumeMount {
-        name: name.into(),
-        mount_path: path.into(),
-        read_only: read_only.then_some(true),
-        ..VolumeMount::default()
-    }
 }

@@ -15,13 +15,14 @@ use mainstay_shared::agent::config::hash;
 use mainstay_shared::agent::{api, paths};
 use mainstay_shared::apply::Object;
 use mainstay_shared::names;
+use mainstay_shared::operator::desired::parts::{
+    container_security, environment, install, port, probe, pull_secrets, resources, seccomp,
+};
+use mainstay_shared::operator::desired::volumes::{bin, mount, named, scratch, secret};
 use mainstay_shared::placement::ZONE;
 use serde_json::{Value, json};
 
-use super::super::pod::volumes::{bin, mount, named, scratch, secret};
-use super::super::pod::{
-    USER, container_security, environment, install, port, probe, pull_secrets, resources, seccomp,
-};
+use super::super::pod::USER;
 use super::{name, selector};
 use crate::pooler::GRACE_SECONDS;
 use crate::pooler::config::Side;
@@ -136,7 +137,7 @@ fn pod(
             seccomp_profile: Some(seccomp()),
             ..PodSecurityContext::default()
         }),
-        image_pull_secrets: pull_secrets(v),
+        image_pull_secrets: pull_secrets(&v.image_pull_secrets),
         topology_spread_constraints: Some(vec![spread(ZONE), spread("kubernetes.io/hostname")]),
         priority_class_name: v.placement.as_ref().and_then(|p| p.priority_class.clone()),
         init_containers: Some(vec![install(agent)]),

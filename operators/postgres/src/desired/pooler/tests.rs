@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 
 use mainstay_shared::apply::{Key, Object};
+use mainstay_shared::names;
+use mainstay_shared::operator::desired::certificate::secret;
 use mainstay_shared::pki;
 use serde_json::{Value, json};
 
 use super::{all, db, pooled, unrestricted};
-use crate::desired::{certificate, credentials};
+use crate::desired::credentials;
+use crate::desired::pooler::certificate;
 
 fn keys(objects: &[Object]) -> BTreeSet<Key> {
     objects.iter().map(Object::key).collect()
@@ -148,7 +151,7 @@ fn the_certificate_bears_every_name_and_no_instances() {
     let now = jiff::Timestamp::from_second(1_800_000_000).unwrap();
     let authority = pki::issue_authority("shop", "db", now).unwrap();
     let leaf = pki::issue_leaf(&authority, &spec, now).unwrap();
-    let secret = certificate::pooler_secret(&pooled(), &leaf);
+    let secret = secret(&pooled().set, &names::pooler("db"), &leaf);
     assert_eq!(secret.metadata.name.as_deref(), Some("db-pooler-tls"));
 }
 

@@ -1,0 +1,45 @@
+//! Credentials: what an engine makes its Secrets from.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+
+use crate::access::Password;
+use crate::agent::config::Role;
+use crate::apply::Object;
+
+/// From what the Secrets with credentials are made.
+#[derive(Debug)]
+pub struct Given<'a> {
+    /// The application's password.
+    pub password: &'a Password,
+    /// Certificate of the set's authority.
+    pub ca: &'a str,
+    /// What the agents know already, by the names of roles: a verifier that still checks the password is kept.
+    pub roles: &'a BTreeMap<String, Role>,
+}
+
+/// They cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Entropy(#[from] getrandom::Error),
+    /// One cannot be written as JSON.
+    #[error("an object cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Those of the keys `passing`, which stand in it at times only, that are in a live Secret and not wanted any more. What
+/// the Secret was made with is nobody's to take back by applying it without; keys of others are left alone.
+pub fn stale_keys(
+    wanted: &Object,
+    live: &BTreeMap<String, ByteString>,
+    passing: &[&'static str],
+) -> Vec<&'static str> {
+    let stays = |key: &str| wanted.value["data"].get(key).is_some();
+    let stale = passing.iter().copied();
+    stale
+        .filter(|key| live.contains_key(*key) && !stays(key))
+        .collect()
+}

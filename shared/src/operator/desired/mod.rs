@@ -1,0 +1,81 @@
+//! From a resource as it is meant to the objects that make it so, as far as every add-on does it alike. Pure: values
+//! in, objects out.
+//!
+//! Pods and claims are made one by one as the planner says; the Secrets depend on what they hold
+//! already; everything else is applied as a whole.
+
+pub mod backup_keys;
+pub mod certificate;
+pub mod claim;
+pub mod credentials;
+pub mod parts;
+pub mod revision;
+pub mod shred;
+pub mod store;
+pub mod volumes;
+pub mod zones;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use self::revision::Revision;
+use crate::agent::config::Zones;
+use crate::apply::Object;
+
+/// What the objects depend on besides the resource.
+#[derive(Clone, Debug)]
+pub struct Surroundings<'a> {
+    /// Namespace of the operator.
+    pub operator_namespace: &'a str,
+    /// Addresses and ports of the API servers, as the EndpointSlice `kubernetes` has them.
+    pub api_servers: &'a BTreeSet<(IpAddr, u16)>,
+    /// Names of the instances that belong to the set.
+    pub members: &'a [String],
+    /// Zones of their nodes.
+    pub zones: &'a Zones,
+    /// The operator's own image.
+    pub operator_image: &'a str,
+    /// Whether a drill is there that may still have its pod.
+    pub drilling: bool,
+    /// What is there already.
+    pub live: &'a [Object],
+}
+
+/// The objects of a set, without pods, claims, Lease and Secrets.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    /// To apply in every pass, if they differ.
+    pub apply: Vec<Object>,
+    /// To create when absent, and to leave alone from then on.
+    pub once: Vec<Object>,
+    /// Hash of the configuration, for the pods' annotation and the agents.
+    pub config_hash: String,
+}
+
+/// The objects cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DesiredError {
+    /// Without an API server's address the network policy would cut the agents off.
+    #[error(
+        "the addresses of the API server are not known yet: the EndpointSlice kubernetes in namespace default has none"
+    )]
+    ApiServersUnknown,
+    /// An object cannot be written as JSON.
+    #[error("an object cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// What a pod is made from, besides the resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template<'a> {
+    /// The operator's own image, which holds the agent.
+    pub operator_image: &'a str,
+    /// Name of the instance that may be primary.
+    pub seat: &'a str,
+    /// Revision of the resource.
+    pub revision: &'a Revision,
+    /// Hash of the configuration as applied.
+    pub config_hash: &'a str,
+    /// Identifier of the set's data, if it has some: then no set is made from a repository any more, and replicas may be.
+    pub identifier: Option<&'a str>,
+}

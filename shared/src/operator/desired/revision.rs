@@ -1,0 +1,48 @@
+//! The revision of a pod's template: the inputs of the resource that are in a pod, and their hash.
+//!
+//! The operator's own image, and how it shapes a pod, are not in it: upgrading the operator
+//! restarts no data pod.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::agent::config::hash;
+
+/// The inputs of a template, and the hash of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// 16 hexadecimal digits; a pod bears it as an annotation.
+    pub hash: String,
+    /// The inputs as a JSON object of texts; a pod bears them too, to tell differences.
+    pub inputs: String,
+}
+
+impl Revision {
+    /// The revision that these inputs make, by their paths in the specification.
+    pub fn of(inputs: &BTreeMap<String, String>) -> Self {
+        let inputs = json!(inputs).to_string();
+        Self {
+            hash: hash(&inputs),
+            inputs,
+        }
+    }
+}
+
+/// Adds the leaves of `value` to `all` by their paths, so that the text does not depend on the order in which fields
+/// are declared.
+pub fn flatten(path: &str, value: &Value, all: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                flatten(&format!("{path}.{key}"), value, all);
+            }
+        }
+        Value::String(text) => {
+            all.insert(path.to_owned(), text.clone());
+        }
+        other => {
+            all.insert(path.to_owned(), other.to_string());
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What differs from engine to engine.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::{Debug, Display};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use kube::Resource;
+use kube::core::object::HasStatus;
+use mainstay_backup::shred::ShredSettings;
+use mainstay_crds::common::Deletion;
+use mainstay_crds::operation::Operation;
+use mainstay_crds::restore::Restore;
+use rustls::ClientConfig;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+
+use super::desired::credentials::{CredentialsError, Given};
+use super::desired::revision::Revision;
+use super::desired::store::Store;
+use super::desired::{DesiredError, Objects, Surroundings, Template};
+use super::observe::kinds;
+use super::status::SetStatus;
+use super::validated::Common;
+use crate::apply::Object;
+use crate::backups::drill::{Drill, Start};
+use crate::outcome::Wait;
+use crate::pki::LeafSpec;
+use crate::watch::Kind;
+
+/// Where a probe goes, and how.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Address of the Service.
+    pub address: IpAddr,
+    /// Host name that the certificate must bear.
+    pub host: String,
+    /// Trust in the set's authority, with the probe's own certificate.
+    pub tls: Arc<ClientConfig>,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Full version of the server, for example `17.6`.
+    pub version: String,
+}
+
+/// What a resource says of its own end.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaving<'a> {
+    /// What is asked for.
+    pub deletion: Option<&'a Deletion>,
+    /// Whether it has backups.
+    pub backups: bool,
+}
+
+/// An engine, as the operator has to know it. Never a value: what it answers depends on what it is given alone.
+///
+/// Everything is pure but [`Engine::probe`] and [`Engine::greet`], and the random numbers of [`Engine::credentials`].
+pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
+    /// The custom resource.
+    type Resource: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + HasStatus<Status = Self::Status>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static;
+    /// Its status: what every add-on says ([`SetStatus`]), and the engine's own.
+    type Status: Serialize + Clone + Debug + Default + PartialEq + Send + Sync + 'static;
+    /// The resource as it is meant: defaults applied, quantities read, illegal combinations unrepresentable.
+    type Validated: Clone + Debug + Send + Sync + 'static;
+    /// Something that is wrong with a resource: a sentence that says what to write instead.
+    type Problem: Display;
+    /// Images of the versions that the operator runs.
+    type Catalogue: Clone + Debug + Send + Sync + 'static;
+    /// Why a probe failed: a sentence for the condition `Ready`.
+    type ProbeError: Error + Send + Sync + 'static;
+
+    /// Kind of the resource.
+    const KIND: &'static str;
+    /// The add-on's name in labels and derived names: the kind in lower case.
+    const APP: &'static str;
+    /// Name of the engine's container.
+    const CONTAINER: &'static str;
+    /// Port on which clients reach it.
+    const PORT: u16;
+    /// Keys that stand in the application's Secret at times only, and are taken back.
+    const PASSING: &'static [&'static str];
+    /// What a user does about a role or a database to which what is acknowledged is worth less than it should be: a
+    /// sentence without its point.
+    const STRENGTHEN: &'static str;
+
+    // What is asked for, and what is said of it.
+
+    /// The engine's part of the operators' catalogue.
+    ///
+    /// # Errors
+    /// Why the text is none.
+    fn catalogue(text: &str) -> Result<Self::Catalogue, String>;
+
+    /// What the resource means, or everything that is wrong with it.
+    fn validate(
+        resource: &Self::Resource,
+        catalogue: &Self::Catalogue,
+    ) -> Result<Self::Validated, Vec<Self::Problem>>;
+
+    /// What every engine has of that.
+    fn common(validated: &Self::Validated) -> Common;
+
+    /// What the resource says of its own end, also when it is otherwise wrong.
+    fn leaving(resource: &Self::Resource) -> Leaving<'_>;
+
+    /// Take over what is not in the resource: `image`, where its pods or its status pin one, and the highest number of
+    /// a `history` that was claimed of volumes which are set aside ([`crate::backups::restores::floors`]).
+    fn settle(validated: &mut Self::Validated, image: Option<String>, history: u64);
+
+    /// The set is made once more from its own repository, as this restore says. Default: no engine of which there are
+    /// no backups does that.
+    ///
+    /// # Errors
+    /// What is wrong with the restore.
+    fn found(
+        _validated: &mut Self::Validated,
+        _restore: &Restore,
+    ) -> Result<(), Vec<Self::Problem>> {
+        Ok(())
+    }
+
+    /// What every add-on says, of a status.
+    fn common_status(status: &Self::Status) -> SetStatus;
+
+    /// The status, with what the engine has of its own to say. `validated`: none of a resource that is wrong; `live`:
+    /// every child but pods and claims.
+    fn status(
+        common: SetStatus,
+        validated: Option<&Self::Validated>,
+        live: &[Object],
+    ) -> Self::Status;
+
+    /// What is waited for besides the instances.
+    fn waits(_validated: &Self::Validated, _live: &[Object]) -> Vec<Wait> {
+        Vec::new()
+    }
+
+    // What is made of it.
+
+    /// Kinds of children that sets of other engines do not have.
+    fn kinds() -> Vec<Kind> {
+        Vec::new()
+    }
+
+    /// Every kind that its sets have children of.
+    fn all_kinds() -> Vec<Kind> {
+        kinds::all(&Self::kinds())
+    }
+
+    /// Whether instances, and who is primary among them, do without the object of that name.
+    fn is_optional(_set: &str, _name: &str) -> bool {
+        false
+    }
+
+    /// The objects of a set, without pods, claims, Lease and Secrets.
+    ///
+    /// # Errors
+    /// Then nothing is applied or pruned in this pass.
+    fn objects(
+        validated: &Self::Validated,
+        around: &Surroundings<'_>,
+    ) -> Result<Objects, DesiredError>;
+
+    /// The revision of its pods. The same resource has the same in every release of the operator.
+    fn revision(validated: &Self::Validated) -> Revision;
+
+    /// The pod of an instance.
+    fn pod(validated: &Self::Validated, instance: &str, template: &Template<'_>) -> Pod;
+
+    /// Certificates besides those of instances, by names from which those of their Secrets follow
+    /// ([`crate::names::certificate`]).
+    fn certificates(_validated: &Self::Validated) -> BTreeMap<String, LeafSpec> {
+        BTreeMap::new()
+    }
+
+    /// Secrets with credentials: the application's, and what the agents must know of it.
+    ///
+    /// # Errors
+    /// When there are no random numbers.
+    fn credentials(
+        validated: &Self::Validated,
+        given: &Given<'_>,
+    ) -> Result<Vec<Secret>, CredentialsError>;
+
+    // Backups. An engine has none as long as `Common::backup` is never there.
+
+    /// What a drill is told; none of an engine without drills.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    fn drill_map(
+        _validated: &Self::Validated,
+        _start: &Start,
+    ) -> Result<Option<ConfigMap>, serde_json::Error> {
+        Ok(None)
+    }
+
+    /// The pod of a drill.
+    fn drill_pod(
+        _validated: &Self::Validated,
+        _drill: &Drill,
+        _operator_image: &str,
+    ) -> Option<Pod> {
+        None
+    }
+
+    /// The store whose copies of keys an operation destroys.
+    ///
+    /// # Errors
+    /// What is wrong with the operation, in sentences.
+    fn store(operation: &Operation) -> Result<Store, String>;
+
+    /// The pod that removes copies of keys. Metadata and policy are [`super::desired::shred`]'s.
+    ///
+    /// # Errors
+    /// When its settings cannot be written as JSON.
+    fn shred_pod(
+        operation: &Operation,
+        settings: &ShredSettings,
+        store: &Store,
+        operator_image: &str,
+    ) -> Result<Pod, serde_json::Error>;
+
+    // How it is spoken with.
+
+    /// One round trip of a client: connect, look whether it is a primary, write something as durably as clients do,
+    /// close. It has to end by itself.
+    fn probe(target: &Target) -> impl Future<Output = Result<Answer, Self::ProbeError>> + Send;
+
+    /// What both sides say on a new connection before TLS begins. Default: nothing.
+    ///
+    /// # Errors
+    /// In a sentence, when the other side says something else. `host`: whom it is said to.
+    fn greet(_tcp: &mut TcpStream, _host: &str) -> impl Future<Output = Result<(), String>> + Send {
+        std::future::ready(Ok(()))
+    }
+}

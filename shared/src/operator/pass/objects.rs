@@ -1,0 +1,109 @@
+//! What is wanted of a set, but pods and claims.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::Pass;
+use super::report::PassError;
+use crate::access::existing_roles;
+use crate::agent::config::Zones;
+use crate::agent::paths::ZONES_FILE;
+use crate::apply::Object;
+use crate::names;
+use crate::operator::desired::credentials::Given;
+use crate::operator::desired::revision::Revision;
+use crate::operator::desired::{Surroundings, certificate, zones};
+use crate::operator::engine::Engine;
+use crate::operator::material;
+use crate::operator::observe::Observed;
+use crate::operator::plan::{self, Seat};
+use crate::operator::validated::Validated;
+use crate::pki::{LeafSpec, Pair};
+
+/// What is wanted, and when to look again.
+pub(super) struct Wishes {
+    pub(super) apply: Vec<Object>,
+    pub(super) once: Vec<Object>,
+    pub(super) config_hash: String,
+    pub(super) revision: Revision,
+    pub(super) due: Option<Timestamp>,
+}
+
+impl<E: Engine> Pass<'_, E> {
+    /// Zones of the nodes on which instances are, or were.
+    fn zones(&self, observed: &Observed) -> Zones {
+        let name = names::config_map(&self.set.name);
+        let of = |o: &&Object| o.resource.kind == "ConfigMap" && o.meta("name") == Some(&name);
+        let told = observed.live.iter().find(of).and_then(|o| {
+            let text = o.value.get("data")?.get(ZONES_FILE)?.as_str()?;
+            serde_json::from_str(text).ok()
+        });
+        let pods = observed.instances.iter().filter_map(|i| i.pod.as_ref());
+        let nodes: Vec<&str> = pods.filter_map(|p| p.node.as_deref()).collect();
+        let known = |node: &str| self.context.nodes.get(node).zone;
+        zones::zones(&told.unwrap_or_default(), &nodes, known)
+    }
+
+    /// Everything that is wanted but pods and claims.
+    pub(super) fn wishes(
+        &self,
+        observed: &Observed,
+        validated: &Validated<E>,
+        seat: &Seat,
+        authority: &Pair,
+        members: &[String],
+    ) -> Result<Wishes, PassError> {
+        let zones = self.zones(observed);
+        let around = Surroundings {
+            operator_namespace: &self.context.settings.namespace,
+            api_servers: &self.context.servers.all(),
+            members,
+            zones: &zones,
+            operator_image: &self.context.settings.image,
+            drilling: !observed.drills.is_empty(),
+            live: &observed.live,
+        };
+        let mut objects = E::objects(&validated.own, &around)?;
+        objects.once.push(plan::new_lease(&self.id, seat)?);
+        let hours = validated.common.certificate_hours;
+        let of_member = |name: &String| {
+            let spec = certificate::leaf_spec(&self.id, name, hours);
+            (name.clone(), spec)
+        };
+        let mut specs: BTreeMap<String, LeafSpec> = members.iter().map(of_member).collect();
+        let others = E::certificates(&validated.own);
+        let of_others: Vec<String> = others.keys().cloned().collect();
+        specs.extend(others);
+        let leaves = material::leaves(&specs, authority, &observed.secrets, self.now)?;
+        for (name, pair) in &leaves.pairs {
+            let secret = if of_others.contains(name) {
+                certificate::secret(&self.id, name, pair)
+            } else {
+                certificate::leaf_secret(&self.id, name, pair)
+            };
+            objects.apply.push(Object::of(&secret)?);
+        }
+        let stored = |name: String| observed.secrets.get(&name);
+        let application = stored(names::application_secret(&self.set.name));
+        let roles = stored(names::access_secret(&self.set.name));
+        let given = Given {
+            password: &material::password(application)?,
+            ca: &authority.certificate,
+            roles: &roles.map(existing_roles).unwrap_or_default(),
+        };
+        for secret in E::credentials(&validated.own, &given)? {
+            objects.apply.push(Object::of(&secret)?);
+        }
+        let secret =
+            certificate::authority_secret(&self.id, &self.context.settings.namespace, authority);
+        objects.apply.push(Object::of(&secret)?);
+        Ok(Wishes {
+            apply: objects.apply,
+            once: objects.once,
+            config_hash: objects.config_hash,
+            revision: E::revision(&validated.own),
+            due: leaves.due,
+        })
+    }
+}

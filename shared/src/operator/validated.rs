@@ -1,0 +1,109 @@
+//! A resource as it is meant, as far as every engine means it alike. Values only.
+
+use kube::ResourceExt;
+use mainstay_backup::retention::Policy;
+use mainstay_crds::common::backup::{DrillTarget, OnFull};
+use mainstay_crds::common::{Durability, Enforcement};
+
+use super::engine::Engine;
+use crate::backups::cron::Cron;
+use crate::names;
+use crate::rollout::Windows;
+
+/// Value of the annotation [`names::RECONCILE`] that pauses.
+pub const PAUSED: &str = "paused";
+
+/// Whether the annotation asks for no change, also when the resource is otherwise wrong.
+pub fn is_paused<K: ResourceExt>(resource: &K) -> bool {
+    let asked = resource.annotations().get(names::RECONCILE);
+    asked.map(String::as_str) == Some(PAUSED)
+}
+
+/// What every engine has of a resource that is meant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Common {
+    /// Number of instances, at least 1.
+    pub instances: i32,
+    /// Image of the engine: the catalogue's or the user's.
+    pub image: String,
+    /// Whether the user names the image; else it is the catalogue's, which is pinned by the pods that run it.
+    pub image_is_named: bool,
+    /// When a write is acknowledged: the effective value.
+    pub durability: Durability,
+    /// What happens while too few replicas can acknowledge, with `quorum`.
+    pub enforcement: Enforcement,
+    /// Whether only replicas in other zones acknowledge, with `quorum` and instances in several.
+    pub across_zones: bool,
+    /// Most log, in bytes, that the replica which has most may lack, with `async`.
+    pub max_lag: Option<u64>,
+    /// Size of each volume, in bytes.
+    pub storage: i64,
+    /// StorageClass of the volumes; none: the cluster's default.
+    pub storage_class: Option<String>,
+    /// Hours that an instance's certificate is valid.
+    pub certificate_hours: i64,
+    /// When instances may be disturbed.
+    pub windows: Windows,
+    /// Backups, if they are asked for.
+    pub backup: Option<Backups>,
+}
+
+impl Common {
+    /// How many instances are wanted.
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.instances).unwrap_or(1)
+    }
+
+    /// Replicas that must confirm a commit, and without which writes stop.
+    pub fn confirmations(&self) -> usize {
+        let kept = (self.durability, self.enforcement);
+        usize::from(kept == (Durability::Quorum, Enforcement::Required))
+    }
+}
+
+/// Backups. Defaults are applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backups {
+    /// Where they are, for people.
+    pub place: String,
+    /// When they are due.
+    pub cron: Cron,
+    /// Increments after a full backup.
+    pub chain: u32,
+    /// What is kept.
+    pub policy: Policy,
+    /// What gives way when log that waits has nearly filled a volume; none of an engine that keeps no log.
+    pub on_full: Option<OnFull>,
+    /// Drills, if they are asked for.
+    pub drill: Option<Drills>,
+}
+
+/// Drills. Defaults are applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drills {
+    /// When they are due.
+    pub cron: Cron,
+    /// Which moment they recover.
+    pub target: DrillTarget,
+    /// Whether the pod of one that failed stays for a while.
+    pub keep: bool,
+    /// Seconds that one may take.
+    pub seconds: u32,
+}
+
+/// A resource as it is meant.
+#[derive(Clone, Debug)]
+pub struct Validated<E: Engine> {
+    /// As the engine knows it.
+    pub own: E::Validated,
+    /// What every engine has of it.
+    pub common: Common,
+}
+
+impl<E: Engine> Validated<E> {
+    /// As the engine says.
+    pub fn of(own: E::Validated) -> Self {
+        let common = E::common(&own);
+        Self { own, common }
+    }
+}
