@@ -34,7 +34,7 @@ use crate::operator::observe::kinds;
 use crate::operator::pass::{self, Context};
 use crate::operator::talk::Talk;
 use crate::telemetry::metrics::Metrics;
-use crate::watch::{Cache, SetKey, feed};
+use crate::watch::{Cache, Kind, SetKey, feed};
 
 /// Passes that run at once, each for another set.
 const CONCURRENCY: u16 = 8;
@@ -160,34 +160,20 @@ fn all_news<E: Engine>(
         );
         news.push(stream.map(News::Sets).boxed());
     }
+    let done_to = |kind: Kind| {
+        let (cache, which) = (Arc::clone(&context.cache), kinds::done_to(E::KIND));
+        feed(&context.client, &kind, which, cache, target_of::<E>)
+    };
     // Waited for: while one goes on nothing else makes or disturbs instances.
-    let restores = feed(
-        &context.client,
-        &kinds::restores(),
-        kinds::done_to(E::KIND),
-        Arc::clone(&context.cache),
-        target_of::<E>,
-    );
+    let restores = done_to(kinds::restores());
     news.push(restores.map(News::Sets).boxed());
     // Not waited for: what is not known yet of operations is not done yet, and nothing else.
-    let operations = feed(
-        &context.client,
-        &kinds::operations(),
-        kinds::done_to(E::KIND),
-        Arc::clone(&context.cache),
-        target_of::<E>,
-    );
+    let operations = done_to(kinds::operations());
     news.push(operations.map(News::Sets).boxed());
     // Neither are these; but what is due by itself is not decided before they were listed.
     let cache = Arc::clone(&context.cache);
     let mut listed = false;
-    let backups = feed(
-        &context.client,
-        &kinds::backups(),
-        kinds::done_to(E::KIND),
-        Arc::clone(&context.cache),
-        target_of::<E>,
-    );
+    let backups = done_to(kinds::backups());
     let backups = backups.map(move |sets| {
         let before = std::mem::replace(&mut listed, cache.is_ready(&[kinds::BACKUP]));
         if listed && !before {
