@@ -265,7 +265,7 @@ fn restores(world: &World, baseline: &Baseline<'_>, mb: f64, objects: usize, rou
                         new.until_said("\"Checking\"");
                         begun.elapsed().as_secs_f64()
                     });
-                    (world.end_restore(&new, restore), fetched.join().unwrap())
+                    (World::end_restore(&new, restore), fetched.join().unwrap())
                 })
             })
         });

@@ -151,7 +151,7 @@ async fn lock(store: &ObjectStore, folder: &Path) {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-/// Numbers that look random, the same ones for a seed (SplitMix64).
+/// Numbers that look random, the same ones for a seed (`SplitMix64`).
 pub struct Random(u64);
 
 impl Random {
@@ -388,7 +388,7 @@ impl World {
         backup: Option<mainstay_backup::ids::BackupId>,
     ) -> RestoreReport {
         let restore = self.begin_restore(node, target, backup);
-        self.end_restore(node, restore)
+        Self::end_restore(node, restore)
     }
 
     /// The process of a restore that goes on.
@@ -414,7 +414,7 @@ impl World {
     }
 
     /// Waits until a restore has ended; as [`Self::restore`].
-    pub fn end_restore(&self, node: &Node, mut restore: Child) -> RestoreReport {
+    pub fn end_restore(node: &Node, mut restore: Child) -> RestoreReport {
         let status = restore.wait().unwrap();
         let text = fs::read_to_string(node.path(RESTORE_STATUS))
             .unwrap_or_else(|_| panic!("{}", node.log()));

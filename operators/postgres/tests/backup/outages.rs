@@ -96,7 +96,7 @@ async fn a_backup_and_a_restore_go_on_where_the_store_went_away() {
     world.server.as_mut().unwrap().kill().await.unwrap();
     new.until_said("reading goes on where it broke off");
     world.server.as_mut().unwrap().resume().await.unwrap();
-    let report = world.end_restore(&new, restore);
+    let report = World::end_restore(&new, restore);
     assert_eq!(report.step, RestoreStep::Done, "{report:?}\n{}", new.log());
     new.start(None);
     assert_eq!((new.rows(), new.sql(sum)), (rows, noise));
@@ -107,7 +107,7 @@ async fn a_backup_and_a_restore_go_on_where_the_store_went_away() {
     let restore = world.begin_restore(&away, Target::Latest, None);
     in_the_middle(&away);
     world.server.as_mut().unwrap().kill().await.unwrap();
-    let report = world.end_restore(&away, restore);
+    let report = World::end_restore(&away, restore);
     assert_eq!(report.step, RestoreStep::Failed, "{report:?}");
     assert!(
         report.retryable && report.message.contains("not reached"),
