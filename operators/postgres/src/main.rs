@@ -107,7 +107,10 @@ fn main() -> ExitCode {
         }
         Command::Drill => told().and_then(|r| said(r.block_on(backup::drill::run()))),
         Command::DestroyKeys => told().and_then(|r| said(r.block_on(backup::shred::run()))),
-        Command::Backup => told().and_then(|r| released(r, backup::run())),
+        Command::Backup => {
+            backup::allocator::sparing();
+            told().and_then(|r| released(r, backup::run()))
+        }
         Command::Agent => told().and_then(|r| released(r, agent::run())),
     };
     match ended {

@@ -90,6 +90,7 @@ async fn run(
     let mut hurry: u32 = 0;
     let mut settings = Settings::default();
     let mut moves: u32 = 0;
+    let mut unread: u32 = 0;
     loop {
         if !*want.borrow_and_update() {
             session = None;
@@ -124,13 +125,16 @@ async fn run(
         }
         let mut seen = seen.map(|(at, vitals)| settings.with(at, vitals));
         if let (Ok(Sight::Up { at, vitals, .. }), Some(session)) = (&seen, &session)
+            // It takes longer than all else: not while it may be about to be promoted.
+            && !(hurry > 0 && vitals.in_recovery && !vitals.attached && unread < UNREAD)
             && (settings.of < vitals.loaded_at || (hurry == 0 && count.is_multiple_of(SETTINGS)))
         {
-            // It takes longer than all else, and nobody who is in a hurry waits for it.
             tell.send_replace(settings.with(*at, vitals.clone()));
+            unread = 0;
             let read = settings.read(session, vitals.loaded_at).await;
             seen = read.map(|()| settings.with(*at, vitals.clone()));
         }
+        unread = unread.saturating_add(1);
         let pause = match &seen {
             Ok(_) if hurry > 0 => HURRY.0,
             Ok(_) => calm,
@@ -166,6 +170,9 @@ async fn run(
         }
     }
 }
+
+/// So many looks at most a replica that receives from nobody is not asked for its settings.
+const UNREAD: u32 = 40;
 
 /// What was read of the settings last.
 #[derive(Default)]

@@ -112,8 +112,7 @@ pub async fn answers(place: &Place) -> Result<(), SqlError> {
 }
 
 /// Have a replica become primary. Returns at once; it is seen in the vitals.
-pub async fn promote(place: &Place) -> Result<(), SqlError> {
-    let client = connect(place, "postgres").await?;
+pub async fn promote(client: &Client) -> Result<(), SqlError> {
     // Nobody is let in by now; who came in before would write before the door is open.
     let others = "select pg_terminate_backend(pid) from pg_stat_activity
                   where backend_type = 'client backend' and usename <> 'postgres'";

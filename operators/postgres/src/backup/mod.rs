@@ -3,6 +3,7 @@
 //! Decisions are in [`wal`], [`lineage`], [`coverage`], [`checked`], [`tar`], [`owner`]; [`archiver`], [`keeper`],
 //! [`snapshot`], [`orders`], [`socket`], [`push`] and [`serve`] do I/O.
 
+pub mod allocator;
 pub mod api;
 pub mod archiver;
 pub mod breaker;

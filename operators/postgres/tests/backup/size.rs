@@ -16,7 +16,8 @@ const KNOWN: u32 = 15;
 fn bytes(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let size = |path: PathBuf| {
-        if path.is_dir() {
+        // What a link leads to is counted where it is.
+        if path.is_dir() && !path.is_symlink() {
             return bytes(&path);
         }
         fs::symlink_metadata(path).map_or(0, |file| file.len())

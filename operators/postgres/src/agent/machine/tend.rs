@@ -175,6 +175,7 @@ impl Machine {
 
     /// Look after the running engine.
     pub(super) async fn tend(&mut self, role: Role) {
+        self.promoter = None;
         let sight = self.monitor.sight.borrow().clone();
         let Sight::Up {
             at,
@@ -306,18 +307,30 @@ impl Machine {
         if self.promoting == Some(this) {
             return;
         }
-        if !ready || self.asking.is_some() {
-            // Until it has loaded for whom commits wait.
+        let place = Arc::clone(&self.place);
+        // While it loads for whom commits wait; nobody else is let in by now.
+        let (start, connected) = self.promoter.take().unwrap_or_else(|| {
+            let place = Arc::clone(&place);
+            let connecting = tokio::spawn(async move { sql::connect(&place, "postgres").await });
+            (this.0, connecting)
+        });
+        if start == this.0 && (!ready || self.asking.is_some()) {
+            self.promoter = Some((start, connected));
             self.monitor.look.notify_one();
             return;
         }
-        let place = Arc::clone(&self.place);
+        if start != this.0 {
+            // To an engine that is no more.
+            return;
+        }
         self.promoting = Some(this);
         self.promoted_with = Some((this.0, standby_names(group.as_ref())));
         tracing::info!(timeline, "PostgreSQL is promoted");
         self.asking = Some(Box::pin(async move {
             data::reserve_timelines(&place, timeline).map_err(|e| format!("history files: {e}"))?;
-            sql::promote(&place).await.map_err(|e| e.to_string())
+            let connected = connected.await.map_err(|e| e.to_string())?;
+            let client = connected.map_err(|e| e.to_string())?;
+            sql::promote(&client).await.map_err(|e| e.to_string())
         }));
     }
 
