@@ -200,7 +200,7 @@ fn backups(backup: &Backup) -> Backups {
         place: backup.place.clone(),
         cron: backup.cron.clone(),
         chain: backup.chain,
-        policy: backup.policy.clone(),
+        policy: backup.policy,
         on_full: Some(backup.on_full),
         drill: backup.drill.as_ref().map(|drill| Drills {
             cron: drill.cron.clone(),
