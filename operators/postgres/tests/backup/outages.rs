@@ -10,8 +10,9 @@ use mainstay_postgres::backup::settings::{SECRET_ACCESS_KEY, SECRETS, Target};
 
 use crate::kit::{LONG, Node, Where, World};
 
-/// What passes in a second: so that something is under way for some seconds.
-const SLOWLY: Option<u64> = Some(12 << 20);
+/// What passes in a second: so that something is under way for several seconds after its middle was seen, on a busy
+/// machine too.
+const SLOWLY: Option<u64> = Some(3 << 20);
 /// When so much of it has passed, it is in the middle.
 const MIDDLE: u64 = 9 << 20;
 
