@@ -33,9 +33,7 @@ use mainstay_shared::election::message::{Engine as Seen, Order as Election, Want
 use mainstay_shared::pki::{ClientAuth, client_config, server_config};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use tokio_postgres::Client;
 
 use super::AgentError;
 use super::configuration::Configuration;
@@ -47,7 +45,6 @@ use super::mounts::{Mounts, place_identity};
 use super::place::Place;
 use super::render::held_back;
 use super::report::{self, differs};
-use super::sql::SqlError;
 use super::throttle::Throttle;
 use hand_over::Handing;
 use pauses::Pauses;
@@ -121,8 +118,6 @@ pub struct Machine {
     started_as: Role,
     /// The start and the timeline of a promotion that was asked for.
     promoting: Option<(u64, u64)>,
-    /// The connection for it to the start of that number, made ahead.
-    promoter: Option<(u64, JoinHandle<Result<Client, SqlError>>)>,
     /// Sessions were told to wait for nobody since the start.
     nobody_waits: bool,
     /// What is asked for is a checkpoint.
@@ -211,7 +206,6 @@ impl Machine {
             asking: None,
             started_as: Role::Replica,
             promoting: None,
-            promoter: None,
             nobody_waits: false,
             asking_checkpoint: false,
             fresh: None,
@@ -457,7 +451,6 @@ impl Machine {
         self.nobody_waits = false;
         self.asking_checkpoint = false;
         self.asking = None;
-        self.promoter = None;
         self.configuration.ended();
         self.held = Held::default();
         self.disk.forget();

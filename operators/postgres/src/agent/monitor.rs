@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::tell::set;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::sleep;
 
 use super::place::Place;
@@ -36,7 +36,8 @@ pub enum Sight {
 
 /// Pause between looks at an engine that is up, unless told otherwise.
 pub const CALM: Duration = Duration::from_secs(1);
-/// So much lies at least between looks that include a small write, and ask who lets others in.
+/// So much lies at least between looks that include a small write, and ask who lets others in. A promotion ends
+/// with a durable write of its own.
 const FULL: Duration = Duration::from_secs(2);
 /// Pause between looks at one that is not.
 const EAGER: Duration = Duration::from_millis(100);
@@ -58,6 +59,25 @@ pub struct Monitor {
     pub pace: watch::Sender<Duration>,
     /// Time since boot since when the engine's first process answers nobody, though it is there.
     pub mute: watch::Receiver<Option<Duration>>,
+    /// Promotions that are asked for.
+    promotions: mpsc::Sender<Promotion>,
+}
+
+/// Where it is said what came of it. Who does not wait for it any more does not want it.
+type Promotion = oneshot::Sender<Result<(), SqlError>>;
+
+impl Monitor {
+    /// Have the replica that is looked at become primary: between two looks, on the connection that is there. Done
+    /// when it was told; it is seen in the vitals.
+    ///
+    /// # Errors
+    /// It does not run, refuses, or does not answer.
+    pub async fn promote(&self) -> Result<(), SqlError> {
+        let (answer, told) = oneshot::channel();
+        let asked = self.promotions.send(answer).await;
+        asked.map_err(|_| SqlError::NotYet)?;
+        told.await.map_err(|_| SqlError::NotYet)?
+    }
 }
 
 /// Start it.
@@ -67,22 +87,36 @@ pub fn monitor(place: Arc<Place>) -> Monitor {
     let look = Arc::new(Notify::new());
     let (cadence, calm) = watch::channel(CALM);
     let (muteness, mute) = watch::channel(None);
-    tokio::spawn(run(place, (tell, muteness), want, Arc::clone(&look), calm));
+    let (promotions, asked) = mpsc::channel(1);
+    let ears = Ears {
+        want,
+        look: Arc::clone(&look),
+        cadence: calm,
+        promotions: asked,
+    };
+    tokio::spawn(run(place, (tell, muteness), ears));
     Monitor {
         sight,
         wanted,
         look,
         pace: cadence,
         mute,
+        promotions,
     }
+}
+
+/// What the monitor heeds.
+struct Ears {
+    want: watch::Receiver<bool>,
+    look: Arc<Notify>,
+    cadence: watch::Receiver<Duration>,
+    promotions: mpsc::Receiver<Promotion>,
 }
 
 async fn run(
     place: Arc<Place>,
     (tell, muteness): (watch::Sender<Sight>, watch::Sender<Option<Duration>>),
-    mut want: watch::Receiver<bool>,
-    look: Arc<Notify>,
-    mut cadence: watch::Receiver<Duration>,
+    mut ears: Ears,
 ) {
     let mut full_at = Duration::ZERO;
     let mut session: Option<Session> = None;
@@ -90,14 +124,15 @@ async fn run(
     let mut hurry: u32 = 0;
     let mut settings = Settings::default();
     let mut moves: u32 = 0;
-    let mut unread: u32 = 0;
+    let mut promoted = false;
     loop {
-        if !*want.borrow_and_update() {
+        if !*ears.want.borrow_and_update() {
             session = None;
             count = 0;
+            promoted = false;
             tell.send_replace(Sight::Dark("it does not run".to_owned()));
             muteness.send_replace(None);
-            if want.changed().await.is_err() {
+            if ears.want.changed().await.is_err() {
                 return;
             }
             continue;
@@ -106,7 +141,7 @@ async fn run(
             Sight::Up { vitals, .. } => Some(vitals.clone()),
             _ => None,
         };
-        let calm = *cadence.borrow_and_update();
+        let calm = *ears.cadence.borrow_and_update();
         let full = count == 0 || boottime().saturating_sub(full_at) >= FULL;
         if full {
             full_at = boottime();
@@ -123,18 +158,23 @@ async fn run(
             };
             vitals.heeds |= moves > 1;
         }
+        if let (true, Ok((_, vitals)), Some(session)) = (promoted, &seen, &session)
+            && !vitals.in_recovery
+        {
+            // Who was let in by the configuration of before and was not through when it was told to be promoted.
+            match session.end_clients().await {
+                Ok(()) => promoted = false,
+                Err(error) => seen = Err(error),
+            }
+        }
         let mut seen = seen.map(|(at, vitals)| settings.with(at, vitals));
         if let (Ok(Sight::Up { at, vitals, .. }), Some(session)) = (&seen, &session)
-            // It takes longer than all else: not while it may be about to be promoted.
-            && !(hurry > 0 && vitals.in_recovery && !vitals.attached && unread < UNREAD)
             && (settings.of < vitals.loaded_at || (hurry == 0 && count.is_multiple_of(SETTINGS)))
         {
             tell.send_replace(settings.with(*at, vitals.clone()));
-            unread = 0;
             let read = settings.read(session, vitals.loaded_at).await;
             seen = read.map(|()| settings.with(*at, vitals.clone()));
         }
-        unread = unread.saturating_add(1);
         let pause = match &seen {
             Ok(_) if hurry > 0 => HURRY.0,
             Ok(_) => calm,
@@ -162,17 +202,24 @@ async fn run(
             }
         });
         tokio::select! {
-            () = sleep(pause) => {}
+            biased;
+            Some(answer) = ears.promotions.recv() => if !answer.is_closed() {
+                let done = match &session {
+                    Some(session) => session.promote().await,
+                    None => Err(SqlError::NotYet),
+                };
+                promoted |= done.is_ok();
+                hurry = HURRY.1;
+                let _ = answer.send(done);
+            },
+            changed = ears.want.changed() => if changed.is_err() { return },
             // As often, but not all that a first look asks: that would cost those who wait.
-            () = look.notified() => hurry = HURRY.1,
-            changed = want.changed() => if changed.is_err() { return },
-            Ok(()) = cadence.changed() => {}
+            () = ears.look.notified() => hurry = HURRY.1,
+            Ok(()) = ears.cadence.changed() => {}
+            () = sleep(pause) => {}
         }
     }
 }
-
-/// So many looks at most a replica that receives from nobody is not asked for its settings.
-const UNREAD: u32 = 40;
 
 /// What was read of the settings last.
 #[derive(Default)]

@@ -111,17 +111,6 @@ pub async fn answers(place: &Place) -> Result<(), SqlError> {
         .map_err(|e| SqlError::Connect(e.to_string()))
 }
 
-/// Have a replica become primary. Returns at once; it is seen in the vitals.
-pub async fn promote(client: &Client) -> Result<(), SqlError> {
-    // Nobody is let in by now; who came in before would write before the door is open.
-    let others = "select pg_terminate_backend(pid) from pg_stat_activity
-                  where backend_type = 'client backend' and usename <> 'postgres'";
-    let ended = client.execute(others, &[]).await;
-    ended.map_err(refused("end the sessions of clients"))?;
-    let asked = client.query_one("select pg_promote(wait => false)", &[]);
-    asked.await.map(|_| ()).map_err(refused("be promoted"))
-}
-
 /// End the processes that send to replicas and began before `at` (seconds since 1970): those that
 /// replace them know the configuration that was loaded then.
 pub async fn renew_senders(place: &Place, at: f64) -> Result<(), SqlError> {

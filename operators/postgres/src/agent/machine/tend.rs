@@ -175,7 +175,6 @@ impl Machine {
 
     /// Look after the running engine.
     pub(super) async fn tend(&mut self, role: Role) {
-        self.promoter = None;
         let sight = self.monitor.sight.borrow().clone();
         let Sight::Up {
             at,
@@ -302,35 +301,28 @@ impl Machine {
             return;
         };
         self.reload(vitals.loaded_at, settings_of).await;
-        let ready = vitals.standby_names == standby_names(group.as_ref());
         let this = (self.init.heard().borrow().state.starts, timeline);
         if self.promoting == Some(this) {
             return;
         }
-        let place = Arc::clone(&self.place);
-        // While it loads for whom commits wait; nobody else is let in by now.
-        let (start, connected) = self.promoter.take().unwrap_or_else(|| {
-            let place = Arc::clone(&place);
-            let connecting = tokio::spawn(async move { sql::connect(&place, "postgres").await });
-            (this.0, connecting)
-        });
-        if start == this.0 && (!ready || self.asking.is_some()) {
-            self.promoter = Some((start, connected));
+        // A load that is on its way is not waited for: until then commits wait for nobody who is there, which
+        // acknowledges nothing, and the group counts as in force only when it is loaded.
+        let names = standby_names(group.as_ref());
+        let loaded = &vitals.standby_names;
+        let ready =
+            *loaded == names || (*loaded == standby_names(None) && self.configuration.is_loading());
+        if !ready || self.asking.is_some() {
             self.monitor.look.notify_one();
             return;
         }
-        if start != this.0 {
-            // To an engine that is no more.
-            return;
-        }
+        let place = Arc::clone(&self.place);
         self.promoting = Some(this);
-        self.promoted_with = Some((this.0, standby_names(group.as_ref())));
+        self.promoted_with = Some((this.0, names));
         tracing::info!(timeline, "PostgreSQL is promoted");
+        let monitor = self.monitor.clone();
         self.asking = Some(Box::pin(async move {
             data::reserve_timelines(&place, timeline).map_err(|e| format!("history files: {e}"))?;
-            let connected = connected.await.map_err(|e| e.to_string())?;
-            let client = connected.map_err(|e| e.to_string())?;
-            sql::promote(&client).await.map_err(|e| e.to_string())
+            monitor.promote().await.map_err(|e| e.to_string())
         }));
     }
 

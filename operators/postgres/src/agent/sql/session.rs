@@ -180,6 +180,37 @@ impl Session {
         .map_err(|_| SqlError::Timeout)?
     }
 
+    /// Have a replica become primary. Returns at once; it is seen in the vitals.
+    ///
+    /// # Errors
+    /// It refuses, or does not answer.
+    pub async fn promote(&self) -> Result<(), SqlError> {
+        // Who came in before would write before the door is open.
+        self.end_clients().await?;
+        let asked = self
+            .client
+            .query_one("select pg_promote(wait => false)", &[]);
+        timeout(PATIENCE, asked)
+            .await
+            .map_err(|_| SqlError::Timeout)?
+            .map(|_| ())
+            .map_err(refused("be promoted"))
+    }
+
+    /// End the sessions of clients.
+    ///
+    /// # Errors
+    /// It refuses, or does not answer.
+    pub async fn end_clients(&self) -> Result<(), SqlError> {
+        let clients = "select pg_terminate_backend(pid) from pg_stat_activity
+                       where backend_type = 'client backend' and usename <> 'postgres'";
+        timeout(PATIENCE, self.client.execute(clients, &[]))
+            .await
+            .map_err(|_| SqlError::Timeout)?
+            .map(|_| ())
+            .map_err(refused("end the sessions of clients"))
+    }
+
     /// Settings that wait for a restart, and what is wrong with the configuration.
     pub async fn settings(&self) -> Result<(Vec<String>, Option<String>), SqlError> {
         timeout(PATIENCE, async {
