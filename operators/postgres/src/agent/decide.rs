@@ -76,6 +76,8 @@ pub struct Observed<'a> {
     pub promoting: bool,
     /// It receives from nobody, and the end of its log is known.
     pub detached: bool,
+    /// It was stopped a moment ago to be handed over.
+    pub stood_down: bool,
     /// A hard stop goes on.
     pub hard_stopping: bool,
     /// No process of an engine before is left.
@@ -238,6 +240,9 @@ fn while_stopped(o: &Observed<'_>) -> Next {
     }
     match o.wanted {
         Wanted::Unchanged | Wanted::Stopped => waiting(),
+        // Its end is known as it is. Until clients are led elsewhere they are better refused than let in to
+        // somebody who only reads, and others would receive from it once more.
+        Wanted::Detached if o.stood_down && was_shut_down(o.data) => waiting(),
         Wanted::Initialise | Wanted::Detached => Next::Start(Role::Replica),
         Wanted::Primary {
             ballot,
@@ -258,6 +263,14 @@ fn while_stopped(o: &Observed<'_>) -> Next {
             parting => rejoin(parting, o.rejoin),
         },
     }
+}
+
+/// Whether an engine that could write was stopped in order.
+fn was_shut_down(data: &Data) -> bool {
+    let Data::Present { role, end, .. } = data else {
+        return false;
+    };
+    *role == Role::Primary && end.is_some()
 }
 
 /// How data comes back that cannot follow as it is.

@@ -32,6 +32,15 @@ fn present(role: Role, timeline: u64) -> Data {
     }
 }
 
+fn shut_down(timeline: u64) -> Data {
+    Data::Present {
+        identifier: "7".into(),
+        role: Role::Primary,
+        timeline,
+        end: Some(90),
+    }
+}
+
 fn observed<'a>(wanted: &'a Wanted, data: &'a Data, engine: &'a Engine) -> Observed<'a> {
     Observed {
         wanted,
@@ -47,6 +56,7 @@ fn observed<'a>(wanted: &'a Wanted, data: &'a Data, engine: &'a Engine) -> Obser
         promoted: None,
         promoting: false,
         detached: false,
+        stood_down: false,
         hard_stopping: false,
         clean: true,
         ending: false,
@@ -56,6 +66,26 @@ fn observed<'a>(wanted: &'a Wanted, data: &'a Data, engine: &'a Engine) -> Obser
         busy: false,
         pausing: false,
     }
+}
+
+#[test]
+fn who_was_stopped_to_be_handed_over_waits_a_moment_for_whom_to_follow() {
+    let shut_down = shut_down(1);
+    let wanted = Wanted::Detached;
+    let mut o = observed(&wanted, &shut_down, &Engine::Absent);
+    assert_eq!(next(&o), Next::Start(Role::Replica), "nobody came");
+    o.stood_down = true;
+    assert!(matches!(next(&o), Next::Wait(_)));
+    let crashed = present(Role::Primary, 1);
+    o.data = &crashed;
+    assert_eq!(next(&o), Next::Start(Role::Replica), "its end is not known");
+    let follow = Wanted::Follow(ballot(2, "db-2"));
+    let mut o = observed(&follow, &shut_down, &Engine::Absent);
+    o.stood_down = true;
+    assert_eq!(next(&o), Next::Start(Role::Replica));
+    let back = lead(2, 2);
+    o.wanted = &back;
+    assert_eq!(next(&o), Next::Start(Role::Replica), "to be promoted anew");
 }
 
 const RUNS: Engine = Engine::Running { pid: 7 };
@@ -172,6 +202,7 @@ fn volumes() -> impl Strategy<Value = Data> {
         Just(Data::None),
         (3..5_u64).prop_map(|t| present(Role::Primary, t)),
         (3..5_u64).prop_map(|t| present(Role::Replica, t)),
+        (3..5_u64).prop_map(shut_down),
         Just(Data::Broken("x".into())),
         Just(Data::Unusable("x".into())),
     ]
@@ -193,10 +224,10 @@ proptest! {
         flags: [bool; 11],
     ) {
         let promoted = promotions.map(|e| ballot(e, "db-1"));
-        let [known, detached, hard_stopping, clean, ending, restart, busy, pausing, reachable, promoting, mute] = flags;
+        let [known, detached, stood_down, hard_stopping, clean, ending, restart, busy, pausing, reachable, promoting, mute] = flags;
         let o = Observed {
             wanted: &wanted, because: "x", missing: None, identifier: set, reachable, parting,
-            data: &data, known, engine: &engine, role, promoted: promoted.as_ref(), detached,
+            data: &data, known, engine: &engine, role, promoted: promoted.as_ref(), detached, stood_down,
             promoting, hard_stopping, clean, ending, restart, busy, pausing, mute, rejoin,
         };
         let running = matches!(engine, Engine::Running { .. });
@@ -222,7 +253,10 @@ proptest! {
                 };
                 prop_assert_eq!(own, Some(timeline));
             }
-            Next::Start(Role::Replica) => prop_assert!(idle && same),
+            Next::Start(Role::Replica) => {
+                let shut_down = matches!(&data, Data::Present { role: Role::Primary, end: Some(_), .. });
+                prop_assert!(idle && same && !(shut_down && stood_down && wanted == Wanted::Detached));
+            }
             Next::Promote => {
                 let leads = matches!(wanted, Wanted::Primary { .. });
                 prop_assert!(running && detached && role == Role::Replica && leads);

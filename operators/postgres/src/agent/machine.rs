@@ -144,6 +144,8 @@ pub struct Machine {
     parted: Option<(Ballot, Parting)>,
     /// The container ends, and whoever takes over was asked for.
     leaving: bool,
+    /// When it was stopped last to be handed over.
+    stood_down: Option<Duration>,
     /// A hand-over that somebody asked for.
     handing: Option<Handing>,
     /// Under which ballot, of the start of that number, poolers were told that clients may go on.
@@ -219,6 +221,7 @@ impl Machine {
             in_force: None,
             parted: None,
             leaving: false,
+            stood_down: None,
             handing: None,
             told_poolers: None,
             telling: None,
@@ -428,6 +431,7 @@ impl Machine {
                 _ => false,
             },
             detached: matches!(self.seen(&state.engine), Seen::Detached { .. }),
+            stood_down: self.has_stood_down(now),
             hard_stopping: state.hard_stopping,
             clean: self.clean_for == Some(state.starts),
             ending: state.stop_within.is_some(),
@@ -445,6 +449,7 @@ impl Machine {
     /// The engine's first process has ended.
     fn ended(&mut self, how: &str, wanted: bool, now: Duration) {
         self.data_known = false;
+        self.stood_down = (self.wanted() == Wanted::Stopped).then_some(now);
         self.tended = None;
         self.recovered = None;
         self.in_force = None;

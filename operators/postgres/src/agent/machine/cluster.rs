@@ -30,6 +30,8 @@ use crate::settings::{PORT, PORT_NAME, PostgresConfig};
 const RELEASED: Duration = Duration::from_secs(3);
 /// Somebody who can take over has taken the Lease within this time.
 const TAKEN: Duration = Duration::from_secs(2);
+/// Who was stopped to be handed over waits so long for whom to follow before it is started.
+const STOOD_DOWN: Duration = Duration::from_secs(5);
 /// Clients are led to whoever took over within this time.
 const LED_AWAY: Duration = Duration::from_secs(6);
 /// What of a pod's grace is left when its agent ends.
@@ -222,6 +224,12 @@ impl Machine {
         }
     }
 
+    /// Whether it was stopped a moment ago to be handed over.
+    pub(super) fn has_stood_down(&self, now: Duration) -> bool {
+        self.stood_down
+            .is_some_and(|at| now.saturating_sub(at) < STOOD_DOWN)
+    }
+
     /// What the election is told of the engine.
     pub(super) fn seen(&self, engine: &Engine) -> Seen {
         let running = matches!(engine, Engine::Running { .. });
@@ -257,7 +265,11 @@ impl Machine {
                 .filter(|(start, _)| *start == starts)
                 .map(|(_, at)| at),
             in_force,
-            handing_over: self.leaving || self.wanted() == Wanted::Stopped,
+            handing_over: match self.wanted() {
+                Wanted::Stopped => true,
+                Wanted::Detached => self.leaving || self.has_stood_down(boottime()),
+                _ => self.leaving,
+            },
         })
     }
 
