@@ -9,6 +9,7 @@ pub mod engine;
 pub mod keys;
 pub mod material;
 pub mod observe;
+mod pacing;
 pub mod pass;
 pub mod plan;
 pub mod run;

@@ -221,7 +221,7 @@ proptest! {
         ],
         rejoin in prop_oneof![Just(Rejoin::Rewind), Just(Rejoin::Reclone), Just(Rejoin::Manual)],
         role in prop_oneof![Just(Role::Primary), Just(Role::Replica)],
-        flags: [bool; 11],
+        flags: [bool; 12],
     ) {
         let promoted = promotions.map(|e| ballot(e, "db-1"));
         let [known, detached, stood_down, hard_stopping, clean, ending, restart, busy, pausing, reachable, promoting, mute] = flags;

@@ -9,7 +9,8 @@ use mainstay_shared::election::charter::Charter;
 pub struct Past {
     /// Timeline of its last checkpoint, or of what it received last.
     pub timeline: u64,
-    /// Known end of its log; none while only a lower bound is known.
+    /// Known end of its log; none while only a lower bound is known. Of one that was shut down in order as a primary: where
+    /// its last record, that of the shutdown, begins.
     pub end: Option<u64>,
     /// It ended as a primary: it may hold what nobody else has.
     pub was_primary: bool,
@@ -20,7 +21,7 @@ pub struct Past {
 pub enum Parting {
     /// Nothing that is known.
     None,
-    /// It was stopped in order before the histories parted: rewinding takes nothing back.
+    /// It was stopped in order where the histories parted: rewinding takes nothing back but the record of that.
     Behind,
     /// What it wrote after the histories parted has to be taken back.
     Rewind,
@@ -51,7 +52,8 @@ pub fn ancestors(file: &str) -> Vec<(u64, u64)> {
 /// timeline in this data; `ancestors` from which timelines the primary's descends, once that is known.
 ///
 /// Guarantee: data whose end is beyond where its timeline was left, or that was a primary under
-/// another epoch, never follows as it is for longer than it takes to learn the ancestors.
+/// another epoch, never follows as it is for longer than it takes to learn the ancestors. Only one that was stopped in
+/// order does, when all that it wrote lies before that place.
 pub fn parting(
     past: Past,
     promotions: &BTreeMap<u64, u64>,
@@ -75,7 +77,11 @@ pub fn parting(
     let beyond = past.end.is_some_and(|end| end > left);
     let within = past.end.is_some() && past.timeline < charter.timeline && !stranger && !beyond;
     if past.was_primary && within {
-        Parting::Behind
+        // Records are whole: what begins before is there to its end.
+        match past.end {
+            Some(end) if end < left => Parting::None,
+            _ => Parting::Behind,
+        }
     } else if past.timeline > charter.timeline || past.was_primary || stranger || beyond {
         Parting::Rewind
     } else {
@@ -143,14 +149,15 @@ mod tests {
     }
 
     #[test]
-    fn a_former_primary_is_always_rewound() {
+    fn a_former_primary_is_rewound_unless_all_that_it_wrote_was_taken_over() {
         let known = BTreeMap::from([(2, 1)]);
         assert_eq!(
             parting(past(2, None, true), &known, &charter(2, 3, 100), &[]),
             Parting::Rewind
         );
-        // Stopped in order before the fork, it has nothing that would be lost.
+        // Stopped in order before the fork, it has nothing that would be lost, and the record of that perhaps.
         let part = |end| parting(past(2, Some(end), true), &known, &charter(2, 3, 100), &[]);
+        assert_eq!(part(99), Parting::None);
         assert_eq!(part(100), Parting::Behind);
         assert_eq!(part(101), Parting::Rewind);
     }

@@ -46,7 +46,17 @@ pub(super) struct Memory<E: Engine> {
     /// When this process looked at it first.
     pub(super) first: Option<Instant>,
     /// The status as written last: the cached resource may be older.
-    pub(super) written: Option<(String, E::Status)>,
+    pub(super) written: Option<Written<E>>,
+}
+
+/// A status as it is known to stand.
+#[derive(Clone, Debug)]
+pub(super) struct Written<E: Engine> {
+    /// The resource that it is of.
+    pub(super) uid: String,
+    pub(super) status: E::Status,
+    /// When this process wrote it, if it did.
+    pub(super) at: Option<Instant>,
 }
 
 impl<E: Engine> Context<E> {

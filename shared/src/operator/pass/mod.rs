@@ -28,6 +28,7 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
 pub use self::context::Context;
+use self::context::Written;
 use self::ending::Leave;
 use self::instances::pinned;
 use self::report::{PassError, Report};
@@ -35,6 +36,7 @@ use super::act::{self, Hands};
 use super::desired::{Template, claim};
 use super::engine::Engine;
 use super::observe::{Observed, observe};
+use super::pacing;
 use super::plan::{self, Beginning, Plan, Seat, Target};
 use super::status::{self, SetStatus};
 use super::validated::{Validated, is_paused};
@@ -109,6 +111,8 @@ struct Pass<'a, E: Engine> {
     root: E::Resource,
     /// The status as it was.
     last: E::Status,
+    /// When it was written, if by this process.
+    written_at: Option<Instant>,
     /// What every add-on says, of that.
     before: SetStatus,
     now: Timestamp,
@@ -121,14 +125,14 @@ impl<'a, E: Engine> Pass<'a, E> {
         context: &'a Context<E>,
         set: SetKey,
         root: E::Resource,
-        written: Option<(String, E::Status)>,
+        written: Option<Written<E>>,
         first: Instant,
     ) -> Self {
         let uid = root.uid().unwrap_or_default();
         let cached = root.status().cloned().unwrap_or_default();
-        let last = written
-            .filter(|(of, _)| *of == uid)
-            .map_or(cached, |(_, status)| status);
+        let (last, written_at) = written
+            .filter(|w| w.uid == uid)
+            .map_or((cached, None), |w| (w.status, w.at));
         let id = SetId {
             api_version: "mainstay.dev/v1alpha1".to_owned(),
             kind: E::KIND.to_owned(),
@@ -143,6 +147,7 @@ impl<'a, E: Engine> Pass<'a, E> {
             root,
             before: E::common_status(&last),
             last,
+            written_at,
             now: Timestamp::now(),
             first,
         }
@@ -151,7 +156,7 @@ impl<'a, E: Engine> Pass<'a, E> {
     async fn run(
         self,
         expectations: &mut Expectations,
-    ) -> (Outcomes<PassError>, Option<(String, E::Status)>) {
+    ) -> (Outcomes<PassError>, Option<Written<E>>) {
         let observed = observe(
             &self.set,
             &self.context.cache,
@@ -179,16 +184,30 @@ impl<'a, E: Engine> Pass<'a, E> {
             recovery.final_backup = report.final_backup.take();
         }
         let happenings = status::happenings(&self.before, &common);
+        let since = self.written_at.map(|at| at.elapsed());
+        let rest = since.and_then(|since| pacing::pause(&self.before, &common, since));
         let own = report.validated.as_ref().map(|v| &v.own);
         let status = E::status(common, own, &report.observed.live);
         let mut outcomes = report.outcomes;
-        if status == self.last {
-            return (outcomes, Some((self.id.uid, status)));
-        }
-        if self.is_too_early(&report.observed.instances) {
+        let kept = if status == self.last {
+            true
+        } else if self.is_too_early(&report.observed.instances) {
             // What has not answered yet is not known to be unwell.
             outcomes.look_after(EARLY);
-            return (outcomes, Some((self.id.uid, self.last)));
+            true
+        } else if let Some(rest) = rest {
+            outcomes.look_after(rest);
+            true
+        } else {
+            false
+        };
+        let written = |status, at| Written {
+            uid: self.id.uid.clone(),
+            status,
+            at,
+        };
+        if kept {
+            return (outcomes, Some(written(self.last, self.written_at)));
         }
         for happening in happenings {
             self.context
@@ -196,7 +215,7 @@ impl<'a, E: Engine> Pass<'a, E> {
                 .report(&self.root.object_ref(&()), happening);
         }
         match io::write_status(&self.context.client, &self.root, &status).await {
-            Ok(()) => (outcomes, Some((self.id.uid, status))),
+            Ok(()) => (outcomes, Some(written(status, Some(Instant::now())))),
             Err(error) => {
                 outcomes.record(Err(error.into()));
                 (outcomes, None)
