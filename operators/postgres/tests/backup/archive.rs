@@ -12,13 +12,9 @@ use crate::kit::{Where, World};
 async fn no_hole_after_a_primary_is_lost_with_what_it_had_not_stored() {
     let world = World::new(Where::S3, true).await;
     let (mut one, mut two) = (world.node("db-1"), world.node("db-2"));
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     let report = world.until(&one, "the owner", |r| r.ownership.state == OwnerState::Ours);
-    two.clone_of(&one);
-    two.start(Some(&one));
-    two.start_sidecar();
+    two.follow(&one);
     let other = world.until(&two, "the owner", |r| r.ownership.state == OwnerState::Ours);
     assert_eq!(
         report.ownership.owner, other.ownership.owner,
@@ -100,9 +96,7 @@ async fn no_hole_after_a_primary_is_lost_with_what_it_had_not_stored() {
 async fn while_the_store_is_away_the_log_is_kept_and_told() {
     let mut world = World::new(Where::S3, false).await;
     let mut one = world.node("db-1");
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(100);
     world.archived(&one);
     world.server.as_mut().unwrap().kill().await.unwrap();
@@ -187,9 +181,7 @@ async fn another_instance_is_refused_and_writes_nothing() {
 async fn an_idle_database_can_be_recovered_to_a_minute_ago() {
     let world = World::new(Where::Folder, false).await;
     let mut one = world.node("db-1");
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(10);
     world.back_up(&one, "order-1", false);
     // Nobody writes.

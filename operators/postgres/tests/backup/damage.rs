@@ -12,9 +12,7 @@ use crate::kit::{Where, World};
 async fn repository() -> (World, Vec<u32>) {
     let world = World::new(Where::Folder, true).await;
     let mut one = world.node("db-1");
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(100);
     world.back_up(&one, "order", false);
     for _ in 0..4 {

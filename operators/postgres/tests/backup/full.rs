@@ -34,9 +34,7 @@ async fn log_is_let_go_before_it_fills_the_volume_and_a_new_backup_goes_on_after
     // It is root's.
     world.mount(&one);
     one.give();
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(100);
     world.archived(&one);
     world.back_up(&one, "before", false);

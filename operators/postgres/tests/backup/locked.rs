@@ -13,9 +13,7 @@ use crate::recovery::restored;
 async fn what_is_put_over_a_backup_or_its_log_is_passed_over_and_retention_waits_for_locks() {
     let world = World::new(Where::Locked, true).await;
     let mut one = world.node("db-1");
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(100);
     let first = world.back_up(&one, "first", false);
     one.write(100);

@@ -120,9 +120,7 @@ async fn a_backup_and_a_restore_go_on_where_the_store_went_away() {
 async fn credentials_that_are_no_good_any_more_are_told_and_lose_nothing() {
     let world = World::new(Where::S3, true).await;
     let mut one = world.node("db-1");
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(100);
     world.archived(&one);
     world.back_up(&one, "order", false);

@@ -50,9 +50,7 @@ pub fn refused(world: &World, name: &str, target: &Target) -> String {
 async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
     let world = World::new(Where::S3, true).await;
     let mut one = world.node("db-1");
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(300);
     let full = world.back_up(&one, "full", false);
     assert_eq!((&full.parent, &full.broken), (&None, &None));
@@ -173,13 +171,9 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
 async fn a_backup_of_a_replica_restores_and_a_cancelled_one_is_none() {
     let world = World::new(Where::Folder, false).await;
     let (mut one, mut two) = (world.node("db-1"), world.node("db-2"));
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(200);
-    two.clone_of(&one);
-    two.start(Some(&one));
-    two.start_sidecar();
+    two.follow(&one);
     world.until(&two, "ours", |r| {
         r.ownership.owner.is_some() && r.ownership.reason.is_none()
     });
@@ -242,9 +236,7 @@ async fn a_backup_of_a_replica_restores_and_a_cancelled_one_is_none() {
 async fn a_database_of_many_files_whose_list_is_long() {
     let world = World::new(Where::Folder, false).await;
     let mut one = world.node("db-1");
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     // A line of the list has some 150 bytes: more than is held at a time between who reads and who stores.
     for round in 0..8 {
         one.sql(&format!(

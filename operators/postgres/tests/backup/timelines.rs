@@ -22,13 +22,9 @@ fn lost(mut primary: Node, successor: &Node) {
 async fn moments_of_three_timelines_over_one_chain_of_increments() {
     let world = World::new(Where::S3, true).await;
     let (mut one, mut two) = (world.node("db-1"), world.node("db-2"));
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(100);
-    two.clone_of(&one);
-    two.start(Some(&one));
-    two.start_sidecar();
+    two.follow(&one);
     let full = world.back_up(&one, "full", false);
     let earliest = world.until(&one, "a first moment", |r| r.earliest.is_some());
     one.write(200);
@@ -39,9 +35,7 @@ async fn moments_of_three_timelines_over_one_chain_of_increments() {
 
     two.write(100);
     let mut three = world.node("db-3");
-    three.clone_of(&two);
-    three.start(Some(&two));
-    three.start_sidecar();
+    three.follow(&two);
     two.write(100);
     let second = world.back_up(&two, "second", true);
     two.write(100);

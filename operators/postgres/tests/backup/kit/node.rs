@@ -86,6 +86,20 @@ impl Node {
         run
     }
 
+    /// Makes new data and runs: PostgreSQL, and the process that makes backups.
+    pub fn begin(&mut self) {
+        self.initialise();
+        self.start(None);
+        self.start_sidecar();
+    }
+
+    /// Copies a primary's data, and follows it with both processes.
+    pub fn follow(&mut self, primary: &Self) {
+        self.clone_of(primary);
+        self.start(Some(primary));
+        self.start_sidecar();
+    }
+
     /// Makes new data, with small segments: the log is what is tested, not how much it is.
     pub fn initialise(&self) {
         self.initialise_with(1);
@@ -111,7 +125,7 @@ impl Node {
     }
 
     /// Copies another node's data, to be its replica.
-    pub fn clone_of(&self, primary: &Node) {
+    fn clone_of(&self, primary: &Node) {
         let mut copy = command(programs().join("pg_basebackup"));
         copy.args([
             "-h",
