@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use mainstay_backup::api::{ArchiveState, OwnerState};
-use mainstay_postgres::backup::api::RestoreStep;
 use mainstay_postgres::backup::settings::Target;
 
-use crate::kit::{Where, World};
+use crate::kit::{Where, World, take};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn no_hole_after_a_primary_is_lost_with_what_it_had_not_stored() {
@@ -75,11 +74,7 @@ async fn no_hole_after_a_primary_is_lost_with_what_it_had_not_stored() {
     let all = two.rows();
     assert!(all.len() > rows.len());
 
-    let new = world.node("db-3");
-    let report = world.restore(&new, Target::Latest);
-    assert_eq!(report.step, RestoreStep::Done, "{report:?}");
-    let mut new = new;
-    new.start(None);
+    let (mut new, report) = world.restored("db-3", &Target::Latest);
     assert_eq!(new.rows(), all);
     // Before the fork, on the timeline that was left.
     assert!(report.reached.unwrap().timeline >= 3);
@@ -154,15 +149,7 @@ async fn another_instance_is_refused_and_writes_nothing() {
         });
         let reason = report.ownership.reason.unwrap();
         assert!(reason.contains("belongs to shop/db-1"), "{reason}");
-        let refused = world.ask(
-            &stranger,
-            "/v1/backup/orders",
-            Some(&mainstay_backup::api::Order::Take {
-                order: "x".into(),
-                incremental: false,
-                chain: None,
-            }),
-        );
+        let refused = world.order(&stranger, &take("x", false));
         assert!(refused.unwrap_err().contains("belongs to"));
         one.stop_sidecar();
         let after = world.keys("");

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use mainstay_backup::api::ArchiveState;
 use mainstay_postgres::agent::place::DATA;
-use mainstay_postgres::backup::api::RestoreStep;
 use mainstay_postgres::backup::settings::Target;
 
 use crate::kit::{LONG, Node, Where, World};
@@ -92,23 +91,12 @@ async fn log_is_let_go_before_it_fills_the_volume_and_a_new_backup_goes_on_after
     one.stop_sidecar();
     one.stop(true);
 
-    let restored = |name: &str, target: Target| {
-        let mut node = world.node(name);
-        let report = world.restore(&node, target);
-        assert_eq!(report.step, RestoreStep::Done, "{report:?}\n{}", node.log());
-        node.start(None);
-        node.rows()
-    };
-    assert_eq!(restored("latest", Target::Latest), rows);
-    let old = restored("old", Target::Time(before));
+    let (node, _) = world.restored("latest", &Target::Latest);
+    assert_eq!(node.rows(), rows);
+    let (node, _) = world.restored("old", &Target::Time(before));
+    let old = node.rows();
     assert!(!old.is_empty() && rows.starts_with(&old));
-    let node = world.node("gap");
-    let report = world.restore(&node, Target::Time(in_gap));
-    assert_eq!(
-        report.step,
-        RestoreStep::Failed,
-        "never a silent wrong point: {report:?}"
-    );
-    assert!(!node.data().exists());
+    // Never a silent wrong point.
+    world.refused("gap", &Target::Time(in_gap));
     drop(volume);
 }

@@ -1,7 +1,6 @@
 //! A repository on a volume: the same as in a bucket, and what only a volume does.
 
 use mainstay_backup::api::ArchiveState;
-use mainstay_postgres::backup::api::RestoreStep;
 use mainstay_postgres::backup::settings::Target;
 
 use crate::kit::{Where, World};
@@ -52,10 +51,7 @@ async fn archived_backed_up_and_restored_in_a_folder_that_two_instances_mount() 
     for folder in &all {
         allow(folder, false);
     }
-    let mut new = world.node("db-3");
-    let report = world.restore(&new, Target::Latest);
-    assert_eq!(report.step, RestoreStep::Done, "{report:?}\n{}", new.log());
-    new.start(None);
+    let (new, _) = world.restored("db-3", &Target::Latest);
     assert_eq!(new.rows(), rows);
     for folder in &all {
         allow(folder, true);
@@ -99,9 +95,6 @@ async fn a_volume_that_takes_nothing_is_told_and_goes_on_by_itself() {
     );
     assert!(report.gaps.is_empty());
     let rows = one.rows();
-    let mut new = world.node("db-2");
-    let report = world.restore(&new, Target::Latest);
-    assert_eq!(report.step, RestoreStep::Done, "{report:?}\n{}", new.log());
-    new.start(None);
+    let (new, _) = world.restored("db-2", &Target::Latest);
     assert_eq!(new.rows(), rows);
 }

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mainstay_backup::api::{ArchiveState, Order, Outcome};
+use mainstay_backup::api::{ArchiveState, Outcome};
 use mainstay_postgres::backup::api::RestoreStep;
 use mainstay_postgres::backup::settings::{SECRET_ACCESS_KEY, SECRETS, Target};
 
-use crate::kit::{LONG, Node, Where, World};
+use crate::kit::{LONG, Node, Where, World, take};
 
 /// What passes in a second: so that something is under way for several seconds after its middle was seen, on a busy
 /// machine too.
@@ -61,13 +61,7 @@ fn in_the_middle(node: &Node) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_backup_and_a_restore_go_on_where_the_store_went_away() {
     let (mut world, mut one) = database().await;
-    let order = "order";
-    let take = Order::Take {
-        order: order.into(),
-        incremental: false,
-        chain: None,
-    };
-    world.ask(&one, "/v1/backup/orders", Some(&take)).unwrap();
+    world.order(&one, &take("order", false)).unwrap();
     world.until(&one, "in the middle of it", |r| {
         r.running.as_ref().is_some_and(|r| r.stored_bytes >= MIDDLE)
     });
@@ -150,7 +144,6 @@ async fn credentials_that_are_no_good_any_more_are_told_and_lose_nothing() {
     let report = world.archived(&one);
     assert_eq!((report.archive.waiting_pieces, report.gaps.len()), (0, 0));
     let rows = one.rows();
-    let (mut node, _) = crate::recovery::restored(&world, "db-2", &Target::Latest);
+    let (node, _) = world.restored("db-2", &Target::Latest);
     assert_eq!(node.rows(), rows);
-    node.stop(true);
 }
