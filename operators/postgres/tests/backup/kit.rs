@@ -131,6 +131,19 @@ fn give(path: &Path) {
     }
 }
 
+/// Bytes of all files below a folder; none where there is none.
+pub fn bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |path: PathBuf| {
+        // What a link leads to is counted where it is.
+        if path.is_dir() && !path.is_symlink() {
+            return bytes(&path);
+        }
+        fs::symlink_metadata(path).map_or(0, |file| file.len())
+    };
+    entries.map(|entry| size(entry.path())).sum()
+}
+
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command

@@ -1,14 +1,13 @@
 //! A store that goes away in the middle of a backup and of a restore, and one whose credentials are no good any more.
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mainstay_backup::api::{ArchiveState, Outcome};
 use mainstay_postgres::backup::api::RestoreStep;
 use mainstay_postgres::backup::settings::{SECRET_ACCESS_KEY, SECRETS, Target};
 
-use crate::kit::{LONG, Node, Where, World, take};
+use crate::kit::{LONG, Node, Where, World, bytes, take};
 
 /// What passes in a second: so that something is under way for several seconds after its middle was seen, on a busy
 /// machine too.
@@ -35,24 +34,11 @@ async fn database() -> (World, Node) {
     (world, one)
 }
 
-fn bytes_in(folder: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return 0;
-    };
-    let size = |path: std::path::PathBuf| {
-        if path.is_dir() {
-            return bytes_in(&path);
-        }
-        fs::metadata(path).map_or(0, |file| file.len())
-    };
-    entries.flatten().map(|entry| size(entry.path())).sum()
-}
-
 /// Waits until a restore into a node is in the middle.
 fn in_the_middle(node: &Node) {
     let folder = node.path("/var/lib/postgresql/data/pgdata.restore");
     let begun = Instant::now();
-    while bytes_in(&folder) < MIDDLE {
+    while bytes(&folder) < MIDDLE {
         assert!(begun.elapsed() < LONG, "{}", node.log());
         std::thread::sleep(Duration::from_millis(10));
     }
