@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
-use mainstay_backup::api::{ArchiveState, BackupEntry, Order, Outcome, OwnerState, Report};
+use mainstay_backup::api::{
+    ArchiveState, BackupEntry, ORDERS, Order, Outcome, OwnerState, REPORT, Report,
+};
 use mainstay_backup::crypto::{EncryptionSpec, Keyring};
 use mainstay_backup::drill::DrillReport;
 use mainstay_backup::shred::{ShredReport, ShredSettings};
@@ -286,6 +288,7 @@ impl World {
                 number / 250,
                 1 + number % 250
             ),
+            archive_timeout: 60,
             postgres: None,
             sidecar: None,
             resource: format!("shop/{name}"),

@@ -8,6 +8,8 @@ pub struct Node {
     pub resource: String,
     pub root: PathBuf,
     pub address: String,
+    /// After how many seconds a file of the log is ended that is not full.
+    pub archive_timeout: u64,
     pub(super) postgres: Option<Child>,
     pub(super) sidecar: Option<Child>,
 }
@@ -154,7 +156,7 @@ impl Node {
                     self.path(SOCKET).display()
                 ),
             ),
-            ("archive_timeout", "60s".to_owned()),
+            ("archive_timeout", format!("{}s", self.archive_timeout)),
             ("listen_addresses", String::new()),
             ("unix_socket_directories", self.sockets()),
             ("hot_standby", "on".to_owned()),

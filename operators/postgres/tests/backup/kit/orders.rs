@@ -66,24 +66,35 @@ impl World {
 
     /// Gives a node's backup container an order; what it says to it.
     pub fn order(&self, node: &Node, order: &Order) -> Result<String, String> {
-        self.ask(node, "/v1/backup/orders", Some(order))
+        self.ask(node, ORDERS, Some(order))
     }
 
     pub fn report(&self, node: &Node) -> Option<Report> {
-        let text = self.ask(node, "/v1/backup", None).ok()?;
+        let text = self.ask(node, REPORT, None).ok()?;
+        Some(serde_json::from_str(&text).unwrap())
+    }
+
+    /// The report as soon as it is another than this one, or after a while: what is being made causes no other.
+    fn report_after(&self, node: &Node, last: &Report) -> Option<Report> {
+        let path = format!("{REPORT}?after={}&wait=500", last.sequence);
+        let text = self.ask(node, &path, None).ok()?;
         Some(serde_json::from_str(&text).unwrap())
     }
 
     /// Waits until a node's report is as wanted.
     pub fn until(&self, node: &Node, what: &str, wanted: impl Fn(&Report) -> bool) -> Report {
         let begun = Instant::now();
-        let mut last = None;
+        let mut last: Option<Report> = None;
         while begun.elapsed() < LONG {
-            last = self.report(node);
-            if let Some(report) = last.as_ref().filter(|r| wanted(r)) {
-                return report.clone();
+            last = match &last {
+                Some(last) => self.report_after(node, last),
+                None => self.report(node),
+            };
+            match last.as_ref() {
+                Some(report) if wanted(report) => return report.clone(),
+                Some(_) => {}
+                None => std::thread::sleep(Duration::from_millis(100)),
             }
-            std::thread::sleep(Duration::from_millis(100));
         }
         panic!("{}: not {what}: {last:#?}\n{}", node.name, node.log());
     }
