@@ -63,8 +63,9 @@ impl World {
 
     /// One turn of the cluster and of what runs in it.
     pub async fn turn(&mut self) {
-        self.cluster.turn().await;
-        self.sidecars.turn(&self.api, &self.cluster).await;
+        if self.cluster.turn().await {
+            self.sidecars.turn(&self.api, &self.cluster).await;
+        }
         if self.crashing && self.api.has_crashed() {
             self.crashes += 1;
             self.kill();
@@ -243,7 +244,7 @@ impl World {
     /// Until no request was made for a while.
     pub async fn quiet(&mut self) {
         let begin = Instant::now();
-        let mut last = (self.api.requests().len(), Instant::now());
+        let mut last = (self.api.count(), Instant::now());
         while last.1.elapsed() < Duration::from_millis(400) {
             assert!(
                 begin.elapsed() < PATIENCE,
@@ -252,7 +253,7 @@ impl World {
             );
             self.turn().await;
             tokio::time::sleep(Duration::from_millis(5)).await;
-            let now = self.api.requests().len();
+            let now = self.api.count();
             if now != last.0 {
                 last = (now, Instant::now());
             }
@@ -262,7 +263,7 @@ impl World {
     /// A settled set causes no request. Says how many there were until then.
     pub async fn rests(&mut self) -> usize {
         self.quiet().await;
-        let before = self.api.requests().len();
+        let before = self.api.count();
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(
             &self.api.requests()[before..],
