@@ -18,7 +18,7 @@ async fn a_primary_hands_over_on_request_and_who_was_away_too_long_is_copied() {
     let small = small.map(|(name, value)| (name.to_owned(), value.to_owned()));
     set.config.engine.parameters.extend(small);
     set.config.engine.max_slot_wal_keep_mib = 32;
-    let (mut one, mut two, mut three) = set.three();
+    let (one, mut two, three) = set.three();
     set.until(&two, "streaming", |s| s.ready).await;
     set.until(&three, "streaming", |s| s.ready).await;
     let whole = |s: &Status| s.ready && s.streaming.len() == 2;

@@ -127,7 +127,7 @@ async fn replicas_copy_stream_and_are_waited_for() {
 #[tokio::test]
 async fn what_the_election_asks_for_holds_while_the_newest_configuration_is_refused() {
     let mut set = Set::new(3, Durability::Quorum).await;
-    let (mut one, mut two, mut three) = set.three();
+    let (one, two, three) = set.three();
     set.until(&two, "streaming", |s| s.ready).await;
     set.until(&three, "streaming", |s| s.ready).await;
     let whole = |s: &Status| s.ready && s.streaming.len() == 2;
