@@ -20,15 +20,21 @@ const LONGEST: [&str; 3] = ["postgres: backup", "postgres: agent", "postgres: op
 /// whose clocks go on.
 const COMPUTING: [&str; 1] = ["postgres: operator"];
 
+/// Programs whose tests wait more than others do, and how many of their tests run at once.
+const WAITING: [(&str, &str); 1] = [("postgres: backup", "8")];
+
 /// Unit and property tests of every package.
 pub fn unit() -> Counts {
-    run(&["--lib", "--bins"], None)
+    run(&["--lib", "--bins"], |_| None)
 }
 
 /// Tests against a real kube-apiserver and etcd, and real engines. Most of them wait most of the time: more
 /// run at once than there are processors.
 pub fn integration() -> Counts {
-    run(&["--test", "*"], Some("4"))
+    run(&["--test", "*"], |program| {
+        let waits = WAITING.iter().find(|(name, _)| *name == program.name);
+        Some(waits.map_or("4", |(_, number)| number))
+    })
 }
 
 /// A test program as cargo built it.
@@ -55,7 +61,7 @@ impl Program {
 
 /// Build the tests chosen so, and run so many of each program at once, else as many as there are processors.
 /// `cargo test` would run one program after the other.
-fn run(chosen: &[&str], at_once: Option<&str>) -> Counts {
+fn run(chosen: &[&str], at_once: fn(&Program) -> Option<&'static str>) -> Counts {
     let programs = match built(chosen) {
         Ok(programs) => programs,
         Err(why) => {
@@ -74,7 +80,7 @@ fn run(chosen: &[&str], at_once: Option<&str>) -> Counts {
                 scope.spawn(|| {
                     let mut counts = Counts::default();
                     while let Some(program) = next() {
-                        counts += tested(&program, at_once);
+                        counts += tested(&program, at_once(&program));
                     }
                     counts
                 })
