@@ -1,13 +1,14 @@
 //! A store that goes away in the middle of a backup and of a restore, and one whose credentials are no good any more.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mainstay_backup::api::{ArchiveState, Outcome};
 use mainstay_postgres::backup::api::RestoreStep;
 use mainstay_postgres::backup::settings::{SECRET_ACCESS_KEY, SECRETS, Target};
 
-use crate::kit::{LONG, Node, Where, World, bytes, take};
+use crate::kit::{BUCKET, LONG, Node, Where, World, bytes, take};
 
 /// What passes in a second: so that something is under way for several seconds after its middle was seen, on a busy
 /// machine too.
@@ -34,23 +35,29 @@ async fn database() -> (World, Node) {
     (world, one)
 }
 
-/// Waits until a restore into a node is in the middle.
-fn in_the_middle(node: &Node) {
-    let folder = node.path("/var/lib/postgresql/data/pgdata.restore");
+/// Waits until what a node does has brought so much into a folder.
+fn until_there(node: &Node, folder: &Path, so_much: u64) {
     let begun = Instant::now();
-    while bytes(&folder) < MIDDLE {
+    while bytes(folder) < so_much {
         assert!(begun.elapsed() < LONG, "{}", node.log());
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
+/// Waits until a restore into a node is in the middle.
+fn in_the_middle(node: &Node) {
+    let folder = node.path("/var/lib/postgresql/data/pgdata.restore");
+    until_there(node, &folder, MIDDLE);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_backup_and_a_restore_go_on_where_the_store_went_away() {
     let (mut world, mut one) = database().await;
+    // Figures of what runs are told every few seconds only: it might be over by then.
+    let bucket = world.server.as_ref().unwrap().store().data.join(BUCKET);
+    let before = bytes(&bucket);
     world.order(&one, &take("order", false)).unwrap();
-    world.until(&one, "in the middle of it", |r| {
-        r.running.as_ref().is_some_and(|r| r.stored_bytes >= MIDDLE)
-    });
+    until_there(&one, &bucket, before + MIDDLE);
     world.server.as_mut().unwrap().kill().await.unwrap();
     one.until_said("a part is sent again");
     world.server.as_mut().unwrap().resume().await.unwrap();
