@@ -1,18 +1,27 @@
-//! A set of three for tests: all serve, and the others stream from the primary.
+//! Sets for tests: all instances serve, and the others stream from the primary.
 
 use mainstay_crds::common::InstanceRole;
 
 use super::observed::{Instance, Known, Phase, PodSeen};
 use crate::agent::api;
 
-/// Names of the members.
+/// Names of the members of a set of three.
 pub(crate) fn members() -> Vec<String> {
-    (1..=3).map(|n| format!("db-{n}")).collect()
+    names(3)
 }
 
-/// The set, of which `seat` is primary.
+fn names(count: u32) -> Vec<String> {
+    (1..=count).map(|n| format!("db-{n}")).collect()
+}
+
+/// A set of three, of which `seat` is primary.
 pub(crate) fn three(seat: &str) -> Vec<Instance> {
-    let members = members();
+    set(3, seat)
+}
+
+/// A set of so many, of which `seat` is primary.
+pub(crate) fn set(count: u32, seat: &str) -> Vec<Instance> {
+    let members = names(count);
     let instance = |(ordinal, name): (u32, &String)| {
         let primary = name == seat;
         let others = members.iter().filter(|m| *m != name).cloned();

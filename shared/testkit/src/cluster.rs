@@ -35,6 +35,16 @@ use crate::engine::Engines;
 /// Identifier of the data that the first agent of a set makes.
 const SYSTEM_IDENTIFIER: &str = "7311000000000000001";
 
+/// All that a turn goes by.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    objects: u64,
+    /// By uid of the pod: what each says, and its certificate.
+    agents: Vec<(String, u64, Option<usize>)>,
+    answers_sql: bool,
+    engine_version: String,
+}
+
 /// Nodes, volumes, and pods that run.
 pub struct FakeCluster {
     api: FakeApi,
@@ -42,6 +52,8 @@ pub struct FakeCluster {
     /// By uid of the pod.
     agents: BTreeMap<String, FakeAgent>,
     engines: Option<Engines>,
+    /// How everything was when a turn changed nothing: neither will the next.
+    rests: Option<Seen>,
     /// Version of the engine that agents report.
     pub engine_version: String,
 }
@@ -69,16 +81,22 @@ impl FakeCluster {
             nodes,
             agents: BTreeMap::new(),
             engines: None,
+            rests: None,
             engine_version: "17.12".to_owned(),
         }
     }
 
     /// One turn: end pods that are being deleted, collect garbage, bind and grow claims, place and
-    /// run pods, have agents look at their Lease and configuration.
+    /// run pods, have agents look at their Lease and configuration. Says whether there was anything to look at: as long as
+    /// all is as it was when a turn changed nothing, there is not.
     ///
     /// # Panics
     /// When no loopback address can be had for an agent, or a certificate cannot be used.
-    pub async fn turn(&mut self) {
+    pub async fn turn(&mut self) -> bool {
+        let before = self.seen();
+        if self.rests.as_ref() == Some(&before) {
+            return false;
+        }
         self.api.collect_garbage();
         self.end();
         self.bind();
@@ -87,6 +105,21 @@ impl FakeCluster {
         }
         self.converge();
         self.answer_sql();
+        self.rests = Some(self.seen()).filter(|after| *after == before);
+        true
+    }
+
+    fn seen(&self) -> Seen {
+        let agent = |(uid, agent): (&String, &FakeAgent)| {
+            let certificate = agent.certificate().map(|tls| Arc::as_ptr(&tls).addr());
+            (uid.clone(), agent.status().sequence, certificate)
+        };
+        Seen {
+            objects: self.api.version(),
+            agents: self.agents.iter().map(agent).collect(),
+            answers_sql: self.engines.is_some(),
+            engine_version: self.engine_version.clone(),
+        }
     }
 
     /// From now on something answers the operator's round trips at PostgreSQL's port of each ready

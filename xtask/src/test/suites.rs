@@ -4,27 +4,37 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use serde_json::Value;
 
 use super::report::Counts;
 
 /// Test programs at a time: some wait for clocks, engines and servers while others compute.
-const PROGRAMS: usize = 4;
+const PROGRAMS: usize = 5;
+
+/// Programs that take longest, which begin first: the others go on beside them.
+const LONGEST: [&str; 3] = ["postgres: backup", "postgres: agent", "postgres: operator"];
 
 /// Programs that only compute, without servers of their own: they give way to those with engines and elections,
 /// whose clocks go on.
 const COMPUTING: [&str; 1] = ["postgres: operator"];
 
+/// Programs whose tests wait more than others do, and how many of their tests run at once.
+const WAITING: [(&str, &str); 1] = [("postgres: backup", "8")];
+
 /// Unit and property tests of every package.
 pub fn unit() -> Counts {
-    run(&["--lib", "--bins"], None)
+    run(&["--lib", "--bins"], |_| None)
 }
 
 /// Tests against a real kube-apiserver and etcd, and real engines. Most of them wait most of the time: more
 /// run at once than there are processors.
 pub fn integration() -> Counts {
-    run(&["--test", "*"], Some("4"))
+    run(&["--test", "*"], |program| {
+        let waits = WAITING.iter().find(|(name, _)| *name == program.name);
+        Some(waits.map_or("4", |(_, number)| number))
+    })
 }
 
 /// A test program as cargo built it.
@@ -41,11 +51,17 @@ impl Program {
     fn only_computes(&self) -> bool {
         COMPUTING.contains(&self.name.as_str())
     }
+
+    /// Its place among those that take longest; the others come after them.
+    fn place(&self) -> usize {
+        let found = LONGEST.iter().position(|name| *name == self.name);
+        found.unwrap_or(LONGEST.len())
+    }
 }
 
 /// Build the tests chosen so, and run so many of each program at once, else as many as there are processors.
 /// `cargo test` would run one program after the other.
-fn run(chosen: &[&str], at_once: Option<&str>) -> Counts {
+fn run(chosen: &[&str], at_once: fn(&Program) -> Option<&'static str>) -> Counts {
     let programs = match built(chosen) {
         Ok(programs) => programs,
         Err(why) => {
@@ -64,7 +80,7 @@ fn run(chosen: &[&str], at_once: Option<&str>) -> Counts {
                 scope.spawn(|| {
                     let mut counts = Counts::default();
                     while let Some(program) = next() {
-                        counts += tested(&program, at_once);
+                        counts += tested(&program, at_once(&program));
                     }
                     counts
                 })
@@ -86,6 +102,7 @@ fn run(chosen: &[&str], at_once: Option<&str>) -> Counts {
 
 /// Run one program and show what it says once it has ended.
 fn tested(program: &Program, at_once: Option<&str>) -> Counts {
+    let begun = Instant::now();
     let output = Command::new("nice")
         .args(["-n", if program.only_computes() { "10" } else { "0" }])
         .arg(&program.path)
@@ -99,7 +116,8 @@ fn tested(program: &Program, at_once: Option<&str>) -> Counts {
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stdout);
             let besides = String::from_utf8_lossy(&output.stderr);
-            println!("{}:{said}{besides}", program.name);
+            let took = begun.elapsed().as_secs();
+            println!("{}, {took} s:{said}{besides}", program.name);
             Counts::of_tests(&said, output.status.success())
         }
         Err(error) => {
@@ -125,7 +143,7 @@ fn built(chosen: &[&str]) -> Result<Vec<Program>, String> {
     // Who links most starts most: the longest should not come last.
     programs.sort_by_key(|program| {
         let size = std::fs::metadata(&program.path).map_or(0, |file| file.len());
-        (program.only_computes(), std::cmp::Reverse(size))
+        (program.place(), std::cmp::Reverse(size))
     });
     if programs.is_empty() {
         return Err("there is no test".to_owned());

@@ -1,15 +1,49 @@
-//! A real API server, in a network namespace of the test's own.
+//! A real API server, in a network namespace of the tests' own.
 
 use std::fs;
+use std::fs::File;
+use std::future::pending;
 use std::process::Command;
+use std::sync::{Arc, OnceLock, mpsc};
 
 use mainstay_e2e::apiserver::ApiServer;
 use mainstay_e2e::tools;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
-/// The API server. From here on this thread, and what it starts, has a network of its own: tests
-/// need pods' addresses, since the API server takes no loopback ones in an `EndpointSlice`.
-pub async fn start() -> ApiServer {
+/// An API server, and the network that it is in.
+struct Place {
+    api: Arc<ApiServer>,
+    network: File,
+}
+
+/// The API server that tests share: starting one takes as much of a processor as many a test. From here on this thread, and
+/// what it starts, is in the network of that one: tests need pods' addresses, since the API server takes no loopback ones
+/// in an `EndpointSlice`.
+pub fn shared() -> Arc<ApiServer> {
+    static PLACE: OnceLock<Place> = OnceLock::new();
+    let place = PLACE.get_or_init(|| {
+        let (tell, told) = mpsc::channel();
+        // It belongs to no test's runtime. Its processes end with this one.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let api = Arc::new(alone().await);
+                let network = File::open("/proc/thread-self/ns/net").unwrap();
+                tell.send(Place { api, network }).unwrap();
+                pending::<()>().await;
+            });
+        });
+        told.recv().expect("an API server")
+    });
+    setns(&place.network, CloneFlags::CLONE_NEWNET).unwrap();
+    Arc::clone(&place.api)
+}
+
+/// An API server that no other test has, with a network of its own.
+pub async fn alone() -> ApiServer {
     // What has to be fetched is fetched while there is a network.
     tools::kube().await.unwrap();
     tools::postgres().await.unwrap();

@@ -171,6 +171,25 @@ async fn write(set: &Set, pod: &Pod, ledger: &Ledger, anyway: bool) -> Option<Sq
     }
 }
 
+/// Waits until a new session is told that writes are refused.
+async fn until_told(set: &Set, pod: &Pod) {
+    wait_for("a new session to be told", async || {
+        let client = set.connect(pod).await.unwrap();
+        let refused = client.batch_execute("insert into ledger values (-2)").await;
+        let code = refused.err().and_then(|e| e.code().cloned());
+        code == Some(SqlState::READ_ONLY_SQL_TRANSACTION)
+    })
+    .await;
+}
+
+/// Waits until writes are taken again.
+async fn until_taking(set: &Set, pod: &Pod) {
+    set.until(pod, "taking writes", |s| {
+        s.ready && s.refuses_writes.is_none()
+    })
+    .await;
+}
+
 async fn rows(set: &Set, pod: &Pod) -> u64 {
     let client = set.connect(pod).await.unwrap();
     let count = "select count(*) from ledger";
@@ -213,13 +232,7 @@ async fn writes_are_refused_before_the_volume_is_full_and_taken_again_when_the_s
         ended.as_ref().is_none_or(|code| told.contains(code)),
         "{ended:?}"
     );
-    wait_for("a new session to be told", async || {
-        let client = set.connect(&one).await.unwrap();
-        let refused = client.batch_execute("insert into ledger values (-2)").await;
-        let code = refused.err().and_then(|e| e.code().cloned());
-        code == Some(SqlState::READ_ONLY_SQL_TRANSACTION)
-    })
-    .await;
+    until_told(&set, &one).await;
     wait_for("who had begun to be ended", async || before.is_closed()).await;
     let rows_then = rows(&set, &one).await;
     assert!(
@@ -249,10 +262,7 @@ async fn writes_are_refused_before_the_volume_is_full_and_taken_again_when_the_s
 
     // The store is back: nobody does anything else.
     takes(&one, true);
-    set.until(&one, "taking writes", |s| {
-        s.ready && s.refuses_writes.is_none()
-    })
-    .await;
+    until_taking(&set, &one).await;
     let acknowledged = ledger.rows.load(Ordering::SeqCst);
     let there = rows(&set, &one).await;
     assert!(there >= acknowledged, "{acknowledged} were acknowledged");
@@ -283,18 +293,9 @@ async fn writes_are_refused_while_the_newest_configuration_is() {
     write(&set, &one, &ledger, false).await;
     set.until(&one, "refusing writes", |s| s.refuses_writes.is_some())
         .await;
-    wait_for("a new session to be told", async || {
-        let client = set.connect(&one).await.unwrap();
-        let refused = client.batch_execute("insert into ledger values (-2)").await;
-        let code = refused.err().and_then(|e| e.code().cloned());
-        code == Some(SqlState::READ_ONLY_SQL_TRANSACTION)
-    })
-    .await;
+    until_told(&set, &one).await;
     takes(&one, true);
-    set.until(&one, "taking writes", |s| {
-        s.ready && s.refuses_writes.is_none()
-    })
-    .await;
+    until_taking(&set, &one).await;
     let client = set.connect(&one).await.unwrap();
     wait_for("writes", async || {
         let row = "insert into ledger values (-3) on conflict do nothing";
@@ -339,10 +340,7 @@ async fn writes_are_taken_again_when_the_volume_has_grown() {
     })
     .await;
     volume.resize(2 * SIZE);
-    set.until(&one, "taking writes", |s| {
-        s.ready && s.refuses_writes.is_none()
-    })
-    .await;
+    until_taking(&set, &one).await;
     let begun = Instant::now();
     while begun.elapsed() < LONG {
         let client = set.connect(&one).await.unwrap();

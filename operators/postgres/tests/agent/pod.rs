@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -36,11 +37,15 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-postgres");
 /// Longest wait for anything.
 pub const LONG: Duration = Duration::from_mins(1);
 
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
 /// A set: its authority, its objects in the API server, its configuration.
 pub struct Set {
     pub client: Client,
-    pub api: ApiServer,
+    pub api: Arc<ApiServer>,
     pub namespace: String,
+    /// Of all sets of this process.
+    number: u32,
     pub config: PostgresConfig,
     /// Zones of the nodes, which are called after the pods; none: no zones are told.
     pub zones: mainstay_shared::agent::config::Zones,
@@ -67,11 +72,20 @@ fn owner() -> Option<(Uid, Gid)> {
 }
 
 impl Set {
-    /// A new set with an API server of its own. The thread gets a network of its own.
+    /// A new set, on the API server that all share.
     pub async fn new(instances: u32, durability: Durability) -> Self {
-        let api = api::start().await;
+        Self::on(api::shared(), instances, durability).await
+    }
+
+    /// A new set that has its API server for itself, to do with it what it likes.
+    pub async fn with_own_server(instances: u32, durability: Durability) -> Self {
+        Self::on(Arc::new(api::alone().await), instances, durability).await
+    }
+
+    async fn on(api: Arc<ApiServer>, instances: u32, durability: Durability) -> Self {
         let client = api.client().await.unwrap();
-        let namespace = "shop".to_owned();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("shop-{number}");
         let meta = |name: &str| ObjectMeta {
             name: Some(name.into()),
             ..ObjectMeta::default()
@@ -154,6 +168,7 @@ impl Set {
                 },
             },
             namespace,
+            number,
             authority,
             operator,
             probe,
@@ -193,13 +208,18 @@ impl Set {
             .unwrap()
     }
 
+    /// An address for an instance, or for one that comes after it.
+    pub fn address(&self, ordinal: u32) -> String {
+        format!("10.99.{}.{ordinal}", self.number)
+    }
+
     /// Make the folders of an instance, and mount what the operator would.
     pub fn pod(&self, ordinal: u32) -> Pod {
         let name = names::instance("db", ordinal);
         let root = self.folder.path().join(&name);
         let pod = Pod {
             name: name.clone(),
-            address: format!("10.99.0.{ordinal}"),
+            address: self.address(ordinal),
             root,
             init: None,
             owner: owner(),
@@ -304,6 +324,16 @@ impl Set {
         pod.init = Some(command.spawn().unwrap());
     }
 
+    /// Three pods, started.
+    pub fn three(&self) -> (Pod, Pod, Pod) {
+        let start = |ordinal| {
+            let mut pod = self.pod(ordinal);
+            self.start(&mut pod, &format!("uid-{ordinal}"), true);
+            pod
+        };
+        (start(1), start(2), start(3))
+    }
+
     /// The operator's client of a pod's agent.
     pub fn agent(&self, pod: &Pod) -> AgentClient {
         let tls = client_config(&self.authority.ca, Some(&self.operator)).unwrap();
@@ -324,12 +354,11 @@ impl Set {
     }
 
     /// At the end of a test: an orderly stop, and nothing in the log that must not be there.
-    pub async fn finish(self, mut pod: Pod) {
+    pub fn finish(self, mut pod: Pod) {
         assert!(pod.terminate(), "{}", pod.log());
         let log = pod.log();
         assert!(!log.contains("SCRAM-SHA-256$"), "a verifier is in the log");
         assert!(!log.contains(&self.password), "a password is in the log");
-        self.api.stop().await.unwrap();
     }
 
     /// Poll the agent's status until it is as wanted.

@@ -19,14 +19,7 @@ async fn only_a_replica_in_another_zone_acknowledges() {
     set.zones = [("db-1", "a"), ("db-2", "a"), ("db-3", "b")]
         .map(|(pod, zone)| (format!("node-of-{pod}"), zone.to_owned()))
         .into();
-    let (mut one, mut two, mut three) = (set.pod(1), set.pod(2), set.pod(3));
-    for (pod, uid) in [
-        (&mut one, "uid-1"),
-        (&mut two, "uid-2"),
-        (&mut three, "uid-3"),
-    ] {
-        set.start(pod, uid, true);
-    }
+    let (mut one, mut two, mut three) = set.three();
     let only = Acknowledging {
         needed: 1,
         of: vec!["db-3".into()],

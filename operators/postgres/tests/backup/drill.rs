@@ -18,9 +18,7 @@ const EMPTY: &str = "select count(*) = 0 from ledger";
 async fn repository(prepare: impl Fn(&Node)) -> (World, usize) {
     let world = World::new(Where::S3, true).await;
     let mut one = world.node("db-1");
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.sql("create role app login");
     one.write(100);
     prepare(&one);

@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
-use mainstay_backup::api::{ArchiveState, BackupEntry, Order, Outcome, OwnerState, Report};
+use mainstay_backup::api::{
+    ArchiveState, BackupEntry, ORDERS, Order, Outcome, OwnerState, REPORT, Report,
+};
 use mainstay_backup::crypto::{EncryptionSpec, Keyring};
 use mainstay_backup::drill::DrillReport;
 use mainstay_backup::shred::{ShredReport, ShredSettings};
 use mainstay_e2e::object_store::{ObjectStore, REGION, Server};
-use mainstay_postgres::backup::api::RestoreReport;
+use mainstay_postgres::backup::api::{RestoreReport, RestoreStep};
 use mainstay_postgres::backup::settings::{
     BACKUP_FILE, DRILL_FILE, DrillCheck, DrillSettings, INSTANCE_KEYS, PlaceSpec, REPOSITORY,
     RESTORE_FILE, RESTORE_REPOSITORY, RESTORE_SECRETS, RESTORE_STATUS, RUN, RepositorySpec,
@@ -39,10 +41,14 @@ const PROGRAMS: &str = "MAINSTAY_TEST_POSTGRES";
 pub const BUCKET: &str = "backups";
 
 mod node;
+mod orders;
 mod random;
+mod restores;
 
 pub use node::Node;
+pub use orders::{keep, take};
 pub use random::Random;
+pub use restores::upto;
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
@@ -125,6 +131,19 @@ fn give(path: &Path) {
             all.extend(entries.map(|e| e.unwrap().path()));
         }
     }
+}
+
+/// Bytes of all files below a folder; none where there is none.
+pub fn bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |path: PathBuf| {
+        // What a link leads to is counted where it is.
+        if path.is_dir() && !path.is_symlink() {
+            return bytes(&path);
+        }
+        fs::symlink_metadata(path).map_or(0, |file| file.len())
+    };
+    entries.map(|entry| size(entry.path())).sum()
 }
 
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -269,6 +288,7 @@ impl World {
                 number / 250,
                 1 + number % 250
             ),
+            archive_timeout: 60,
             postgres: None,
             sidecar: None,
             resource: format!("shop/{name}"),
@@ -339,60 +359,6 @@ impl World {
         }
     }
 
-    /// Runs a restore into a new node; what it told, and whether there is data.
-    pub fn restore(&self, node: &Node, target: Target) -> RestoreReport {
-        self.restore_from(node, target, None)
-    }
-
-    pub fn restore_from(
-        &self,
-        node: &Node,
-        target: Target,
-        backup: Option<mainstay_backup::ids::BackupId>,
-    ) -> RestoreReport {
-        let restore = self.begin_restore(node, target, backup);
-        Self::end_restore(node, restore)
-    }
-
-    /// The process of a restore that goes on.
-    pub fn begin_restore(
-        &self,
-        node: &Node,
-        target: Target,
-        backup: Option<mainstay_backup::ids::BackupId>,
-    ) -> Child {
-        let settings = RestoreSettings {
-            resource: node.resource.clone(),
-            repository: self.repository(),
-            major: major(),
-            backup,
-            target,
-            owner: None,
-        };
-        let file = node.path(paths::CONFIG).join(RESTORE_FILE);
-        fs::write(file, serde_json::to_string(&settings).unwrap()).unwrap();
-        self.secrets(&node.path(RESTORE_SECRETS));
-        give(&node.root);
-        node.run("restore").spawn().unwrap()
-    }
-
-    /// Waits until a restore has ended; as [`Self::restore`].
-    pub fn end_restore(node: &Node, mut restore: Child) -> RestoreReport {
-        let status = restore.wait().unwrap();
-        let text = fs::read_to_string(node.path(RESTORE_STATUS))
-            .unwrap_or_else(|_| panic!("{}", node.log()));
-        let report: RestoreReport = serde_json::from_str(&text).unwrap();
-        assert_eq!(
-            status.success(),
-            node.data().exists(),
-            "{report:?}\n{}",
-            node.log()
-        );
-        let leftover = node.path("/var/lib/postgresql/data/pgdata.restore");
-        assert!(!leftover.exists(), "what is left of a restore");
-        report
-    }
-
     /// Removes the copies of the keys, as the pod of an operation does; its last words.
     pub fn destroy_keys(&self, node: &Node, recipients: Vec<String>) -> ShredReport {
         let settings = ShredSettings {
@@ -425,118 +391,5 @@ impl World {
         use age::secrecy::ExposeSecret as _;
         let keyring = self.keyring.as_ref()?;
         Some(keyring.to_text().expose_secret().to_owned())
-    }
-
-    /// Brings data for a replica back from the set's own repository, as an instance's pod does before everything else.
-    pub fn seed(&self, node: &Node, identifier: &str, major: u32) -> RestoreReport {
-        self.secrets(&node.path(RESTORE_SECRETS));
-        give(&node.root);
-        let mut run = node.run("seed");
-        let major = major.to_string();
-        run.args(["--identifier", identifier, "--major", &major]);
-        assert!(run.status().unwrap().success(), "{}", node.log());
-        let text = fs::read_to_string(node.path(RESTORE_STATUS)).unwrap_or_else(|_| "{}".into());
-        serde_json::from_str(&text).unwrap_or_default()
-    }
-
-    /// Asks a node's backup container.
-    pub fn ask(&self, node: &Node, path: &str, order: Option<&Order>) -> Result<String, String> {
-        let client = self.folder.path().join("operator");
-        let at = |name: &str| client.join(name).display().to_string();
-        let mut curl = Command::new("curl");
-        curl.args([
-            "--silent",
-            "--show-error",
-            "--max-time",
-            "20",
-            "--fail-with-body",
-        ])
-        .args([
-            "--cacert",
-            &at("ca.crt"),
-            "--cert",
-            &at("tls.crt"),
-            "--key",
-            &at("tls.key"),
-        ])
-        .args([
-            "--connect-to",
-            &format!(
-                "localhost:{}:{}:{}",
-                names::BACKUP_PORT,
-                node.address,
-                names::BACKUP_PORT
-            ),
-        ])
-        .arg(format!("https://localhost:{}{path}", names::BACKUP_PORT));
-        if let Some(order) = order {
-            curl.args(["--data", &serde_json::to_string(order).unwrap()]);
-        }
-        let output = curl.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if output.status.success() {
-            Ok(text)
-        } else {
-            Err(format!("{text}{}", String::from_utf8_lossy(&output.stderr)))
-        }
-    }
-
-    pub fn report(&self, node: &Node) -> Option<Report> {
-        let text = self.ask(node, "/v1/backup", None).ok()?;
-        Some(serde_json::from_str(&text).unwrap())
-    }
-
-    /// Waits until a node's report is as wanted.
-    pub fn until(&self, node: &Node, what: &str, wanted: impl Fn(&Report) -> bool) -> Report {
-        let begun = Instant::now();
-        let mut last = None;
-        while begun.elapsed() < LONG {
-            last = self.report(node);
-            if let Some(report) = last.as_ref().filter(|r| wanted(r)) {
-                return report.clone();
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        panic!("{}: not {what}: {last:#?}\n{}", node.name, node.log());
-    }
-
-    /// Waits until nothing waits for the store.
-    pub fn archived(&self, node: &Node) -> Report {
-        let name = node.switch();
-        self.until(node, "archived", |r| {
-            r.archive.state == ArchiveState::Ok && r.archive.last_piece.as_ref() >= Some(&name)
-        })
-    }
-
-    /// Makes a backup.
-    pub fn back_up(&self, node: &Node, order: &str, incremental: bool) -> BackupEntry {
-        match self.try_back_up(node, order, incremental) {
-            Outcome::Done { id } => {
-                let report = self.until(node, "in the catalogue", |r| {
-                    r.catalogue.iter().any(|b| b.id == id)
-                });
-                report.catalogue.into_iter().find(|b| b.id == id).unwrap()
-            }
-            other => panic!("{other:?}\n{}", node.log()),
-        }
-    }
-
-    pub fn try_back_up(&self, node: &Node, order: &str, incremental: bool) -> Outcome {
-        let take = Order::Take {
-            order: order.into(),
-            incremental,
-            chain: None,
-        };
-        self.until(node, "ours", |r| r.ownership.state == OwnerState::Ours);
-        self.ask(node, "/v1/backup/orders", Some(&take)).unwrap();
-        let report = self.until(node, "at the end of the order", |r| {
-            r.results.iter().any(|r| r.order == order)
-        });
-        report
-            .results
-            .into_iter()
-            .find(|r| r.order == order)
-            .unwrap()
-            .outcome
     }
 }

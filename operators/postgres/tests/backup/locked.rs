@@ -2,20 +2,15 @@
 
 use std::fs;
 
-use mainstay_backup::api::Order;
-use mainstay_backup::retention::Policy;
 use mainstay_postgres::backup::settings::Target;
 
-use crate::kit::{BUCKET, Where, World};
-use crate::recovery::restored;
+use crate::kit::{BUCKET, Where, World, keep};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_is_put_over_a_backup_or_its_log_is_passed_over_and_retention_waits_for_locks() {
     let world = World::new(Where::Locked, true).await;
     let mut one = world.node("db-1");
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(100);
     let first = world.back_up(&one, "first", false);
     one.write(100);
@@ -29,13 +24,7 @@ async fn what_is_put_over_a_backup_or_its_log_is_passed_over_and_retention_waits
     let rows = one.rows();
 
     // The first backup is to go, and its lock does not let it.
-    let prune = Order::Prune {
-        policy: Policy {
-            window: None,
-            count: Some(1),
-        },
-    };
-    world.ask(&one, "/v1/backup/orders", Some(&prune)).unwrap();
+    world.order(&one, &keep(1)).unwrap();
     let report = world.until(&one, "pruned", |r| r.prune.is_some());
     let prune = report.prune.unwrap();
     assert!(prune.backups.is_empty(), "{prune:#?}");
@@ -76,8 +65,8 @@ async fn what_is_put_over_a_backup_or_its_log_is_passed_over_and_retention_waits
     }
     assert!(replaced > 6, "{mine:?}");
 
-    let (node, message) = restored(&world, "db-2", &Target::Latest);
-    assert_eq!(node.rows(), rows, "{message}");
+    let (node, report) = world.restored("db-2", &Target::Latest);
+    assert_eq!(node.rows(), rows, "{report:?}");
     assert!(
         node.log().contains(&second.id.to_string()),
         "the newest backup was taken: {}",

@@ -1,7 +1,6 @@
 //! A repository on a volume: the same as in a bucket, and what only a volume does.
 
 use mainstay_backup::api::ArchiveState;
-use mainstay_postgres::backup::api::RestoreStep;
 use mainstay_postgres::backup::settings::Target;
 
 use crate::kit::{Where, World};
@@ -11,17 +10,13 @@ use crate::volume::{allow, folders};
 async fn archived_backed_up_and_restored_in_a_folder_that_two_instances_mount() {
     let world = World::new(Where::Folder, true).await;
     let (mut one, mut two) = (world.node("db-1"), world.node("db-2"));
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(300);
     let report = world.archived(&one);
     assert_eq!(report.ownership.unguarded, None, "names are given once");
     world.back_up(&one, "full", false);
     one.write(300);
-    two.clone_of(&one);
-    two.start(Some(&one));
-    two.start_sidecar();
+    two.follow(&one);
     one.write(100);
     let name = one.switch();
     world.until(&two, "let go what the primary stored", |r| {
@@ -56,10 +51,7 @@ async fn archived_backed_up_and_restored_in_a_folder_that_two_instances_mount() 
     for folder in &all {
         allow(folder, false);
     }
-    let mut new = world.node("db-3");
-    let report = world.restore(&new, Target::Latest);
-    assert_eq!(report.step, RestoreStep::Done, "{report:?}\n{}", new.log());
-    new.start(None);
+    let (new, _) = world.restored("db-3", &Target::Latest);
     assert_eq!(new.rows(), rows);
     for folder in &all {
         allow(folder, true);
@@ -73,9 +65,7 @@ async fn archived_backed_up_and_restored_in_a_folder_that_two_instances_mount() 
 async fn a_volume_that_takes_nothing_is_told_and_goes_on_by_itself() {
     let world = World::new(Where::Folder, false).await;
     let mut one = world.node("db-1");
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(100);
     world.archived(&one);
     world.back_up(&one, "order-1", false);
@@ -105,9 +95,6 @@ async fn a_volume_that_takes_nothing_is_told_and_goes_on_by_itself() {
     );
     assert!(report.gaps.is_empty());
     let rows = one.rows();
-    let mut new = world.node("db-2");
-    let report = world.restore(&new, Target::Latest);
-    assert_eq!(report.step, RestoreStep::Done, "{report:?}\n{}", new.log());
-    new.start(None);
+    let (new, _) = world.restored("db-2", &Target::Latest);
     assert_eq!(new.rows(), rows);
 }

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mainstay_backup::api::{ArchiveState, Order, Outcome};
+use mainstay_backup::api::{ArchiveState, Outcome};
 use mainstay_postgres::backup::api::RestoreStep;
 use mainstay_postgres::backup::settings::{SECRET_ACCESS_KEY, SECRETS, Target};
 
-use crate::kit::{LONG, Node, Where, World};
+use crate::kit::{BUCKET, LONG, Node, Where, World, bytes, take};
 
 /// What passes in a second: so that something is under way for several seconds after its middle was seen, on a busy
 /// machine too.
@@ -35,42 +35,29 @@ async fn database() -> (World, Node) {
     (world, one)
 }
 
-fn bytes_in(folder: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return 0;
-    };
-    let size = |path: std::path::PathBuf| {
-        if path.is_dir() {
-            return bytes_in(&path);
-        }
-        fs::metadata(path).map_or(0, |file| file.len())
-    };
-    entries.flatten().map(|entry| size(entry.path())).sum()
-}
-
-/// Waits until a restore into a node is in the middle.
-fn in_the_middle(node: &Node) {
-    let folder = node.path("/var/lib/postgresql/data/pgdata.restore");
+/// Waits until what a node does has brought so much into a folder.
+fn until_there(node: &Node, folder: &Path, so_much: u64) {
     let begun = Instant::now();
-    while bytes_in(&folder) < MIDDLE {
+    while bytes(folder) < so_much {
         assert!(begun.elapsed() < LONG, "{}", node.log());
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
+/// Waits until a restore into a node is in the middle.
+fn in_the_middle(node: &Node) {
+    let folder = node.path("/var/lib/postgresql/data/pgdata.restore");
+    until_there(node, &folder, MIDDLE);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_backup_and_a_restore_go_on_where_the_store_went_away() {
     let (mut world, mut one) = database().await;
-    let order = "order";
-    let take = Order::Take {
-        order: order.into(),
-        incremental: false,
-        chain: None,
-    };
-    world.ask(&one, "/v1/backup/orders", Some(&take)).unwrap();
-    world.until(&one, "in the middle of it", |r| {
-        r.running.as_ref().is_some_and(|r| r.stored_bytes >= MIDDLE)
-    });
+    // Figures of what runs are told every few seconds only: it might be over by then.
+    let bucket = world.server.as_ref().unwrap().store().data.join(BUCKET);
+    let before = bytes(&bucket);
+    world.order(&one, &take("order", false)).unwrap();
+    until_there(&one, &bucket, before + MIDDLE);
     world.server.as_mut().unwrap().kill().await.unwrap();
     one.until_said("a part is sent again");
     world.server.as_mut().unwrap().resume().await.unwrap();
@@ -120,9 +107,7 @@ async fn a_backup_and_a_restore_go_on_where_the_store_went_away() {
 async fn credentials_that_are_no_good_any_more_are_told_and_lose_nothing() {
     let world = World::new(Where::S3, true).await;
     let mut one = world.node("db-1");
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(100);
     world.archived(&one);
     world.back_up(&one, "order", false);
@@ -152,7 +137,6 @@ async fn credentials_that_are_no_good_any_more_are_told_and_lose_nothing() {
     let report = world.archived(&one);
     assert_eq!((report.archive.waiting_pieces, report.gaps.len()), (0, 0));
     let rows = one.rows();
-    let (mut node, _) = crate::recovery::restored(&world, "db-2", &Target::Latest);
+    let (node, _) = world.restored("db-2", &Target::Latest);
     assert_eq!(node.rows(), rows);
-    node.stop(true);
 }

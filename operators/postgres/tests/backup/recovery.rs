@@ -1,58 +1,16 @@
 //! Base backups, and recovery to points.
 
 use mainstay_backup::api::Order;
-use mainstay_backup::ids::BackupId;
-use mainstay_backup::retention::Policy;
-use mainstay_postgres::backup::api::RestoreStep;
 use mainstay_postgres::backup::settings::Target;
 
-use crate::kit::{Node, Random, Where, World, major};
-
-pub fn restored(world: &World, name: &str, target: &Target) -> (Node, String) {
-    restored_from(world, name, target, None)
-}
-
-/// As [`restored`], from this backup.
-pub fn restored_from(
-    world: &World,
-    name: &str,
-    target: &Target,
-    backup: Option<BackupId>,
-) -> (Node, String) {
-    let mut node = world.node(name);
-    let report = world.restore_from(&node, target.clone(), backup);
-    assert_eq!(
-        report.step,
-        RestoreStep::Done,
-        "{target:?} {report:?}\n{}",
-        node.log()
-    );
-    node.start(None);
-    (node, report.message)
-}
-
-/// The rows of a ledger that were committed up to a moment.
-pub fn upto(ledger: &[(u32, i64)], moment: i64) -> Vec<u32> {
-    let before = ledger.iter().filter(|(_, at)| *at <= moment);
-    before.map(|(n, _)| *n).collect()
-}
-
-pub fn refused(world: &World, name: &str, target: &Target) -> String {
-    let node = world.node(name);
-    let report = world.restore(&node, target.clone());
-    assert_eq!(report.step, RestoreStep::Failed, "{target:?} {report:?}");
-    assert!(!node.data().exists());
-    report.message
-}
+use crate::kit::{Random, Where, World, keep, major, take, upto};
 
 #[allow(clippy::too_many_lines, reason = "one history, and many points of it")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
     let world = World::new(Where::S3, true).await;
     let mut one = world.node("db-1");
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(300);
     let full = world.back_up(&one, "full", false);
     assert_eq!((&full.parent, &full.broken), (&None, &None));
@@ -68,17 +26,7 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
         assert_eq!(increment.parent, None, "there are none before 17");
     }
     // The same order again makes no second backup.
-    world
-        .ask(
-            &one,
-            "/v1/backup/orders",
-            Some(&Order::Take {
-                order: "increment".into(),
-                incremental: true,
-                chain: None,
-            }),
-        )
-        .unwrap();
+    world.order(&one, &take("increment", true)).unwrap();
     one.write(300);
     let third = world.back_up(&one, "increment-2", true);
     if major() >= 17 {
@@ -99,17 +47,18 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
     let report = world.archived(&one);
     assert!(report.gaps.is_empty());
 
-    let (node, message) = restored(&world, "name", &Target::Name("before the accident".into()));
-    assert_eq!(node.rows(), upto_name, "{message}");
+    let (node, named) = world.restored("name", &Target::Name("before the accident".into()));
+    assert_eq!(node.rows(), upto_name, "{named:?}");
+    let message = named.message;
     assert!(message.contains("before the accident"), "{message}");
     drop(node);
-    let (node, _) = restored(&world, "xid", &Target::Xid(xid.parse().unwrap()));
+    let (node, _) = world.restored("xid", &Target::Xid(xid.parse().unwrap()));
     assert_eq!(node.rows(), upto_xid);
     drop(node);
-    let (node, _) = restored(&world, "lsn", &Target::Lsn(lsn));
+    let (node, _) = world.restored("lsn", &Target::Lsn(lsn));
     assert_eq!(node.rows(), upto_lsn);
     drop(node);
-    let (node, _) = restored(&world, "latest", &Target::Latest);
+    let (node, _) = world.restored("latest", &Target::Latest);
     assert!(
         node.try_sql("select from ledger").is_err(),
         "it was dropped"
@@ -123,39 +72,27 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
     for (round, moment) in moments.into_iter().enumerate() {
         let expected = upto(&ledger, moment);
         let time = jiff::Timestamp::from_microsecond(moment).unwrap();
-        let (node, message) = restored(&world, &format!("moment-{round}"), &Target::Time(time));
-        assert_eq!(node.rows(), expected, "{time} {message}");
+        let (node, report) = world.restored(&format!("moment-{round}"), &Target::Time(time));
+        assert_eq!(node.rows(), expected, "{time} {report:?}");
     }
 
     // What cannot be reached.
-    let never = refused(&world, "never", &Target::Name("no such point".into()));
+    let never = world.refused("never", &Target::Name("no such point".into()));
     assert!(
         never.contains("before configured recovery target was reached")
             && never.contains("committed at"),
         "{never}"
     );
-    let early = refused(
-        &world,
+    let early = world.refused(
         "early",
         &Target::Time("2020-01-01T00:00:00Z".parse().unwrap()),
     );
     assert!(early.contains("is before"), "{early}");
-    let beyond = refused(&world, "beyond", &Target::Lsn("7F/0".into()));
+    let beyond = world.refused("beyond", &Target::Lsn("7F/0".into()));
     assert!(beyond.contains("beyond"), "{beyond}");
 
     // Retention leaves what the newest needs.
-    world
-        .ask(
-            &one,
-            "/v1/backup/orders",
-            Some(&Order::Prune {
-                policy: Policy {
-                    window: None,
-                    count: Some(1),
-                },
-            }),
-        )
-        .unwrap();
+    world.order(&one, &keep(1)).unwrap();
     let report = world.until(&one, "pruned", |r| r.prune.is_some());
     let prune = report.prune.unwrap();
     assert_eq!(prune.error, None);
@@ -165,7 +102,7 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
         "{}",
         prune.plan
     );
-    let (node, _) = restored(&world, "after", &Target::Name("before the accident".into()));
+    let (node, _) = world.restored("after", &Target::Name("before the accident".into()));
     assert_eq!(node.rows(), upto_name);
 }
 
@@ -173,30 +110,15 @@ async fn to_a_name_a_place_a_transaction_and_random_moments_over_increments() {
 async fn a_backup_of_a_replica_restores_and_a_cancelled_one_is_none() {
     let world = World::new(Where::Folder, false).await;
     let (mut one, mut two) = (world.node("db-1"), world.node("db-2"));
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(200);
-    two.clone_of(&one);
-    two.start(Some(&one));
-    two.start_sidecar();
+    two.follow(&one);
     world.until(&two, "ours", |r| {
         r.ownership.owner.is_some() && r.ownership.reason.is_none()
     });
-    let order = Order::Take {
-        order: "of a replica".into(),
-        incremental: false,
-        chain: None,
-    };
-    world.ask(&two, "/v1/backup/orders", Some(&order)).unwrap();
-    let second = Order::Take {
-        order: "another".into(),
-        incremental: false,
-        chain: None,
-    };
-    let busy = world
-        .ask(&two, "/v1/backup/orders", Some(&second))
-        .unwrap_err();
+    world.order(&two, &take("of a replica", false)).unwrap();
+    let second = take("another", false);
+    let busy = world.order(&two, &second).unwrap_err();
     assert!(busy.contains("is being made"), "{busy}");
     // The primary goes on, so that the log of the backup is finished.
     while world.report(&two).is_none_or(|r| r.results.is_empty()) {
@@ -208,19 +130,14 @@ async fn a_backup_of_a_replica_restores_and_a_cancelled_one_is_none() {
     assert_eq!(report.catalogue[0].broken, None);
     world.archived(&one);
     let rows = one.rows();
-    let (node, _) = restored(&world, "new", &Target::Latest);
+    let (node, _) = world.restored("new", &Target::Latest);
     assert_eq!(node.rows(), rows);
 
-    world.ask(&one, "/v1/backup/orders", Some(&second)).unwrap();
-    world
-        .ask(
-            &one,
-            "/v1/backup/orders",
-            Some(&Order::Cancel {
-                order: "another".into(),
-            }),
-        )
-        .unwrap();
+    world.order(&one, &second).unwrap();
+    let cancel = Order::Cancel {
+        order: "another".into(),
+    };
+    world.order(&one, &cancel).unwrap();
     let report = world.until(&one, "cancelled", |r| {
         r.results.iter().any(|r| r.order == "another")
     });
@@ -242,9 +159,7 @@ async fn a_backup_of_a_replica_restores_and_a_cancelled_one_is_none() {
 async fn a_database_of_many_files_whose_list_is_long() {
     let world = World::new(Where::Folder, false).await;
     let mut one = world.node("db-1");
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     // A line of the list has some 150 bytes: more than is held at a time between who reads and who stores.
     for round in 0..8 {
         one.sql(&format!(
@@ -255,7 +170,7 @@ async fn a_database_of_many_files_whose_list_is_long() {
     world.back_up(&one, "order", false);
     world.archived(&one);
     let rows = one.rows();
-    let (node, _) = restored(&world, "db-2", &Target::Latest);
+    let (node, _) = world.restored("db-2", &Target::Latest);
     assert_eq!(node.rows(), rows);
     let tables = node.sql("select count(*) from pg_class where relname like 'many%'");
     assert_eq!(tables, "4000");

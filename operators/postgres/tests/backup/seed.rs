@@ -14,9 +14,7 @@ const LONG: Duration = Duration::from_mins(2);
 async fn primary(place: Where) -> (World, Node) {
     let world = World::new(place, true).await;
     let mut one = world.node("db-1");
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(100);
     world.back_up(&one, "order", false);
     one.write(100);

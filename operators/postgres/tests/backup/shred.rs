@@ -9,9 +9,7 @@ use crate::kit::{Where, World};
 async fn what_was_encrypted_to_destroyed_keys_is_restored_by_nobody() {
     let mut world = World::new(Where::S3, true).await;
     let mut one = world.node("db-1");
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(100);
     world.back_up(&one, "order", false);
     one.switch();

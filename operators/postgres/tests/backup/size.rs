@@ -1,10 +1,10 @@
 //! How large a repository gets, for docs/benchmarks.md: `cargo xtask bench backup-size`. Not a test: it asserts no figure.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::figures::{fill, megabytes, number};
-use crate::kit::{Node, Where, World, command, major};
+use crate::kit::{Node, Where, World, bytes, command, major};
 
 /// Increments after the full backup.
 const INCREMENTS: u32 = 10;
@@ -12,18 +12,6 @@ const INCREMENTS: u32 = 10;
 const PGBACKREST: &str = "/usr/bin/pgbackrest";
 /// The newest PostgreSQL that Debian 12's pgBackRest (2.45) knows.
 const KNOWN: u32 = 15;
-
-fn bytes(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let size = |path: PathBuf| {
-        // What a link leads to is counted where it is.
-        if path.is_dir() && !path.is_symlink() {
-            return bytes(&path);
-        }
-        fs::symlink_metadata(path).map_or(0, |file| file.len())
-    };
-    entries.map(|entry| size(entry.path())).sum()
-}
 
 /// Of a thousand rows one is changed, all over the table, and some are added at its end.
 fn change(node: &Node, round: u32, mib: u64) {

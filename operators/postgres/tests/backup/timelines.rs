@@ -3,8 +3,7 @@
 use jiff::Timestamp;
 use mainstay_postgres::backup::settings::Target;
 
-use crate::kit::{Node, Random, Where, World, major};
-use crate::recovery::{restored, restored_from, upto};
+use crate::kit::{Node, Random, Where, World, major, upto};
 
 /// The primary writes what only its replica has, and is lost with all of its data. The replica takes over.
 fn lost(mut primary: Node, successor: &Node) {
@@ -22,13 +21,9 @@ fn lost(mut primary: Node, successor: &Node) {
 async fn moments_of_three_timelines_over_one_chain_of_increments() {
     let world = World::new(Where::S3, true).await;
     let (mut one, mut two) = (world.node("db-1"), world.node("db-2"));
-    one.initialise();
-    one.start(None);
-    one.start_sidecar();
+    one.begin();
     one.write(100);
-    two.clone_of(&one);
-    two.start(Some(&one));
-    two.start_sidecar();
+    two.follow(&one);
     let full = world.back_up(&one, "full", false);
     let earliest = world.until(&one, "a first moment", |r| r.earliest.is_some());
     one.write(200);
@@ -39,9 +34,7 @@ async fn moments_of_three_timelines_over_one_chain_of_increments() {
 
     two.write(100);
     let mut three = world.node("db-3");
-    three.clone_of(&two);
-    three.start(Some(&two));
-    three.start_sidecar();
+    three.follow(&two);
     two.write(100);
     let second = world.back_up(&two, "second", true);
     two.write(100);
@@ -63,12 +56,12 @@ async fn moments_of_three_timelines_over_one_chain_of_increments() {
     three.stop_sidecar();
     three.stop(true);
 
-    let (node, _) = restored(&world, "latest", &Target::Latest);
+    let (node, _) = world.restored("latest", &Target::Latest);
     assert_eq!(node.rows(), upto(&ledger, i64::MAX));
     drop(node);
     // A name says nothing of when: the backup before it has to be said.
     let name = Target::Name("on the first".into());
-    let (node, _) = restored_from(&world, "named", &name, Some(full.id));
+    let (node, _) = world.restored_from("named", &name, Some(full.id));
     assert_eq!(node.rows(), on_first);
     drop(node);
     let earliest = earliest.earliest.unwrap().as_microsecond();
@@ -84,7 +77,7 @@ async fn moments_of_three_timelines_over_one_chain_of_increments() {
     }
     for (round, moment) in all.into_iter().enumerate() {
         let time = Timestamp::from_microsecond(moment).unwrap();
-        let (node, message) = restored(&world, &format!("moment-{round}"), &Target::Time(time));
-        assert_eq!(node.rows(), upto(&ledger, moment), "{time} {message}");
+        let (node, report) = world.restored(&format!("moment-{round}"), &Target::Time(time));
+        assert_eq!(node.rows(), upto(&ledger, moment), "{time} {report:?}");
     }
 }

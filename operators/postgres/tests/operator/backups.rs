@@ -452,23 +452,17 @@ pub async fn completing(
 #[tokio::test]
 async fn a_crash_at_any_write_makes_no_backup_twice() {
     let mut world = backed_up().await;
-    let mut crashes = 0;
     for n in 1.. {
         let name = format!("try-{n}");
         let before = world.sidecars.takes().len();
-        world.api.crash_at_write(n);
+        world.crash_once_after(n);
         ask(&world, &name, &json!({}));
-        let over = |w: &World| said(w, &name).phase == Some(BackupPhase::Succeeded);
-        let begin = Instant::now();
-        let what = format!("neither crashed nor done at write {n}");
-        completing(&mut world, begin, &what, |w| w.api.has_crashed() || over(w)).await;
-        let came = world.api.has_crashed();
-        world.kill();
-        world.api.restart();
-        world.api.calm();
-        world.start();
+        let over = |w: &World| {
+            said(w, &name).phase == Some(BackupPhase::Succeeded) && !w.api.has_crashed()
+        };
         let what = format!("not done after a crash at write {n}");
-        completing(&mut world, begin, &what, over).await;
+        completing(&mut world, Instant::now(), &what, over).await;
+        world.crash_no_more();
         let takes = world.sidecars.takes().len();
         assert_eq!(
             takes,
@@ -476,12 +470,11 @@ async fn a_crash_at_any_write_makes_no_backup_twice() {
             "one order for {name}, after a crash at write {n}"
         );
         world.quiet().await;
-        if !came {
+        if world.crashes < n {
             break;
         }
-        crashes = n;
     }
-    assert!(crashes >= 2, "only {crashes} writes were tried");
+    assert!(world.crashes >= 2, "only {} crashes", world.crashes);
 }
 
 #[tokio::test]

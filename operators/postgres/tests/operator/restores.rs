@@ -291,8 +291,7 @@ async fn crashing_after_each(strides: &'static [usize]) {
     ask(&world, "back", &json!({}));
     world.crash_after_each(strides);
     there_and_back(&mut world, &before).await;
-    let enough = 25 / longest(strides);
-    assert!(world.crashes > enough, "only {} crashes", world.crashes);
+    world.crashed_enough(25, strides);
 }
 
 #[tokio::test]

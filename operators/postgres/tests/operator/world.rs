@@ -1,17 +1,14 @@
 //! What the operator is tried in.
 
+use std::iter;
+
 use super::sidecar::Sidecars;
 use super::*;
 
-/// After how many writes operators crash, one after the other and again from the first, in tests of a whole
-/// procedure. The first two together crash at every write that there is. None crashes at each first write: a new
+/// After how many writes operators crash, one after the other and again from the first ([`World::crash_after_each`]),
+/// in tests of a whole procedure. The first two together crash at every write that there is. None crashes at each first write: a new
 /// operator may have to say that it does not know yet, before it does anything.
 pub const STRIDES: [&[usize]; 4] = [&[1, 2], &[2, 1], &[3, 1], &[5]];
-
-/// The most writes between two of these crashes.
-pub fn longest(strides: &[usize]) -> usize {
-    strides.iter().copied().max().unwrap_or(1)
-}
 
 /// An API server, a cluster of agents that answer, and an operator.
 pub struct World {
@@ -23,8 +20,10 @@ pub struct World {
     pub pooler: Option<&'static str>,
     /// Containers that make backups.
     pub sidecars: Sidecars,
-    /// After how many writes operators crash, in turn; nothing: they do not.
-    strides: &'static [usize],
+    /// After how many writes operators crash, in turn; nothing: never again.
+    strides: Box<dyn Iterator<Item = usize>>,
+    /// Whether a crash is to come that the world sees to.
+    crashing: bool,
     /// So often it has crashed.
     pub crashes: usize,
 }
@@ -56,16 +55,18 @@ impl World {
             metrics: Arc::default(),
             pooler: None,
             sidecars: Sidecars::default(),
-            strides: &[],
+            strides: Box::new(iter::empty()),
+            crashing: false,
             crashes: 0,
         }
     }
 
     /// One turn of the cluster and of what runs in it.
     pub async fn turn(&mut self) {
-        self.cluster.turn().await;
-        self.sidecars.turn(&self.api, &self.cluster).await;
-        if !self.strides.is_empty() && self.api.has_crashed() {
+        if self.cluster.turn().await {
+            self.sidecars.turn(&self.api, &self.cluster).await;
+        }
+        if self.crashing && self.api.has_crashed() {
             self.crashes += 1;
             self.kill();
             self.api.restart();
@@ -77,19 +78,39 @@ impl World {
     /// From now on operators crash after so many writes, in turn: the last has effect, its answer is lost, and
     /// with the next turn an operator starts that remembers nothing.
     pub fn crash_after_each(&mut self, strides: &'static [usize]) {
-        self.strides = strides;
+        self.strides = Box::new(strides.iter().copied().cycle());
         self.crash_next();
     }
 
-    fn crash_next(&self) {
-        let stride = self.strides[self.crashes % self.strides.len()];
-        self.api.crash_at_write(stride);
+    /// The operator crashes as with [`Self::crash_after_each`], but once.
+    pub fn crash_once_after(&mut self, writes: usize) {
+        self.strides = Box::new(iter::once(writes));
+        self.crash_next();
+    }
+
+    fn crash_next(&mut self) {
+        let next = self.strides.next();
+        self.crashing = next.is_some();
+        if let Some(writes) = next {
+            self.api.crash_at_write(writes);
+        }
     }
 
     /// No crash any more.
     pub fn crash_no_more(&mut self) {
-        self.strides = &[];
+        self.crashing = false;
         self.api.calm();
+    }
+
+    /// There were as many crashes as there have to be where operators make more than so many writes and crash after
+    /// `strides` of them: at least one.
+    pub fn crashed_enough(&self, writes: usize, strides: &[usize]) {
+        let longest = strides.iter().copied().max().unwrap_or(1);
+        assert!(
+            self.crashes > writes / longest,
+            "only {} crashes after {strides:?}",
+            self.crashes
+        );
     }
 
     /// Start an operator, as after a crash: nothing is remembered.
@@ -223,7 +244,7 @@ impl World {
     /// Until no request was made for a while.
     pub async fn quiet(&mut self) {
         let begin = Instant::now();
-        let mut last = (self.api.requests().len(), Instant::now());
+        let mut last = (self.api.count(), Instant::now());
         while last.1.elapsed() < Duration::from_millis(400) {
             assert!(
                 begin.elapsed() < PATIENCE,
@@ -232,7 +253,7 @@ impl World {
             );
             self.turn().await;
             tokio::time::sleep(Duration::from_millis(5)).await;
-            let now = self.api.requests().len();
+            let now = self.api.count();
             if now != last.0 {
                 last = (now, Instant::now());
             }
@@ -242,7 +263,7 @@ impl World {
     /// A settled set causes no request. Says how many there were until then.
     pub async fn rests(&mut self) -> usize {
         self.quiet().await;
-        let before = self.api.requests().len();
+        let before = self.api.count();
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(
             &self.api.requests()[before..],

@@ -307,31 +307,18 @@ fn dues(known: &[Backup], common: &Common, setting: &Setting<'_>) -> Vec<jiff::T
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::api;
-    use crate::instances::{Phase, PodSeen};
+    use crate::instances::fixture::{set, status};
 
-    fn instance(ordinal: u32, role: InstanceRole, lag: u64) -> Instance {
-        let name = names::instance("db", ordinal);
-        Instance {
-            pod: Some(PodSeen {
-                uid: name.clone(),
-                phase: Phase::Running,
-                ready: true,
-                ..PodSeen::default()
-            }),
-            claim: None,
-            agent: Known::Known(api::Status {
-                pod_uid: name.clone(),
-                instance: name.clone(),
-                role,
-                ready: true,
-                lag_bytes: Some(lag),
-                streaming: vec!["db-2".into(), "db-3".into()],
-                ..api::Status::default()
-            }),
-            name,
-            ordinal,
+    /// Four, of which two replicas lack so much of the log. The fourth serves, and the primary does not know it.
+    fn all(second: u64, third: u64) -> Vec<Instance> {
+        let mut all = set(4, "db-1");
+        for (name, lag) in [("db-2", second), ("db-3", third), ("db-4", 0)] {
+            status(&mut all, name).lag_bytes = Some(lag);
         }
+        status(&mut all, "db-1")
+            .streaming
+            .retain(|name| name != "db-4");
+        all
     }
 
     fn chosen(instances: Vec<Instance>, silent: &[&str]) -> Vec<String> {
@@ -359,16 +346,6 @@ mod tests {
 
     #[test]
     fn a_replica_that_streams_and_lacks_least_then_the_primary() {
-        use InstanceRole::{Primary, Replica};
-        let all = |second, third| {
-            vec![
-                instance(1, Primary, 0),
-                instance(2, Replica, second),
-                instance(3, Replica, third),
-                // It serves, and the primary does not know it.
-                instance(4, Replica, 0),
-            ]
-        };
         assert_eq!(chosen(all(0, 0), &[]), ["db-2", "db-3", "db-1"]);
         assert_eq!(chosen(all(32 << 20, 0), &[]), ["db-3", "db-2", "db-1"]);
         assert_eq!(chosen(all(65 << 20, 0), &[]), ["db-3", "db-1"]);

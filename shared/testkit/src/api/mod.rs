@@ -216,6 +216,16 @@ impl FakeApi {
         self.change(|inner| inner.store.end_deleted_pods())
     }
 
+    /// Changes with every change of an object.
+    pub fn version(&self) -> u64 {
+        self.lock().store.version()
+    }
+
+    /// How many requests there were so far.
+    pub fn count(&self) -> usize {
+        self.lock().record.len()
+    }
+
     /// Every request so far.
     pub fn requests(&self) -> Vec<Recorded> {
         self.lock().record.clone()

@@ -8,6 +8,8 @@ pub struct Node {
     pub resource: String,
     pub root: PathBuf,
     pub address: String,
+    /// After how many seconds a file of the log is ended that is not full.
+    pub archive_timeout: u64,
     pub(super) postgres: Option<Child>,
     pub(super) sidecar: Option<Child>,
 }
@@ -86,6 +88,20 @@ impl Node {
         run
     }
 
+    /// Makes new data and runs: PostgreSQL, and the process that makes backups.
+    pub fn begin(&mut self) {
+        self.initialise();
+        self.start(None);
+        self.start_sidecar();
+    }
+
+    /// Copies a primary's data, and follows it with both processes.
+    pub fn follow(&mut self, primary: &Self) {
+        self.clone_of(primary);
+        self.start(Some(primary));
+        self.start_sidecar();
+    }
+
     /// Makes new data, with small segments: the log is what is tested, not how much it is.
     pub fn initialise(&self) {
         self.initialise_with(1);
@@ -111,7 +127,7 @@ impl Node {
     }
 
     /// Copies another node's data, to be its replica.
-    pub fn clone_of(&self, primary: &Node) {
+    fn clone_of(&self, primary: &Node) {
         let mut copy = command(programs().join("pg_basebackup"));
         copy.args([
             "-h",
@@ -140,7 +156,7 @@ impl Node {
                     self.path(SOCKET).display()
                 ),
             ),
-            ("archive_timeout", "60s".to_owned()),
+            ("archive_timeout", format!("{}s", self.archive_timeout)),
             ("listen_addresses", String::new()),
             ("unix_socket_directories", self.sockets()),
             ("hot_standby", "on".to_owned()),
