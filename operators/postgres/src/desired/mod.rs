@@ -36,13 +36,13 @@ const ENGINE_PORT: EnginePort = EnginePort {
 /// # Errors
 /// When no API server's address is known; then nothing is to be applied or pruned in this pass.
 pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, DesiredError> {
-    let set = &v.set;
+    let set = &v.common.set;
     let stores = backup::stores(v);
     let flows = Flows {
         engine_port: PORT,
         operator_namespace: around.operator_namespace,
         api_servers: around.api_servers,
-        clients: &v.clients,
+        clients: &v.common.clients,
         poolers: v.pooler.is_some(),
         backups: v.backup.is_some(),
         stores: &stores,
@@ -62,7 +62,7 @@ pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, Desi
         Object::of(&traffic::replica_service(set, ENGINE_PORT))?,
         Object::of(&traffic::peer_service(set, ENGINE_PORT))?,
     ];
-    if let Some(budget) = placement::disruption_budget(set, v.instances) {
+    if let Some(budget) = placement::disruption_budget(set, v.common.instances) {
         apply.push(Object::of(&budget)?);
     }
     if let Some(wanted) = &v.pooler {

@@ -29,7 +29,7 @@ const START_SECONDS: i32 = 120;
 
 /// The pod of `instance`.
 pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
-    let mut metadata = v.set.owned(instance);
+    let mut metadata = v.common.set.owned(instance);
     let role = role(instance == template.seat);
     metadata.labels.get_or_insert_default().extend([
         (names::INSTANCE.to_owned(), instance.to_owned()),
@@ -56,20 +56,20 @@ pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
             volumes::scratches(&beside).join(","),
         ),
     ]));
-    let place = placement::scheduling(&v.set, v.placement.as_ref());
+    let place = placement::scheduling(&v.common.set, v.common.placement.as_ref());
     Pod {
         metadata,
         spec: Some(PodSpec {
             // The DNS name that the instance's certificate bears.
             hostname: Some(instance.to_owned()),
-            subdomain: Some(names::peer_service(&v.set.name)),
-            service_account_name: Some(v.set.name.clone()),
+            subdomain: Some(names::peer_service(&v.common.set.name)),
+            service_account_name: Some(v.common.set.name.clone()),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             restart_policy: Some("Always".into()),
             termination_grace_period_seconds: Some(STOP_SECONDS + MARGIN_SECONDS),
             security_context: Some(pod_security(USER)),
-            image_pull_secrets: pull_secrets(&v.image_pull_secrets),
+            image_pull_secrets: pull_secrets(&v.common.image_pull_secrets),
             affinity: Some(place.affinity),
             topology_spread_constraints: Some(place.spread),
             tolerations: (!place.tolerations.is_empty()).then_some(place.tolerations),
@@ -103,7 +103,7 @@ fn engine(v: &Validated) -> Container {
     let program = format!("{}/{}", paths::BIN, paths::BINARY);
     Container {
         name: CONTAINER.into(),
-        image: Some(v.image.clone()),
+        image: Some(v.common.image.clone()),
         image_pull_policy: Some("IfNotPresent".into()),
         command: Some(vec![program]),
         args: Some(vec![
@@ -116,7 +116,11 @@ fn engine(v: &Validated) -> Container {
             port(PORT_NAME, PORT.into()),
             port("agent", names::AGENT_PORT),
         ]),
-        resources: Some(resources(v.cpu_milli, v.memory, v.memory)),
+        resources: Some(resources(
+            v.common.cpu_milli,
+            v.common.memory,
+            v.common.memory,
+        )),
         security_context: Some(container_security()),
         // Readiness is what an application waits for at start and at a restart: asked often.
         readiness_probe: Some(Probe {

@@ -23,7 +23,8 @@ use mainstay_shared::operator::desired::store::Store;
 use mainstay_shared::operator::desired::{DesiredError, Objects, Surroundings, Template};
 use mainstay_shared::operator::engine::{Answer, Engine, Leaving, Target};
 use mainstay_shared::operator::status::SetStatus;
-use mainstay_shared::operator::validated::{Backups, Common, Drills};
+use mainstay_shared::operator::validated::Common;
+use mainstay_shared::operator::validated::repository::store;
 use mainstay_shared::outcome::Wait;
 use mainstay_shared::pki::LeafSpec;
 use mainstay_shared::watch::Kind;
@@ -36,7 +37,7 @@ use crate::desired::pooler::is_of_pooler;
 use crate::desired::scram::SALT_BYTES;
 use crate::desired::{self, credentials};
 use crate::settings::{PORT, SSL_REQUEST};
-use crate::validate::backup::{Drill as DrillWish, in_place, store};
+use crate::validate::backup::{Drill as DrillWish, in_place};
 use crate::validate::{Backup, Catalogue, Problem, Validated, validate};
 
 /// The add-on's name in labels and derived names.
@@ -74,20 +75,7 @@ impl Engine for Postgresql {
     }
 
     fn common(v: &Validated) -> Common {
-        Common {
-            instances: v.instances,
-            image: v.image.clone(),
-            image_is_named: v.image_is_named,
-            durability: v.durability,
-            enforcement: v.enforcement,
-            across_zones: v.across_zones,
-            max_lag: v.max_lag,
-            storage: v.storage,
-            storage_class: v.storage_class.clone(),
-            certificate_hours: v.certificate_hours,
-            windows: v.windows.clone(),
-            backup: v.backup.as_ref().map(backups),
-        }
+        v.common.clone()
     }
 
     fn leaving(resource: &Postgres) -> Leaving<'_> {
@@ -99,7 +87,7 @@ impl Engine for Postgresql {
 
     fn settle(v: &mut Validated, image: Option<String>, history: u64) {
         if let Some(image) = image {
-            v.image = image;
+            v.common.image = image;
         }
         v.timelines = history;
     }
@@ -144,7 +132,7 @@ impl Engine for Postgresql {
     fn certificates(v: &Validated) -> BTreeMap<String, LeafSpec> {
         let wanted = v.pooler.iter();
         wanted
-            .map(|_| (names::pooler(&v.set.name), pooler_spec(v)))
+            .map(|_| (names::pooler(&v.common.set.name), pooler_spec(v)))
             .collect()
     }
 
@@ -192,22 +180,6 @@ impl Engine for Postgresql {
         } else {
             Err(format!("{host} does not speak TLS"))
         }
-    }
-}
-
-fn backups(backup: &Backup) -> Backups {
-    Backups {
-        place: backup.place.clone(),
-        cron: backup.cron.clone(),
-        chain: backup.chain,
-        policy: backup.policy,
-        on_full: Some(backup.on_full),
-        drill: backup.drill.as_ref().map(|drill| Drills {
-            cron: drill.cron.clone(),
-            target: drill.target,
-            keep: drill.keep,
-            seconds: drill.seconds,
-        }),
     }
 }
 

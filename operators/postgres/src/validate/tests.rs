@@ -9,6 +9,9 @@ use mainstay_testkit::api::merge;
 use mainstay_testkit::postgres_cases::{By, Case, also_good, cases, good, patched};
 use serde_json::{Value, json};
 
+use mainstay_crds::common::KeptVolumes;
+use mainstay_shared::operator::validated;
+
 use super::*;
 
 fn catalogue() -> Catalogue {
@@ -169,7 +172,7 @@ fn a_resource_that_is_not_stored_has_no_identity() {
     resource.metadata.uid = None;
     assert_eq!(
         validate(&resource, &catalogue()),
-        Err(vec![Problem::NotStored])
+        Err(vec![Problem::Common(validated::Problem::NotStored)])
     );
 }
 
@@ -194,15 +197,18 @@ fn several_problems_come_together() {
 #[test]
 fn a_good_resource_means_what_it_says() {
     let validated = validate(&stored(good()), &catalogue()).unwrap();
-    assert_eq!(validated.set.name, "db");
-    assert_eq!(validated.set.kind, "Postgres");
-    assert_eq!(validated.generation, 4);
-    assert_eq!((validated.major, validated.instances), (17, 3));
-    assert_eq!(validated.durability, Durability::Quorum);
-    assert_eq!((validated.cpu_milli, validated.memory), (500, 1 << 30));
-    assert_eq!(validated.storage, 20 << 30);
-    assert_eq!(validated.storage_class.as_deref(), Some("fast"));
-    assert!(validated.protected && !validated.paused);
+    assert_eq!(validated.common.set.name, "db");
+    assert_eq!(validated.common.set.kind, "Postgres");
+    assert_eq!(validated.common.generation, 4);
+    assert_eq!((validated.major, validated.common.instances), (17, 3));
+    assert_eq!(validated.common.durability, Durability::Quorum);
+    assert_eq!(
+        (validated.common.cpu_milli, validated.common.memory),
+        (500, 1 << 30)
+    );
+    assert_eq!(validated.common.storage, 20 << 30);
+    assert_eq!(validated.common.storage_class.as_deref(), Some("fast"));
+    assert!(validated.common.protected && !validated.common.paused);
 }
 
 #[test]
@@ -218,15 +224,18 @@ fn defaults_are_applied() {
         "spec": { "version": "18", "storage": { "size": "1Gi" } },
     }));
     let validated = validate(&resource, &catalogue()).unwrap();
-    assert_eq!(validated.image, "postgres:18.1");
-    assert_eq!(validated.instances, 1);
-    assert_eq!(validated.durability, Durability::Async);
-    assert_eq!((validated.cpu_milli, validated.memory), (250, 512 << 20));
-    assert_eq!(validated.certificate_hours, 2160);
+    assert_eq!(validated.common.image, "postgres:18.1");
+    assert_eq!(validated.common.instances, 1);
+    assert_eq!(validated.common.durability, Durability::Async);
+    assert_eq!(
+        (validated.common.cpu_milli, validated.common.memory),
+        (250, 512 << 20)
+    );
+    assert_eq!(validated.common.certificate_hours, 2160);
     assert_eq!(
         (validated.database.as_str(), validated.owner.as_str()),
         ("app", "app")
     );
-    assert_eq!(validated.volumes, KeptVolumes::Retain);
-    assert!(validated.paused);
+    assert_eq!(validated.common.volumes, KeptVolumes::Retain);
+    assert!(validated.common.paused);
 }

@@ -27,7 +27,7 @@ pub fn scratches(beside: &Beside<'_>) -> Vec<&'static str> {
 
 /// The volumes of `instance`.
 pub fn volumes(v: &Validated, instance: &str, beside: &Beside<'_>) -> Vec<Volume> {
-    let set = &v.set.name;
+    let set = &v.common.set.name;
     let mut all = vec![
         Volume {
             persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
@@ -54,7 +54,7 @@ pub fn volumes(v: &Validated, instance: &str, beside: &Beside<'_>) -> Vec<Volume
         // In memory: the agent's heart-beat must not wait for a disk.
         scratch("run", Some("Memory"), Some(16 << 20)),
         scratch("sockets", Some("Memory"), Some(1 << 20)),
-        shm(v.memory),
+        shm(v.common.memory),
         scratch("tmp", None, None),
     ];
     all.extend(backup::volumes(v, beside));

@@ -55,7 +55,7 @@ pub fn deployment(
         .unwrap_or_else(|| operator_image.to_owned());
     let labels = selector(v, side);
     Deployment {
-        metadata: v.set.owned(name(&v.set.name, side)),
+        metadata: v.common.set.owned(name(&v.common.set.name, side)),
         spec: Some(DeploymentSpec {
             replicas: Some(pooler.instances),
             revision_history_limit: Some(2),
@@ -91,8 +91,11 @@ fn revision(v: &Validated, pooler: &Pooler) -> String {
         image,
         pooler.cpu_milli,
         pooler.memory,
-        v.image_pull_secrets,
-        v.placement.as_ref().and_then(|p| p.priority_class.as_ref()),
+        v.common.image_pull_secrets,
+        v.common
+            .placement
+            .as_ref()
+            .and_then(|p| p.priority_class.as_ref()),
     ]);
     hash(&inputs.to_string())
 }
@@ -137,9 +140,13 @@ fn pod(
             seccomp_profile: Some(seccomp()),
             ..PodSecurityContext::default()
         }),
-        image_pull_secrets: pull_secrets(&v.image_pull_secrets),
+        image_pull_secrets: pull_secrets(&v.common.image_pull_secrets),
         topology_spread_constraints: Some(vec![spread(ZONE), spread("kubernetes.io/hostname")]),
-        priority_class_name: v.placement.as_ref().and_then(|p| p.priority_class.clone()),
+        priority_class_name: v
+            .common
+            .placement
+            .as_ref()
+            .and_then(|p| p.priority_class.clone()),
         init_containers: Some(vec![install(agent)]),
         containers: vec![container(pooler, side, image)],
         volumes: Some(volumes(v)),
@@ -188,7 +195,7 @@ fn container(pooler: &Pooler, side: Side, image: String) -> Container {
 }
 
 fn volumes(v: &Validated) -> Vec<Volume> {
-    let pooler = names::pooler(&v.set.name);
+    let pooler = names::pooler(&v.common.set.name);
     vec![
         Volume {
             config_map: Some(ConfigMapVolumeSource {
