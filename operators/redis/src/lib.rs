@@ -2,3 +2,4 @@
 //! nothing else imports it.
 
 pub mod settings;
+pub mod validate;

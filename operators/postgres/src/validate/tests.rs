@@ -1,12 +1,10 @@
 //! The table of bad resources, tried on the definition's rules and on [`validate`].
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use std::collections::BTreeSet;
 
-use kube_cel::{Validator, compile_schema};
-use mainstay_crds::definitions::definitions;
 use mainstay_testkit::api::merge;
-use mainstay_testkit::postgres_cases::{By, Case, also_good, cases, good, patched};
+use mainstay_testkit::cases::rules::Rules;
+use mainstay_testkit::postgres_cases::{Case, also_good, cases, good, patched};
 use serde_json::{Value, json};
 
 use mainstay_crds::common::KeptVolumes;
@@ -38,72 +36,16 @@ fn said(case: &Case) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "a filter takes it so")]
-fn seen_by_the_operator(case: &&Case) -> bool {
-    matches!(case.by, By::Both | By::Operator)
-}
-
-/// `field: sentence`, as the operator says it.
-fn expected(case: &Case) -> String {
-    if case.field.is_empty() {
-        case.sentence.clone()
-    } else {
-        format!("{}: {}", case.field, case.sentence)
-    }
-}
-
 #[test]
 fn the_operator_says_exactly_what_is_wrong() {
-    for case in cases().iter().filter(seen_by_the_operator) {
-        assert_eq!(said(case), [expected(case)], "{}", case.name);
+    for case in cases().iter().filter(|case| case.seen_by_the_operator()) {
+        assert_eq!(said(case), [case.expected()], "{}", case.name);
     }
 }
 
 #[test]
 fn the_rules_of_the_definition_say_the_same() {
-    let all = definitions().unwrap();
-    let of_postgres = |crd: &&CustomResourceDefinition| crd.spec.names.kind == "Postgres";
-    let definition = all.iter().find(of_postgres).unwrap();
-    let schema = &definition.spec.versions[0].schema;
-    let schema = schema
-        .as_ref()
-        .unwrap()
-        .open_api_v3_schema
-        .as_ref()
-        .unwrap();
-    let schema = compile_schema(&serde_json::to_value(schema).unwrap());
-    let refusals = |object: &Value, old: Option<&Value>| -> Vec<String> {
-        let errors = Validator::new()
-            .validate_compiled(&schema, object, old)
-            .err();
-        let errors = errors.map(kube_cel::ValidationErrors::into_vec);
-        errors
-            .unwrap_or_default()
-            .into_iter()
-            .map(|e| e.message)
-            .collect()
-    };
-    for case in cases() {
-        let old = match case.by {
-            By::Both => None,
-            By::Change => Some(good()),
-            By::Schema | By::Operator => continue,
-        };
-        assert_eq!(
-            refusals(&patched(&case.patch), old.as_ref()),
-            [case.sentence.as_str()],
-            "{}",
-            case.name
-        );
-    }
-    assert_eq!(refusals(&good(), Some(&good())), Vec::<String>::new());
-    for (name, patch) in also_good() {
-        assert_eq!(
-            refusals(&patched(&patch), None),
-            Vec::<String>::new(),
-            "{name}"
-        );
-    }
+    Rules::of("Postgres").say(&good(), &also_good(), &cases());
 }
 
 #[test]
@@ -118,7 +60,7 @@ fn odd_but_good_resources_pass() {
 fn the_table_has_every_kind_of_problem() {
     let reasons: BTreeSet<&str> = cases()
         .iter()
-        .filter(seen_by_the_operator)
+        .filter(|case| case.seen_by_the_operator())
         .filter_map(|case| validate(&stored(patched(&case.patch)), &catalogue()).err())
         .flatten()
         .map(|problem| problem.reason())
