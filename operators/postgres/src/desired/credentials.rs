@@ -1,10 +1,9 @@
 //! The application's Secret, and what the agents know of it.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use k8s_openapi::api::core::v1::Secret;
-use mainstay_shared::access::{Binding, Password, roles_object};
+use mainstay_shared::access::{Binding, Password, encoded, roles_object};
 use mainstay_shared::agent::config::Role;
 use mainstay_shared::names;
 
@@ -107,20 +106,6 @@ pub fn access_secret(
             .kept(names::access_secret(&v.common.set.name), "credentials"),
         &[role],
     )
-}
-
-/// Percent-encode what may not stand in a URI's user part.
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 #[cfg(test)]

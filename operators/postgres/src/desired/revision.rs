@@ -3,11 +3,7 @@
 //! The operator's own image, and how it shapes a pod, are not in it: upgrading the operator
 //! restarts no data pod.
 
-use std::collections::BTreeMap;
-
-use mainstay_crds::common::quantity;
-use mainstay_shared::operator::desired::revision::{Revision, flatten};
-use serde_json::json;
+use mainstay_shared::operator::desired::revision::{Revision, inputs};
 
 use crate::validate::Validated;
 use crate::validate::backup::AuthorityRef;
@@ -17,16 +13,7 @@ use crate::validate::backup::AuthorityRef;
 /// Guarantee: the same resource has the same revision in every release of the operator. A field
 /// that a later release adds must be left out while it is not set.
 pub fn revision(v: &Validated) -> Revision {
-    let mut inputs = BTreeMap::from([
-        ("version".to_owned(), v.major.to_string()),
-        ("image".to_owned(), image(v)),
-        ("cpu".to_owned(), format!("{}m", v.common.cpu_milli)),
-        ("memory".to_owned(), quantity::of_bytes(v.common.memory).0),
-    ]);
-    if !v.common.image_pull_secrets.is_empty() {
-        let names = v.common.image_pull_secrets.join(", ");
-        inputs.insert("imagePullSecrets".to_owned(), names);
-    }
+    let mut inputs = inputs(&v.common, v.major.to_string());
     if let Some(backup) = &v.backup {
         // What is mounted; what is told by a file changes without new pods.
         let access = &backup.access;
@@ -45,21 +32,7 @@ pub fn revision(v: &Validated) -> Revision {
             );
         }
     }
-    // By path, so that the text does not depend on the order in which fields are declared.
-    if let Some(placement) = &v.common.placement {
-        flatten("placement", &json!(placement), &mut inputs);
-    }
     Revision::of(&inputs)
-}
-
-/// The image that the user names. One from the catalogue counts by its source alone: a change of
-/// the catalogue rolls no pod.
-fn image(v: &Validated) -> String {
-    if v.common.image_is_named {
-        v.common.image.clone()
-    } else {
-        "catalogue".to_owned()
-    }
 }
 
 #[cfg(test)]

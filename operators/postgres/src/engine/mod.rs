@@ -8,7 +8,7 @@ pub mod status;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use mainstay_backup::shred::ShredSettings;
 use mainstay_crds::operation::Operation;
 use mainstay_crds::postgres::{Postgres, PostgresStatus};
@@ -17,7 +17,7 @@ use mainstay_shared::access::entropy;
 use mainstay_shared::apply::Object;
 use mainstay_shared::backups::drill::{Drill, Start};
 use mainstay_shared::names;
-use mainstay_shared::operator::desired::credentials::{CredentialsError, Given};
+use mainstay_shared::operator::desired::credentials::{Credentials, CredentialsError, Given};
 use mainstay_shared::operator::desired::revision::Revision;
 use mainstay_shared::operator::desired::store::Store;
 use mainstay_shared::operator::desired::{DesiredError, Objects, Surroundings, Template};
@@ -136,11 +136,14 @@ impl Engine for Postgresql {
             .collect()
     }
 
-    fn credentials(v: &Validated, given: &Given<'_>) -> Result<Vec<Secret>, CredentialsError> {
+    fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, CredentialsError> {
         let application = credentials::application_secret(v, given.password, given.ca);
         let salt = entropy::<SALT_BYTES>()?;
         let access = credentials::access_secret(v, given.password, given.roles, &salt)?;
-        Ok(vec![application, access])
+        Ok(Credentials {
+            secrets: vec![application, access],
+            due: None,
+        })
     }
 
     fn drill_map(v: &Validated, start: &Start) -> Result<Option<ConfigMap>, serde_json::Error> {
@@ -163,8 +166,8 @@ impl Engine for Postgresql {
         settings: &ShredSettings,
         store: &Store,
         operator_image: &str,
-    ) -> Result<Pod, serde_json::Error> {
-        desired::keys::pod(operation, settings, &store.access, operator_image)
+    ) -> Result<Option<Pod>, serde_json::Error> {
+        desired::keys::pod(operation, settings, &store.access, operator_image).map(Some)
     }
 
     async fn probe(target: &Target) -> Result<Answer, ProbeError> {

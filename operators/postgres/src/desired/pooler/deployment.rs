@@ -6,17 +6,18 @@ use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, Container, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+    ConfigMapVolumeSource, Container, PodSecurityContext, PodSpec, PodTemplateSpec,
     TopologySpreadConstraint, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use mainstay_shared::agent::config::hash;
-use mainstay_shared::agent::{api, paths};
+use mainstay_shared::agent::paths;
 use mainstay_shared::apply::Object;
 use mainstay_shared::names;
 use mainstay_shared::operator::desired::parts::{
-    container_security, environment, install, port, probe, pull_secrets, resources, seccomp,
+    container_security, environment, install, liveness, port, pull_secrets, readiness, resources,
+    seccomp,
 };
 use mainstay_shared::operator::desired::volumes::{bin, mount, named, scratch, secret};
 use mainstay_shared::placement::ZONE;
@@ -172,18 +173,8 @@ fn container(pooler: &Pooler, side: Side, image: String) -> Container {
         ]),
         resources: Some(resources(pooler.cpu_milli, pooler.memory, pooler.memory)),
         security_context: Some(container_security()),
-        readiness_probe: Some(Probe {
-            period_seconds: Some(2),
-            timeout_seconds: Some(3),
-            failure_threshold: Some(2),
-            ..probe(api::READYZ)
-        }),
-        liveness_probe: Some(Probe {
-            period_seconds: Some(10),
-            timeout_seconds: Some(5),
-            failure_threshold: Some(6),
-            ..probe(api::LIVEZ)
-        }),
+        readiness_probe: Some(readiness()),
+        liveness_probe: Some(liveness()),
         volume_mounts: Some(vec![
             mount("config", paths::CONFIG, true),
             mount("tls", paths::TLS, true),
