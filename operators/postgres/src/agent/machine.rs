@@ -3,7 +3,6 @@
 mod cluster;
 mod hand_over;
 mod lag;
-mod pauses;
 mod poolers;
 mod tend;
 mod upgrade;
@@ -22,10 +21,11 @@ use std::time::Duration;
 use mainstay_crds::common::Rejoin;
 use mainstay_shared::agent::api::{Phase, Program, Status, Weakened};
 use mainstay_shared::agent::clock::boottime;
+use mainstay_shared::agent::cluster::Cluster;
 use mainstay_shared::agent::election::door::Door;
-use mainstay_shared::agent::election::driver::{Handle, Setup};
 use mainstay_shared::agent::init::client::InitClient;
 use mainstay_shared::agent::init::protocol::{Command, Engine};
+use mainstay_shared::agent::pauses::{self, Pauses};
 use mainstay_shared::agent::server::{Answer, Order, Refusal};
 use mainstay_shared::agent::state::Store;
 use mainstay_shared::election::member::Ballot;
@@ -50,7 +50,6 @@ use super::report::{self, differs};
 use super::sql::SqlError;
 use super::throttle::Throttle;
 use hand_over::Handing;
-use pauses::Pauses;
 use tend::Tended;
 use upstream::Hunger;
 use volume::Disk;
@@ -80,12 +79,6 @@ struct Work {
     task: Task<Result<(), String>>,
 }
 
-/// The election: it can be had only once the set is known.
-struct Cluster {
-    driver: Handle,
-    setup: watch::Sender<Setup>,
-}
-
 /// The agent.
 #[allow(
     clippy::struct_excessive_bools,
@@ -103,6 +96,7 @@ pub struct Machine {
     turned: Arc<AtomicU64>,
     mounts: Mounts,
     monitor: Monitor,
+    /// The election: it can be had only once the set is known.
     cluster: Option<Cluster>,
     data: Data,
     data_known: bool,
