@@ -1,0 +1,4 @@
+//! Redis and Valkey: the operator, and the agent in their pods. A library for its own binary and tests;
+//! nothing else imports it.
+
+pub mod settings;

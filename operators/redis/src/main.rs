@@ -1,0 +1,73 @@
+//! One binary: the operator, and the processes in data pods. Wiring only.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use mainstay_shared::agent::init::{self, Options, supervisor::Bounds};
+use mainstay_shared::agent::install::install;
+use mainstay_shared::agent::paths;
+
+/// Mainstay for Redis and Valkey.
+#[derive(Debug, Parser)]
+#[command(name = "mainstay-redis", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// PID 1 of a data pod: starts the agent and the engine, and watches the agent.
+    Init {
+        /// Seconds of silence after which the agent counts as dead and the engine is stopped.
+        #[arg(long, env = "MAINSTAY_WATCHDOG_SECONDS", default_value_t = 10)]
+        watchdog: u64,
+        /// Seconds for an orderly stop; below the pod's grace period.
+        #[arg(long, env = "MAINSTAY_STOP_SECONDS", default_value_t = 25)]
+        stop: u64,
+    },
+    /// Copy this program into a folder, for the engine's image to run.
+    Install {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let ended = match Arguments::parse().command {
+        Command::Install { folder } => installed(&folder),
+        Command::Init { watchdog, stop } => started(watchdog, stop),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!(
+                "{}",
+                serde_json::json!({ "level": "ERROR", "message": error })
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn installed(folder: &Path) -> Result<(), String> {
+    let path = install(folder, paths::BINARY);
+    path.map(drop)
+        .map_err(|e| format!("cannot install into {}: {e}", folder.display()))
+}
+
+fn started(watchdog: u64, stop: u64) -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|e| format!("where am I: {e}"))?;
+    let root = std::env::var_os(paths::ROOT).map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    let options = Options {
+        agent: vec![program.display().to_string(), "agent".to_owned()],
+        socket: paths::under(&root, paths::INIT_SOCKET),
+        bounds: Bounds {
+            watchdog: Duration::from_secs(watchdog),
+            grace: Duration::from_secs(stop),
+        },
+    };
+    init::run(&options).map_err(|e| e.to_string())
+}
