@@ -28,6 +28,7 @@ use mainstay_shared::agent::init::protocol::{Command, Engine};
 use mainstay_shared::agent::pauses::{self, Pauses};
 use mainstay_shared::agent::server::{Answer, Order, Refusal};
 use mainstay_shared::agent::state::Store;
+use mainstay_shared::agent::upgrade::{given_up, identify};
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::{Engine as Seen, Order as Election, Wanted};
 use mainstay_shared::pki::{ClientAuth, client_config, server_config};
@@ -231,7 +232,7 @@ impl Machine {
             started_ok_since: None,
             configuration: Configuration::default(),
             program: None,
-            identifying: Some(upgrade::identify()),
+            identifying: Some(Box::pin(identify())),
             works: false,
             last_error: None,
             disk: Disk::default(),
@@ -557,7 +558,7 @@ impl Machine {
             instance: &self.place.me.instance,
             pod_uid: &self.place.me.pod_uid,
             program: self.program.as_ref(),
-            given_up: self.given_up(),
+            given_up: given_up(&self.init),
             nonce: self.nonce(starts),
             data: &self.data,
             engine,

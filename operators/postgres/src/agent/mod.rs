@@ -4,7 +4,6 @@
 pub mod configuration;
 pub mod data;
 pub mod decide;
-pub mod hand_over;
 pub mod history;
 pub mod machine;
 pub mod monitor;
@@ -86,7 +85,7 @@ pub async fn run() -> Result<(), AgentError> {
         status: seen,
         orders,
         alive: Arc::new(move || turns(&alive)),
-        metrics: report::metrics,
+        metrics: Arc::new(report::metrics),
         election: entrance,
         programs: Programs::new(place.mount(paths::BIN)),
     };
