@@ -268,39 +268,45 @@ impl Session {
     /// Hand over: hold writers back, wait until `to` has everything, or anybody where nobody is named, and become a replica of
     /// nobody. Writers are held back for `pause` at most; whoever they are, they find a replica then.
     ///
-    /// Says how far it went, and whether the other had everything.
+    /// Says whether the other had everything.
     ///
     /// # Errors
     /// See [`SessionError`]. The caller calls [`Self::resume`] then.
     pub async fn hand_over(
         &mut self,
+        access: &Access,
         mark: &Mark,
         limits: &Limits,
         to: Option<&str>,
         pause: Duration,
     ) -> Result<bool, SessionError> {
-        // The mark is the last write before the pause, and WAIT asks for it: so replicas answer at once. With nobody
-        // between them.
+        let mut other = Self::begin(access).await?;
         let load = words(["FUNCTION", "LOAD", "REPLACE", &mark.code()]);
-        let pause = pause.as_millis().to_string();
-        let (lift, back) = limits.around();
-        let commands = [
-            lift,
-            load,
-            back,
-            words(["CLIENT", "PAUSE", &pause, "WRITE"]),
-        ];
-        let answers = self.pipeline(&commands, ANSWER).await?;
-        if let Some(paused) = answers.into_iter().last() {
-            paused.accepted()?;
-        }
-        let wait = words(["WAIT", "1", &CAUGHT_UP.as_millis().to_string()]);
-        self.pipeline(&[wait], CAUGHT_UP + ANSWER).await?;
-        let end = self.vitals().await?.offset;
+        let (lift, back) = limits.clone().shut().around();
+        // The door is shut directly after the mark, so nothing is written any more, and WAIT has replicas say what they
+        // have. A moment later writers are held back instead of refused: while they are, Redis asks no replica.
+        let last = [lift, load, back, words(["INFO", "replication"])];
+        let answers = self.pipeline(&last, ANSWER).await?;
+        let info = answers.last().and_then(Value::text).unwrap_or_default();
+        let end = Vitals::read(&info, None, 0).map(|v| v.offset);
+        let end = end.ok_or(RespError::Protocol("INFO says no role"))?;
+        let (within, pause) = (
+            CAUGHT_UP.as_millis().to_string(),
+            pause.as_millis().to_string(),
+        );
+        let wait = [words(["WAIT", "1", &within])];
+        let held = async {
+            sleep(LOOK).await;
+            other
+                .call(words(["CLIENT", "PAUSE", &pause, "WRITE"]))
+                .await
+        };
+        let (asked, held) = tokio::join!(self.pipeline(&wait, CAUGHT_UP + ANSWER), held);
+        asked?;
+        held?;
         let whole = async {
             loop {
-                let vitals = self.vitals().await?;
-                let mut flushed = vitals.flushed().into_iter();
+                let mut flushed = self.vitals().await?.flushed().into_iter();
                 let named = |name: &str| to.is_none_or(|to| to == name);
                 if flushed.any(|(m, offset)| named(m.name.as_str()) && offset >= end) {
                     return Ok::<bool, SessionError>(true);

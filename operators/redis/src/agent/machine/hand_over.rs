@@ -126,7 +126,7 @@ impl Machine {
         self.asking = Some(Box::pin(async move {
             let mut session = Session::begin(&access).await.map_err(|e| e.to_string())?;
             let done = session
-                .hand_over(&mark, &limits, to.as_deref(), HELD_BACK)
+                .hand_over(&access, &mark, &limits, to.as_deref(), HELD_BACK)
                 .await;
             done.map(Asked::HandedOver).map_err(|e| e.to_string())
         }));
