@@ -108,6 +108,8 @@ pub struct Machine {
     asking: Option<Task<Result<Asked, String>>>,
     /// Looking after the engine, beside that.
     tending: Option<Task<Result<Tended, String>>>,
+    /// Something was refused: not before.
+    tend_after: Duration,
     /// What is in force, of the start of that number.
     applied: Option<(u64, Applied)>,
     /// Whom the engine was told to receive from, and where that is.
@@ -170,6 +172,7 @@ impl Machine {
             stopping: None,
             asking: None,
             tending: None,
+            tend_after: Duration::ZERO,
             applied,
             upstream: None,
             detached_since: Duration::ZERO,

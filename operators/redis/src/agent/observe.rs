@@ -96,7 +96,11 @@ pub fn engine(f: &Facts<'_>) -> Engine {
         return primary(f, *at, vitals);
     }
     if let Some(ballot) = f.upstream {
-        return Engine::Following(ballot.clone());
+        // Who follows may stand, and binds others to itself; one that could not say what it has would do so in vain.
+        return match f.memory {
+            Memory::LostAt(start) if f.now < start + GRACE => Engine::Unknown,
+            _ => Engine::Following(ballot.clone()),
+        };
     }
     if !vitals.is_detached() || *at <= f.detached_since {
         // It may have received more since that look.
@@ -265,16 +269,41 @@ mod tests {
         assert_eq!(engine(&new), Engine::Empty, "it may be founded");
     }
 
-    #[test]
-    fn a_primary_whose_dataset_does_not_say_so_is_unknown() {
-        let ballot = Ballot {
+    fn ballot() -> Ballot {
+        Ballot {
             epoch: Epoch(4),
             holder: Holder {
                 member: Member::new("db-1", "g"),
                 pod: "p".into(),
                 nonce: "n".into(),
             },
+        }
+    }
+
+    #[test]
+    fn who_follows_and_lost_its_memory_does_not_stand_yet() {
+        let ballot = ballot();
+        let sight = detached(Some(mark()), "aa", 60);
+        let follows = |memory| Facts {
+            upstream: Some(&ballot),
+            memory,
+            ..facts(&sight)
         };
+        assert_eq!(engine(&follows(Memory::LostAt(SECOND))), Engine::Unknown);
+        assert_eq!(
+            engine(&follows(Memory::Whole)),
+            Engine::Following(ballot.clone())
+        );
+        let later = Facts {
+            now: SECOND + GRACE,
+            ..follows(Memory::LostAt(SECOND))
+        };
+        assert_eq!(engine(&later), Engine::Following(ballot.clone()));
+    }
+
+    #[test]
+    fn a_primary_whose_dataset_does_not_say_so_is_unknown() {
+        let ballot = ballot();
         let sight = Sight::Up {
             at: SECOND * 10,
             vitals: Box::new(Vitals {

@@ -44,9 +44,9 @@ pub struct Vitals {
     pub memory: u64,
     /// And the limit; 0 for none.
     pub memory_limit: u64,
-    /// The last snapshot could be written.
+    /// The last snapshot could be written, or the append-only file be rewritten.
     pub snapshot_ok: bool,
-    /// The append-only file could be written, and rewritten.
+    /// The append-only file could be written; else every write is refused.
     pub log_ok: bool,
     /// Keys that were evicted for want of memory.
     pub evicted: u64,
@@ -132,8 +132,8 @@ impl Vitals {
             min_replicas,
             memory: number("used_memory").unwrap_or(0),
             memory_limit: number("maxmemory").unwrap_or(0),
-            snapshot_ok: ok("rdb_last_bgsave_status"),
-            log_ok: ok("aof_last_write_status") && ok("aof_last_bgrewrite_status"),
+            snapshot_ok: ok("rdb_last_bgsave_status") && ok("aof_last_bgrewrite_status"),
+            log_ok: ok("aof_last_write_status"),
             evicted: number("evicted_keys").unwrap_or(0),
             clients: number("connected_clients").unwrap_or(0),
         })

@@ -30,6 +30,8 @@ pub(super) struct Applied {
     pub(super) hash: String,
     directives: BTreeMap<String, String>,
     users: BTreeMap<String, String>,
+    /// Check value of the password with which it logs in to its primary.
+    replication: Option<String>,
     /// Certificate that is served.
     certificate: Option<String>,
     /// Its serial number.
@@ -67,6 +69,7 @@ impl Machine {
             hash,
             directives: render::directives(settings),
             users: users(roles),
+            replication: self.replication().map(|p| render::check(&p)),
             serial: certificate
                 .as_deref()
                 .and_then(|c| Some(facts(c).ok()?.serial)),
@@ -75,6 +78,11 @@ impl Machine {
         };
         self.applied = Some((start, applied));
         self.keep_applied();
+    }
+
+    /// The password with which it logs in to its primary. It changes apart from the rest.
+    fn replication(&self) -> Option<String> {
+        self.place.replication_password().ok()
     }
 
     /// For the next process beside the same engine. It holds check values of passwords, and stays in memory.
@@ -110,7 +118,9 @@ impl Machine {
         else {
             return;
         };
-        if self.tending.is_some() || self.asking.is_some() || self.wanted() == Wanted::Unchanged {
+        let pausing = boottime() < self.tend_after;
+        let busy = self.tending.is_some() || self.asking.is_some();
+        if busy || pausing || self.wanted() == Wanted::Unchanged {
             return;
         }
         let applied = match &self.applied {
@@ -123,7 +133,14 @@ impl Machine {
             .identity
             .clone()
             .filter(|p| Some(&p.certificate) != applied.certificate.as_ref());
-        let changed = applied.hash != hash || applied.users != users(&roles) || identity.is_some();
+        let known = applied.replication.as_ref();
+        let login = self
+            .replication()
+            .filter(|p| Some(&render::check(p)) != known);
+        let changed = login.is_some()
+            || applied.hash != hash
+            || applied.users != users(&roles)
+            || identity.is_some();
         let open = match self.wanted() {
             Wanted::Primary { open, .. } => {
                 role == Role::Primary && open && self.promoted().is_some()
@@ -179,6 +196,11 @@ impl Machine {
                 refused: None,
             };
             if changed {
+                if let Some(password) = login {
+                    let set = session.set(&[("masterauth", password.as_str())]).await;
+                    set.map_err(|e| e.to_string())?;
+                    tended.applied.replication = Some(render::check(&password));
+                }
                 if let Some(pair) = identity {
                     let file = |key: &str| tls.join(key).display().to_string();
                     let (certificate, key, ca) =
@@ -225,6 +247,9 @@ impl Machine {
 
     pub(super) fn tended(&mut self, done: Result<Tended, String>) {
         self.tending = None;
+        if !matches!(&done, Ok(tended) if tended.refused.is_none()) {
+            self.tend_after = boottime() + pauses::MIN;
+        }
         match done {
             Ok(tended) => {
                 self.last_error.clone_from(&tended.refused);
