@@ -135,7 +135,7 @@ async fn replicas_follow_and_one_takes_over_on_request_with_everything() {
     assert_eq!(pods[0].engine_pid(), engine, "it need not start anew");
     let log = pods[0].log();
     assert!(
-        log.contains("Successful partial resynchronization"),
+        log.contains("accepted a Partial Resynchronization"),
         "{log}"
     );
     set.finish(pods);
