@@ -5,9 +5,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use mainstay_redis::agent;
 use mainstay_shared::agent::init::{self, Options, supervisor::Bounds};
 use mainstay_shared::agent::install::install;
 use mainstay_shared::agent::paths;
+use mainstay_shared::agent::place::root;
+use mainstay_shared::telemetry;
 
 /// Mainstay for Redis and Valkey.
 #[derive(Debug, Parser)]
@@ -28,6 +31,8 @@ enum Command {
         #[arg(long, env = "MAINSTAY_STOP_SECONDS", default_value_t = 25)]
         stop: u64,
     },
+    /// The agent in a data pod; started by `init`.
+    Agent,
     /// Copy this program into a folder, for the engine's image to run.
     Install {
         /// The folder.
@@ -39,6 +44,7 @@ fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Install { folder } => installed(&folder),
         Command::Init { watchdog, stop } => started(watchdog, stop),
+        Command::Agent => ran(),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,14 +66,26 @@ fn installed(folder: &Path) -> Result<(), String> {
 
 fn started(watchdog: u64, stop: u64) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|e| format!("where am I: {e}"))?;
-    let root = std::env::var_os(paths::ROOT).map_or_else(|| PathBuf::from("/"), PathBuf::from);
     let options = Options {
         agent: vec![program.display().to_string(), "agent".to_owned()],
-        socket: paths::under(&root, paths::INIT_SOCKET),
+        socket: paths::under(&root(), paths::INIT_SOCKET),
         bounds: Bounds {
             watchdog: Duration::from_secs(watchdog),
             grace: Duration::from_secs(stop),
         },
     };
     init::run(&options).map_err(|e| e.to_string())
+}
+
+/// The agent. A thread that waits for a hung volume must not hold the end up.
+fn ran() -> Result<(), String> {
+    let filter = std::env::var(telemetry::LOG_FILTER).ok();
+    telemetry::init(filter.as_deref()).map_err(|e| e.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("no runtime: {e}"))?;
+    let ended = runtime.block_on(agent::run()).map_err(|e| e.to_string());
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }

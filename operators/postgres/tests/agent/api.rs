@@ -1,4 +1,4 @@
-//! A real API server, in a network namespace of the test's own.
+//! A real API server, in a network namespace of the test's own. Of any engine; used by the tests of each.
 
 use std::fs;
 use std::process::Command;
@@ -7,12 +7,11 @@ use mainstay_e2e::apiserver::ApiServer;
 use mainstay_e2e::tools;
 use nix::sched::{CloneFlags, unshare};
 
-/// The API server. From here on this thread, and what it starts, has a network of its own: tests
+/// The API server. What else has to be fetched is there by now: from here on this thread, and what it starts, has a network of its own: tests
 /// need pods' addresses, since the API server takes no loopback ones in an `EndpointSlice`.
 pub async fn start() -> ApiServer {
     // What has to be fetched is fetched while there is a network.
     tools::kube().await.unwrap();
-    tools::postgres().await.unwrap();
     unshare(CloneFlags::CLONE_NEWNET).expect("root, to make a network namespace");
     for arguments in ["link set lo up", "addr add 10.99.0.0/16 dev lo"] {
         let ip = Command::new("ip")

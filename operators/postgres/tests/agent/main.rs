@@ -11,6 +11,7 @@
 mod api;
 mod full;
 mod pod;
+mod processes;
 mod promise;
 mod repair;
 #[path = "../common/volume.rs"]
