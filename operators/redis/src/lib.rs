@@ -2,6 +2,8 @@
 //! nothing else imports it.
 
 pub mod agent;
+pub mod desired;
+pub mod engine;
 pub mod resp;
 pub mod settings;
 pub mod validate;

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use mainstay_redis::agent;
+use mainstay_redis::engine::RedisEngine;
 use mainstay_shared::agent::init::{self, Options, supervisor::Bounds};
 use mainstay_shared::agent::install::install;
 use mainstay_shared::agent::paths;
 use mainstay_shared::agent::place::root;
+use mainstay_shared::operator::serve;
 use mainstay_shared::telemetry;
+use tokio::runtime::Runtime;
 
 /// Mainstay for Redis and Valkey.
 #[derive(Debug, Parser)]
@@ -33,6 +36,8 @@ enum Command {
     },
     /// The agent in a data pod; started by `init`.
     Agent,
+    /// The operator: looks after every `Redis` of the cluster.
+    Operator(serve::Options),
     /// Copy this program into a folder, for the engine's image to run.
     Install {
         /// The folder.
@@ -45,6 +50,11 @@ fn main() -> ExitCode {
         Command::Install { folder } => installed(&folder),
         Command::Init { watchdog, stop } => started(watchdog, stop),
         Command::Agent => ran(),
+        // It sets up its telemetry by itself.
+        Command::Operator(options) => runtime().and_then(|r| {
+            let served = r.block_on(serve::serve::<RedisEngine>(options));
+            served.map_err(|e| e.to_string())
+        }),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -81,11 +91,15 @@ fn started(watchdog: u64, stop: u64) -> Result<(), String> {
 fn ran() -> Result<(), String> {
     let filter = std::env::var(telemetry::LOG_FILTER).ok();
     telemetry::init(filter.as_deref()).map_err(|e| e.to_string())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| format!("no runtime: {e}"))?;
+    let runtime = runtime()?;
     let ended = runtime.block_on(agent::run()).map_err(|e| e.to_string());
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
+}
+
+fn runtime() -> Result<Runtime, String> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("no runtime: {e}"))
 }
