@@ -32,3 +32,4 @@ pub mod fixtures;
 pub mod objects;
 pub mod postgres_cases;
 pub mod redis_cases;
+pub mod world;
