@@ -46,7 +46,6 @@ pub fn directives(settings: &RedisSettings) -> BTreeMap<String, String> {
     };
     let (log, sync, save) = match settings.persistence {
         Persistence::Aof => ("yes", "everysec", Some("")),
-        Persistence::AofAlways => ("yes", "always", Some("")),
         // As Redis has it by itself.
         Persistence::Rdb => ("no", "everysec", Some("3600 1 300 100 60 10000")),
         Persistence::None => ("no", "everysec", Some("")),
