@@ -4,3 +4,4 @@
 pub mod agent;
 pub mod resp;
 pub mod settings;
+pub mod validate;

@@ -3,7 +3,6 @@
 
 mod backup;
 mod drill;
-mod maintenance;
 mod pooler;
 
 use mainstay_crds::common::sentences;
@@ -12,34 +11,8 @@ use mainstay_crds::postgres::rules;
 use serde_json::{Value, json};
 
 use crate::api::merge;
-
-/// Who refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// A rule of the definition, and the operator in the same words.
-    Both,
-    /// A rule about changes: it needs the stored resource. The operator does not see that one.
-    Change,
-    /// The schema itself, in the API server's words.
-    Schema,
-    /// The operator alone: rules cannot say it.
-    Operator,
-}
-
-/// One bad resource.
-#[derive(Clone, Debug)]
-pub struct Case {
-    /// What is bad, in words.
-    pub name: &'static str,
-    /// Who refuses it.
-    pub by: By,
-    /// What makes the good resource bad: a JSON merge patch of the whole object.
-    pub patch: Value,
-    /// Field that the refusal names; empty for the object itself.
-    pub field: &'static str,
-    /// What is said.
-    pub sentence: String,
-}
+pub use crate::cases::{By, Case};
+use crate::cases::{common, maintenance, spec};
 
 /// A resource that is good.
 pub fn good() -> Value {
@@ -174,39 +147,6 @@ pub fn also_good() -> Vec<(&'static str, Value)> {
     .collect()
 }
 
-fn case(
-    name: &'static str,
-    by: By,
-    field: &'static str,
-    sentence: impl Into<String>,
-    patch: Value,
-) -> Case {
-    Case {
-        name,
-        by,
-        patch,
-        field,
-        sentence: sentence.into(),
-    }
-}
-
-/// A refusal of a field of the spec.
-fn spec(
-    name: &'static str,
-    by: By,
-    field: &'static str,
-    sentence: impl Into<String>,
-    patch: Value,
-) -> Case {
-    case(
-        name,
-        by,
-        field,
-        sentence,
-        Value::Object([("spec".to_owned(), patch)].into_iter().collect()),
-    )
-}
-
 /// A refused parameter; the sentence is what follows its name.
 fn parameter(name: &'static str, by: By, parameter: &str, value: &str, sentence: &str) -> Case {
     let sentence = format!("{parameter}: {sentence}");
@@ -222,13 +162,11 @@ fn parameter(name: &'static str, by: By, parameter: &str, value: &str, sentence:
 /// Every bad resource.
 pub fn cases() -> Vec<Case> {
     [
+        common::cases(),
         of_the_set(),
-        of_sizes(),
         of_changes(),
         of_parameters(),
         of_groups(),
-        of_surroundings(),
-        maintenance::cases(),
         pooler::cases(),
         backup::cases(),
         drill::cases(),
@@ -239,15 +177,6 @@ pub fn cases() -> Vec<Case> {
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn of_the_set() -> Vec<Case> {
     use By::{Both, Operator, Schema};
-    let name = |what, name: &str| {
-        case(
-            what,
-            Both,
-            "",
-            sentences::NAME,
-            json!({ "metadata": { "name": name } }),
-        )
-    };
     let version = |what, version: &str| {
         spec(
             what,
@@ -255,15 +184,6 @@ fn of_the_set() -> Vec<Case> {
             "spec.version",
             rules::VERSION,
             json!({ "version": version }),
-        )
-    };
-    let image = |what, image: &str| {
-        spec(
-            what,
-            Both,
-            "spec.image",
-            sentences::IMAGE,
-            json!({ "image": image }),
         )
     };
     let quorum = |what, n: i32| {
@@ -303,12 +223,6 @@ fn of_the_set() -> Vec<Case> {
         )
     };
     vec![
-        name(
-            "a name too long for what is derived from it",
-            &"a".repeat(51),
-        ),
-        name("a name with a dot", "db.shop"),
-        name("a name that begins with a digit", "1db"),
         version("a minor version", "17.2"),
         version("a version of long ago", "9"),
         version("latest", "latest"),
@@ -321,23 +235,9 @@ fn of_the_set() -> Vec<Case> {
             "must be of type string",
             json!({ "version": 17 }),
         ),
-        spec(
-            "a version left out",
-            Schema,
-            "spec.version",
-            "Required value",
-            json!({ "version": null }),
-        ),
         instances("no instance", 0),
         instances("fewer than none", -1),
         instances("too many", 10),
-        spec(
-            "instances as text",
-            Schema,
-            "spec.instances",
-            "must be of type integer",
-            json!({ "instances": "3" }),
-        ),
         quorum("quorum of one", 1),
         quorum("quorum of two", 2),
         spec(
@@ -403,14 +303,6 @@ fn of_the_set() -> Vec<Case> {
             "supported values: \"quorum\", \"async\"",
             json!({ "durability": "sync" }),
         ),
-        image("latest image", "postgres:latest"),
-        image("an image without tag", "postgres"),
-        image(
-            "an image without tag at a port",
-            "registry.example.com:5000/postgres",
-        ),
-        image("no image", ""),
-        image("an image with a space", "postgres: 17"),
         spec(
             "an image that nobody has",
             Operator,
@@ -418,20 +310,6 @@ fn of_the_set() -> Vec<Case> {
             "the operator's image catalogue has 17, 18 and not 16: write one it has, write image, or have the platform \
              add 16 to the catalogue",
             json!({ "version": "16", "image": null }),
-        ),
-        spec(
-            "a pull secret twice",
-            Schema,
-            "spec.imagePullSecrets[1]",
-            "Duplicate value: \"login\"",
-            json!({ "imagePullSecrets": ["login", "login"] }),
-        ),
-        spec(
-            "a pull secret that is no name",
-            Both,
-            "spec.imagePullSecrets",
-            sentences::PULL_SECRETS,
-            json!({ "imagePullSecrets": ["My Login"] }),
         ),
         database("PostgreSQL's own database", "postgres"),
         database("a template", "template1"),
@@ -446,68 +324,6 @@ fn of_the_set() -> Vec<Case> {
         owner("everybody as owner", "public"),
         owner("a role of Mainstay's", "mainstay_probe"),
         owner("no owner", ""),
-        case(
-            "a pause that is none",
-            Operator,
-            "metadata.annotations[mainstay.dev/reconcile]",
-            "write paused, or remove the annotation; \"pause\" means nothing",
-            json!({ "metadata": { "annotations": { "mainstay.dev/reconcile": "pause" } } }),
-        ),
-    ]
-}
-
-fn of_sizes() -> Vec<Case> {
-    use By::{Both, Schema};
-    let storage = |what, size: Value| {
-        spec(
-            what,
-            Both,
-            "spec.storage.size",
-            sentences::STORAGE_SIZE,
-            json!({ "storage": { "size": size } }),
-        )
-    };
-    let memory = |what, size: Value| {
-        spec(
-            what,
-            Both,
-            "spec.resources.memory",
-            sentences::MEMORY,
-            json!({ "resources": { "memory": size } }),
-        )
-    };
-    let cpu = |what, time: Value| {
-        spec(
-            what,
-            Both,
-            "spec.resources.cpu",
-            sentences::CPU,
-            json!({ "resources": { "cpu": time } }),
-        )
-    };
-    vec![
-        storage("storage of nothing", json!("0")),
-        storage("storage below nothing", json!("-20Gi")),
-        storage("storage of a page", json!("1Ki")),
-        storage("storage without unit", json!(20)),
-        storage("storage in no unit of Kubernetes", json!("20GB")),
-        storage("storage in words", json!("much")),
-        storage("storage of more than there is", json!("1Ei")),
-        spec(
-            "storage left out",
-            Schema,
-            "spec.storage.size",
-            "Required value",
-            json!({ "storage": { "size": null } }),
-        ),
-        memory("memory of millibytes", json!("512m")),
-        memory("memory that PostgreSQL cannot start in", json!("64Mi")),
-        memory("memory of a number", json!(2)),
-        memory("memory of more than there is", json!("1Pi")),
-        cpu("no processor time", json!("0")),
-        cpu("negative processor time", json!("-1")),
-        cpu("processor time in memory's unit", json!("2Gi")),
-        cpu("processor time in words", json!("two")),
     ]
 }
 
@@ -527,34 +343,6 @@ fn of_changes() -> Vec<Case> {
             "spec.version",
             rules::DOWNGRADE,
             json!({ "version": "16" }),
-        ),
-        spec(
-            "shrinking storage",
-            Change,
-            "spec.storage.size",
-            sentences::STORAGE_SHRINKS,
-            json!({ "storage": { "size": "10Gi" } }),
-        ),
-        spec(
-            "storage that shrinks by its unit",
-            Change,
-            "spec.storage.size",
-            sentences::STORAGE_SHRINKS,
-            json!({ "storage": { "size": "20G" } }),
-        ),
-        spec(
-            "another storage class",
-            Change,
-            "spec.storage",
-            sentences::STORAGE_CLASS_CHANGES,
-            json!({ "storage": { "class": "slow" } }),
-        ),
-        spec(
-            "a storage class left out",
-            Change,
-            "spec.storage",
-            sentences::STORAGE_CLASS_CHANGES,
-            json!({ "storage": { "class": null } }),
         ),
         spec(
             "another database",
@@ -751,104 +539,6 @@ fn of_groups() -> Vec<Case> {
             ))
         })
         .collect()
-}
-
-fn of_surroundings() -> Vec<Case> {
-    use By::{Both, Operator, Schema};
-    let client = |what, client: Value| {
-        spec(
-            what,
-            Both,
-            "spec.network.clients[0]",
-            sentences::CLIENT_SELECTS,
-            json!({ "network": { "clients": [client] } }),
-        )
-    };
-    let labels = |what, field, patch: Value| spec(what, Both, field, sentences::LABELS, patch);
-    let key = |what, key: &str| {
-        spec(
-            what,
-            Both,
-            "spec.placement.dedicatedNodes.key",
-            sentences::DEDICATED_KEY,
-            json!({ "placement": { "dedicatedNodes": { "key": key, "value": "x" } } }),
-        )
-    };
-    let hours = |what, n: i32| {
-        spec(
-            what,
-            Both,
-            "spec.tls.certificateHours",
-            sentences::CERTIFICATE_HOURS,
-            json!({ "tls": { "certificateHours": n } }),
-        )
-    };
-    vec![
-        client("a client chosen by nothing", json!({})),
-        client(
-            "a client chosen by no label",
-            json!({ "podLabels": {}, "namespaceLabels": {} }),
-        ),
-        labels(
-            "a client's label with a space",
-            "spec.network.clients[0].podLabels",
-            json!({ "network": { "clients": [{ "podLabels": { "a b": "c" } }] } }),
-        ),
-        labels(
-            "a node label with a bad value",
-            "spec.placement.nodeLabels",
-            json!({ "placement": { "nodeLabels": { "disk": "-ssd-" } } }),
-        ),
-        key(
-            "dedicated nodes with a taint in one text",
-            "dedicated=db:NoSchedule",
-        ),
-        key("dedicated nodes with two slashes", "a/b/c"),
-        spec(
-            "dedicated nodes with a bad value",
-            Both,
-            "spec.placement.dedicatedNodes.value",
-            sentences::DEDICATED_VALUE,
-            json!({ "placement": { "dedicatedNodes": { "key": "db", "value": "a b" } } }),
-        ),
-        spec(
-            "another requirement",
-            Schema,
-            "spec.placement.zones",
-            "supported values: \"Required\", \"Preferred\"",
-            json!({ "placement": { "zones": "Always" } }),
-        ),
-        spec(
-            "no name of a priority class",
-            Both,
-            "spec.placement.priorityClass",
-            sentences::PRIORITY_CLASS,
-            json!({ "placement": { "priorityClass": "Very High" } }),
-        ),
-        spec(
-            "no name of a storage class",
-            Both,
-            "spec.storage.class",
-            sentences::STORAGE_CLASS,
-            json!({ "storage": { "class": "" } }),
-        ),
-        hours("certificates that end at once", 0),
-        hours("certificates for ten years", 87_600),
-        spec(
-            "a misspelt field",
-            Schema,
-            "",
-            "unknown field \"spec.instancse\"",
-            json!({ "instancse": 3 }),
-        ),
-        spec(
-            "the same pull secret twice, as the operator says it",
-            Operator,
-            "spec.imagePullSecrets",
-            "login is there twice: write it once",
-            json!({ "imagePullSecrets": ["login", "login"] }),
-        ),
-    ]
 }
 
 /// The good resource with a patch.
