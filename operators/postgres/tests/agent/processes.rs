@@ -142,6 +142,7 @@ pub fn replace(path: &Path, content: &str) {
 }
 
 /// Private memory of a process that is not backed by a file, in KiB.
+#[allow(dead_code, reason = "not every engine's tests look at it")]
 pub fn anonymous_kib(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
