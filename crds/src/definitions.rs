@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::backup::Backup;
 use crate::operation::Operation;
 use crate::postgres::Postgres;
+use crate::redis::Redis;
 use crate::restore::Restore;
 
 /// Longest text in a status that sets no bound of its own: nothing that an operator says is longer.
@@ -26,6 +27,7 @@ pub fn definitions() -> Result<Vec<CustomResourceDefinition>, serde_json::Error>
         Backup::crd(),
         Operation::crd(),
         Postgres::crd(),
+        Redis::crd(),
         Restore::crd(),
     ];
     all.into_iter().map(finish).collect()

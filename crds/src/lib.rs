@@ -8,6 +8,7 @@ pub mod common;
 pub mod definitions;
 pub mod operation;
 pub mod postgres;
+pub mod redis;
 pub mod restore;
 
 /// API group of every kind.

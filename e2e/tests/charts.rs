@@ -109,6 +109,52 @@ async fn no_right_of_the_operator_is_a_wildcard() {
 }
 
 #[tokio::test]
+async fn the_operator_of_redis_comes_when_it_is_asked_for() {
+    let none = render("mainstay", &[]).await.unwrap();
+    assert!(
+        !none
+            .iter()
+            .any(|o| o["metadata"]["name"] == "mainstay-redis")
+    );
+    let set = ["redis.enabled=true", "redis.image=example/redis-operator:1"];
+    let objects = render("mainstay", &set).await.unwrap();
+    let own: Vec<&Value> = objects
+        .iter()
+        .filter(|o| o["metadata"]["name"] == "mainstay-redis")
+        .collect();
+    let find = |kind: &str| own.iter().find(|o| o["kind"] == kind).unwrap();
+    let container = &find("Deployment")["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], "example/redis-operator:1");
+    let selector = &find("Deployment")["spec"]["selector"]["matchLabels"];
+    assert_eq!(selector["app.kubernetes.io/name"], "mainstay-redis");
+    let rules = find("ClusterRole")["rules"].to_string();
+    assert!(rules.contains("redises/status"), "{rules}");
+    for none_of_its in ["postgreses", "deployments", "*"] {
+        assert!(!rules.contains(none_of_its), "{none_of_its}: {rules}");
+    }
+    let egress = find("NetworkPolicy")["spec"]["egress"].to_string();
+    assert!(
+        egress.contains("6379") && !egress.contains("5432"),
+        "{egress}"
+    );
+    for kind in [
+        "Lease",
+        "ServiceAccount",
+        "ClusterRoleBinding",
+        "Role",
+        "RoleBinding",
+    ] {
+        find(kind);
+    }
+    // Without PostgreSQL's there is nothing of that one.
+    let alone = ["redis.enabled=true", "postgres.enabled=false"];
+    let objects = render("mainstay", &alone).await.unwrap();
+    let deployments = of_kind(&objects, "Deployment");
+    assert_eq!(deployments.len(), 1);
+    assert_eq!(deployments[0]["metadata"]["name"], "mainstay-redis");
+}
+
+#[tokio::test]
 async fn the_catalogue_reaches_the_operator() {
     let set = [
         "catalogue.postgres.17=example/postgres:17.1",
@@ -141,6 +187,9 @@ async fn values_that_cannot_be_meant_are_refused() {
         "catalogue.postgres.17=postgres:latest",
         "catalogue.postgres.seventeen=postgres:17.1",
         "postgres.replicas=-1",
+        "redis.image=example/operator:latest",
+        "catalogue.redis.8=redis:8.0.2",
+        "catalogue.valkey.x=valkey:8.1.1",
         "networkPolicy.apiServerPorts[0]=70000",
         "unknown=1",
     ];

@@ -51,6 +51,8 @@ pub mod reasons {
     pub const PAUSED: &str = "Paused";
     /// The specification asks for what cannot be.
     pub const INVALID: &str = "InvalidSpec";
+    /// A set of another kind has the name.
+    pub const NAME_TAKEN: &str = "NameTaken";
     /// The namespace's quota is used up.
     pub const QUOTA: &str = "QuotaExceeded";
     /// An admission policy or webhook refused an object.

@@ -196,6 +196,11 @@ pub fn access_secret(set: &str) -> String {
     format!("{set}-access")
 }
 
+/// Name of the Secret with passwords of the set's own users, where an engine needs any: for nobody else.
+pub fn internal_secret(set: &str) -> String {
+    format!("{set}-internal")
+}
+
 /// Name of the Secret, in the operator's namespace, with a set's certificate authority. It is
 /// derived from namespace and name, not from the uid, so that a resource made anew adopts it.
 pub fn authority_secret(kind: &str, namespace: &str, set: &str) -> String {

@@ -25,12 +25,15 @@ enum Command {
 }
 
 /// Every image that the demo and the tests use.
-pub const ALL: [Image; 5] = [
+pub const ALL: [Image; 8] = [
     Image::PostgresOperator { revision: 1 },
     Image::PostgresOperator { revision: 2 },
     Image::Postgres { revision: 1 },
     Image::Postgres { revision: 2 },
     Image::PgBouncer,
+    Image::RedisOperator { revision: 1 },
+    Image::Redis { revision: 1 },
+    Image::Valkey,
 ];
 
 /// Runs one of the commands.

@@ -1,6 +1,7 @@
 //! The blocks that every add-on has in the same form.
 
 pub mod backup;
+pub(crate) mod cel;
 pub mod deletion;
 pub mod durability;
 pub mod maintenance;

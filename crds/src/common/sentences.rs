@@ -73,7 +73,8 @@ pub const KEYS_ARE_NAMED: &str = "a DestroyKeys says in destroyKeys whose keys i
 pub const CONFIRM: &str =
     "this makes backups unreadable for good: write the name of the target once more";
 /// Of `target.kind` in an `Operation`.
-pub const TARGET_KIND: &str = "write the kind of the resource that it is done to: Postgres";
+pub const TARGET_KIND: &str =
+    "write the kind of the resource that it is done to: Postgres or Redis";
 /// Of `timeoutSeconds` in an `Operation`.
 pub const TIMEOUT: &str = "write seconds between 10 and 86400 (a day), or leave it out for 300";
 /// Of a changed `Operation`.

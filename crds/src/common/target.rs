@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::sentences;
 
 /// Kinds that something is done to.
-pub const KINDS: &[&str] = &["Postgres"];
+pub const KINDS: &[&str] = &["Postgres", "Redis"];
 
 /// The resource that something is done to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct Target {
-    /// Its kind: `Postgres`.
+    /// Its kind: `Postgres` or `Redis`.
     #[schemars(length(max = 63))]
     #[x_kube(validation = known_kind())]
     pub kind: String,

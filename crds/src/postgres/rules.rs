@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use kube::core::{Message, Rule};
+use kube::core::Rule;
 
 use super::parameters::{self, REFUSED, Refused};
+use crate::common::cel::{PLAIN_NAME, list, no_key, text};
 use crate::common::sentences;
 
 /// Major versions of PostgreSQL that Mainstay runs.
@@ -91,34 +92,8 @@ pub fn unknown(name: &str, version: &str) -> String {
     format!("{name}: PostgreSQL {version} {UNKNOWN}")
 }
 
-/// A list of texts as CEL writes it.
-fn list<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
-    let quoted: Vec<String> = items.into_iter().map(|i| format!("'{i}'")).collect();
-    format!("[{}]", quoted.join(","))
-}
-
-/// A text as CEL writes it.
-fn text(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
-}
-
 /// Longest name of a parameter that a sentence repeats.
 pub const MAX_PARAMETER_NAME: usize = 128;
-
-/// No key `k` of the map `keys` for which `bad` holds; the sentence begins with one such key (all
-/// of them would cost more than the API server allows for a message).
-///
-/// A key that would spoil the sentence (the API server then shows the rule instead) is left to
-/// [`parameter_names`].
-fn no_key(keys: &str, bad: &str, sentence: &str) -> Rule {
-    let bad = format!("{PLAIN_NAME} && {bad}");
-    Rule::new(format!("{keys}.all(k, !({bad}))")).message(Message::Expression(format!(
-        "{keys}.filter(k, {bad})[0] + {sentence}"
-    )))
-}
-
-/// `k` can stand in a sentence.
-const PLAIN_NAME: &str = r"k.size() <= 128 && !k.matches('[\\x00-\\x1f\\x7f]')";
 
 /// Names of parameters can stand in a sentence.
 fn parameter_names() -> Rule {

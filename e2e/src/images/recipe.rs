@@ -13,6 +13,18 @@ pub enum Image {
         /// From 1.
         revision: u32,
     },
+    /// The operator of Redis, which is also the agent of its data pods; revisions as of PostgreSQL's.
+    RedisOperator {
+        /// From 1.
+        revision: u32,
+    },
+    /// Redis 8.0. Revisions differ in a label and in their name only.
+    Redis {
+        /// From 1.
+        revision: u32,
+    },
+    /// Valkey 8.1.
+    Valkey,
     /// PostgreSQL 17. Revisions differ in a label and in their name only, so that a test can change
     /// the image without changing the version.
     Postgres {
@@ -59,16 +71,14 @@ impl Image {
     /// How it is built.
     pub fn recipe(&self) -> Recipe {
         match self {
-            Self::PostgresOperator { revision } => Recipe {
-                repository: "postgres-operator",
-                dockerfile: "images/operator/Dockerfile",
-                args: vec![("REVISION".to_owned(), revision.to_string())],
-                needs_base: false,
-                binary: Some("mainstay-postgres"),
-                mark: suffix(*revision),
-                version: Version::Known(env!("CARGO_PKG_VERSION")),
-                suffix: suffix(*revision),
-            },
+            Self::PostgresOperator { revision } => {
+                operator("postgres-operator", "mainstay-postgres", *revision)
+            }
+            Self::RedisOperator { revision } => {
+                operator("redis-operator", "mainstay-redis", *revision)
+            }
+            Self::Redis { revision } => server("redis", *revision),
+            Self::Valkey => server("valkey", 1),
             Self::Workload => Recipe {
                 repository: "workload",
                 dockerfile: "images/workload/Dockerfile",
@@ -106,6 +116,44 @@ impl Image {
     }
 }
 
+/// An operator's image: nothing but its program.
+fn operator(repository: &'static str, program: &'static str, revision: u32) -> Recipe {
+    Recipe {
+        repository,
+        dockerfile: "images/operator/Dockerfile",
+        args: vec![
+            ("PROGRAM".to_owned(), program.to_owned()),
+            ("REVISION".to_owned(), revision.to_string()),
+        ],
+        needs_base: false,
+        binary: Some(program),
+        mark: suffix(revision),
+        version: Version::Known(env!("CARGO_PKG_VERSION")),
+        suffix: suffix(revision),
+    }
+}
+
+/// Redis or Valkey, which differ in their names only.
+fn server(engine: &'static str, revision: u32) -> Recipe {
+    let said: &'static [&'static str] = match engine {
+        "valkey" => &["valkey-server", "--version"],
+        _ => &["redis-server", "--version"],
+    };
+    Recipe {
+        repository: engine,
+        dockerfile: "images/redis/Dockerfile",
+        args: vec![
+            ("ENGINE".to_owned(), engine.to_owned()),
+            ("REVISION".to_owned(), revision.to_string()),
+        ],
+        needs_base: true,
+        binary: None,
+        mark: None,
+        version: Version::Asked(said),
+        suffix: suffix(revision),
+    }
+}
+
 fn suffix(revision: u32) -> Option<String> {
     (revision > 1).then(|| format!("r{revision}"))
 }
@@ -136,13 +184,16 @@ pub fn name(repository: &str, version: &str, suffix: Option<&str>, hash: &str) -
     format!("localhost/mainstay/{repository}:{version}{suffix}-{hash}")
 }
 
-/// `17.12` of `postgres (PostgreSQL) 17.12 (Debian 17.12-0+deb13u1)`, `1.24.1` of `PgBouncer 1.24.1`.
+/// `17.12` of `postgres (PostgreSQL) 17.12 (Debian 17.12-0+deb13u1)`, `1.24.1` of `PgBouncer 1.24.1`,
+/// `8.0.2` of `Redis server v=8.0.2 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=1`.
 pub fn full_version(said: &str) -> Result<String, Error> {
     let is_version = |word: &&str| {
         let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
         word.contains('.') && word.split('.').all(digits)
     };
-    said.split_whitespace()
+    let words = said.split_whitespace();
+    words
+        .map(|word| word.strip_prefix("v=").unwrap_or(word))
         .find(is_version)
         .map(str::to_owned)
         .ok_or_else(|| Error::Version(said.trim().to_owned()))
@@ -160,6 +211,8 @@ mod tests {
             full_version("PgBouncer 1.24.1\nlibevent 2.1").unwrap(),
             "1.24.1"
         );
+        let said = "Redis server v=8.0.2 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=1f";
+        assert_eq!(full_version(said).unwrap(), "8.0.2");
         assert!(full_version("postgres: not found").is_err());
         assert!(full_version("PostgreSQL 18devel").is_err());
     }

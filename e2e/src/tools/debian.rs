@@ -42,6 +42,13 @@ pub const POSTGRES: &[Need] = &[
     need("ip", "iproute2"),
 ];
 
+/// What tests of Redis' agents outside a container need. The package of the server would start one; its program is
+/// the same as that which looks at snapshots, and does what it is called.
+pub const REDIS: &[Need] = &[
+    need("redis-check-rdb", "redis-tools"),
+    need("ip", "iproute2"),
+];
+
 /// Where Debian's packages of PostgreSQL are told not to make and start a database of their own.
 const NO_DATABASE: &str = "/etc/postgresql-common/createcluster.conf";
 
@@ -58,6 +65,24 @@ pub async fn postgres() -> Result<(), ToolError> {
         std::fs::write(file, "create_main_cluster = false\n").map_err(at(file))?;
     }
     require(POSTGRES).await
+}
+
+/// A folder with `redis-server` and `redis-cli`, made in `folder`.
+///
+/// # Errors
+/// As [`require`], or the folder cannot be written.
+pub async fn redis(folder: &Path) -> Result<(), ToolError> {
+    require(REDIS).await?;
+    for (name, program) in [
+        ("redis-server", "/usr/bin/redis-check-rdb"),
+        ("redis-cli", "/usr/bin/redis-cli"),
+    ] {
+        let link = folder.join(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink(program, &link).map_err(at(&link))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes sure that every program is there; as root on Debian, missing ones are installed.

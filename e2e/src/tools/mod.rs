@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::process::ProcessError;
 
-pub use debian::{CLUSTER, IMAGES, Need, POSTGRES, postgres, require};
+pub use debian::{CLUSTER, IMAGES, Need, POSTGRES, REDIS, postgres, redis, require};
 pub use go::{coredns, helm, kind, kube, kubectl, versitygw};
 pub use pause::{PAUSE_IMAGE, pause};
 

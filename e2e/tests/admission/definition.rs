@@ -41,8 +41,17 @@ async fn store(server: &Server, name: &str, patch: Value) -> Result<Api<Postgres
 }
 
 async fn established(server: Server) -> Result<()> {
+    for name in ["postgreses.mainstay.dev", "redises.mainstay.dev"] {
+        is_established(&server, name)
+            .await
+            .with_context(|| name.to_owned())?;
+    }
+    Ok(())
+}
+
+async fn is_established(server: &Server, name: &str) -> Result<()> {
     let definitions: Api<CustomResourceDefinition> = Api::all(server.client.clone());
-    let definition = definitions.get("postgreses.mainstay.dev").await?;
+    let definition = definitions.get(name).await?;
     let conditions = definition
         .status
         .and_then(|s| s.conditions)
@@ -64,6 +73,8 @@ async fn explained(server: Server) -> Result<()> {
         ("pg.spec.storage.size", "can grow and never shrink"),
         ("pg.spec.network.clients.podLabels", "Pods by labels"),
         ("pg.status.survives", "What can be lost right now"),
+        ("rd", "A Redis or Valkey with replicas"),
+        ("rd.spec.persistence", "What is on the volume"),
     ] {
         let text = server.api.kubectl(&["explain", field]).await?;
         // kubectl breaks lines at its own width.

@@ -3,46 +3,103 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{GroupVersionKind, Status};
 use kube::{Client, discovery};
 use libtest_mimic::Trial;
-use mainstay_crds::postgres::Postgres;
+use mainstay_crds::{GROUP, VERSION};
 use mainstay_e2e::apiserver::ApiServer;
 use mainstay_testkit::api::merge;
-use mainstay_testkit::postgres_cases::{By, Case, also_good, cases, good, patched};
+use mainstay_testkit::cases::{By, Case};
+use mainstay_testkit::{postgres_cases, redis_cases};
 use serde_json::{Value, json};
 
 use super::{Server, trial, workspace};
 
-/// One test for each row of the table.
+/// The table of a kind.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// Before the names of its tests.
+    prefix: &'static str,
+    plural: &'static str,
+    kind: &'static str,
+    good: fn() -> Value,
+}
+
+const POSTGRES: Kind = Kind {
+    prefix: "",
+    plural: "postgreses",
+    kind: "Postgres",
+    good: postgres_cases::good,
+};
+const REDIS: Kind = Kind {
+    prefix: "redis::",
+    plural: "redises",
+    kind: "Redis",
+    good: redis_cases::good,
+};
+
+impl Kind {
+    fn patched(self, patch: &Value) -> Value {
+        let mut resource = (self.good)();
+        merge(&mut resource, patch);
+        resource
+    }
+
+    fn api(self, client: &Client) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk(GROUP, VERSION, self.kind);
+        let resource = ApiResource::from_gvk_with_plural(&kind, self.plural);
+        Api::namespaced_with(client.clone(), "shop", &resource)
+    }
+}
+
+/// One test for each row of the tables.
 pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for (number, case) in cases().into_iter().enumerate() {
-        if case.by == By::Operator {
-            continue;
-        }
-        let name = format!("refused::{}", case.name);
-        trials.push(trial(name, api, move |server| {
-            refused(server, case, number)
-        }));
-    }
-    trials.push(trial("accepted::the good one", api, |server| async move {
-        create(&server.client, &good()).await?;
-        Ok(())
-    }));
-    for (name, patch) in also_good() {
-        let name = format!("accepted::{name}");
-        trials.push(trial(name, api, move |server| async move {
-            create(&server.client, &patched(&patch)).await?;
-            Ok(())
-        }));
-    }
+    let mut trials = of_kind(
+        api,
+        POSTGRES,
+        postgres_cases::cases(),
+        postgres_cases::also_good(),
+    );
+    trials.extend(of_kind(
+        api,
+        REDIS,
+        redis_cases::cases(),
+        redis_cases::also_good(),
+    ));
     for (name, change) in good_changes() {
         let name = format!("accepted::{name}");
         trials.push(trial(name, api, move |server| changed(server, change)));
     }
     trials.push(trial("accepted::the examples", api, examples));
+    trials
+}
+
+fn of_kind(
+    api: Option<&Arc<ApiServer>>,
+    kind: Kind,
+    cases: Vec<Case>,
+    also_good: Vec<(&'static str, Value)>,
+) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    let Kind { prefix, .. } = kind;
+    for (number, case) in cases.into_iter().enumerate() {
+        if case.by == By::Operator {
+            continue;
+        }
+        let name = format!("{prefix}refused::{}", case.name);
+        trials.push(trial(name, api, move |server| {
+            refused(server, kind, case, number)
+        }));
+    }
+    let good = [("the good one", json!({}))];
+    for (name, patch) in good.into_iter().chain(also_good) {
+        let name = format!("{prefix}accepted::{name}");
+        trials.push(trial(name, api, move |server| async move {
+            create(&server.client, kind, &kind.patched(&patch)).await?;
+            Ok(())
+        }));
+    }
     trials
 }
 
@@ -79,9 +136,11 @@ fn good_changes() -> Vec<(&'static str, (Value, Value))> {
 }
 
 /// Creates the resource as a dry run, strictly: unknown fields are errors, as kubectl has it.
-async fn create(client: &Client, resource: &Value) -> kube::Result<Value> {
-    let url =
-        "/apis/mainstay.dev/v1alpha1/namespaces/shop/postgreses?dryRun=All&fieldValidation=Strict";
+async fn create(client: &Client, kind: Kind, resource: &Value) -> kube::Result<Value> {
+    let url = format!(
+        "/apis/{GROUP}/{VERSION}/namespaces/shop/{}?dryRun=All&fieldValidation=Strict",
+        kind.plural
+    );
     let body = serde_json::to_vec(resource).map_err(kube::Error::SerdeError)?;
     let request = http::Request::post(url)
         .header(http::header::CONTENT_TYPE, "application/json")
@@ -91,27 +150,32 @@ async fn create(client: &Client, resource: &Value) -> kube::Result<Value> {
 }
 
 /// Stores the good resource, patched, under a name of its own.
-async fn store(client: &Client, name: &str, patch: &Value) -> Result<Api<Postgres>> {
-    let mut resource = patched(patch);
+async fn store(
+    client: &Client,
+    kind: Kind,
+    name: &str,
+    patch: &Value,
+) -> Result<Api<DynamicObject>> {
+    let mut resource = kind.patched(patch);
     merge(&mut resource, &json!({ "metadata": { "name": name } }));
-    let postgreses: Api<Postgres> = Api::namespaced(client.clone(), "shop");
-    let resource: Postgres = serde_json::from_value(resource)?;
-    postgreses.create(&PostParams::default(), &resource).await?;
-    Ok(postgreses)
+    let api = kind.api(client);
+    let resource: DynamicObject = serde_json::from_value(resource)?;
+    api.create(&PostParams::default(), &resource).await?;
+    Ok(api)
 }
 
-async fn refused(server: Server, case: Case, number: usize) -> Result<()> {
+async fn refused(server: Server, kind: Kind, case: Case, number: usize) -> Result<()> {
     let result = if case.by == By::Change {
         let name = format!("changed-{number}");
-        let postgreses = store(&server.client, &name, &json!({})).await?;
+        let stored = store(&server.client, kind, &name, &json!({})).await?;
         let dry_run = PatchParams {
             dry_run: true,
             ..PatchParams::default()
         };
         let patch = Patch::Merge(&case.patch);
-        postgreses.patch(&name, &dry_run, &patch).await.map(drop)
+        stored.patch(&name, &dry_run, &patch).await.map(drop)
     } else {
-        create(&server.client, &patched(&case.patch))
+        create(&server.client, kind, &kind.patched(&case.patch))
             .await
             .map(drop)
     };
@@ -167,7 +231,7 @@ fn compare(case: &Case, status: &Status) -> Result<()> {
 
 async fn changed(server: Server, (before, patch): (Value, Value)) -> Result<()> {
     let name = format!("good-{}", patch.to_string().len());
-    let postgreses = store(&server.client, &name, &before).await?;
+    let postgreses = store(&server.client, POSTGRES, &name, &before).await?;
     let parameters = PatchParams::default();
     postgreses
         .patch(&name, &parameters, &Patch::Merge(&patch))

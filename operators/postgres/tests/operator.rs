@@ -11,28 +11,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use mainstay_crds::common::{Deletion, InstanceStatus, KeptVolumes};
 use mainstay_crds::operation::{Operation, OperationPhase};
 use mainstay_crds::postgres::{Postgres, PostgresStatus};
-use mainstay_postgres::operator::{self, Settings};
+use mainstay_postgres::operator::Settings;
 use mainstay_postgres::validate::Catalogue;
 use mainstay_shared::agent::api::{GivenUp, Program};
 use mainstay_shared::agent::program::Own;
 use mainstay_shared::conditions::{self, reasons};
-use mainstay_shared::events::Events;
 use mainstay_shared::names;
-use mainstay_shared::telemetry::metrics::Metrics;
 use mainstay_testkit::agent::FakeAgent;
 use mainstay_testkit::api::{FakeApi, Fault, Rule, Verb};
 use mainstay_testkit::cluster::FakeCluster;
 use mainstay_testkit::fixtures;
+use mainstay_testkit::world::{PATIENCE, SHOP, STRIDES};
 use serde_json::json;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 #[path = "operator/backups.rs"]
 mod backups;
@@ -51,12 +46,7 @@ mod sidecar;
 #[path = "operator/world.rs"]
 mod world;
 
-use world::{STRIDES, World};
-
-const SHOP: Option<&str> = Some("shop");
-/// Nothing in these tests takes long by itself; but a machine may be busy, and after failures in a row the
-/// operator pauses for up to a minute each time.
-const PATIENCE: Duration = Duration::from_mins(4);
+use world::{Begin, World};
 
 #[tokio::test]
 async fn three_instances_come_up_and_a_settled_set_is_left_alone() {

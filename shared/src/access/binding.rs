@@ -1,6 +1,7 @@
 //! The application's Secret, in the form of servicebinding.io.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -64,6 +65,20 @@ impl Binding {
 /// be made.
 pub fn existing_password(data: &BTreeMap<String, ByteString>) -> Option<Password> {
     Password::from_bytes(&data.get(PASSWORD_KEY)?.0)
+}
+
+/// Percent-encode what may not stand in a URI's user part.
+pub fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
 }
 
 #[cfg(test)]

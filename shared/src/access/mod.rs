@@ -8,6 +8,6 @@ mod binding;
 mod password;
 mod roles;
 
-pub use binding::{Binding, PASSWORD_KEY, existing_password};
+pub use binding::{Binding, PASSWORD_KEY, encoded, existing_password};
 pub use password::{ENTROPY_BYTES, Password, entropy};
 pub use roles::{existing_roles, roles_object};

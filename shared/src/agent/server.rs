@@ -59,6 +59,9 @@ pub enum Refusal {
     Impossible(String),
 }
 
+/// Metrics of a status as text.
+pub type Metrics = Arc<dyn Fn(&Status) -> String + Send + Sync>;
+
 /// What the server needs of the agent.
 #[derive(Clone)]
 pub struct Interface {
@@ -69,7 +72,7 @@ pub struct Interface {
     /// Whether the agent's own loop turns.
     pub alive: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Metrics of a status as text.
-    pub metrics: fn(&Status) -> String,
+    pub metrics: Metrics,
     /// Where peers talk to the election's driver, if there is one.
     pub election: watch::Receiver<Option<Door>>,
     /// Where programs of the agent are kept.

@@ -178,6 +178,16 @@ where
 /// Field manager of status writes.
 const STATUS_MANAGER: &str = "mainstay-status";
 
+/// The object of the same kind and name as it is in the cluster, whoever made it. For what the caches do not hold.
+///
+/// # Errors
+/// See [`ApplyError`].
+pub async fn get(client: &Client, object: &Object) -> Result<Option<DynamicObject>, ApplyError> {
+    let key = object.key();
+    let found = api(client, object).get_opt(&key.name).await;
+    found.map_err(|error| failed("get", key, error))
+}
+
 fn api(client: &Client, object: &Object) -> Api<DynamicObject> {
     match object.meta("namespace") {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &object.resource),

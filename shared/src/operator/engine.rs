@@ -6,8 +6,8 @@ use std::fmt::{Debug, Display};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::{ByteString, NamespaceResourceScope};
 use kube::Resource;
 use kube::core::object::HasStatus;
 use mainstay_backup::shred::ShredSettings;
@@ -19,13 +19,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
-use super::desired::credentials::{CredentialsError, Given};
+use super::desired::credentials::{Credentials, CredentialsError, Given};
 use super::desired::revision::Revision;
 use super::desired::store::Store;
 use super::desired::{DesiredError, Objects, Surroundings, Template};
 use super::observe::kinds;
 use super::status::SetStatus;
 use super::validated::Common;
+use crate::access::Password;
 use crate::apply::Object;
 use crate::backups::drill::{Drill, Start};
 use crate::outcome::Wait;
@@ -41,6 +42,8 @@ pub struct Target {
     pub host: String,
     /// Trust in the set's authority, with the probe's own certificate.
     pub tls: Arc<ClientConfig>,
+    /// With which it logs in, where a certificate is not enough.
+    pub password: Option<Password>,
 }
 
 /// What came back.
@@ -195,7 +198,13 @@ pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
     fn credentials(
         validated: &Self::Validated,
         given: &Given<'_>,
-    ) -> Result<Vec<Secret>, CredentialsError>;
+    ) -> Result<Credentials, CredentialsError>;
+
+    /// With which password the probe logs in, of the Secret with passwords of the set's own users
+    /// ([`crate::names::internal_secret`]). Default: with none, its certificate says who it is.
+    fn probe_password(_internal: &BTreeMap<String, ByteString>) -> Option<Password> {
+        None
+    }
 
     // Backups. An engine has none as long as `Common::backup` is never there.
 
@@ -223,18 +232,26 @@ pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
     ///
     /// # Errors
     /// What is wrong with the operation, in sentences.
-    fn store(operation: &Operation) -> Result<Store, String>;
+    fn store(_operation: &Operation) -> Result<Store, String> {
+        Err(format!(
+            "there are no backups of a {} yet, so there are no keys of any",
+            Self::KIND
+        ))
+    }
 
-    /// The pod that removes copies of keys. Metadata and policy are [`super::desired::shred`]'s.
+    /// The pod that removes copies of keys; none of an engine without a [`Engine::store`]. Metadata and policy are
+    /// [`super::desired::shred`]'s.
     ///
     /// # Errors
     /// When its settings cannot be written as JSON.
     fn shred_pod(
-        operation: &Operation,
-        settings: &ShredSettings,
-        store: &Store,
-        operator_image: &str,
-    ) -> Result<Pod, serde_json::Error>;
+        _operation: &Operation,
+        _settings: &ShredSettings,
+        _store: &Store,
+        _operator_image: &str,
+    ) -> Result<Option<Pod>, serde_json::Error> {
+        Ok(None)
+    }
 
     // How it is spoken with.
 

@@ -175,7 +175,9 @@ async fn step<E: Engine>(
             let policy = Object::of(&shred::policy(operation, &store.access))?;
             io::create(client, &policy).await?;
             let image = &context.settings.image;
-            let pod = E::shred_pod(operation, &settings, &store, image)?;
+            let Some(pod) = E::shred_pod(operation, &settings, &store, image)? else {
+                return Ok(None);
+            };
             io::create(client, &Object::of(&pod)?).await?;
             Ok(Some(AGAIN))
         }

@@ -20,7 +20,7 @@ pub fn pause(before: &SetStatus, now: &SetStatus, since: Duration) -> Option<Dur
     let passing = SetStatus {
         conditions: now.conditions.clone(),
         ready: now.ready.clone(),
-        durability: now.durability.clone(),
+        durability: now.durability,
         acknowledged: now.acknowledged.clone(),
         weakened: now.weakened.clone(),
         instances: now.instances.clone(),

@@ -13,8 +13,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::engine::{Answer, Engine, Target};
 use super::observe::identity::Identity;
+use crate::access::Password;
 use crate::agent::api::{self, Status};
 use crate::agent::client::{AgentClient, ClientError};
+use crate::agent::config::hash;
 use crate::agent::program::Own;
 use crate::backups::{Ask, follow as backups};
 use crate::follow::follow;
@@ -224,10 +226,14 @@ impl Talk {
         set: &SetKey,
         identity: &Identity,
         address: IpAddr,
+        password: Option<Password>,
         occasion: &str,
     ) -> Option<Known<Answer>> {
+        // Whoever changes it makes the next try due.
+        let login = password.as_ref().map(|p| hash(p.expose()));
         let target = Target {
             address,
+            password,
             host: format!(
                 "{}.{}.svc",
                 names::primary_service(&set.name),
@@ -236,7 +242,7 @@ impl Talk {
             tls: Arc::clone(&identity.probe),
         };
         let (waker, before) = (self.waker(set), self.probes.last(set));
-        let token = format!("{address} {} {occasion}", identity.token);
+        let token = format!("{address} {} {login:?} {occasion}", identity.token);
         self.probes
             .want_on(set, &token, |to| probe::<E>(target, before, to, waker));
         self.probes.last(set)

@@ -69,7 +69,7 @@ impl FakeAgent {
             status: receiver,
             orders,
             alive: Arc::new(|| true),
-            metrics: |_| String::new(),
+            metrics: Arc::new(|_| String::new()),
             election: tokio::sync::watch::channel(None).1,
             programs: Programs::new(folder.path().to_owned()),
         };

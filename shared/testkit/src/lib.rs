@@ -24,8 +24,12 @@
 
 pub mod agent;
 pub mod api;
+pub mod cases;
 pub mod cluster;
 pub mod conformity;
 pub mod engine;
 pub mod fixtures;
+pub mod objects;
 pub mod postgres_cases;
+pub mod redis_cases;
+pub mod world;

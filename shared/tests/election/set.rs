@@ -334,7 +334,7 @@ impl Set {
             status: watch::Sender::new(Status::default()).subscribe(),
             orders: mpsc::channel(1).0,
             alive: Arc::new(|| true),
-            metrics: |_| String::new(),
+            metrics: std::sync::Arc::new(|_| String::new()),
             election: watch::Sender::new(Some(handle.door.clone())).subscribe(),
             programs: Programs::new(self.folder.clone()),
         };

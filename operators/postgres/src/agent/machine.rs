@@ -3,7 +3,6 @@
 mod cluster;
 mod hand_over;
 mod lag;
-mod pauses;
 mod poolers;
 mod tend;
 mod upgrade;
@@ -22,12 +21,14 @@ use std::time::Duration;
 use mainstay_crds::common::Rejoin;
 use mainstay_shared::agent::api::{Phase, Program, Status, Weakened};
 use mainstay_shared::agent::clock::boottime;
+use mainstay_shared::agent::cluster::Cluster;
 use mainstay_shared::agent::election::door::Door;
-use mainstay_shared::agent::election::driver::{Handle, Setup};
 use mainstay_shared::agent::init::client::InitClient;
 use mainstay_shared::agent::init::protocol::{Command, Engine};
+use mainstay_shared::agent::pauses::{self, Pauses};
 use mainstay_shared::agent::server::{Answer, Order, Refusal};
 use mainstay_shared::agent::state::Store;
+use mainstay_shared::agent::upgrade::{given_up, identify};
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::{Engine as Seen, Order as Election, Wanted};
 use mainstay_shared::pki::{ClientAuth, client_config, server_config};
@@ -47,7 +48,6 @@ use super::render::held_back;
 use super::report::{self, differs};
 use super::throttle::Throttle;
 use hand_over::Handing;
-use pauses::Pauses;
 use tend::Tended;
 use upstream::Hunger;
 use volume::Disk;
@@ -77,12 +77,6 @@ struct Work {
     task: Task<Result<(), String>>,
 }
 
-/// The election: it can be had only once the set is known.
-struct Cluster {
-    driver: Handle,
-    setup: watch::Sender<Setup>,
-}
-
 /// The agent.
 #[allow(
     clippy::struct_excessive_bools,
@@ -100,6 +94,7 @@ pub struct Machine {
     turned: Arc<AtomicU64>,
     mounts: Mounts,
     monitor: Monitor,
+    /// The election: it can be had only once the set is known.
     cluster: Option<Cluster>,
     data: Data,
     data_known: bool,
@@ -234,7 +229,7 @@ impl Machine {
             started_ok_since: None,
             configuration: Configuration::default(),
             program: None,
-            identifying: Some(upgrade::identify()),
+            identifying: Some(Box::pin(identify())),
             works: false,
             last_error: None,
             disk: Disk::default(),
@@ -561,7 +556,7 @@ impl Machine {
             instance: &self.place.me.instance,
             pod_uid: &self.place.me.pod_uid,
             program: self.program.as_ref(),
-            given_up: self.given_up(),
+            given_up: given_up(&self.init),
             nonce: self.nonce(starts),
             data: &self.data,
             engine,

@@ -4,7 +4,6 @@
 pub mod configuration;
 pub mod data;
 pub mod decide;
-pub mod hand_over;
 pub mod history;
 pub mod machine;
 pub mod monitor;
@@ -21,22 +20,19 @@ pub mod throttle;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
 
 use mainstay_shared::agent::api::Status;
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::init::client::InitClient;
-use mainstay_shared::agent::init::processes::kill_all;
-use mainstay_shared::agent::init::protocol::Command;
 use mainstay_shared::agent::paths;
 use mainstay_shared::agent::program::Programs;
+use mainstay_shared::agent::pulse::{beat, turns};
 use mainstay_shared::agent::server::{Interface, serve};
 use mainstay_shared::agent::state::Store;
 use mainstay_shared::names::AGENT_PORT;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::time::interval;
 
 use machine::Machine;
 use place::Place;
@@ -56,18 +52,10 @@ pub enum AgentError {
     /// The port.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
-    /// Kubernetes' configuration.
-    #[error("the API server cannot be addressed: {0}")]
-    Kubernetes(String),
     /// The run folder.
     #[error("the folder for rendered configuration: {0}")]
     Run(std::io::Error),
 }
-
-/// A loop that did not turn for this long is stuck.
-const STUCK: Duration = Duration::from_mins(1);
-/// PID 1 that is silent for longer is taken for dead.
-const INIT_SILENT: Duration = Duration::from_secs(10);
 
 /// Run until PID 1 or the container ends.
 pub async fn run() -> Result<(), AgentError> {
@@ -97,7 +85,7 @@ pub async fn run() -> Result<(), AgentError> {
         status: seen,
         orders,
         alive: Arc::new(move || turns(&alive)),
-        metrics: report::metrics,
+        metrics: Arc::new(report::metrics),
         election: entrance,
         programs: Programs::new(place.mount(paths::BIN)),
     };
@@ -105,26 +93,4 @@ pub async fn run() -> Result<(), AgentError> {
     Machine::new(place, init, store, status, tls, door, turned)
         .run(inbox)
         .await
-}
-
-fn turns(turned: &AtomicU64) -> bool {
-    let last = Duration::from_secs(turned.load(Ordering::Relaxed));
-    boottime().saturating_sub(last) < STUCK
-}
-
-/// Tell PID 1 that the loop turns, and watch PID 1: an engine whose PID 1 is gone is stopped.
-async fn beat(init: InitClient, turned: Arc<AtomicU64>) {
-    let mut tick = interval(Duration::from_secs(1));
-    loop {
-        tick.tick().await;
-        if turns(&turned) && init.send(Command::Heartbeat).await.is_err() {
-            tracing::error!("the connection to PID 1 is gone");
-            std::process::exit(1);
-        }
-        let heard = init.heard().borrow().at;
-        if boottime().saturating_sub(heard) > INIT_SILENT {
-            tracing::error!("PID 1 is silent: the engine is stopped");
-            kill_all(nix::unistd::getppid().as_raw(), &[]);
-        }
-    }
 }

@@ -1,10 +1,12 @@
 //! Where this agent runs: environment and folders. Reads the environment, nothing else.
 
 use std::env;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use mainstay_shared::agent::paths::{self, under};
+use mainstay_shared::agent::place::{self, address, listen};
+pub use mainstay_shared::agent::place::{Me, nonce, root};
 
 /// Mount of the data volume.
 pub const DATA: &str = "/var/lib/postgresql/data";
@@ -14,9 +16,9 @@ pub const SOCKETS: &str = "/var/run/postgresql";
 /// The environment is not that of a data pod.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
-    /// A variable is missing.
-    #[error("environment variable {0} is not set: the operator sets it from the downward API")]
-    Missing(&'static str),
+    /// Whoever it is.
+    #[error(transparent)]
+    Me(#[from] place::PlaceError),
     /// No PostgreSQL.
     #[error("no initdb in PATH or under /usr/lib/postgresql: the image must hold PostgreSQL")]
     NoPostgres,
@@ -25,24 +27,6 @@ pub enum PlaceError {
         "user id {0} has no name in /etc/passwd, which peer authentication needs: use an image made for PostgreSQL"
     )]
     NoUser(u32),
-    /// No random numbers.
-    #[error("no random numbers: {0}")]
-    Random(getrandom::Error),
-}
-
-/// Who this agent is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Me {
-    /// Name of the instance.
-    pub instance: String,
-    /// Uid of the pod.
-    pub pod_uid: String,
-    /// Start nonce of the agent.
-    pub nonce: String,
-    /// Address of the pod.
-    pub address: String,
-    /// Its node.
-    pub node: Option<String>,
 }
 
 /// This agent's place.
@@ -63,34 +47,20 @@ pub struct Place {
 impl Place {
     /// Where one of our own servers listens.
     pub fn address(&self, port: i32) -> SocketAddr {
-        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let ip = self.listen.parse().unwrap_or(any);
-        SocketAddr::new(ip, u16::try_from(port).unwrap_or_default())
+        address(&self.listen, port)
     }
 
     /// From the environment.
     pub fn from_environment() -> Result<Self, PlaceError> {
-        let variable = |name: &'static str| {
-            env::var(name)
-                .ok()
-                .filter(|v| !v.is_empty())
-                .ok_or(PlaceError::Missing(name))
-        };
         let uid = nix::unistd::getuid();
         let user = nix::unistd::User::from_uid(uid)
             .ok()
             .flatten()
             .ok_or(PlaceError::NoUser(uid.as_raw()))?;
         Ok(Self {
-            me: Me {
-                instance: variable("POD_NAME")?,
-                pod_uid: variable("POD_UID")?,
-                nonce: nonce().map_err(PlaceError::Random)?,
-                address: variable("POD_IP")?,
-                node: variable("NODE_NAME").ok(),
-            },
+            me: Me::from_environment()?,
             user: user.name,
-            listen: env::var("MAINSTAY_LISTEN").unwrap_or_else(|_| "*".to_owned()),
+            listen: listen(),
             programs: programs().ok_or(PlaceError::NoPostgres)?,
             root: root(),
         })
@@ -150,16 +120,6 @@ impl Place {
     pub fn mount(&self, path: &str) -> PathBuf {
         under(&self.root, path)
     }
-}
-
-/// Folder under which all paths are taken.
-pub fn root() -> PathBuf {
-    env::var_os(paths::ROOT).map_or_else(|| PathBuf::from("/"), PathBuf::from)
-}
-
-/// 16 random hexadecimal digits.
-pub fn nonce() -> Result<String, getrandom::Error> {
-    Ok(format!("{:016x}", getrandom::u64()?))
 }
 
 /// The newest PostgreSQL of the image: in `PATH`, else where Debian puts it.

@@ -187,7 +187,11 @@ pub fn restore(v: &Validated) -> Container {
     Container {
         name: names::RESTORE.into(),
         args: Some(vec![names::RESTORE.into()]),
-        resources: Some(resources(v.cpu_milli, v.memory, v.memory)),
+        resources: Some(resources(
+            v.common.cpu_milli,
+            v.common.memory,
+            v.common.memory,
+        )),
         volume_mounts: Some(mounts),
         ..container(v)
     }
@@ -208,7 +212,7 @@ pub fn seed(v: &Validated, identifier: &str) -> Container {
 /// A container with the engine's image and this program.
 pub(super) fn container(v: &Validated) -> Container {
     Container {
-        image: Some(v.image.clone()),
+        image: Some(v.common.image.clone()),
         image_pull_policy: Some("IfNotPresent".into()),
         command: Some(vec![format!("{}/{}", paths::BIN, paths::BINARY)]),
         env: Some(environment()),
@@ -224,7 +228,7 @@ pub fn run() -> VolumeMount {
 
 /// Volumes of these containers.
 pub fn volumes(v: &Validated, beside: &Beside<'_>) -> Vec<Volume> {
-    let set = v.set.name.as_str();
+    let set = v.common.set.name.as_str();
     let mut all = Vec::new();
     if beside.any() {
         all.push(run_volume());

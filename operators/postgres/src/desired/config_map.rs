@@ -32,7 +32,7 @@ pub fn config_map(
         data.insert(TIMELINES_FILE.to_owned(), v.timelines.to_string());
     }
     let map = ConfigMap {
-        metadata: v.set.owned(names::config_map(&v.set.name)),
+        metadata: v.common.set.owned(names::config_map(&v.common.set.name)),
         data: Some(data),
         ..ConfigMap::default()
     };
@@ -42,20 +42,20 @@ pub fn config_map(
 /// What the agents must know of the set.
 pub fn config(v: &Validated, members: &[String]) -> PostgresConfig {
     SetConfig {
-        set: v.set.name.clone(),
-        namespace: v.set.namespace.clone(),
+        set: v.common.set.name.clone(),
+        namespace: v.common.set.namespace.clone(),
         members: members.to_vec(),
-        durability: v.durability,
-        enforcement: v.enforcement,
-        across_zones: v.across_zones,
-        max_lag: v.max_lag,
+        durability: v.common.durability,
+        enforcement: v.common.enforcement,
+        across_zones: v.common.across_zones,
+        max_lag: v.common.max_lag,
         rejoin: v.rejoin,
         engine: PostgresSettings {
             major: v.major,
             parameters: parameters::parameters(v),
             database: v.database.clone(),
             owner: v.owner.clone(),
-            max_slot_wal_keep_mib: parameters::slot_wal_mib(v.storage),
+            max_slot_wal_keep_mib: parameters::slot_wal_mib(v.common.storage),
             host_rules: Vec::new(),
             pooler: v.pooler.as_ref().map(Pooler::settings),
             archive: v.backup.as_ref().map(backup::archive),

@@ -1,10 +1,9 @@
 //! The application's Secret, and what the agents know of it.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use k8s_openapi::api::core::v1::Secret;
-use mainstay_shared::access::{Binding, Password, roles_object};
+use mainstay_shared::access::{Binding, Password, encoded, roles_object};
 use mainstay_shared::agent::config::Role;
 use mainstay_shared::names;
 
@@ -19,8 +18,8 @@ pub const DATABASE: &str = "database";
 ///
 /// Hosts are written without the cluster's domain, which is not the same everywhere.
 pub fn application_secret(v: &Validated, password: &Password, ca: &str) -> Secret {
-    let host = |service: String| format!("{service}.{}.svc", v.set.namespace);
-    let primary = host(names::primary_service(&v.set.name));
+    let host = |service: String| format!("{service}.{}.svc", v.common.set.namespace);
+    let primary = host(names::primary_service(&v.common.set.name));
     let place = format!("{primary}:{PORT}/{}", v.database);
     let login = format!("{}:{}", encoded(&v.owner), encoded(password.expose()));
     let mut more = BTreeMap::from([
@@ -36,7 +35,7 @@ pub fn application_secret(v: &Validated, password: &Password, ca: &str) -> Secre
         ),
     ]);
     if let Some(pooler) = &v.pooler {
-        let primary = host(names::primary_pooler(&v.set.name));
+        let primary = host(names::primary_pooler(&v.common.set.name));
         let place = format!("{primary}:{PORT}/{}", v.database);
         more.extend([
             ("pooler-host".into(), primary),
@@ -50,13 +49,14 @@ pub fn application_secret(v: &Validated, password: &Password, ca: &str) -> Secre
             ),
         ]);
         if pooler.replicas {
-            let replicas = host(names::replica_pooler(&v.set.name));
+            let replicas = host(names::replica_pooler(&v.common.set.name));
             more.insert("pooler-replica-host".into(), replicas);
         }
     }
     let binding = Binding {
         engine: "postgresql".into(),
-        replica_host: (v.instances > 1).then(|| host(names::replica_service(&v.set.name))),
+        replica_host: (v.common.instances > 1)
+            .then(|| host(names::replica_service(&v.common.set.name))),
         host: primary,
         port: PORT,
         username: v.owner.clone(),
@@ -65,8 +65,9 @@ pub fn application_secret(v: &Validated, password: &Password, ca: &str) -> Secre
         more,
     };
     binding.to_secret(
-        v.set
-            .kept(names::application_secret(&v.set.name), "credentials"),
+        v.common
+            .set
+            .kept(names::application_secret(&v.common.set.name), "credentials"),
     )
 }
 
@@ -100,23 +101,11 @@ pub fn access_secret(
         attributes: BTreeMap::from([(DATABASE.into(), v.database.clone())]),
     };
     roles_object(
-        v.set.kept(names::access_secret(&v.set.name), "credentials"),
+        v.common
+            .set
+            .kept(names::access_secret(&v.common.set.name), "credentials"),
         &[role],
     )
-}
-
-/// Percent-encode what may not stand in a URI's user part.
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 #[cfg(test)]

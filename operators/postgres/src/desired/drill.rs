@@ -42,7 +42,7 @@ const STOP_SECONDS: i64 = 30;
 /// Who a drill may talk to.
 pub fn policy(v: &Validated) -> NetworkPolicy {
     let store = v.backup.as_ref().and_then(|b| b.access.port);
-    network::drill_policy(&v.set, store)
+    network::drill_policy(&v.common.set, store)
 }
 
 /// What a drill is told. It is made first, and what the drill recovers stands on it.
@@ -56,7 +56,7 @@ pub fn config_map(
     start: &Start,
 ) -> Result<ConfigMap, serde_json::Error> {
     let restore = RestoreSettings {
-        resource: format!("{}/{}", v.set.namespace, start.name),
+        resource: format!("{}/{}", v.common.set.namespace, start.name),
         repository: RepositorySpec {
             // Which recipients does not matter for reading; that it is encrypted does.
             encryption: Some(EncryptionSpec {
@@ -71,7 +71,7 @@ pub fn config_map(
         owner: None,
     };
     let drill = DrillSettings {
-        resource: format!("{}/{}", v.set.namespace, v.set.name),
+        resource: format!("{}/{}", v.common.set.namespace, v.common.set.name),
         database: v.database.clone(),
         role: v.owner.clone(),
         statement_seconds: STATEMENT_SECONDS.min(wanted.seconds),
@@ -104,10 +104,10 @@ pub fn pod(
 ) -> Pod {
     let mut metadata = metadata(v, &drill.name, drill.due, drill.moment);
     let labels = metadata.labels.get_or_insert_default();
-    labels.extend(v.set.drill_selector());
+    labels.extend(v.common.set.drill_selector());
     labels.insert(names::COMPONENT.to_owned(), names::DRILL.to_owned());
-    let place = placement::aside(&v.set, v.placement.as_ref());
-    let memory = wanted.memory.unwrap_or(v.memory);
+    let place = placement::aside(&v.common.set, v.common.placement.as_ref());
+    let memory = wanted.memory.unwrap_or(v.common.memory);
     let mut volumes = vec![
         data(v),
         Volume {
@@ -122,7 +122,7 @@ pub fn pod(
         shm(memory),
         scratch("tmp", None, None),
         run_volume(),
-        own_secrets("restore-secrets", &v.set.name, backup),
+        own_secrets("restore-secrets", &v.common.set.name, backup),
     ];
     volumes.extend(own_repository(backup));
     let mut restore = engine(v, wanted, names::RESTORE);
@@ -140,7 +140,7 @@ pub fn pod(
             active_deadline_seconds: Some(wanted.seconds.into()),
             termination_grace_period_seconds: Some(STOP_SECONDS),
             security_context: Some(pod_security(USER)),
-            image_pull_secrets: pull_secrets(&v.image_pull_secrets),
+            image_pull_secrets: pull_secrets(&v.common.image_pull_secrets),
             affinity: Some(place.affinity),
             tolerations: (!place.tolerations.is_empty()).then_some(place.tolerations),
             init_containers: Some(vec![install(operator_image), restore]),
@@ -157,14 +157,14 @@ fn metadata(v: &Validated, name: &str, due: Timestamp, moment: Option<Timestamp>
     notes.extend(moment.map(|m| (names::DRILL_MOMENT.to_owned(), m.to_string())));
     ObjectMeta {
         annotations: Some(notes),
-        ..v.set.owned(name)
+        ..v.common.set.owned(name)
     }
 }
 
 /// A container with the engine's own programs, for both steps. The repository can be opened in the first alone.
 fn engine(v: &Validated, wanted: &Wanted, step: &str) -> Container {
-    let cpu = wanted.cpu_milli.unwrap_or(v.cpu_milli);
-    let memory = wanted.memory.unwrap_or(v.memory);
+    let cpu = wanted.cpu_milli.unwrap_or(v.common.cpu_milli);
+    let memory = wanted.memory.unwrap_or(v.common.memory);
     let mut mounts = vec![
         mount("data", DATA, false),
         mount("config", paths::CONFIG, true),
@@ -192,7 +192,7 @@ fn data(v: &Validated) -> Volume {
         ephemeral: Some(EphemeralVolumeSource {
             volume_claim_template: Some(PersistentVolumeClaimTemplate {
                 metadata: None,
-                spec: claim::spec(v.storage, v.storage_class.as_deref()),
+                spec: claim::spec(v.common.storage, v.common.storage_class.as_deref()),
             }),
         }),
         ..named("data")

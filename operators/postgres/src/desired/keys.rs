@@ -76,7 +76,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::validate::backup::store;
+    use mainstay_shared::operator::validated::repository::store;
 
     fn operation(repository: &serde_json::Value) -> Operation {
         serde_json::from_value(json!({

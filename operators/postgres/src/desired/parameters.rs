@@ -23,8 +23,8 @@ pub fn parameters(v: &Validated) -> BTreeMap<String, String> {
         .get("max_connections")
         .and_then(|c| c.parse().ok())
         .unwrap_or(CONNECTIONS);
-    let mut all = of_memory(v.memory, connections);
-    all.extend(of_volume(v.storage));
+    let mut all = of_memory(v.common.memory, connections);
+    all.extend(of_volume(v.common.storage));
     all.extend(always());
     let mut all: BTreeMap<String, String> = all
         .into_iter()
@@ -96,15 +96,12 @@ mod tests {
     use crate::desired::tests::db;
 
     fn of(memory_mib: i64, storage_gib: i64, user: &[(&str, &str)]) -> BTreeMap<String, String> {
-        parameters(&Validated {
-            memory: memory_mib * MIB,
-            storage: storage_gib * 1024 * MIB,
-            parameters: user
-                .iter()
-                .map(|(k, v)| ((*k).into(), (*v).into()))
-                .collect(),
-            ..db()
-        })
+        let mut v = db();
+        v.common.memory = memory_mib * MIB;
+        v.common.storage = storage_gib * 1024 * MIB;
+        let user = user.iter().map(|(k, v)| ((*k).into(), (*v).into()));
+        v.parameters = user.collect();
+        parameters(&v)
     }
 
     #[test]

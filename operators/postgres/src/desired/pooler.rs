@@ -46,7 +46,7 @@ pub fn sides(pooler: &Pooler) -> impl Iterator<Item = Side> {
 
 /// Labels of the pods of a side.
 pub fn selector(v: &Validated, side: Side) -> BTreeMap<String, String> {
-    let mut labels = v.set.pooler_selector();
+    let mut labels = v.common.set.pooler_selector();
     labels.insert(names::COMPONENT.to_owned(), side.word().to_owned());
     labels
 }
@@ -59,12 +59,12 @@ pub fn objects(
     around: &Surroundings<'_>,
 ) -> Result<Vec<Object>, DesiredError> {
     let mut all = vec![Object::of(&config_map(v, pooler)?)?, Object::of(&peers(v))?];
-    if let Some(policy) = network::pooler_policy(&v.set, flows) {
+    if let Some(policy) = network::pooler_policy(&v.common.set, flows) {
         all.push(Object::of(&policy)?);
     }
     for side in sides(pooler) {
         let live = around.live.iter().find(|o| {
-            o.resource.kind == DEPLOYMENT && o.meta("name") == Some(&name(&v.set.name, side))
+            o.resource.kind == DEPLOYMENT && o.meta("name") == Some(&name(&v.common.set.name, side))
         });
         let deployment = deployment::deployment(v, pooler, side, around.operator_image, live);
         all.push(Object::of(&deployment)?);
@@ -79,8 +79,8 @@ pub fn objects(
 /// What the pods must know.
 pub fn config(v: &Validated, pooler: &Pooler) -> PoolerConfig {
     PoolerConfig {
-        set: v.set.name.clone(),
-        namespace: v.set.namespace.clone(),
+        set: v.common.set.name.clone(),
+        namespace: v.common.set.namespace.clone(),
         mode: pooler.mode,
         pool_size: pooler.pool_size,
         max_connections: pooler.max_connections,
@@ -91,7 +91,7 @@ pub fn config(v: &Validated, pooler: &Pooler) -> PoolerConfig {
 fn config_map(v: &Validated, pooler: &Pooler) -> Result<ConfigMap, serde_json::Error> {
     let text = serde_json::to_string_pretty(&config(v, pooler))?;
     Ok(ConfigMap {
-        metadata: v.set.owned(names::pooler(&v.set.name)),
+        metadata: v.common.set.owned(names::pooler(&v.common.set.name)),
         data: Some(BTreeMap::from([(paths::CONFIG_FILE.to_owned(), text)])),
         ..ConfigMap::default()
     })
@@ -99,7 +99,7 @@ fn config_map(v: &Validated, pooler: &Pooler) -> Result<ConfigMap, serde_json::E
 
 fn service(v: &Validated, side: Side) -> Service {
     Service {
-        metadata: v.set.owned(name(&v.set.name, side)),
+        metadata: v.common.set.owned(name(&v.common.set.name, side)),
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".into()),
             ports: Some(vec![port(PORT_NAME, PORT.into())]),
@@ -113,13 +113,13 @@ fn service(v: &Validated, side: Side) -> Service {
 /// Addresses of all pods, also of those that are not ready: they may have clients all the same.
 fn peers(v: &Validated) -> Service {
     Service {
-        metadata: v.set.owned(names::pooler_peers(&v.set.name)),
+        metadata: v.common.set.owned(names::pooler_peers(&v.common.set.name)),
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".into()),
             cluster_ip: Some("None".into()),
             publish_not_ready_addresses: Some(true),
             ports: Some(vec![port("agent", names::AGENT_PORT)]),
-            selector: Some(v.set.pooler_selector()),
+            selector: Some(v.common.set.pooler_selector()),
             ..ServiceSpec::default()
         }),
         status: None,
@@ -138,7 +138,7 @@ fn port(name: &str, number: i32) -> ServicePort {
 
 fn budget(v: &Validated, pooler: &Pooler, side: Side) -> PodDisruptionBudget {
     PodDisruptionBudget {
-        metadata: v.set.owned(name(&v.set.name, side)),
+        metadata: v.common.set.owned(name(&v.common.set.name, side)),
         spec: Some(PodDisruptionBudgetSpec {
             min_available: Some(IntOrString::Int(pooler.instances - 1)),
             selector: Some(LabelSelector {

@@ -3,11 +3,7 @@
 //! The operator's own image, and how it shapes a pod, are not in it: upgrading the operator
 //! restarts no data pod.
 
-use std::collections::BTreeMap;
-
-use mainstay_crds::common::quantity;
-use mainstay_shared::operator::desired::revision::{Revision, flatten};
-use serde_json::json;
+use mainstay_shared::operator::desired::revision::{Revision, inputs};
 
 use crate::validate::Validated;
 use crate::validate::backup::AuthorityRef;
@@ -17,16 +13,7 @@ use crate::validate::backup::AuthorityRef;
 /// Guarantee: the same resource has the same revision in every release of the operator. A field
 /// that a later release adds must be left out while it is not set.
 pub fn revision(v: &Validated) -> Revision {
-    let mut inputs = BTreeMap::from([
-        ("version".to_owned(), v.major.to_string()),
-        ("image".to_owned(), image(v)),
-        ("cpu".to_owned(), format!("{}m", v.cpu_milli)),
-        ("memory".to_owned(), quantity::of_bytes(v.memory).0),
-    ]);
-    if !v.image_pull_secrets.is_empty() {
-        let names = v.image_pull_secrets.join(", ");
-        inputs.insert("imagePullSecrets".to_owned(), names);
-    }
+    let mut inputs = inputs(&v.common, v.major.to_string());
     if let Some(backup) = &v.backup {
         // What is mounted; what is told by a file changes without new pods.
         let access = &backup.access;
@@ -45,21 +32,7 @@ pub fn revision(v: &Validated) -> Revision {
             );
         }
     }
-    // By path, so that the text does not depend on the order in which fields are declared.
-    if let Some(placement) = &v.placement {
-        flatten("placement", &json!(placement), &mut inputs);
-    }
     Revision::of(&inputs)
-}
-
-/// The image that the user names. One from the catalogue counts by its source alone: a change of
-/// the catalogue rolls no pod.
-fn image(v: &Validated) -> String {
-    if v.image_is_named {
-        v.image.clone()
-    } else {
-        "catalogue".to_owned()
-    }
 }
 
 #[cfg(test)]
@@ -82,20 +55,20 @@ mod tests {
     #[test]
     fn another_image_in_the_catalogue_rolls_nothing() {
         let mut v = db();
-        v.image_is_named = false;
+        v.common.image_is_named = false;
         let before = revision(&v);
-        v.image = "postgres:17.13".into();
+        v.common.image = "postgres:17.13".into();
         assert_eq!(revision(&v), before);
     }
 
     #[test]
     fn what_a_pod_does_not_hold_does_not_count() {
         let mut v = db();
-        v.instances = 5;
-        v.storage *= 2;
+        v.common.instances = 5;
+        v.common.storage *= 2;
         v.parameters.insert("work_mem".into(), "8MB".into());
-        v.certificate_hours = 1;
-        v.placement = Some(mainstay_crds::common::Placement::default());
+        v.common.certificate_hours = 1;
+        v.common.placement = Some(mainstay_crds::common::Placement::default());
         assert_eq!(revision(&v), revision(&db()));
     }
 
@@ -103,13 +76,13 @@ mod tests {
     fn a_difference_is_told_in_words() {
         let old = revision(&db()).inputs;
         let mut v = db();
-        v.memory *= 2;
+        v.common.memory *= 2;
         assert_eq!(
             first_difference(&old, &revision(&v).inputs).as_deref(),
             Some("memory: 512Mi → 1Gi")
         );
         v = db();
-        v.placement = Some(mainstay_crds::common::Placement {
+        v.common.placement = Some(mainstay_crds::common::Placement {
             priority_class: Some("high".into()),
             ..Default::default()
         });

@@ -28,44 +28,49 @@ use super::pod::pod;
 use super::revision::revision;
 use super::{config_map, credentials, objects, parameters};
 use crate::validate::{Pooler, Validated};
+use mainstay_shared::operator::validated::Common;
+use mainstay_testkit::objects::{is_label, unrestricted};
 
 /// A set called `db` in namespace `shop` with three instances and every default.
 pub fn db() -> Validated {
     Validated {
-        set: SetId {
-            api_version: "mainstay.dev/v1alpha1".into(),
-            kind: "Postgres".into(),
-            namespace: "shop".into(),
-            name: "db".into(),
-            uid: "6c1f4a52-0d5b-4e0e-9f4e-2f6d8f1d2a11".into(),
+        common: Common {
+            set: SetId {
+                api_version: "mainstay.dev/v1alpha1".into(),
+                kind: "Postgres".into(),
+                namespace: "shop".into(),
+                name: "db".into(),
+                uid: "6c1f4a52-0d5b-4e0e-9f4e-2f6d8f1d2a11".into(),
+            },
+            generation: 1,
+            paused: false,
+            instances: 3,
+            image: "postgres:17.12".into(),
+            image_is_named: true,
+            image_pull_secrets: vec![],
+            memory: 512 << 20,
+            cpu_milli: 250,
+            durability: Durability::Quorum,
+            enforcement: Enforcement::Required,
+            across_zones: true,
+            max_lag: None,
+            storage: 20 << 30,
+            storage_class: None,
+            certificate_hours: 2160,
+            windows: mainstay_shared::rollout::Windows::default(),
+            placement: None,
+            clients: vec![],
+            protected: true,
+            volumes: KeptVolumes::Retain,
+            backup: None,
         },
-        generation: 1,
-        paused: false,
         major: 17,
-        image: "postgres:17.12".into(),
-        image_is_named: true,
-        image_pull_secrets: vec![],
-        instances: 3,
-        memory: 512 << 20,
-        cpu_milli: 250,
-        storage: 20 << 30,
-        storage_class: None,
-        durability: Durability::Quorum,
-        enforcement: Enforcement::Required,
-        across_zones: true,
-        max_lag: None,
         rejoin: mainstay_crds::common::Rejoin::Rewind,
         parameters: BTreeMap::new(),
-        placement: None,
-        certificate_hours: 2160,
-        windows: mainstay_shared::rollout::Windows::default(),
-        clients: vec![],
         pooler: None,
         backup: None,
         recovery: None,
         timelines: 0,
-        protected: true,
-        volumes: KeptVolumes::Retain,
         database: "app".into(),
         owner: "app".into(),
     }
@@ -97,7 +102,7 @@ pub fn pooled() -> Validated {
 /// The same with backups, begun from another set's.
 pub fn backed_up() -> Validated {
     let resource = serde_json::from_value(json!({
-        "metadata": {"name": "db", "namespace": "shop", "uid": db().set.uid},
+        "metadata": {"name": "db", "namespace": "shop", "uid": db().common.set.uid},
         "spec": {
             "version": "17", "instances": 3, "image": "postgres:17.12", "storage": {"size": "20Gi"},
             "backup": {
@@ -121,7 +126,7 @@ pub fn backed_up() -> Validated {
 /// The same with its repository on a volume, made from another one there.
 fn on_a_volume() -> Validated {
     let resource = serde_json::from_value(json!({
-        "metadata": {"name": "db", "namespace": "shop", "uid": db().set.uid},
+        "metadata": {"name": "db", "namespace": "shop", "uid": db().common.set.uid},
         "spec": {
             "version": "17", "instances": 3, "image": "postgres:17.12", "storage": {"size": "20Gi"},
             "backup": {
@@ -143,8 +148,8 @@ fn api_servers() -> BTreeSet<(IpAddr, u16)> {
 }
 
 fn members(v: &Validated) -> Vec<String> {
-    (1..=u32::try_from(v.instances).unwrap())
-        .map(|n| names::instance(&v.set.name, n))
+    (1..=u32::try_from(v.common.instances).unwrap())
+        .map(|n| names::instance(&v.common.set.name, n))
         .collect()
 }
 
@@ -173,10 +178,10 @@ fn all(v: &Validated) -> Vec<Object> {
     for instance in &members {
         all.push(
             Object::of(&claim::claim(
-                &v.set,
+                &v.common.set,
                 instance,
-                v.storage,
-                v.storage_class.as_deref(),
+                v.common.storage,
+                v.common.storage_class.as_deref(),
             ))
             .unwrap(),
         );
@@ -188,7 +193,7 @@ fn all(v: &Validated) -> Vec<Object> {
 #[test]
 fn each_object_as_it_is_written() {
     let mut v = db();
-    v.clients = vec![AllowedClient {
+    v.common.clients = vec![AllowedClient {
         namespace_labels: Some(BTreeMap::from([("team".into(), "web".into())])),
         pod_labels: None,
     }];
@@ -480,7 +485,7 @@ fn the_configuration_is_read_back_by_the_agents() {
 fn every_instance_serves_the_names_by_which_it_is_dialled() {
     let now = jiff::Timestamp::from_second(1_800_000_000).unwrap();
     let authority = pki::issue_authority("shop", "db", now).unwrap();
-    let spec = certificate::leaf_spec(&db().set, "db-2", db().certificate_hours);
+    let spec = certificate::leaf_spec(&db().common.set, "db-2", db().common.certificate_hours);
     let leaf = pki::issue_leaf(&authority, &spec, now).unwrap();
     let facts = pki::facts(&leaf.certificate).unwrap();
     for name in [
@@ -491,9 +496,9 @@ fn every_instance_serves_the_names_by_which_it_is_dialled() {
     ] {
         assert!(facts.dns_names.contains(&name), "{name}");
     }
-    let secret = certificate::authority_secret(&db().set, "mainstay", &authority);
+    let secret = certificate::authority_secret(&db().common.set, "mainstay", &authority);
     assert_eq!(secret.metadata.namespace.as_deref(), Some("mainstay"));
-    let public = certificate::leaf_secret(&db().set, "db-2", &leaf);
+    let public = certificate::leaf_secret(&db().common.set, "db-2", &leaf);
     let text = serde_json::to_string(&plain(&Object::of(&public).unwrap())).unwrap();
     assert!(
         !text.contains(authority.key.expose()),
@@ -513,83 +518,6 @@ fn plain(object: &Object) -> Value {
         }
     }
     value
-}
-
-/// What the pod security standard `restricted` refuses in a pod, and a root file system that can
-/// be written.
-fn unrestricted(pod: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    let spec = &pod["spec"];
-    let mut check = |holds: bool, what: &str| {
-        if !holds {
-            found.push(what.to_owned());
-        }
-    };
-    for host in ["hostNetwork", "hostPID", "hostIPC"] {
-        check(spec[host] != true, host);
-    }
-    let allowed = [
-        "configMap",
-        "csi",
-        "downwardAPI",
-        "emptyDir",
-        "ephemeral",
-        "persistentVolumeClaim",
-        "projected",
-        "secret",
-    ];
-    for volume in spec["volumes"].as_array().unwrap() {
-        let kinds = volume.as_object().unwrap().keys();
-        check(
-            kinds
-                .filter(|k| *k != "name")
-                .all(|k| allowed.contains(&k.as_str())),
-            "kind of a volume",
-        );
-    }
-    let context = &spec["securityContext"];
-    check(context["runAsUser"] != 0, "runs as root");
-    check(context["sysctls"].is_null(), "sysctls");
-    let both = ["initContainers", "containers"];
-    for container in both.iter().flat_map(|k| spec[*k].as_array().unwrap()) {
-        let own = &container["securityContext"];
-        let name = container["name"].as_str().unwrap();
-        let either = |key: &str| {
-            if own[key].is_null() {
-                &context[key]
-            } else {
-                &own[key]
-            }
-        };
-        check(own["privileged"] != true, name);
-        check(own["allowPrivilegeEscalation"] == false, name);
-        check(own["capabilities"]["drop"] == json!(["ALL"]), name);
-        check(own["capabilities"]["add"].is_null(), name);
-        check(own["readOnlyRootFilesystem"] == true, name);
-        check(*either("runAsNonRoot") == true, name);
-        check(either("seccompProfile")["type"] == "RuntimeDefault", name);
-        for port in container["ports"].as_array().into_iter().flatten() {
-            check(port["hostPort"].is_null(), name);
-        }
-        let requests = &container["resources"]["requests"];
-        check(
-            requests["cpu"].is_string() && requests["memory"].is_string(),
-            name,
-        );
-        check(container["resources"]["limits"]["memory"].is_string(), name);
-        let image = container["image"].as_str().unwrap();
-        check(!image.ends_with(":latest"), name);
-    }
-    found
-}
-
-/// Whether a text may be a DNS label, which most names are.
-fn is_label(text: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    (1..=63).contains(&text.len())
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
 }
 
 prop_compose! {
@@ -616,17 +544,21 @@ prop_compose! {
             }),
             ..Placement::default()
         };
+        let of = if backups { backed_up() } else { db() };
         Validated {
-            set: SetId { name, namespace, ..db().set },
-            instances,
-            memory: memory << 20,
-            storage: storage << 30,
+            common: Common {
+                set: SetId { name, namespace, ..of.common.set },
+                instances,
+                memory: memory << 20,
+                storage: storage << 30,
+                cpu_milli,
+                image_pull_secrets: pull,
+                durability: Durability::effective(None, instances),
+                placement: Some(placement),
+                ..of.common
+            },
             major,
-            cpu_milli,
-            image_pull_secrets: pull,
-            durability: Durability::effective(None, instances),
-            placement: Some(placement),
-            ..if backups { backed_up() } else { db() }
+            ..of
         }
     }
 }
@@ -640,8 +572,8 @@ proptest! {
         for object in all(&v) {
             let key = object.key();
             prop_assert!(is_label(&key.name), "{key}");
-            prop_assert_eq!(key.namespace.as_deref(), Some(v.set.namespace.as_str()));
-            prop_assert!(inventory::belongs(&object, &v.set.uid), "{}", key);
+            prop_assert_eq!(key.namespace.as_deref(), Some(v.common.set.namespace.as_str()));
+            prop_assert!(inventory::belongs(&object, &v.common.set.uid), "{}", key);
             let labels = object.value["metadata"]["labels"].as_object().unwrap();
             for value in labels.values() {
                 prop_assert!(value.as_str().unwrap().len() <= 63);
@@ -667,11 +599,11 @@ proptest! {
     fn sizes_fit_into_the_instance(v in any_resource()) {
         let p = parameters::parameters(&v);
         let mib = |name: &str| p[name].strip_suffix("MB").unwrap().parse::<i64>().unwrap() << 20;
-        prop_assert!(mib("shared_buffers") <= v.memory / 4 + (16 << 20));
-        prop_assert!(mib("maintenance_work_mem") <= v.memory / 4);
+        prop_assert!(mib("shared_buffers") <= v.common.memory / 4 + (16 << 20));
+        prop_assert!(mib("maintenance_work_mem") <= v.common.memory / 4);
         let log = mib("max_wal_size") + mib("wal_keep_size")
-            + (i64::from(parameters::slot_wal_mib(v.storage)) << 20);
-        prop_assert!(log <= v.storage * 2 / 5, "log takes {log} of {}", v.storage);
+            + (i64::from(parameters::slot_wal_mib(v.common.storage)) << 20);
+        prop_assert!(log <= v.common.storage * 2 / 5, "log takes {log} of {}", v.common.storage);
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub mod status;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use mainstay_backup::shred::ShredSettings;
 use mainstay_crds::operation::Operation;
 use mainstay_crds::postgres::{Postgres, PostgresStatus};
@@ -17,13 +17,14 @@ use mainstay_shared::access::entropy;
 use mainstay_shared::apply::Object;
 use mainstay_shared::backups::drill::{Drill, Start};
 use mainstay_shared::names;
-use mainstay_shared::operator::desired::credentials::{CredentialsError, Given};
+use mainstay_shared::operator::desired::credentials::{Credentials, CredentialsError, Given};
 use mainstay_shared::operator::desired::revision::Revision;
 use mainstay_shared::operator::desired::store::Store;
 use mainstay_shared::operator::desired::{DesiredError, Objects, Surroundings, Template};
 use mainstay_shared::operator::engine::{Answer, Engine, Leaving, Target};
 use mainstay_shared::operator::status::SetStatus;
-use mainstay_shared::operator::validated::{Backups, Common, Drills};
+use mainstay_shared::operator::validated::Common;
+use mainstay_shared::operator::validated::repository::store;
 use mainstay_shared::outcome::Wait;
 use mainstay_shared::pki::LeafSpec;
 use mainstay_shared::watch::Kind;
@@ -36,7 +37,7 @@ use crate::desired::pooler::is_of_pooler;
 use crate::desired::scram::SALT_BYTES;
 use crate::desired::{self, credentials};
 use crate::settings::{PORT, SSL_REQUEST};
-use crate::validate::backup::{Drill as DrillWish, in_place, store};
+use crate::validate::backup::{Drill as DrillWish, in_place};
 use crate::validate::{Backup, Catalogue, Problem, Validated, validate};
 
 /// The add-on's name in labels and derived names.
@@ -74,20 +75,7 @@ impl Engine for Postgresql {
     }
 
     fn common(v: &Validated) -> Common {
-        Common {
-            instances: v.instances,
-            image: v.image.clone(),
-            image_is_named: v.image_is_named,
-            durability: v.durability,
-            enforcement: v.enforcement,
-            across_zones: v.across_zones,
-            max_lag: v.max_lag,
-            storage: v.storage,
-            storage_class: v.storage_class.clone(),
-            certificate_hours: v.certificate_hours,
-            windows: v.windows.clone(),
-            backup: v.backup.as_ref().map(backups),
-        }
+        v.common.clone()
     }
 
     fn leaving(resource: &Postgres) -> Leaving<'_> {
@@ -99,7 +87,7 @@ impl Engine for Postgresql {
 
     fn settle(v: &mut Validated, image: Option<String>, history: u64) {
         if let Some(image) = image {
-            v.image = image;
+            v.common.image = image;
         }
         v.timelines = history;
     }
@@ -144,15 +132,18 @@ impl Engine for Postgresql {
     fn certificates(v: &Validated) -> BTreeMap<String, LeafSpec> {
         let wanted = v.pooler.iter();
         wanted
-            .map(|_| (names::pooler(&v.set.name), pooler_spec(v)))
+            .map(|_| (names::pooler(&v.common.set.name), pooler_spec(v)))
             .collect()
     }
 
-    fn credentials(v: &Validated, given: &Given<'_>) -> Result<Vec<Secret>, CredentialsError> {
+    fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, CredentialsError> {
         let application = credentials::application_secret(v, given.password, given.ca);
         let salt = entropy::<SALT_BYTES>()?;
         let access = credentials::access_secret(v, given.password, given.roles, &salt)?;
-        Ok(vec![application, access])
+        Ok(Credentials {
+            secrets: vec![application, access],
+            due: None,
+        })
     }
 
     fn drill_map(v: &Validated, start: &Start) -> Result<Option<ConfigMap>, serde_json::Error> {
@@ -175,8 +166,8 @@ impl Engine for Postgresql {
         settings: &ShredSettings,
         store: &Store,
         operator_image: &str,
-    ) -> Result<Pod, serde_json::Error> {
-        desired::keys::pod(operation, settings, &store.access, operator_image)
+    ) -> Result<Option<Pod>, serde_json::Error> {
+        desired::keys::pod(operation, settings, &store.access, operator_image).map(Some)
     }
 
     async fn probe(target: &Target) -> Result<Answer, ProbeError> {
@@ -192,22 +183,6 @@ impl Engine for Postgresql {
         } else {
             Err(format!("{host} does not speak TLS"))
         }
-    }
-}
-
-fn backups(backup: &Backup) -> Backups {
-    Backups {
-        place: backup.place.clone(),
-        cron: backup.cron.clone(),
-        chain: backup.chain,
-        policy: backup.policy,
-        on_full: Some(backup.on_full),
-        drill: backup.drill.as_ref().map(|drill| Drills {
-            cron: drill.cron.clone(),
-            target: drill.target,
-            keep: drill.keep,
-            seconds: drill.seconds,
-        }),
     }
 }
 

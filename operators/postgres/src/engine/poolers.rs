@@ -12,7 +12,7 @@ use crate::validate::Validated;
 
 /// Ready pods of a side.
 fn pods(validated: &Validated, live: &[Object], side: Side) -> i64 {
-    let name = name(&validated.set.name, side);
+    let name = name(&validated.common.set.name, side);
     let found = live
         .iter()
         .find(|o| o.resource.kind == DEPLOYMENT && o.meta("name") == Some(&name));
@@ -22,7 +22,7 @@ fn pods(validated: &Validated, live: &[Object], side: Side) -> i64 {
 /// What the status says of it.
 pub(super) fn status(validated: &Validated, live: &[Object]) -> Option<PoolerStatus> {
     let pooler = validated.pooler.as_ref()?;
-    let set = &validated.set;
+    let set = &validated.common.set;
     let endpoint = |side| format!("{}.{}.svc:{PORT}", name(&set.name, side), set.namespace);
     let count = |side| format!("{}/{}", pods(validated, live, side), pooler.instances);
     let replicas = pooler.replicas.then_some(Side::Replicas);
@@ -41,7 +41,7 @@ pub(super) fn waits(validated: &Validated, live: &[Object]) -> Vec<Wait> {
     };
     let missing = sides(pooler).filter_map(|side| {
         let (ready, wanted) = (pods(validated, live, side), i64::from(pooler.instances));
-        let name = name(&validated.set.name, side);
+        let name = name(&validated.common.set.name, side);
         (ready < wanted).then(|| Wait {
             step: format!("start the pooler {name}"),
             predicate: "wait_until_its_pods_are_ready",

@@ -5,8 +5,10 @@ use mainstay_crds::common::rules::{MAX_CPU_MILLIS, MIN_CPU_MILLIS};
 use mainstay_crds::common::sentences;
 use mainstay_crds::postgres::Postgres;
 use mainstay_crds::postgres::pooler::{self as rules, PoolMode};
+use mainstay_shared::operator::validated::read::{bytes, within};
+use mainstay_shared::operator::validated::syntax;
 
-use super::{Catalogue, Problem, bytes, syntax, within};
+use super::{Catalogue, Problem};
 use crate::settings::PoolerSettings;
 
 /// What is left out means these.

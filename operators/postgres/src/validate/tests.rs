@@ -1,13 +1,14 @@
 //! The table of bad resources, tried on the definition's rules and on [`validate`].
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use std::collections::BTreeSet;
 
-use kube_cel::{Validator, compile_schema};
-use mainstay_crds::definitions::definitions;
 use mainstay_testkit::api::merge;
-use mainstay_testkit::postgres_cases::{By, Case, also_good, cases, good, patched};
+use mainstay_testkit::cases::rules::Rules;
+use mainstay_testkit::postgres_cases::{Case, also_good, cases, good, patched};
 use serde_json::{Value, json};
+
+use mainstay_crds::common::KeptVolumes;
+use mainstay_shared::operator::validated;
 
 use super::*;
 
@@ -35,72 +36,16 @@ fn said(case: &Case) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "a filter takes it so")]
-fn seen_by_the_operator(case: &&Case) -> bool {
-    matches!(case.by, By::Both | By::Operator)
-}
-
-/// `field: sentence`, as the operator says it.
-fn expected(case: &Case) -> String {
-    if case.field.is_empty() {
-        case.sentence.clone()
-    } else {
-        format!("{}: {}", case.field, case.sentence)
-    }
-}
-
 #[test]
 fn the_operator_says_exactly_what_is_wrong() {
-    for case in cases().iter().filter(seen_by_the_operator) {
-        assert_eq!(said(case), [expected(case)], "{}", case.name);
+    for case in cases().iter().filter(|case| case.seen_by_the_operator()) {
+        assert_eq!(said(case), [case.expected()], "{}", case.name);
     }
 }
 
 #[test]
 fn the_rules_of_the_definition_say_the_same() {
-    let all = definitions().unwrap();
-    let of_postgres = |crd: &&CustomResourceDefinition| crd.spec.names.kind == "Postgres";
-    let definition = all.iter().find(of_postgres).unwrap();
-    let schema = &definition.spec.versions[0].schema;
-    let schema = schema
-        .as_ref()
-        .unwrap()
-        .open_api_v3_schema
-        .as_ref()
-        .unwrap();
-    let schema = compile_schema(&serde_json::to_value(schema).unwrap());
-    let refusals = |object: &Value, old: Option<&Value>| -> Vec<String> {
-        let errors = Validator::new()
-            .validate_compiled(&schema, object, old)
-            .err();
-        let errors = errors.map(kube_cel::ValidationErrors::into_vec);
-        errors
-            .unwrap_or_default()
-            .into_iter()
-            .map(|e| e.message)
-            .collect()
-    };
-    for case in cases() {
-        let old = match case.by {
-            By::Both => None,
-            By::Change => Some(good()),
-            By::Schema | By::Operator => continue,
-        };
-        assert_eq!(
-            refusals(&patched(&case.patch), old.as_ref()),
-            [case.sentence.as_str()],
-            "{}",
-            case.name
-        );
-    }
-    assert_eq!(refusals(&good(), Some(&good())), Vec::<String>::new());
-    for (name, patch) in also_good() {
-        assert_eq!(
-            refusals(&patched(&patch), None),
-            Vec::<String>::new(),
-            "{name}"
-        );
-    }
+    Rules::of("Postgres").say(&good(), &also_good(), &cases());
 }
 
 #[test]
@@ -115,7 +60,7 @@ fn odd_but_good_resources_pass() {
 fn the_table_has_every_kind_of_problem() {
     let reasons: BTreeSet<&str> = cases()
         .iter()
-        .filter(seen_by_the_operator)
+        .filter(|case| case.seen_by_the_operator())
         .filter_map(|case| validate(&stored(patched(&case.patch)), &catalogue()).err())
         .flatten()
         .map(|problem| problem.reason())
@@ -169,7 +114,7 @@ fn a_resource_that_is_not_stored_has_no_identity() {
     resource.metadata.uid = None;
     assert_eq!(
         validate(&resource, &catalogue()),
-        Err(vec![Problem::NotStored])
+        Err(vec![Problem::Common(validated::Problem::NotStored)])
     );
 }
 
@@ -194,15 +139,18 @@ fn several_problems_come_together() {
 #[test]
 fn a_good_resource_means_what_it_says() {
     let validated = validate(&stored(good()), &catalogue()).unwrap();
-    assert_eq!(validated.set.name, "db");
-    assert_eq!(validated.set.kind, "Postgres");
-    assert_eq!(validated.generation, 4);
-    assert_eq!((validated.major, validated.instances), (17, 3));
-    assert_eq!(validated.durability, Durability::Quorum);
-    assert_eq!((validated.cpu_milli, validated.memory), (500, 1 << 30));
-    assert_eq!(validated.storage, 20 << 30);
-    assert_eq!(validated.storage_class.as_deref(), Some("fast"));
-    assert!(validated.protected && !validated.paused);
+    assert_eq!(validated.common.set.name, "db");
+    assert_eq!(validated.common.set.kind, "Postgres");
+    assert_eq!(validated.common.generation, 4);
+    assert_eq!((validated.major, validated.common.instances), (17, 3));
+    assert_eq!(validated.common.durability, Durability::Quorum);
+    assert_eq!(
+        (validated.common.cpu_milli, validated.common.memory),
+        (500, 1 << 30)
+    );
+    assert_eq!(validated.common.storage, 20 << 30);
+    assert_eq!(validated.common.storage_class.as_deref(), Some("fast"));
+    assert!(validated.common.protected && !validated.common.paused);
 }
 
 #[test]
@@ -218,15 +166,18 @@ fn defaults_are_applied() {
         "spec": { "version": "18", "storage": { "size": "1Gi" } },
     }));
     let validated = validate(&resource, &catalogue()).unwrap();
-    assert_eq!(validated.image, "postgres:18.1");
-    assert_eq!(validated.instances, 1);
-    assert_eq!(validated.durability, Durability::Async);
-    assert_eq!((validated.cpu_milli, validated.memory), (250, 512 << 20));
-    assert_eq!(validated.certificate_hours, 2160);
+    assert_eq!(validated.common.image, "postgres:18.1");
+    assert_eq!(validated.common.instances, 1);
+    assert_eq!(validated.common.durability, Durability::Async);
+    assert_eq!(
+        (validated.common.cpu_milli, validated.common.memory),
+        (250, 512 << 20)
+    );
+    assert_eq!(validated.common.certificate_hours, 2160);
     assert_eq!(
         (validated.database.as_str(), validated.owner.as_str()),
         ("app", "app")
     );
-    assert_eq!(validated.volumes, KeptVolumes::Retain);
-    assert!(validated.paused);
+    assert_eq!(validated.common.volumes, KeptVolumes::Retain);
+    assert!(validated.common.paused);
 }

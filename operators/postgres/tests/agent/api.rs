@@ -1,4 +1,4 @@
-//! A real API server, in a network namespace of the tests' own.
+//! A real API server, in a network namespace of the tests' own. Of any engine; used by the tests of each.
 
 use std::fs;
 use std::fs::File;
@@ -17,7 +17,7 @@ struct Place {
 }
 
 /// The API server that tests share: starting one takes as much of a processor as many a test. From here on this thread, and
-/// what it starts, is in the network of that one: tests need pods' addresses, since the API server takes no loopback ones
+/// what it starts, is in the network of that one, so what else has to be fetched is there by now: tests need pods' addresses, since the API server takes no loopback ones
 /// in an `EndpointSlice`.
 pub fn shared() -> Arc<ApiServer> {
     static PLACE: OnceLock<Place> = OnceLock::new();
@@ -46,7 +46,6 @@ pub fn shared() -> Arc<ApiServer> {
 pub async fn alone() -> ApiServer {
     // What has to be fetched is fetched while there is a network.
     tools::kube().await.unwrap();
-    tools::postgres().await.unwrap();
     unshare(CloneFlags::CLONE_NEWNET).expect("root, to make a network namespace");
     for arguments in ["link set lo up", "addr add 10.99.0.0/16 dev lo"] {
         let ip = Command::new("ip")

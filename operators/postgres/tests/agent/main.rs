@@ -13,6 +13,7 @@ mod api;
 mod copies;
 mod full;
 mod pod;
+mod processes;
 mod promise;
 mod repair;
 mod replicas;

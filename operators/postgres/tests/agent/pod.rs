@@ -2,10 +2,9 @@
 //! API server.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -18,19 +17,20 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use mainstay_crds::common::{Durability, Enforcement};
 use mainstay_e2e::apiserver::ApiServer;
+use mainstay_e2e::tools;
 use mainstay_postgres::settings::{PostgresConfig, PostgresSettings};
 use mainstay_shared::agent::api::Status;
 use mainstay_shared::agent::client::{AgentClient, ClientError};
 use mainstay_shared::agent::config::Role;
 use mainstay_shared::agent::election::record::Record;
-use mainstay_shared::agent::init::processes::kill_all;
 use mainstay_shared::agent::paths;
 use mainstay_shared::names;
 use mainstay_shared::pki::{LeafSpec, Pair, Usage, client_config, issue_authority, issue_leaf};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Gid, Pid, Uid, User};
+use nix::unistd::{Gid, Uid, User};
 
 use crate::api;
+use crate::processes::replace;
+pub use crate::processes::{Pod, anonymous_kib};
 
 /// What runs in the pods.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-postgres");
@@ -74,11 +74,13 @@ fn owner() -> Option<(Uid, Gid)> {
 impl Set {
     /// A new set, on the API server that all share.
     pub async fn new(instances: u32, durability: Durability) -> Self {
+        tools::postgres().await.unwrap();
         Self::on(api::shared(), instances, durability).await
     }
 
     /// A new set that has its API server for itself, to do with it what it likes.
     pub async fn with_own_server(instances: u32, durability: Durability) -> Self {
+        tools::postgres().await.unwrap();
         Self::on(Arc::new(api::alone().await), instances, durability).await
     }
 
@@ -223,6 +225,7 @@ impl Set {
             root,
             init: None,
             owner: owner(),
+            engine: "config_file=",
         };
         for folder in [
             "/var/lib/postgresql/data",
@@ -429,139 +432,4 @@ impl Set {
         tokio::spawn(connection);
         Ok(client)
     }
-}
-
-/// A data pod.
-pub struct Pod {
-    pub name: String,
-    pub address: String,
-    pub root: PathBuf,
-    init: Option<Child>,
-    owner: Option<(Uid, Gid)>,
-}
-
-impl Pod {
-    pub fn path(&self, absolute: &str) -> PathBuf {
-        paths::under(&self.root, absolute)
-    }
-
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.root.join("log")).unwrap_or_default()
-    }
-
-    fn give(&self) {
-        let Some((uid, gid)) = self.owner else { return };
-        let mut folders = vec![self.root.clone()];
-        while let Some(path) = folders.pop() {
-            chown(&path, Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
-            if path.is_dir() && path.file_name() != Some("data".as_ref()) {
-                folders.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
-            } else if path.is_dir() {
-                chown(&path, Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
-            }
-        }
-    }
-
-    /// A process of the engine, by a word of its title.
-    pub fn engine_child(&self, text: &str) -> Option<i32> {
-        let engine = self.child("config_file=")?;
-        children(engine).into_iter().find(|pid| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains(text)
-        })
-    }
-
-    pub fn init(&self) -> i32 {
-        self.init.as_ref().unwrap().id().cast_signed()
-    }
-
-    /// Child processes of PID 1 with this text in their command line.
-    pub fn child(&self, text: &str) -> Option<i32> {
-        children(self.init()).into_iter().find(|pid| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains(text)
-        })
-    }
-
-    pub fn agent_pid(&self) -> i32 {
-        self.child("\0agent").expect("an agent")
-    }
-
-    pub fn engine_pid(&self) -> i32 {
-        self.child("config_file=").expect("an engine")
-    }
-
-    /// As the kubelet does; returns whether it ended by itself in time.
-    pub fn terminate(&mut self) -> bool {
-        let Some(mut init) = self.init.take() else {
-            return true;
-        };
-        kill(Pid::from_raw(init.id().cast_signed()), Signal::SIGTERM).unwrap();
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(30) {
-            if init.try_wait().unwrap().is_some() {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.init = Some(init);
-        self.cut();
-        false
-    }
-
-    /// As when the node loses power.
-    pub fn cut(&mut self) {
-        let Some(mut init) = self.init.take() else {
-            return;
-        };
-        let pid = init.id().cast_signed();
-        kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
-        while kill_all(pid, &[]) > 0 {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        init.kill().unwrap();
-        init.wait().unwrap();
-    }
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("log of {}:\n{}", self.name, self.log());
-        }
-        self.cut();
-    }
-}
-
-fn children(parent: i32) -> Vec<i32> {
-    let tasks = fs::read_dir(format!("/proc/{parent}/task")).unwrap();
-    tasks
-        .flatten()
-        .flat_map(|t| {
-            let text = fs::read_to_string(t.path().join("children")).unwrap_or_default();
-            text.split_whitespace()
-                .map(|p| p.parse().unwrap())
-                .collect::<Vec<i32>>()
-        })
-        .collect()
-}
-
-/// As the kubelet does: the new file is another one.
-fn replace(path: &Path, content: &str) {
-    let new = path.with_file_name(format!(
-        "..new-{}",
-        path.file_name().unwrap().to_string_lossy()
-    ));
-    fs::write(&new, content).unwrap();
-    fs::rename(&new, path).unwrap();
-}
-
-/// Private memory of a process that is not backed by a file, in KiB.
-pub fn anonymous_kib(pid: i32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|l| l.strip_prefix("RssAnon:"))
-        .unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -48,10 +48,10 @@ fn create(world: &World, instances: i32) {
 pub async fn complete(world: &mut World) -> String {
     world
         .until("somebody to make a backup", |w| {
-            w.sidecars.maker().is_some()
+            w.beside.sidecars.maker().is_some()
         })
         .await;
-    let (sidecar, _) = world.sidecars.maker().unwrap();
+    let (sidecar, _) = world.beside.sidecars.maker().unwrap();
     sidecar.complete();
     sidecar.instance.clone()
 }
@@ -122,7 +122,7 @@ async fn a_set_with_backups_gets_its_first_one_at_once_and_then_rests() {
     assert!(recovery.earliest.is_some() && recovery.next_backup.is_some());
     world
         .until("retention to look after it", |w| {
-            let orders = w.sidecars.of("db-1").unwrap().orders();
+            let orders = w.beside.sidecars.of("db-1").unwrap().orders();
             let is_prune = |o| matches!(o, &mainstay_backup::api::Order::Prune { .. });
             orders.iter().any(is_prune)
         })
@@ -144,7 +144,7 @@ async fn a_set_with_backups_gets_its_first_one_at_once_and_then_rests() {
 
     let before = world.rests().await;
     // The log goes on: nobody writes that down every time.
-    world.sidecars.of("db-1").unwrap().say(|report| {
+    world.beside.sidecars.of("db-1").unwrap().say(|report| {
         report.archive.last_piece = Some("00000001000000000000002A".into());
         report.archive.last_at = Some(jiff::Timestamp::now());
         report.archive.waiting_pieces = 1;
@@ -168,9 +168,11 @@ async fn on_demand_with_progress() {
     ask(&world, "now", &json!({}));
     let running = until_phase(&mut world, "now", BackupPhase::Running).await;
     world
-        .until("somebody to make it", |w| w.sidecars.maker().is_some())
+        .until("somebody to make it", |w| {
+            w.beside.sidecars.maker().is_some()
+        })
         .await;
-    let (sidecar, order) = world.sidecars.maker().unwrap();
+    let (sidecar, order) = world.beside.sidecars.maker().unwrap();
     assert_ne!(sidecar.instance, "db-1", "a replica makes it");
     assert_eq!(Some(&sidecar.instance), running.instance.as_ref());
     assert_eq!(order, running.attempt.unwrap().order);
@@ -180,7 +182,7 @@ async fn on_demand_with_progress() {
             said(w, "now").progress.as_deref() == Some("42%")
         })
         .await;
-    world.sidecars.maker().unwrap().0.complete();
+    world.beside.sidecars.maker().unwrap().0.complete();
     let done = until_phase(&mut world, "now", BackupPhase::Succeeded).await;
     assert_eq!(done.size.as_deref(), Some("1.0 GiB"));
     // The primary was told to read again what the replica has stored.
@@ -200,9 +202,11 @@ async fn a_failure_that_may_pass_is_tried_again_and_another_is_not() {
     let mut world = backed_up().await;
     ask(&world, "now", &json!({}));
     world
-        .until("somebody to make it", |w| w.sidecars.maker().is_some())
+        .until("somebody to make it", |w| {
+            w.beside.sidecars.maker().is_some()
+        })
         .await;
-    let (sidecar, _) = world.sidecars.maker().unwrap();
+    let (sidecar, _) = world.beside.sidecars.maker().unwrap();
     sidecar.fail("the store answers 503", true);
     let waits = until_phase(&mut world, "now", BackupPhase::Pending).await;
     let message = waits.message.unwrap();
@@ -213,12 +217,13 @@ async fn a_failure_that_may_pass_is_tried_again_and_another_is_not() {
     assert!(waits.next_attempt_at.is_some());
     world
         .until("the second attempt", |w| {
-            w.sidecars
+            w.beside
+                .sidecars
                 .maker()
                 .is_some_and(|(_, order)| order.ends_with(".2"))
         })
         .await;
-    let (sidecar, _) = world.sidecars.maker().unwrap();
+    let (sidecar, _) = world.beside.sidecars.maker().unwrap();
     sidecar.fail("the bucket is not there", false);
     let failed = until_phase(&mut world, "now", BackupPhase::Failed).await;
     assert_eq!(failed.attempts, Some(2));
@@ -236,7 +241,7 @@ async fn a_failure_that_may_pass_is_tried_again_and_another_is_not() {
 #[tokio::test]
 async fn a_gap_of_the_log_has_a_full_backup_made() {
     let mut world = backed_up().await;
-    world.sidecars.of("db-1").unwrap().say(|report| {
+    world.beside.sidecars.of("db-1").unwrap().say(|report| {
         for made in &mut report.catalogue {
             made.history = Some("00000002-0a".parse().unwrap());
             made.log_from = Some("000000020000000000000003".parse().unwrap());
@@ -261,6 +266,7 @@ async fn a_gap_of_the_log_has_a_full_backup_made() {
     assert_eq!((all.len(), of_gap.len()), (2, 1), "{all:?}");
     let uid = of_gap[0].metadata.uid.clone().unwrap();
     let orders: Vec<mainstay_backup::api::Order> = world
+        .beside
         .sidecars
         .all()
         .flat_map(sidecar::Sidecar::orders)
@@ -305,7 +311,7 @@ async fn log_that_was_let_go_is_told_at_once_and_until_a_backup_goes_on_after_it
         report.archive.state = mainstay_backup::api::ArchiveState::Unreachable;
         report.archive.reason = Some("the store is not reached (refused)".into());
     };
-    world.sidecars.of("db-1").unwrap().say(away);
+    world.beside.sidecars.of("db-1").unwrap().say(away);
     world
         .until("the store to be missed", |w| {
             healthy(w).is_some_and(|(_, reason, _)| reason == reasons::STORE_UNREACHABLE)
@@ -313,6 +319,7 @@ async fn log_that_was_let_go_is_told_at_once_and_until_a_backup_goes_on_after_it
         .await;
     let before = world.status();
     world
+        .beside
         .sidecars
         .of("db-1")
         .unwrap()
@@ -386,7 +393,9 @@ async fn cancelled_or_deleted_it_is_given_up() {
     let mut world = backed_up().await;
     ask(&world, "now", &json!({}));
     world
-        .until("somebody to make it", |w| w.sidecars.maker().is_some())
+        .until("somebody to make it", |w| {
+            w.beside.sidecars.maker().is_some()
+        })
         .await;
     world.api.edit::<Backup>(SHOP, "now", |backup| {
         backup.spec.cancel = Some(true);
@@ -395,16 +404,18 @@ async fn cancelled_or_deleted_it_is_given_up() {
     until_phase(&mut world, "now", BackupPhase::Cancelled).await;
     // Whoever was asked just before it was cancelled is told so right after.
     world
-        .until("nobody to make it", |w| w.sidecars.maker().is_none())
+        .until("nobody to make it", |w| w.beside.sidecars.maker().is_none())
         .await;
 
     ask(&world, "gone", &json!({}));
     world
-        .until("somebody to make it", |w| w.sidecars.maker().is_some())
+        .until("somebody to make it", |w| {
+            w.beside.sidecars.maker().is_some()
+        })
         .await;
     world.api.destroy::<Backup>(SHOP, "gone");
     world
-        .until("nobody to make it", |w| w.sidecars.maker().is_none())
+        .until("nobody to make it", |w| w.beside.sidecars.maker().is_none())
         .await;
 }
 
@@ -414,13 +425,13 @@ async fn another_ones_repository_is_left_alone_and_said() {
     world.start();
     create(&world, 1);
     world
-        .until("the container", |w| w.sidecars.of("db-1").is_some())
+        .until("the container", |w| w.beside.sidecars.of("db-1").is_some())
         .await;
     let refuse = |report: &mut mainstay_backup::api::Report| {
         report.ownership.state = mainstay_backup::api::OwnerState::Refused;
         report.ownership.reason = Some("this repository belongs to shop/old".into());
     };
-    world.sidecars.of("db-1").unwrap().say(refuse);
+    world.beside.sidecars.of("db-1").unwrap().say(refuse);
     world
         .until("it to be said", |w| {
             healthy(w).is_some_and(|(_, reason, _)| reason == reasons::REPOSITORY_REFUSED)
@@ -441,7 +452,7 @@ pub async fn completing(
 ) {
     while !done(world) {
         assert!(begin.elapsed() < PATIENCE, "{what}");
-        if let Some((sidecar, _)) = world.sidecars.maker() {
+        if let Some((sidecar, _)) = world.beside.sidecars.maker() {
             sidecar.complete();
         }
         world.turn().await;
@@ -454,7 +465,7 @@ async fn a_crash_at_any_write_makes_no_backup_twice() {
     let mut world = backed_up().await;
     for n in 1.. {
         let name = format!("try-{n}");
-        let before = world.sidecars.takes().len();
+        let before = world.beside.sidecars.takes().len();
         world.crash_once_after(n);
         ask(&world, &name, &json!({}));
         let over = |w: &World| {
@@ -463,7 +474,7 @@ async fn a_crash_at_any_write_makes_no_backup_twice() {
         let what = format!("not done after a crash at write {n}");
         completing(&mut world, Instant::now(), &what, over).await;
         world.crash_no_more();
-        let takes = world.sidecars.takes().len();
+        let takes = world.beside.sidecars.takes().len();
         assert_eq!(
             takes,
             before + 1,

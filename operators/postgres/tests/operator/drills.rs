@@ -183,7 +183,7 @@ async fn a_drill_is_begun_with_the_first_backup_told_of_and_removed() {
     assert!(world.api.get::<NetworkPolicy>(SHOP, "db.drill").is_some());
     complete(&mut world).await;
     // The newest moment that is known is later than the backup.
-    world.sidecars.of("db-1").unwrap().say(|report| {
+    world.beside.sidecars.of("db-1").unwrap().say(|report| {
         report.latest = Some(jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1));
     });
     let drill = pod(&mut world).await;
@@ -324,7 +324,7 @@ async fn a_pod_that_is_gone_or_refused_is_skipped_until_it_is_due_again() {
     world.start();
     create(&world, &json!({}));
     world
-        .until("the set's own pod", |w| w.sidecars.maker().is_some())
+        .until("the set's own pod", |w| w.beside.sidecars.maker().is_some())
         .await;
     let refusal =
         "exceeded quota: memory, requested: limits.memory=1Gi, limited: limits.memory=1Gi";

@@ -73,7 +73,9 @@ async fn a_set_whose_volumes_go_leaves_a_last_backup() {
     let mut world = leaving(|_| {}).await;
     let uids = world.pod_uids();
     world
-        .until("somebody to make it", |w| w.sidecars.maker().is_some())
+        .until("somebody to make it", |w| {
+            w.beside.sidecars.maker().is_some()
+        })
         .await;
     world
         .until("it to be said", |w| {
@@ -86,7 +88,7 @@ async fn a_set_whose_volumes_go_leaves_a_last_backup() {
     world.api.destroy::<Pod>(SHOP, "db-1");
     world
         .until("the instance to be back", |w| {
-            w.api.get::<Pod>(SHOP, "db-1").is_some() && w.sidecars.of("db-1").is_some()
+            w.api.get::<Pod>(SHOP, "db-1").is_some() && w.beside.sidecars.of("db-1").is_some()
         })
         .await;
     let begin = Instant::now();
@@ -122,9 +124,11 @@ async fn a_set_whose_volumes_go_leaves_a_last_backup() {
 async fn without_a_last_backup_a_set_stays_until_somebody_says_so() {
     let mut world = leaving(|_| {}).await;
     world
-        .until("somebody to make it", |w| w.sidecars.maker().is_some())
+        .until("somebody to make it", |w| {
+            w.beside.sidecars.maker().is_some()
+        })
         .await;
-    let (sidecar, _) = world.sidecars.maker().unwrap();
+    let (sidecar, _) = world.beside.sidecars.maker().unwrap();
     sidecar.fail("the bucket is not there", false);
     world
         .until("it to be said", |w| {
@@ -216,7 +220,9 @@ async fn what_is_deleted_in_the_foreground_keeps_its_volumes() {
 async fn what_was_asked_for_and_cannot_be_made_keeps_the_set() {
     let mut world = leaving(|d| d.final_backup = Some(true)).await;
     world
-        .until("somebody to make it", |w| w.sidecars.maker().is_some())
+        .until("somebody to make it", |w| {
+            w.beside.sidecars.maker().is_some()
+        })
         .await;
     // The schema does not let anybody; an operator does not trust in that.
     world.change(|pg| pg.spec.backup = None);
@@ -235,7 +241,9 @@ async fn what_was_asked_for_and_cannot_be_made_keeps_the_set() {
 async fn what_is_backed_up_by_default_is_so_also_when_the_repository_is_taken_away_meanwhile() {
     let mut world = leaving(|_| {}).await;
     world
-        .until("somebody to make it", |w| w.sidecars.maker().is_some())
+        .until("somebody to make it", |w| {
+            w.beside.sidecars.maker().is_some()
+        })
         .await;
     world.change(|pg| pg.spec.backup = None);
     world

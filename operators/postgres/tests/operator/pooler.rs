@@ -128,14 +128,14 @@ async fn an_upgrade_of_the_operator_leaves_poolers_as_they_are() {
     let (_, sentence) = world.stalled().unwrap();
     assert!(sentence.contains("no image of PgBouncer"), "{sentence}");
 
-    world.pooler = Some("pgbouncer:1.24.1");
+    world.beside.pooler = Some("pgbouncer:1.24.1");
     world.start();
     world.settled().await;
     all_ready(&world);
     world.quiet().await;
     let before = images(&world);
     assert_eq!(before.len(), 4);
-    world.pooler = Some("pgbouncer:1.25.0");
+    world.beside.pooler = Some("pgbouncer:1.25.0");
     world.start_version("0.2.0", "17.12");
     world.quiet().await;
     assert_eq!(images(&world), before, "clients keep their connections");

@@ -11,7 +11,7 @@ use super::backups::{backed_up, backed_up_of};
 use super::*;
 
 fn ask(world: &World, name: &str, spec: &serde_json::Value) {
-    for sidecar in world.sidecars.all() {
+    for sidecar in world.beside.sidecars.all() {
         // Everything up to now is stored.
         sidecar
             .say(|report| report.latest = Some(jiff::Timestamp::now() + Duration::from_mins(10)));
@@ -207,7 +207,7 @@ async fn what_cannot_be_recovered_stops_nothing() {
     let status = until_phase(&mut world, "nobody", RestorePhase::Failed).await;
     assert!(status.message.unwrap().contains("no Postgres called other"));
     ask(&world, "later", &json!({}));
-    for sidecar in world.sidecars.all() {
+    for sidecar in world.beside.sidecars.all() {
         sidecar.say(|report| report.latest = Some(jiff::Timestamp::UNIX_EPOCH));
     }
     world

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
 
 use crate::access::Password;
 use crate::agent::config::Role;
@@ -17,6 +19,19 @@ pub struct Given<'a> {
     pub ca: &'a str,
     /// What the agents know already, by the names of roles: a verifier that still checks the password is kept.
     pub roles: &'a BTreeMap<String, Role>,
+    /// The Secret with passwords of the set's own users ([`crate::names::internal_secret`]), if it is there.
+    pub internal: Option<&'a BTreeMap<String, ByteString>>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Secrets with credentials.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    /// The Secrets, whole.
+    pub secrets: Vec<Secret>,
+    /// When they have to be made again, if ever: something in them ends then.
+    pub due: Option<Timestamp>,
 }
 
 /// They cannot be made.

@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod claim;
 pub mod credentials;
 pub mod parts;
+pub mod pod;
 pub mod revision;
 pub mod shred;
 pub mod store;
@@ -18,9 +19,15 @@ pub mod zones;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use k8s_openapi::api::core::v1::ConfigMap;
+
 use self::revision::Revision;
 use crate::agent::config::Zones;
 use crate::apply::Object;
+use crate::network::{self, Flows};
+use crate::operator::validated::Common;
+use crate::traffic::{self, EnginePort};
+use crate::{placement, rights};
 
 /// What the objects depend on besides the resource.
 #[derive(Clone, Debug)]
@@ -50,6 +57,43 @@ pub struct Objects {
     pub once: Vec<Object>,
     /// Hash of the configuration, for the pods' annotation and the agents.
     pub config_hash: String,
+}
+
+/// The objects that every engine's sets have: policy, rights, configuration, Services and budget.
+///
+/// # Errors
+/// When no API server's address is known; then nothing is to be applied or pruned in this pass.
+pub fn of_every_set(
+    common: &Common,
+    flows: &Flows<'_>,
+    port: EnginePort,
+    (config_map, config_hash): (ConfigMap, String),
+) -> Result<Objects, DesiredError> {
+    let set = &common.set;
+    let policy = network::policy(set, flows);
+    let (Some(policy), Some((address, _))) = (policy, flows.api_servers.first()) else {
+        return Err(DesiredError::ApiServersUnknown);
+    };
+    let mut apply = vec![
+        Object::of(&policy)?,
+        Object::of(&rights::service_account(set))?,
+        Object::of(&rights::role(set))?,
+        Object::of(&rights::role_binding(set))?,
+        Object::of(&config_map)?,
+        Object::of(&traffic::primary_service(set, port))?,
+        Object::of(&traffic::replica_service(set, port))?,
+        Object::of(&traffic::peer_service(set, port))?,
+    ];
+    if let Some(budget) = placement::disruption_budget(set, common.instances) {
+        apply.push(Object::of(&budget)?);
+    }
+    // The primary family of the cluster's Services is that of the API server's own.
+    let slice = traffic::primary_slice(set, port, *address);
+    Ok(Objects {
+        apply,
+        once: vec![Object::of(&slice)?],
+        config_hash,
+    })
 }
 
 /// The objects cannot be made.

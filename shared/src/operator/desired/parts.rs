@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use mainstay_crds::common::quantity;
 
 use super::volumes::bin;
-use crate::agent::paths;
+use crate::agent::{api, paths};
 use crate::names;
 
 /// Puts the binary where the engine's image finds it.
@@ -63,6 +63,26 @@ pub fn probe(path: &str) -> Probe {
         }),
         success_threshold: Some(1),
         ..Probe::default()
+    }
+}
+
+/// Readiness is what an application waits for at start and at a restart: asked often.
+pub fn readiness() -> Probe {
+    Probe {
+        period_seconds: Some(2),
+        timeout_seconds: Some(3),
+        failure_threshold: Some(2),
+        ..probe(api::READYZ)
+    }
+}
+
+/// The watchdog in the pod is quicker and knows more; this is for when it fails as well.
+pub fn liveness() -> Probe {
+    Probe {
+        period_seconds: Some(10),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(6),
+        ..probe(api::LIVEZ)
     }
 }
 

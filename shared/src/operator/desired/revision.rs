@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use mainstay_crds::common::quantity;
 use serde_json::{Value, json};
 
 use crate::agent::config::hash;
+use crate::operator::validated::Common;
 
 /// The inputs of a template, and the hash of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,35 @@ impl Revision {
             hash: hash(&inputs),
             inputs,
         }
+    }
+}
+
+/// What every engine's pods hold of a resource. A field that a later release adds must be left out while it is not set.
+pub fn inputs(common: &Common, version: String) -> BTreeMap<String, String> {
+    let mut inputs = BTreeMap::from([
+        ("version".to_owned(), version),
+        ("image".to_owned(), image(common)),
+        ("cpu".to_owned(), format!("{}m", common.cpu_milli)),
+        ("memory".to_owned(), quantity::of_bytes(common.memory).0),
+    ]);
+    if !common.image_pull_secrets.is_empty() {
+        let names = common.image_pull_secrets.join(", ");
+        inputs.insert("imagePullSecrets".to_owned(), names);
+    }
+    // By path, so that the text does not depend on the order in which fields are declared.
+    if let Some(placement) = &common.placement {
+        flatten("placement", &json!(placement), &mut inputs);
+    }
+    inputs
+}
+
+/// The image that the user names. One from the catalogue counts by its source alone: a change of
+/// the catalogue rolls no pod.
+fn image(common: &Common) -> String {
+    if common.image_is_named {
+        common.image.clone()
+    } else {
+        "catalogue".to_owned()
     }
 }
 

@@ -87,12 +87,16 @@ impl<E: Engine> Pass<'_, E> {
         let stored = |name: String| observed.secrets.get(&name);
         let application = stored(names::application_secret(&self.set.name));
         let roles = stored(names::access_secret(&self.set.name));
+        let internal = stored(names::internal_secret(&self.set.name));
         let given = Given {
             password: &material::password(application)?,
             ca: &authority.certificate,
             roles: &roles.map(existing_roles).unwrap_or_default(),
+            internal,
+            now: self.now,
         };
-        for secret in E::credentials(&validated.own, &given)? {
+        let credentials = E::credentials(&validated.own, &given)?;
+        for secret in credentials.secrets {
             objects.apply.push(Object::of(&secret)?);
         }
         let secret =
@@ -103,7 +107,7 @@ impl<E: Engine> Pass<'_, E> {
             once: objects.once,
             config_hash: objects.config_hash,
             revision: E::revision(&validated.own),
-            due: leaves.due,
+            due: leaves.due.into_iter().chain(credentials.due).min(),
         })
     }
 }

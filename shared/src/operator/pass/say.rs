@@ -164,7 +164,10 @@ impl<E: Engine> Pass<'_, E> {
             status.config_hash,
             status.certificate_serial,
         );
-        talk.probe::<E>(&self.set, identity, address, &occasion)
+        let secrets = &report.observed.secrets;
+        let internal = secrets.get(&names::internal_secret(&self.set.name));
+        let password = internal.and_then(E::probe_password);
+        talk.probe::<E>(&self.set, identity, address, password, &occasion)
     }
 }
 

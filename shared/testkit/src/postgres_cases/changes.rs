@@ -1,6 +1,5 @@
 //! Changes that are refused.
 
-use mainstay_crds::common::sentences;
 use mainstay_crds::postgres::rules;
 use serde_json::json;
 
@@ -23,34 +22,6 @@ pub fn cases() -> Vec<Case> {
             "spec.version",
             rules::DOWNGRADE,
             json!({ "version": "16" }),
-        ),
-        spec(
-            "shrinking storage",
-            Change,
-            "spec.storage.size",
-            sentences::STORAGE_SHRINKS,
-            json!({ "storage": { "size": "10Gi" } }),
-        ),
-        spec(
-            "storage that shrinks by its unit",
-            Change,
-            "spec.storage.size",
-            sentences::STORAGE_SHRINKS,
-            json!({ "storage": { "size": "20G" } }),
-        ),
-        spec(
-            "another storage class",
-            Change,
-            "spec.storage",
-            sentences::STORAGE_CLASS_CHANGES,
-            json!({ "storage": { "class": "slow" } }),
-        ),
-        spec(
-            "a storage class left out",
-            Change,
-            "spec.storage",
-            sentences::STORAGE_CLASS_CHANGES,
-            json!({ "storage": { "class": null } }),
         ),
         spec(
             "another database",

@@ -1,24 +1,15 @@
-//! Bad names, versions, images, numbers of instances and applications.
+//! Bad versions, numbers of instances and applications.
 
 use mainstay_crds::common::sentences;
 use mainstay_crds::postgres::rules;
 use serde_json::json;
 
 use super::By::{Both, Operator, Schema};
-use super::{Case, case, spec};
+use super::{Case, spec};
 
 /// What a set cannot be.
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub fn cases() -> Vec<Case> {
-    let name = |what, name: &str| {
-        case(
-            what,
-            Both,
-            "",
-            sentences::NAME,
-            json!({ "metadata": { "name": name } }),
-        )
-    };
     let version = |what, version: &str| {
         spec(
             what,
@@ -26,15 +17,6 @@ pub fn cases() -> Vec<Case> {
             "spec.version",
             rules::VERSION,
             json!({ "version": version }),
-        )
-    };
-    let image = |what, image: &str| {
-        spec(
-            what,
-            Both,
-            "spec.image",
-            sentences::IMAGE,
-            json!({ "image": image }),
         )
     };
     let quorum = |what, n: i32| {
@@ -74,12 +56,6 @@ pub fn cases() -> Vec<Case> {
         )
     };
     vec![
-        name(
-            "a name too long for what is derived from it",
-            &"a".repeat(51),
-        ),
-        name("a name with a dot", "db.shop"),
-        name("a name that begins with a digit", "1db"),
         version("a minor version", "17.2"),
         version("a version of long ago", "9"),
         version("latest", "latest"),
@@ -92,23 +68,9 @@ pub fn cases() -> Vec<Case> {
             "must be of type string",
             json!({ "version": 17 }),
         ),
-        spec(
-            "a version left out",
-            Schema,
-            "spec.version",
-            "Required value",
-            json!({ "version": null }),
-        ),
         instances("no instance", 0),
         instances("fewer than none", -1),
         instances("too many", 10),
-        spec(
-            "instances as text",
-            Schema,
-            "spec.instances",
-            "must be of type integer",
-            json!({ "instances": "3" }),
-        ),
         quorum("quorum of one", 1),
         quorum("quorum of two", 2),
         spec(
@@ -174,14 +136,6 @@ pub fn cases() -> Vec<Case> {
             "supported values: \"quorum\", \"async\"",
             json!({ "durability": "sync" }),
         ),
-        image("latest image", "postgres:latest"),
-        image("an image without tag", "postgres"),
-        image(
-            "an image without tag at a port",
-            "registry.example.com:5000/postgres",
-        ),
-        image("no image", ""),
-        image("an image with a space", "postgres: 17"),
         spec(
             "an image that nobody has",
             Operator,
@@ -189,20 +143,6 @@ pub fn cases() -> Vec<Case> {
             "the operator's image catalogue has 17, 18 and not 16: write one it has, write image, or have the platform \
              add 16 to the catalogue",
             json!({ "version": "16", "image": null }),
-        ),
-        spec(
-            "a pull secret twice",
-            Schema,
-            "spec.imagePullSecrets[1]",
-            "Duplicate value: \"login\"",
-            json!({ "imagePullSecrets": ["login", "login"] }),
-        ),
-        spec(
-            "a pull secret that is no name",
-            Both,
-            "spec.imagePullSecrets",
-            sentences::PULL_SECRETS,
-            json!({ "imagePullSecrets": ["My Login"] }),
         ),
         database("PostgreSQL's own database", "postgres"),
         database("a template", "template1"),
@@ -217,12 +157,5 @@ pub fn cases() -> Vec<Case> {
         owner("everybody as owner", "public"),
         owner("a role of Mainstay's", "mainstay_probe"),
         owner("no owner", ""),
-        case(
-            "a pause that is none",
-            Operator,
-            "metadata.annotations[mainstay.dev/reconcile]",
-            "write paused, or remove the annotation; \"pause\" means nothing",
-            json!({ "metadata": { "annotations": { "mainstay.dev/reconcile": "pause" } } }),
-        ),
     ]
 }

@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use mainstay_crds::common::{Durability, Enforcement};
 use mainstay_shared::agent::api::{Acknowledging, Phase};
-use mainstay_shared::agent::clock::boottime;
+use mainstay_shared::agent::cluster::{Cluster, kubernetes};
 use mainstay_shared::agent::election::driver::{Config, Place, Setup, dns, spawn};
 use mainstay_shared::agent::election::hard_stop::killer;
 use mainstay_shared::agent::init::protocol::Engine;
@@ -16,26 +15,16 @@ use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::{Engine as Seen, Room, Wanted};
 use mainstay_shared::election::policy::{self, Policy, Timing};
 use mainstay_shared::metadata::SetId;
-use tokio::time::timeout;
 
-use super::super::AgentError;
 use super::super::decide::{Data, Role};
 use super::super::history::{Parting, Past, parting};
 use super::super::monitor::Sight;
 use super::super::{data, observe, render};
-use super::{Cluster, Machine};
+use super::Machine;
 use crate::settings::{PORT, PORT_NAME, PostgresConfig};
 
-/// The Lease is let go within this time, or not at all.
-const RELEASED: Duration = Duration::from_secs(3);
-/// Somebody who can take over has taken the Lease within this time.
-const TAKEN: Duration = Duration::from_secs(2);
 /// Who was stopped to be handed over waits so long for whom to follow before it is started.
 const STOOD_DOWN: Duration = Duration::from_secs(5);
-/// Clients are led to whoever took over within this time.
-const LED_AWAY: Duration = Duration::from_secs(6);
-/// What of a pod's grace is left when its agent ends.
-const GRACE: Duration = Duration::from_secs(2);
 /// Most log, in bytes, that a candidate may miss of what an `async` primary last published, unless the
 /// resource says so.
 const MAX_LAG: u64 = 16 << 20;
@@ -78,7 +67,7 @@ impl Machine {
             place,
             store: self.store.clone(),
             setup: asked,
-            connect: Arc::new(|| Box::pin(async { client().await.map_err(|e| e.to_string()) })),
+            connect: Arc::new(|| Box::pin(kubernetes())),
             resolve: dns(&config.set, &config.namespace),
             tls: self.client_tls.subscribe(),
             hard_stop: killer(self.init.clone(), nix::unistd::getppid().as_raw()),
@@ -111,32 +100,26 @@ impl Machine {
 
     pub(super) fn wanted(&self) -> Wanted {
         let cluster = self.cluster.as_ref();
-        cluster.map_or(Wanted::Unchanged, |c| c.driver.wanted.borrow().clone())
+        cluster.map_or(Wanted::Unchanged, Cluster::wanted)
     }
 
     /// What the election waits for, in words.
     pub(super) fn because(&self) -> String {
-        let wait = self
-            .cluster
-            .as_ref()
-            .and_then(|c| c.driver.wait.borrow().clone());
+        let wait = self.cluster.as_ref().and_then(Cluster::because);
         wait.unwrap_or_else(|| "the election of a primary".to_owned())
     }
 
     pub(super) fn charter(&self) -> Option<Charter> {
-        self.cluster.as_ref()?.driver.charter.borrow().clone()
+        self.cluster.as_ref()?.charter()
     }
 
     pub(super) fn identifier(&self) -> Option<String> {
-        self.cluster.as_ref()?.driver.set.borrow().clone()
+        self.cluster.as_ref()?.identifier()
     }
 
     /// Whom to follow, and where it is: instance and address.
     pub(super) fn leader(&self) -> Option<(Ballot, String, String)> {
-        let leader = self.cluster.as_ref()?.driver.leader.borrow().clone()?;
-        let name = leader.ballot.holder.member.name.as_str().to_owned();
-        let address = leader.address?.to_string();
-        (name != self.place.me.instance).then_some((leader.ballot, name, address))
+        self.cluster.as_ref()?.leader(&self.place.me.instance)
     }
 
     /// What the running engine is; what the stopped one was.
@@ -317,41 +300,17 @@ impl Machine {
         }
     }
 
-    /// The engine has stopped: wait until the Lease is let go, so that nobody has to wait for its
-    /// expiry, and until clients are led to whoever takes over: as long as the pod is there they are
-    /// refused at once, and an address without a pod answers nobody.
+    /// The engine has stopped.
     pub(super) async fn release(&mut self) {
         let within = self.init.heard().borrow().state.stop_within;
-        let Some(cluster) = &mut self.cluster else {
-            return;
-        };
-        let driver = &mut cluster.driver;
-        let gone = driver.held.wait_for(Option::is_none);
-        if timeout(RELEASED, gone).await.is_err() {
-            tracing::warn!("the Lease could not be let go: it expires");
-            return;
-        }
-        let left = within.map_or(LED_AWAY, |ms| {
-            LED_AWAY.min(Duration::from_millis(ms).saturating_sub(GRACE))
-        });
-        let me = &self.place.me.instance;
-        let followed = driver.leader.wait_for(|leader| {
-            let name = leader
-                .as_ref()
-                .map(|l| l.ballot.holder.member.name.as_str());
-            name.is_some_and(|name| name != me)
-        });
-        if matches!(timeout(left.min(TAKEN), followed).await, Ok(Ok(_))) {
-            // It may also take longer: whoever took over has to be promoted first.
-            let _ = timeout(left, driver.leads_here.wait_for(|here| !here)).await;
+        if let Some(cluster) = &mut self.cluster {
+            cluster.release(&self.place.me.instance, within).await;
         }
     }
 
     /// Whether the election's loop turns.
     pub(super) fn election_turns(&self) -> bool {
-        self.cluster
-            .as_ref()
-            .is_none_or(|c| boottime().saturating_sub(c.driver.turned()) < Timing::DEFAULT.deadline)
+        self.cluster.as_ref().is_none_or(Cluster::turns)
     }
 }
 
@@ -373,17 +332,4 @@ fn setup(config: &PostgresConfig, zone: Option<String>, room: Room) -> Setup {
         zone,
         room,
     }
-}
-
-/// In a pod from its service account; where `KUBECONFIG` is set, from there.
-async fn client() -> Result<kube::Client, AgentError> {
-    let failed = |e: &dyn std::fmt::Display| AgentError::Kubernetes(e.to_string());
-    let config = if std::env::var_os("KUBECONFIG").is_some() {
-        kube::Config::from_kubeconfig(&kube::config::KubeConfigOptions::default())
-            .await
-            .map_err(|e| failed(&e))?
-    } else {
-        kube::Config::incluster().map_err(|e| failed(&e))?
-    };
-    kube::Client::try_from(config).map_err(|e| failed(&e))
 }

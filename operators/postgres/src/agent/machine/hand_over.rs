@@ -6,22 +6,19 @@ use std::time::Duration;
 
 use mainstay_shared::agent::api::HandOver;
 use mainstay_shared::agent::clock::boottime;
+use mainstay_shared::agent::hand_over::{Seen, outcome, successor};
 use mainstay_shared::agent::server::{Answer, Refusal};
 use mainstay_shared::election::member::{Ballot, Member};
 use mainstay_shared::election::message::{Order, Wanted};
 use tokio::time::timeout;
 
-use super::super::hand_over::successor;
 use super::super::monitor::Sight;
+use super::super::render::member;
 use super::super::sql;
 use super::{Machine, Task};
 
 /// Bound of the checkpoint before: without it the stop takes longer, and nothing else.
 const CHECKPOINT: Duration = Duration::from_mins(2);
-/// The election has taken the order up, or refused it, by then.
-const HEARD: Duration = Duration::from_secs(2);
-/// Somebody leads again by then.
-const LED: Duration = Duration::from_secs(30);
 
 /// A hand-over that was asked for.
 pub(super) struct Handing {
@@ -85,11 +82,15 @@ impl Machine {
 
     fn successor(&self, to: &str) -> Result<Member, String> {
         let sight = self.monitor.sight.borrow();
-        let vitals = match &*sight {
-            Sight::Up { vitals, .. } => Some(&**vitals),
+        let seen = match &*sight {
+            Sight::Up { vitals, .. } => {
+                let flushed = vitals.flushed.iter();
+                let flushed = flushed.filter_map(|(name, end)| Some((member(name)?, *end)));
+                Some((vitals.position, flushed))
+            }
             _ => None,
         };
-        successor(to, &self.wanted(), vitals, self.charter().as_ref())
+        successor(to, &self.wanted(), seen, self.charter().as_ref())
     }
 
     /// The checkpoint is made, or was given up.
@@ -128,23 +129,15 @@ impl Machine {
         }
         let cluster = self.cluster.as_ref();
         let leader = cluster.and_then(|c| c.driver.leader.borrow().clone());
-        let later = leader.filter(|l| l.ballot.epoch > handing.ballot.epoch);
-        let waited = boottime().saturating_sub(handing.since);
-        let still =
-            matches!(self.wanted(), Wanted::Primary { ballot, .. } if ballot == handing.ballot);
-        let outcome = match later {
-            Some(leader) if leader.ballot.holder.member.name.as_str() != self.place.me.instance => {
-                Ok(())
-            }
-            Some(_) => {
-                Err("nobody took over in time, so this instance is primary again".to_owned())
-            }
-            None if still && waited > HEARD => {
-                Err(format!("the election refused: {}", self.because()))
-            }
-            None if waited > LED => Err(format!("nobody has taken over yet: {}", self.because())),
-            None => return,
-        };
+        let outcome = outcome(&Seen {
+            asked: &handing.ballot,
+            waited: boottime().saturating_sub(handing.since),
+            wanted: &self.wanted(),
+            leader: leader.as_ref().map(|l| &l.ballot),
+            me: &self.place.me.instance,
+            because: &self.because(),
+        });
+        let Some(outcome) = outcome else { return };
         if let Some(handing) = self.handing.take() {
             if let Err(why) = &outcome {
                 tracing::warn!(%why, "the hand-over");

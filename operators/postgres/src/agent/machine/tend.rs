@@ -8,6 +8,7 @@ use mainstay_shared::agent::api::Weakened;
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::config::Role as Login;
 use mainstay_shared::agent::init::protocol::{Command, Engine, EngineSignal};
+use mainstay_shared::agent::pauses;
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::Wanted;
 use tokio::time::timeout;
@@ -20,7 +21,7 @@ use super::super::monitor::Sight;
 use super::super::render::{Facts, application, standby_names};
 use super::super::sql::Slots;
 use super::super::{observe, sql};
-use super::{CONNECT, Machine, TEND, pauses};
+use super::{CONNECT, Machine, TEND};
 use crate::room::Writes;
 use crate::settings::PostgresConfig;
 

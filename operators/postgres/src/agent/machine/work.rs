@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mainstay_shared::agent::api::Phase;
 use mainstay_shared::agent::clock::boottime;
+use mainstay_shared::agent::hand_over::MOST_BEHIND;
 use mainstay_shared::agent::init::protocol::{Command, Engine, EngineSignal, Start};
 use mainstay_shared::agent::server::Refusal;
 use tokio::net::TcpStream;
@@ -16,7 +17,6 @@ use tokio::time::timeout;
 use super::super::configuration::{Configuration, settings_file};
 use super::super::data::{self, DataError};
 use super::super::decide::Role;
-use super::super::hand_over::MOST_BEHIND;
 use super::super::render::{Facts, conninfo, slot};
 use super::super::sql;
 use super::{CONNECT, Election, Machine, STOP, Wanted, Work};

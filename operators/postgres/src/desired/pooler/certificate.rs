@@ -8,7 +8,7 @@ use crate::validate::Validated;
 
 /// It serves clients and the set's agents, and is the client's with which they look up who may log in.
 pub fn pooler_spec(v: &Validated) -> LeafSpec {
-    let (set, namespace) = (&v.set.name, &v.set.namespace);
+    let (set, namespace) = (&v.common.set.name, &v.common.set.namespace);
     let mut dns_names = vec![names::pooler_host(set, namespace), "localhost".into()];
     dns_names.extend(service_names(names::primary_pooler(set), namespace));
     dns_names.extend(service_names(names::replica_pooler(set), namespace));
@@ -17,6 +17,6 @@ pub fn pooler_spec(v: &Validated) -> LeafSpec {
         dns_names,
         addresses: Vec::new(),
         usage: Usage::ServerAndClient,
-        hours: v.certificate_hours,
+        hours: v.common.certificate_hours,
     }
 }

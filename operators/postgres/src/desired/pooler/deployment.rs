@@ -6,17 +6,18 @@ use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, Container, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+    ConfigMapVolumeSource, Container, PodSecurityContext, PodSpec, PodTemplateSpec,
     TopologySpreadConstraint, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use mainstay_shared::agent::config::hash;
-use mainstay_shared::agent::{api, paths};
+use mainstay_shared::agent::paths;
 use mainstay_shared::apply::Object;
 use mainstay_shared::names;
 use mainstay_shared::operator::desired::parts::{
-    container_security, environment, install, port, probe, pull_secrets, resources, seccomp,
+    container_security, environment, install, liveness, port, pull_secrets, readiness, resources,
+    seccomp,
 };
 use mainstay_shared::operator::desired::volumes::{bin, mount, named, scratch, secret};
 use mainstay_shared::placement::ZONE;
@@ -55,7 +56,7 @@ pub fn deployment(
         .unwrap_or_else(|| operator_image.to_owned());
     let labels = selector(v, side);
     Deployment {
-        metadata: v.set.owned(name(&v.set.name, side)),
+        metadata: v.common.set.owned(name(&v.common.set.name, side)),
         spec: Some(DeploymentSpec {
             replicas: Some(pooler.instances),
             revision_history_limit: Some(2),
@@ -91,8 +92,11 @@ fn revision(v: &Validated, pooler: &Pooler) -> String {
         image,
         pooler.cpu_milli,
         pooler.memory,
-        v.image_pull_secrets,
-        v.placement.as_ref().and_then(|p| p.priority_class.as_ref()),
+        v.common.image_pull_secrets,
+        v.common
+            .placement
+            .as_ref()
+            .and_then(|p| p.priority_class.as_ref()),
     ]);
     hash(&inputs.to_string())
 }
@@ -137,9 +141,13 @@ fn pod(
             seccomp_profile: Some(seccomp()),
             ..PodSecurityContext::default()
         }),
-        image_pull_secrets: pull_secrets(&v.image_pull_secrets),
+        image_pull_secrets: pull_secrets(&v.common.image_pull_secrets),
         topology_spread_constraints: Some(vec![spread(ZONE), spread("kubernetes.io/hostname")]),
-        priority_class_name: v.placement.as_ref().and_then(|p| p.priority_class.clone()),
+        priority_class_name: v
+            .common
+            .placement
+            .as_ref()
+            .and_then(|p| p.priority_class.clone()),
         init_containers: Some(vec![install(agent)]),
         containers: vec![container(pooler, side, image)],
         volumes: Some(volumes(v)),
@@ -165,18 +173,8 @@ fn container(pooler: &Pooler, side: Side, image: String) -> Container {
         ]),
         resources: Some(resources(pooler.cpu_milli, pooler.memory, pooler.memory)),
         security_context: Some(container_security()),
-        readiness_probe: Some(Probe {
-            period_seconds: Some(2),
-            timeout_seconds: Some(3),
-            failure_threshold: Some(2),
-            ..probe(api::READYZ)
-        }),
-        liveness_probe: Some(Probe {
-            period_seconds: Some(10),
-            timeout_seconds: Some(5),
-            failure_threshold: Some(6),
-            ..probe(api::LIVEZ)
-        }),
+        readiness_probe: Some(readiness()),
+        liveness_probe: Some(liveness()),
         volume_mounts: Some(vec![
             mount("config", paths::CONFIG, true),
             mount("tls", paths::TLS, true),
@@ -188,7 +186,7 @@ fn container(pooler: &Pooler, side: Side, image: String) -> Container {
 }
 
 fn volumes(v: &Validated) -> Vec<Volume> {
-    let pooler = names::pooler(&v.set.name);
+    let pooler = names::pooler(&v.common.set.name);
     vec![
         Volume {
             config_map: Some(ConfigMapVolumeSource {

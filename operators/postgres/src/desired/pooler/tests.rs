@@ -151,7 +151,7 @@ fn the_certificate_bears_every_name_and_no_instances() {
     let now = jiff::Timestamp::from_second(1_800_000_000).unwrap();
     let authority = pki::issue_authority("shop", "db", now).unwrap();
     let leaf = pki::issue_leaf(&authority, &spec, now).unwrap();
-    let secret = secret(&pooled().set, &names::pooler("db"), &leaf);
+    let secret = secret(&pooled().common.set, &names::pooler("db"), &leaf);
     assert_eq!(secret.metadata.name.as_deref(), Some("db-pooler-tls"));
 }
 

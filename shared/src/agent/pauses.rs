@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use mainstay_shared::election::member::Ballot;
-use mainstay_shared::election::message::Wanted;
+use crate::election::member::Ballot;
+use crate::election::message::Wanted;
 
-/// The first pause, and the longest.
-pub(super) const MIN: Duration = Duration::from_secs(1);
-pub(super) const MAX: Duration = Duration::from_secs(30);
+/// The first pause.
+pub const MIN: Duration = Duration::from_secs(1);
+/// The longest.
+pub const MAX: Duration = Duration::from_secs(30);
 
 /// How often something failed, and until when nothing is tried. Times are since boot.
 #[derive(Debug, Default)]
-pub(super) struct Pauses {
+pub struct Pauses {
     failures: u32,
     until: Duration,
     /// For whose sake it was tried.
@@ -20,7 +21,7 @@ pub(super) struct Pauses {
 
 impl Pauses {
     /// A step failed: the next try comes at once, then after a growing pause.
-    pub(super) fn fail(&mut self, now: Duration) {
+    pub fn fail(&mut self, now: Duration) {
         if self.failures > 0 {
             let pause = MIN.saturating_mul(2_u32.saturating_pow(self.failures - 1));
             self.until = now + pause.min(MAX);
@@ -29,13 +30,13 @@ impl Pauses {
     }
 
     /// What was in the way is gone.
-    pub(super) fn forgive(&mut self) {
+    pub fn forgive(&mut self) {
         (self.failures, self.until) = (0, Duration::ZERO);
     }
 
     /// Somebody else leads, or this one does: that something failed before says nothing of that. Between
     /// terms, while nobody is known to lead, nothing is new.
-    pub(super) fn wish(&mut self, wanted: &Wanted) {
+    pub fn wish(&mut self, wanted: &Wanted) {
         let of = match wanted {
             Wanted::Follow(ballot) => (false, ballot),
             Wanted::Primary { ballot, .. } => (true, ballot),
@@ -47,14 +48,15 @@ impl Pauses {
         }
     }
 
-    pub(super) fn is_on(&self, now: Duration) -> bool {
+    /// Whether nothing is tried now.
+    pub fn is_on(&self, now: Duration) -> bool {
         now < self.until
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use mainstay_shared::election::member::{Epoch, Holder, Member};
+    use crate::election::member::{Epoch, Holder, Member};
 
     use super::*;
 

@@ -1,12 +1,21 @@
 //! A resource as it is meant, as far as every engine means it alike. Values only.
 
+pub mod backup;
+mod problem;
+pub mod read;
+pub mod repository;
+pub mod syntax;
+
 use kube::ResourceExt;
 use mainstay_backup::retention::Policy;
 use mainstay_crds::common::backup::{DrillTarget, OnFull};
-use mainstay_crds::common::{Durability, Enforcement};
+use mainstay_crds::common::{AllowedClient, Durability, Enforcement, KeptVolumes, Placement};
+
+pub use problem::Problem;
 
 use super::engine::Engine;
 use crate::backups::cron::Cron;
+use crate::metadata::SetId;
 use crate::names;
 use crate::rollout::Windows;
 
@@ -21,13 +30,29 @@ pub fn is_paused<K: ResourceExt>(resource: &K) -> bool {
 
 /// What every engine has of a resource that is meant.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent wishes, not a state"
+)]
 pub struct Common {
+    /// Identity of the resource.
+    pub set: SetId,
+    /// Generation of the spec.
+    pub generation: i64,
+    /// Whether the user wants no change made (annotation `mainstay.dev/reconcile: paused`).
+    pub paused: bool,
     /// Number of instances, at least 1.
     pub instances: i32,
     /// Image of the engine: the catalogue's or the user's.
     pub image: String,
     /// Whether the user names the image; else it is the catalogue's, which is pinned by the pods that run it.
     pub image_is_named: bool,
+    /// Names of Secrets with registry credentials.
+    pub image_pull_secrets: Vec<String>,
+    /// Memory of each instance, in bytes.
+    pub memory: i64,
+    /// Processor time of each instance, in thousandths of a processor.
+    pub cpu_milli: i64,
     /// When a write is acknowledged: the effective value.
     pub durability: Durability,
     /// What happens while too few replicas can acknowledge, with `quorum`.
@@ -44,11 +69,24 @@ pub struct Common {
     pub certificate_hours: i64,
     /// When instances may be disturbed.
     pub windows: Windows,
+    /// Where instances run.
+    pub placement: Option<Placement>,
+    /// Clients that may connect, besides labelled pods of the namespace.
+    pub clients: Vec<AllowedClient>,
+    /// Whether deletion is refused.
+    pub protected: bool,
+    /// What becomes of the volumes of a deleted resource.
+    pub volumes: KeptVolumes,
     /// Backups, if they are asked for.
     pub backup: Option<Backups>,
 }
 
 impl Common {
+    /// The set, unless the resource is not stored.
+    pub fn stored(&self) -> Option<&SetId> {
+        Some(&self.set).filter(|set| !set.uid.is_empty())
+    }
+
     /// How many instances are wanted.
     pub fn count(&self) -> u32 {
         u32::try_from(self.instances).unwrap_or(1)

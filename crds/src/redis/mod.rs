@@ -1,0 +1,256 @@
+//! `kind: Redis`.
+
+pub mod parameters;
+pub mod rules;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::common::{
+    CertificateStatus, Deletion, Endpoints, InstanceStatus, Maintenance, Network, Placement,
+    Resources, SecretRef, Storage, Survives, Tls, WaitingFor, rules as common,
+};
+
+/// A Redis or Valkey with replicas, TLS and its own credentials.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "mainstay.dev",
+    version = "v1alpha1",
+    kind = "Redis",
+    plural = "redises",
+    shortname = "rd",
+    category = "mainstay",
+    namespaced,
+    status = "RedisStatus",
+    derive = "PartialEq",
+    doc = "A Redis or Valkey with replicas, TLS and its own credentials.",
+    selectable = ".spec.version",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether a client's round trip succeeds."
+    ),
+    printcolumn(
+        name = "Primary",
+        type_ = "string",
+        json_path = ".status.primary",
+        description = "The instance that takes writes."
+    ),
+    printcolumn(
+        name = "Instances",
+        type_ = "string",
+        json_path = ".status.ready",
+        description = "Ready instances and wanted ones."
+    ),
+    printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".status.version",
+        description = "Version that the primary runs."
+    ),
+    printcolumn(
+        name = "Waiting",
+        type_ = "string",
+        json_path = ".status.waiting",
+        description = "What waits, and for what."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = common::name()
+)]
+#[x_kube(
+    validation = rules::engine_is_fixed(),
+    validation = rules::version(),
+    validation = rules::bounded(),
+    validation = rules::bounded_block(),
+    validation = rules::min_replicas(),
+    validation = rules::none_with_replicas(),
+    validation = rules::appendfsync(),
+    validation = rules::save(),
+    validation = rules::final_backup()
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RedisSpec {
+    /// Whose program it is: `Redis` or `Valkey`. Default: `Redis`. It cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = rules::engine())]
+    pub engine: Option<String>,
+    /// Version, for example `"8.0"`. The operator's image catalogue holds the image of each; `image` overrides it.
+    #[schemars(length(max = 16))]
+    pub version: String,
+    /// How instances belong together. Default: `Replication`, one primary and replicas of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = rules::mode())]
+    pub mode: Option<String>,
+    /// Number of instances: one primary, the others replicas. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::instances())]
+    pub instances: Option<i32>,
+    /// Image to run instead of the catalogue's. It must hold the same version; never `latest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = common::image())]
+    pub image: Option<String>,
+    /// Names of Secrets with registry credentials for `image`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(max = 253)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    #[x_kube(validation = common::pull_secrets())]
+    pub image_pull_secrets: Vec<String>,
+    /// Size of each instance. Of its memory, data may take what is left after 64 MiB for the agent: three quarters of
+    /// it, so that a fork has room; nine tenths without persistence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// What is done when data has taken all memory that it may, in Redis' own words. Default: `noeviction`, writes are
+    /// refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = rules::policy())]
+    pub maxmemory_policy: Option<String>,
+    /// Redis' own parameters by their own names. Those that Mainstay manages are refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "parameter_map")]
+    pub parameters: BTreeMap<String, String>,
+    /// The volume of each instance.
+    pub storage: Storage,
+    /// What is on the volume. Default: `aof`, every write, synced once in a second (`parameters: {appendfsync: always}`:
+    /// before each is answered). `rdb`: a snapshot now and then. `none`: nothing, for a cache of one instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = rules::persistence())]
+    pub persistence: Option<String>,
+    /// When a write is taken. `async`: always. `bounded`: while enough replicas were heard of lately, so that what is
+    /// lost with a primary is bounded in time. Default: `bounded` from three instances, else `async`. Either way it is
+    /// answered before replicas have it; `WAIT` tells whether they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = rules::durability())]
+    pub durability: Option<String>,
+    /// How `durability: bounded` is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounded: Option<Bounded>,
+    /// Where instances run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
+    /// Certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Who may connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+    /// When instances may be disturbed. Default: at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
+    /// What happens when the resource is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<Deletion>,
+}
+
+/// How `durability: bounded` is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Bounded {
+    /// Replicas without which a primary takes no write. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_replicas_to_write: Option<i32>,
+    /// Seconds since one was heard of, after which it does not count. Default: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::max_lag())]
+    pub max_lag_seconds: Option<i32>,
+}
+
+/// Schema of `parameters`.
+fn parameter_map(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": { "type": "string", "maxLength": 1024 },
+        "maxProperties": 64,
+        "x-kubernetes-validations": rules::of_parameters(),
+    })
+}
+
+impl RedisSpec {
+    /// Number of instances: 1 unless said.
+    pub fn instances(&self) -> i32 {
+        self.instances.unwrap_or(1)
+    }
+}
+
+/// A Redis as last seen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RedisStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `Reconciling`, `Stalled` (meanings as in kstatus), `Degraded`, `StorageHealthy` and
+    /// `CertificatesValid`.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"], "maxItems" = 32))]
+    pub conditions: Vec<Condition>,
+    /// Where clients connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
+    /// The Secret that an application mounts to connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+    /// Full version that the primary runs, for example `8.0.2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Image in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Name of the primary instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<String>,
+    /// Ready instances and wanted ones, for example `3/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
+    /// Identifier of the set's data. A set that has one is never begun empty again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_identifier: Option<String>,
+    /// Within which bound writes can be lost with the primary; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<Bound>,
+    /// Each instance.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"], "maxItems" = 64))]
+    pub instances: Vec<InstanceStatus>,
+    /// What can be lost right now with the set going on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub survives: Option<Survives>,
+    /// Certificates as served.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"], "maxItems" = 64))]
+    pub certificates: Vec<CertificateStatus>,
+    /// Changes that are asked for and not made yet, in words.
+    #[serde(default)]
+    #[schemars(length(max = 128))]
+    pub pending_changes: Vec<String>,
+    /// What waits, and for what.
+    #[serde(default)]
+    #[schemars(length(max = 128))]
+    pub waiting_for: Vec<WaitingFor>,
+    /// The first of `waitingFor` in a few words, for `kubectl get`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
+}
+
+/// Within which bound writes can be lost with the primary, with `durability: bounded`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Bound {
+    /// A primary takes no write while fewer replicas were heard of.
+    pub replicas: i32,
+    /// Within these seconds.
+    pub seconds: i32,
+}

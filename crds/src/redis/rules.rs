@@ -1,0 +1,253 @@
+//! Rules of `kind: Redis` that the API server checks (CEL), each with its sentence.
+
+use kube::core::Rule;
+
+use super::parameters::{KNOWN, REFUSED};
+use crate::common::cel::{PLAIN_NAME, list, no_key, text};
+
+/// Whose programs Mainstay runs, with the versions of each.
+pub const VERSIONS: &[(&str, &[&str])] = &[("Redis", &["8.0"]), ("Valkey", &["8.1"])];
+/// Most instances of a set.
+pub const MAX_INSTANCES: i32 = 9;
+/// Fewest instances with which `bounded` makes sense.
+pub const BOUNDED_FROM: i32 = 3;
+/// Least and most of `bounded.maxLagSeconds`. Replicas report once in a second.
+pub const LAG_SECONDS: std::ops::RangeInclusive<i32> = 2..=60;
+/// What a set does that is full, by Redis' own words.
+pub const POLICIES: &[&str] = &[
+    "noeviction",
+    "allkeys-lfu",
+    "allkeys-lru",
+    "allkeys-random",
+    "volatile-lfu",
+    "volatile-lru",
+    "volatile-random",
+    "volatile-ttl",
+];
+/// Longest name of a parameter that a sentence repeats.
+pub const MAX_PARAMETER_NAME: usize = 128;
+
+/// Of `engine`.
+pub const ENGINE: &str = "write Redis or Valkey, or leave it out for Redis";
+/// Of another `engine`.
+pub const ENGINE_CHANGES: &str = "engine cannot be changed: Redis and Valkey do not read each other's data any more. Write the former \
+     engine, or make a new resource and move the data";
+/// Of `version`.
+pub const VERSION: &str = "write the version as major and minor number in quotes: \"8.0\" of Redis, or \"8.1\" of Valkey with engine: Valkey; \
+     the patch version comes with the image";
+/// Of `mode`.
+pub const MODE: &str = "write Replication (one primary, the other instances replicas of it), or leave it out; Cluster is not \
+     offered yet";
+/// Of `instances`.
+pub const INSTANCES: &str =
+    "write a number of instances between 1 and 9; 3 go on when a node is lost";
+/// Of `durability`.
+pub const DURABILITY: &str = "write async, or bounded (a primary that too few replicas follow takes no write); Redis can promise no \
+     quorum, for a write is answered before replicas have it: an application that must know sends WAIT after it";
+/// Of `durability: bounded` with too few instances.
+pub const BOUNDED: &str = "durability bounded needs at least 3 instances, so that losing one does not stop writes: write \
+     instances: 3, or durability: async";
+/// Of `bounded` without it.
+pub const BOUNDED_BLOCK: &str = "bounded says how durability bounded is kept: write durability: bounded as well, or remove bounded";
+/// Of `bounded.minReplicasToWrite`.
+pub const MIN_REPLICAS: &str = "write a number of replicas from 1 on, and at least 2 below instances, so that losing one does not \
+     stop writes";
+/// Of `bounded.maxLagSeconds`.
+pub const MAX_LAG: &str = "write seconds between 2 and 60, or leave it out for 10";
+/// Of `persistence`.
+pub const PERSISTENCE: &str =
+    "write aof (every write), rdb (a snapshot now and then) or none, or leave it out for aof";
+/// Of `persistence: none` with replicas.
+pub const NONE_WITH_REPLICAS: &str = "without persistence a primary that restarts is empty, and its replicas would follow it: write \
+     aof or rdb, or instances: 1 for a cache that may lose everything";
+/// Of `maxmemoryPolicy`.
+pub const POLICY: &str = "write noeviction, allkeys-lfu, allkeys-lru, allkeys-random, volatile-lfu, volatile-lru, \
+     volatile-random or volatile-ttl, or leave it out for noeviction";
+/// Of `deletion.finalBackup`.
+pub const FINAL_BACKUP: &str = "there are no backups of a Redis yet: write false, or leave it out; with volumes: Retain the data stays";
+/// Of a name that is no parameter.
+pub const UNKNOWN: &str = "is no parameter that Mainstay takes: write one of those that its documentation lists, in lower case";
+/// Of a name that is too long or has line breaks.
+pub const PARAMETER_NAME: &str = "a parameter's name is one line of at most 128 characters: write one of those that the documentation lists";
+/// Of a value with line breaks.
+pub const ONE_LINE: &str =
+    "a value is one line of text: remove line breaks and other control characters";
+/// Of `appendfsync` where there is no file to sync.
+pub const APPENDFSYNC: &str =
+    "appendfsync: it is of persistence aof alone: write persistence: aof, or remove it";
+/// Of `save` where there are no snapshots.
+pub const SAVE: &str = "save: it is of persistence rdb alone: write persistence: rdb, or remove it";
+
+/// `name is no parameter …`.
+pub fn unknown(name: &str) -> String {
+    format!("{name}: {UNKNOWN}")
+}
+
+/// A field that has one of these words.
+fn one_of<'a>(words: impl IntoIterator<Item = &'a str>, sentence: &str) -> Rule {
+    Rule::new(format!("self in {}", list(words))).message(sentence)
+}
+
+/// Of `engine`.
+pub fn engine() -> Rule {
+    one_of(VERSIONS.iter().map(|(engine, _)| *engine), ENGINE)
+}
+
+/// The engine stays; leaving out the default changes nothing.
+pub fn engine_is_fixed() -> Rule {
+    let engine = |object: &str| format!("(has({object}.engine) ? {object}.engine : 'Redis')");
+    Rule::new(format!("{} == {}", engine("self"), engine("oldSelf")))
+        .message(ENGINE_CHANGES)
+        .field_path(".engine")
+}
+
+/// The version is one of the engine's.
+pub fn version() -> Rule {
+    let each: Vec<String> = VERSIONS
+        .iter()
+        .map(|(engine, versions)| {
+            let own = format!(
+                "(has(self.engine) ? self.engine == '{engine}' : {})",
+                *engine == "Redis"
+            );
+            format!("({own} && self.version in {})", list(versions.iter()))
+        })
+        .collect();
+    let engines = list(VERSIONS.iter().map(|(engine, _)| *engine));
+    // What is wrong with the engine itself is said by its own rule.
+    let unknown = format!("has(self.engine) && !(self.engine in {engines})");
+    Rule::new(format!("{unknown} || {}", each.join(" || ")))
+        .message(VERSION)
+        .field_path(".version")
+}
+
+/// Of `mode`.
+pub fn mode() -> Rule {
+    one_of(["Replication"], MODE)
+}
+
+/// Of `instances`.
+pub fn instances() -> Rule {
+    Rule::new(format!("self >= 1 && self <= {MAX_INSTANCES}")).message(INSTANCES)
+}
+
+/// Of `durability`.
+pub fn durability() -> Rule {
+    one_of(["async", "bounded"], DURABILITY)
+}
+
+/// Bounded needs three.
+pub fn bounded() -> Rule {
+    Rule::new(format!(
+        "!has(self.durability) || self.durability != 'bounded' || (has(self.instances) && self.instances >= {BOUNDED_FROM})"
+    ))
+    .message(BOUNDED)
+    .field_path(".durability")
+}
+
+/// What says how the bound is kept needs one.
+pub fn bounded_block() -> Rule {
+    Rule::new(format!(
+        "!has(self.bounded) || !(has(self.bounded.minReplicasToWrite) || has(self.bounded.maxLagSeconds)) || \
+         (has(self.durability) ? self.durability == 'bounded' : has(self.instances) && self.instances >= {BOUNDED_FROM})"
+    ))
+    .message(BOUNDED_BLOCK)
+    .field_path(".bounded")
+}
+
+/// Losing an instance leaves enough replicas.
+pub fn min_replicas() -> Rule {
+    Rule::new(format!(
+        "!has(self.bounded) || !has(self.bounded.minReplicasToWrite) || !has(self.instances) || \
+         self.instances < {BOUNDED_FROM} || self.instances > {MAX_INSTANCES} || \
+         (self.bounded.minReplicasToWrite >= 1 && self.bounded.minReplicasToWrite <= self.instances - 2)"
+    ))
+    .message(MIN_REPLICAS)
+    .field_path(".bounded.minReplicasToWrite")
+}
+
+/// Of `bounded.maxLagSeconds`.
+pub fn max_lag() -> Rule {
+    let (least, most) = (LAG_SECONDS.start(), LAG_SECONDS.end());
+    Rule::new(format!("self >= {least} && self <= {most}")).message(MAX_LAG)
+}
+
+/// Of `persistence`.
+pub fn persistence() -> Rule {
+    one_of(["aof", "rdb", "none"], PERSISTENCE)
+}
+
+/// Replicas need data that outlasts a restart.
+pub fn none_with_replicas() -> Rule {
+    Rule::new(
+        "!has(self.persistence) || self.persistence != 'none' || !has(self.instances) || self.instances <= 1",
+    )
+    .message(NONE_WITH_REPLICAS)
+    .field_path(".persistence")
+}
+
+/// Of `maxmemoryPolicy`.
+pub fn policy() -> Rule {
+    one_of(POLICIES.iter().copied(), POLICY)
+}
+
+/// There is nothing that could make a last backup.
+pub fn final_backup() -> Rule {
+    Rule::new(
+        "!has(self.deletion) || !has(self.deletion.finalBackup) || !self.deletion.finalBackup",
+    )
+    .message(FINAL_BACKUP)
+    .field_path(".deletion.finalBackup")
+}
+
+/// Syncing the file of writes needs one.
+pub fn appendfsync() -> Rule {
+    Rule::new(
+        "!has(self.parameters) || !('appendfsync' in self.parameters) || !has(self.persistence) || \
+         !(self.persistence in ['rdb','none'])",
+    )
+    .message(APPENDFSYNC)
+    .field_path(".parameters")
+}
+
+/// When snapshots are made is said where they are.
+pub fn save() -> Rule {
+    Rule::new(
+        "!has(self.parameters) || !('save' in self.parameters) || \
+         (has(self.persistence) && !(self.persistence in ['aof','none']))",
+    )
+    .message(SAVE)
+    .field_path(".parameters")
+}
+
+/// Every rule of `parameters` that needs nothing else of the resource.
+pub fn of_parameters() -> Vec<Rule> {
+    let mut rules: Vec<Rule> = REFUSED
+        .iter()
+        .map(|group| {
+            no_key(
+                "self",
+                &format!("k.lowerAscii() in {}", list(group.names)),
+                &text(&format!(": {}", group.sentence)),
+            )
+        })
+        .collect();
+    rules.push(Rule::new(format!("self.all(k, {PLAIN_NAME})")).message(PARAMETER_NAME));
+    let refused = REFUSED.iter().flat_map(|group| group.names.iter().copied());
+    let known = KNOWN.iter().map(|p| p.name);
+    rules.push(no_key(
+        "self",
+        &format!(
+            "!(k in {}) && !(k.lowerAscii() in {})",
+            list(known),
+            list(refused)
+        ),
+        &text(&format!(": {UNKNOWN}")),
+    ));
+    rules.push(no_key(
+        "self",
+        r"self[k].matches('[\\x00-\\x1f\\x7f]')",
+        &text(&format!(": {ONE_LINE}")),
+    ));
+    rules
+}

@@ -1,0 +1,595 @@
+//! The loop: observe, decide, act, report. I/O; what to do is decided in [`super::decide`].
+
+mod cluster;
+mod hand_over;
+mod tend;
+mod work;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mainstay_shared::agent::api::{Phase, Program, Status, Volume};
+use mainstay_shared::agent::clock::boottime;
+use mainstay_shared::agent::cluster::Cluster;
+use mainstay_shared::agent::election::door::Door;
+use mainstay_shared::agent::init::client::InitClient;
+use mainstay_shared::agent::init::protocol::{Command, Engine};
+use mainstay_shared::agent::mounts::{Mounts, place_identity};
+use mainstay_shared::agent::pauses::{self, Pauses};
+use mainstay_shared::agent::server::{Answer, Order, Refusal};
+use mainstay_shared::agent::state::Store;
+use mainstay_shared::agent::upgrade;
+use mainstay_shared::election::group::Group;
+use mainstay_shared::election::member::Ballot;
+use mainstay_shared::election::message::{Engine as Seen, Wanted};
+use mainstay_shared::pki::{ClientAuth, client_config, server_config};
+use rustls::{ClientConfig, ServerConfig};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+use super::AgentError;
+use super::decide::{Next, Observed, Role, Running, next};
+use super::monitor::{Monitor, Sight};
+use super::observe::{self, Memory};
+use super::past::{self, Elected, Orderly};
+use super::place::Place;
+use super::report;
+use super::session::Access;
+use super::vitals::Vitals;
+use crate::settings::RedisSettings;
+use hand_over::Handing;
+use tend::{Applied, Tended};
+
+/// The loop turns at least this often.
+const TICK: Duration = Duration::from_millis(500);
+/// A replica that has answered nobody for so long is killed.
+const MUTE: Duration = Duration::from_secs(15);
+/// An engine that was asked for is there within this time.
+const STARTED: Duration = Duration::from_secs(5);
+/// The volume is looked at so often.
+const VOLUME: Duration = Duration::from_secs(2);
+/// A container that ends waits so long for somebody to take over.
+const TAKEN_OVER: Duration = Duration::from_secs(10);
+
+type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What was asked of the engine, once it is done.
+#[derive(Debug)]
+enum Asked {
+    /// It receives from nobody.
+    Detached,
+    /// It was told to receive, from this address.
+    Follows(String),
+    /// It was promoted.
+    Promoted,
+    /// The set's first data is made.
+    Founded,
+    /// Writers are held back and it is a replica; whoever takes over has everything, or not.
+    HandedOver(bool),
+    /// Writers go on.
+    Resumed,
+}
+
+/// Where the machine tells what it knows.
+pub struct Channels {
+    /// The status.
+    pub status: watch::Sender<Status>,
+    /// As which the agent's server shows itself.
+    pub tls: watch::Sender<Option<Arc<ServerConfig>>>,
+    /// Where peers talk to the election.
+    pub door: watch::Sender<Option<Door>>,
+    /// When the loop turned last.
+    pub turned: Arc<AtomicU64>,
+}
+
+/// The agent.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
+pub struct Machine {
+    place: Arc<Place>,
+    init: InitClient,
+    store: Store,
+    channels: Channels,
+    access: Access,
+    /// As which peers are talked to.
+    client_tls: watch::Sender<Option<Arc<ClientConfig>>>,
+    mounts: Mounts<RedisSettings>,
+    monitor: Monitor,
+    /// The election: it can be had only once the set is known.
+    cluster: Option<Cluster>,
+    /// The engine is being stopped.
+    stopping: Option<Task<Result<Option<Orderly>, String>>>,
+    /// Something short in the engine, one at a time.
+    asking: Option<Task<Result<Asked, String>>>,
+    /// Looking after the engine, beside that.
+    tending: Option<Task<Result<Tended, String>>>,
+    /// Something was refused: not before.
+    tend_after: Duration,
+    /// What is in force, of the start of that number.
+    applied: Option<(u64, Applied)>,
+    /// Whom the engine was told to receive from, and where that is.
+    upstream: Option<(Ballot, Option<String>)>,
+    /// When it was told to receive from nobody; a look from before tells nothing of it.
+    detached_since: Duration,
+    /// What is known of the memory of the start of that number.
+    memory: (u64, Memory),
+    /// How far the dataset went that was stopped in order.
+    orderly: Option<Orderly>,
+    /// For which ballot which start was elected.
+    elected: Option<Elected>,
+    /// It is being promoted, as the start of that number, under that epoch.
+    promoting: Option<(u64, u64)>,
+    /// The group asked for, and the end of the history when it was.
+    group: Option<(Group, u64)>,
+    /// Since when writers are held back.
+    held_back: Option<Duration>,
+    /// Since when the container ends, and whoever takes over was asked for.
+    leaving: Option<Duration>,
+    handing: Option<Handing>,
+    clean_for: Option<u64>,
+    asked_clean: Option<u64>,
+    asked_start: Option<(u64, Duration)>,
+    restart: Option<(u64, Answer)>,
+    restart_wanted: bool,
+    pauses: Pauses,
+    started_ok_since: Option<Duration>,
+    program: Option<Program>,
+    identifying: Option<Task<Option<Program>>>,
+    works: bool,
+    last_error: Option<String>,
+    volume: Option<Volume>,
+    volume_at: Option<Duration>,
+    ended_seen: u64,
+}
+
+impl Machine {
+    /// At the start of the process.
+    pub fn new(
+        place: Arc<Place>,
+        init: InitClient,
+        store: Store,
+        channels: Channels,
+        access: Access,
+        monitor: Monitor,
+    ) -> Self {
+        let elected = past::read(&place.run().join(ELECTED));
+        let applied = past::read(&place.run().join(APPLIED));
+        Self {
+            place,
+            init,
+            store,
+            channels,
+            access,
+            client_tls: watch::channel(None).0,
+            mounts: Mounts::default(),
+            monitor,
+            cluster: None,
+            stopping: None,
+            asking: None,
+            tending: None,
+            tend_after: Duration::ZERO,
+            applied,
+            upstream: None,
+            detached_since: Duration::ZERO,
+            memory: (0, Memory::LostAt(boottime())),
+            orderly: None,
+            elected,
+            promoting: None,
+            group: None,
+            held_back: None,
+            leaving: None,
+            handing: None,
+            clean_for: None,
+            asked_clean: None,
+            asked_start: None,
+            restart: None,
+            restart_wanted: false,
+            pauses: Pauses::default(),
+            started_ok_since: None,
+            program: None,
+            identifying: Some(Box::pin(upgrade::identify())),
+            works: false,
+            last_error: None,
+            volume: None,
+            volume_at: None,
+            ended_seen: 0,
+        }
+    }
+
+    /// Run until the container ends.
+    ///
+    /// # Errors
+    /// PID 1 is gone, or the folder in memory cannot be written.
+    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) -> Result<(), AgentError> {
+        let mut heard = self.init.heard();
+        let mut sight = self.monitor.sight.clone();
+        loop {
+            // PID 1 hears only of an agent that can still stop the engine in time.
+            if self.cluster.as_ref().is_none_or(Cluster::turns) {
+                let now = boottime().as_secs();
+                self.channels.turned.store(now, Ordering::Relaxed);
+            }
+            self.look().await?;
+            let next = self.decide();
+            let state = heard.borrow_and_update().state.clone();
+            if next == Next::End {
+                self.observe();
+                let within = state.stop_within;
+                if let Some(cluster) = &mut self.cluster {
+                    cluster.release(&self.place.me.instance, within).await;
+                }
+                return Ok(());
+            }
+            self.act(&next).await;
+            self.observe();
+            self.let_writers_go_on();
+            self.answer_hand_over();
+            self.tell(&next, &state.engine);
+            if !self.works {
+                // A lost connection ends this process elsewhere.
+                self.works = self.init.send(Command::Works).await.is_ok();
+            }
+            let election = async {
+                match &mut self.cluster {
+                    Some(cluster) => tokio::select! {
+                        changed = cluster.driver.wanted.changed() => changed.is_ok(),
+                        changed = cluster.driver.leader.changed() => changed.is_ok(),
+                        changed = cluster.driver.held.changed() => changed.is_ok(),
+                    },
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = sleep(TICK) => {}
+                changed = heard.changed() => if changed.is_err() {
+                    return Err(AgentError::Init(std::io::ErrorKind::BrokenPipe.into()));
+                },
+                _ = sight.changed() => {}
+                // What it shall be has changed, so soon will what it is.
+                _ = election => self.monitor.look.notify_one(),
+                Some(order) = orders.recv() => self.order(order),
+                done = finished(self.stopping.as_mut()) => self.stopped(done),
+                done = finished(self.asking.as_mut()) => self.asked(done),
+                done = finished(self.tending.as_mut()) => self.tended(done),
+                program = finished(self.identifying.as_mut()) => {
+                    self.program = program;
+                    self.identifying = None;
+                }
+            }
+        }
+    }
+
+    /// Observe what is not told by itself: mounts, volume, the start that runs.
+    async fn look(&mut self) -> Result<(), AgentError> {
+        if self
+            .mounts
+            .refresh(&self.place.root, self.place.me.node.as_deref())
+        {
+            self.remount()?;
+        }
+        self.join();
+        self.look_at_volume().await;
+        let state = self.init.heard().borrow().state.clone();
+        if matches!(state.engine, Engine::Running { .. }) && self.memory.0 != state.starts {
+            let kept = self.orderly.take().map(|o| Memory::Kept(o.position));
+            let memory = kept.unwrap_or_else(|| Memory::LostAt(boottime()));
+            self.memory = (state.starts, memory);
+        }
+        self.learn();
+        Ok(())
+    }
+
+    /// What the last look tells of the engine's memory.
+    fn learn(&mut self) {
+        let Some((_, vitals)) = self.vitals() else {
+            return;
+        };
+        let epoch = vitals.mark.as_ref().map(|m| m.epoch);
+        let follows = self.upstream.as_ref().is_some_and(|(ballot, _)| {
+            !vitals.is_detached() && vitals.link_up && epoch == Some(ballot.epoch.0)
+        });
+        if follows || self.promoted().is_some() {
+            self.memory.1 = Memory::Whole;
+        }
+    }
+
+    async fn look_at_volume(&mut self) {
+        let now = boottime();
+        if self
+            .volume_at
+            .is_some_and(|at| now.saturating_sub(at) <= VOLUME)
+        {
+            return;
+        }
+        self.volume_at = Some(now);
+        let folder = self.place.volume();
+        // In a thread: a volume that hangs must not stop the loop.
+        let look = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&folder));
+        if let Ok(Ok(Ok(v))) = timeout(VOLUME, look).await {
+            self.volume = Some(Volume {
+                size: v.f_blocks * v.f_frsize,
+                free: v.f_bavail * v.f_frsize,
+            });
+        }
+        self.set_up();
+    }
+
+    fn remount(&mut self) -> Result<(), AgentError> {
+        if let Some(pair) = &self.mounts.identity {
+            place_identity(&self.place.tls(), pair).map_err(AgentError::Run)?;
+            match server_config(pair, ClientAuth::Optional) {
+                Ok(config) => {
+                    self.channels.tls.send_replace(Some(Arc::new(config)));
+                }
+                Err(error) => self.last_error = Some(format!("the mounted certificate: {error}")),
+            }
+            if let Ok(config) = client_config(&pair.ca, Some(pair)) {
+                self.client_tls.send_replace(Some(Arc::new(config)));
+            }
+        }
+        self.set_up();
+        Ok(())
+    }
+
+    /// The last look at the engine that runs, and when it began.
+    fn vitals(&self) -> Option<(Duration, Vitals)> {
+        match &*self.monitor.sight.borrow() {
+            Sight::Up { at, vitals } => Some((*at, (**vitals).clone())),
+            _ => None,
+        }
+    }
+
+    fn decide(&mut self) -> Next {
+        let state = self.init.heard().borrow().state.clone();
+        let running = matches!(state.engine, Engine::Running { .. });
+        let now = boottime();
+        match &state.engine {
+            Engine::Absent => self.clean_for = Some(state.starts),
+            Engine::Exited { .. } if self.asked_clean.is_some_and(|n| state.hard_stops > n) => {
+                self.clean_for = Some(state.starts);
+                self.asked_clean = None;
+            }
+            _ => {}
+        }
+        if let Engine::Exited { how, .. } = &state.engine
+            && self.ended_seen < state.starts.max(1)
+        {
+            self.ended_seen = state.starts.max(1);
+            let wanted = state.stop_within.is_some() || self.stopping.is_some();
+            self.ended(how, wanted, now);
+        }
+        let start = running.then_some(state.starts);
+        self.monitor
+            .wanted
+            .send_if_modified(|w| std::mem::replace(w, start) != start);
+        let starting = self.asked_start.is_some_and(|(starts, since)| {
+            state.starts == starts && now.saturating_sub(since) < STARTED
+        });
+        let wanted = self.wanted();
+        self.pauses.wish(&wanted);
+        self.track(&wanted, start);
+        let promoted = self.promoted();
+        let seen = self.vitals().filter(|_| running);
+        let sees = seen.as_ref().map(|(_, v)| Running {
+            role: if v.is_primary { Role::Primary } else { Role::Replica },
+            detached: v.is_detached(),
+            data: observe::data(v),
+            promoted: matches!(&wanted, Wanted::Primary { ballot, .. } if promoted.as_ref() == Some(ballot)),
+        });
+        let leader = self.leader();
+        let ending = state.stop_within.is_some();
+        if ending {
+            self.leave(now);
+        }
+        let held = self
+            .cluster
+            .as_ref()
+            .is_some_and(|c| c.driver.held.borrow().is_some());
+        let because = self.because();
+        next(&Observed {
+            wanted: &wanted,
+            because: &because,
+            missing: self.mounts.missing(),
+            identifier: self.identifier().as_deref(),
+            reachable: match (&wanted, &leader) {
+                (Wanted::Follow(ballot), Some((leads, ..))) => ballot == leads,
+                _ => false,
+            },
+            engine: &state.engine,
+            running: sees.as_ref(),
+            upstream: self.upstream(leader.as_ref()),
+            settled: matches!(self.seen(), Seen::Detached { .. }),
+            ended: self.elected_has_ended(&wanted, start),
+            promoting: match &wanted {
+                Wanted::Primary { ballot, .. } => {
+                    self.promoting == Some((state.starts, ballot.epoch.0))
+                }
+                _ => false,
+            },
+            hard_stopping: state.hard_stopping,
+            clean: self.clean_for == Some(state.starts),
+            ending,
+            leaving: held && self.leaving.is_some_and(|at| now < at + TAKEN_OVER),
+            restart: self.restart_wanted,
+            mute: self
+                .monitor
+                .mute
+                .borrow()
+                .is_some_and(|since| now.saturating_sub(since) > MUTE),
+            busy: self.stopping.is_some() || self.asking.is_some() || (starting && !running),
+            pausing: self.pauses.is_on(now),
+        })
+    }
+
+    /// The engine has ended.
+    fn ended(&mut self, how: &str, wanted: bool, now: Duration) {
+        self.asking = None;
+        self.tending = None;
+        self.upstream = None;
+        self.promoting = None;
+        self.group = None;
+        self.held_back = None;
+        let settled = self
+            .started_ok_since
+            .take()
+            .is_some_and(|s| now.saturating_sub(s) > pauses::MAX);
+        if std::mem::take(&mut self.restart_wanted) || wanted {
+            return;
+        }
+        if settled {
+            self.pauses.forgive();
+        }
+        self.fail(&format!(
+            "Redis ended by itself ({how}); see its log. It is started again"
+        ));
+    }
+
+    /// A step failed: the next try comes after a growing pause; the first at once.
+    fn fail(&mut self, why: &str) {
+        tracing::warn!(%why, "a step failed");
+        self.last_error = Some(why.to_owned());
+        self.pauses.fail(boottime());
+    }
+
+    async fn act(&mut self, next: &Next) {
+        match next {
+            Next::Wait(_) | Next::Fail(_) | Next::End => {}
+            Next::Found => self.found(),
+            Next::Promote => self.promote(),
+            Next::Follow => self.follow(),
+            Next::Detach => self.detach(),
+            Next::HandOver => self.yield_to_others(),
+            Next::Halt => {
+                tracing::error!("Redis can write and must not: it is killed");
+                let _ = self.init.send(Command::HardStop).await;
+            }
+            Next::Revive => {
+                tracing::error!("Redis answers nobody any more: it is killed and started anew");
+                let _ = self.init.send(Command::HardStop).await;
+            }
+            Next::Clean => {
+                if self.asked_clean.is_none() {
+                    self.asked_clean = Some(self.init.heard().borrow().state.hard_stops);
+                    // A lost connection ends this process elsewhere.
+                    let _ = self.init.send(Command::HardStop).await;
+                }
+            }
+            Next::Start => {
+                if let Err(why) = self.start().await {
+                    self.fail(&why);
+                }
+            }
+            Next::Tend(role) => self.tend(*role),
+            Next::Stop => self.stop(),
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Look => self.monitor.look.notify_one(),
+            Order::Restart(restart, answer) => {
+                let starts = self.init.heard().borrow().state.starts;
+                let refusal = if restart.nonce != self.nonce(starts) {
+                    Some(Refusal::Outdated)
+                } else if self.is_occupied() {
+                    Some(Refusal::Impossible(OCCUPIED.to_owned()))
+                } else {
+                    None
+                };
+                if let Some(refusal) = refusal {
+                    let _ = answer.send(Err(refusal));
+                    return;
+                }
+                tracing::info!(reason = restart.reason, "a restart of Redis was asked for");
+                self.restart_wanted = true;
+                self.restart = Some((starts, answer));
+            }
+            Order::HandOver(wish, answer) => self.hand_over(&wish, answer),
+            Order::Upgrade(wish, program, answer) => {
+                let starts = self.init.heard().borrow().state.starts;
+                let refusal = if wish.nonce == self.nonce(starts) {
+                    let busy = self.is_occupied();
+                    busy.then(|| Refusal::Impossible(OCCUPIED.to_owned()))
+                } else {
+                    Some(Refusal::Outdated)
+                };
+                upgrade::make_room(&self.init, &wish, program, answer, refusal);
+            }
+        }
+    }
+
+    /// Whether something is done that must not be disturbed.
+    fn is_occupied(&self) -> bool {
+        self.stopping.is_some()
+            || self.asking.is_some()
+            || self.handing.is_some()
+            || self.restart.is_some()
+            || self.leaving.is_some()
+    }
+
+    /// It changes with every start of agent or engine.
+    fn nonce(&self, starts: u64) -> String {
+        format!("{}.{starts}", self.place.me.nonce)
+    }
+
+    fn tell(&mut self, next: &Next, engine: &Engine) {
+        let starts = self.init.heard().borrow().state.starts;
+        let applied = self.applied.as_ref().filter(|(start, _)| *start == starts);
+        let applied = applied.map(|(_, applied)| applied);
+        let settings = self.mounts.config.as_ref().map(|(c, _)| &c.engine);
+        let mut new = report::status(&report::Facts {
+            now: boottime(),
+            instance: &self.place.me.instance,
+            pod_uid: &self.place.me.pod_uid,
+            program: self.program.as_ref(),
+            given_up: upgrade::given_up(&self.init),
+            nonce: self.nonce(starts),
+            engine,
+            next,
+            task: self.stopping.is_some().then_some(Phase::Stopping),
+            sight: &self.monitor.sight.borrow(),
+            open: matches!(self.wanted(), Wanted::Primary { open: true, .. }),
+            replicas: settings.and_then(|s| s.replicas),
+            waits: match self.wanted() {
+                Wanted::Follow(_) => None,
+                _ => Some(self.because()),
+            },
+            zone: self.mounts.zone.as_ref(),
+            members: self.mounts.config.as_ref().map_or(&[], |(c, _)| &c.members),
+            config_hash: applied.map(|a| a.hash.clone()),
+            pending_restart: applied.map(|a| a.pending.clone()).unwrap_or_default(),
+            certificate_serial: applied.and_then(|a| a.serial.clone()),
+            volume: self.volume,
+            last_error: self
+                .last_error
+                .clone()
+                .or_else(|| self.mounts.wrong.clone()),
+        });
+        self.channels.status.send_if_modified(|old| {
+            let news = report::differs(old, &new);
+            new.sequence = old.sequence + u64::from(news);
+            let changed = new != *old;
+            *old = new;
+            changed
+        });
+    }
+}
+
+/// What is said to whoever asks for another thing meanwhile.
+const OCCUPIED: &str = "something else is being done just now";
+/// File in memory with [`Elected`].
+const ELECTED: &str = "elected.json";
+/// File in memory with what is in force, and of which start.
+const APPLIED: &str = "applied.json";
+
+async fn finished<T>(task: Option<&mut Task<T>>) -> T {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}

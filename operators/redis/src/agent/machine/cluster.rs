@@ -1,0 +1,245 @@
+//! The election, as the machine uses it. I/O.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use mainstay_shared::agent::cluster::{Cluster, kubernetes};
+use mainstay_shared::agent::election::driver::{Config, Place, Setup, dns, spawn};
+use mainstay_shared::agent::election::hard_stop::killer;
+use mainstay_shared::agent::init::protocol::Engine;
+use mainstay_shared::agent::mounts::place_file;
+use mainstay_shared::agent::tell::set;
+use mainstay_shared::election::member::Ballot;
+use mainstay_shared::election::message::{Engine as Seen, Room, Wanted};
+use mainstay_shared::election::policy::{Durability, Policy, Timing};
+use mainstay_shared::metadata::SetId;
+use mainstay_shared::names::AGENT_PORT;
+
+use super::super::monitor::Sight;
+use super::super::observe;
+use super::super::past::Elected;
+use super::{ELECTED, Machine};
+use crate::settings::{PORT, PORT_NAME, Persistence, RedisConfig};
+
+/// Most of its history, in bytes, that a candidate may miss of what a primary last published whose promise is
+/// suspended, unless the resource says so.
+const MAX_LAG: u64 = 16 << 20;
+/// Part of a volume that is ample room.
+const AMPLE: u64 = 4;
+
+impl Machine {
+    /// Take part, as soon as the set is known.
+    pub(super) fn join(&mut self) {
+        let Some((config, _)) = &self.mounts.config else {
+            return;
+        };
+        if self.cluster.is_some() {
+            return;
+        }
+        let Ok(address) = self.place.me.address.parse::<IpAddr>() else {
+            self.last_error = Some(format!("{} is no address", self.place.me.address));
+            return;
+        };
+        let (setup, asked) = tokio::sync::watch::channel(self.setup(config));
+        let state = self.init.heard().borrow().state.clone();
+        let place = Place {
+            namespace: config.namespace.clone(),
+            set: config.set.clone(),
+            instance: self.place.me.instance.clone(),
+            pod_uid: self.place.me.pod_uid.clone(),
+            nonce: self.place.me.nonce.clone(),
+            address,
+            labels: SetId {
+                kind: "Redis".to_owned(),
+                name: config.set.clone(),
+                ..SetId::default()
+            }
+            .selector(),
+            port_name: PORT_NAME.to_owned(),
+            port: PORT,
+        };
+        let driver = spawn(Config {
+            place,
+            store: self.store.clone(),
+            setup: asked,
+            connect: Arc::new(|| Box::pin(kubernetes())),
+            resolve: dns(&config.set, &config.namespace),
+            tls: self.client_tls.subscribe(),
+            hard_stop: killer(self.init.clone(), nix::unistd::getppid().as_raw()),
+            run: self.place.run(),
+            resume: matches!(state.engine, Engine::Running { .. }),
+            agent_port: u16::try_from(AGENT_PORT).unwrap_or_default(),
+        });
+        match driver {
+            Ok(driver) => {
+                self.channels.door.send_replace(Some(driver.door.clone()));
+                self.cluster = Some(Cluster { driver, setup });
+            }
+            Err(error) => self.last_error = Some(error.to_string()),
+        }
+    }
+
+    /// Tell the election what is mounted, and whether this instance could lead.
+    pub(super) fn set_up(&mut self) {
+        if let (Some(cluster), Some((config, _))) = (&self.cluster, &self.mounts.config) {
+            set(&cluster.setup, self.setup(config));
+        }
+    }
+
+    fn setup(&self, config: &RedisConfig) -> Setup {
+        Setup {
+            policy: Policy {
+                // Where writes are refused without replicas, an election can do as much; else a primary goes on, and
+                // what WAIT is worth is suspended meanwhile.
+                durability: match config.engine.replicas {
+                    Some(_) => Durability::Required,
+                    None => Durability::Preferred,
+                },
+                // Nobody acknowledges, so nobody must be elsewhere.
+                across_zones: false,
+                max_lag: config.max_lag.unwrap_or(MAX_LAG),
+                timing: Timing::DEFAULT,
+            },
+            members: config.members.iter().cloned().collect(),
+            zone: self.mounts.zone.clone(),
+            room: self.room(),
+        }
+    }
+
+    /// Redis that cannot write its append-only file takes no write.
+    fn room(&self) -> Room {
+        let log_ok = self.vitals().is_none_or(|(_, v)| v.log_ok);
+        match self.volume {
+            _ if !log_ok => Room::Short,
+            Some(v) if v.free.saturating_mul(AMPLE) >= v.size => Room::Ample,
+            _ => Room::Enough,
+        }
+    }
+
+    pub(super) fn wanted(&self) -> Wanted {
+        let cluster = self.cluster.as_ref();
+        cluster.map_or(Wanted::Unchanged, Cluster::wanted)
+    }
+
+    /// What the election waits for, in words.
+    pub(super) fn because(&self) -> String {
+        let wait = self.cluster.as_ref().and_then(Cluster::because);
+        wait.unwrap_or_else(|| "the election of a primary".to_owned())
+    }
+
+    pub(super) fn identifier(&self) -> Option<String> {
+        self.cluster.as_ref()?.identifier()
+    }
+
+    /// Whom to follow, and where it is: instance and address.
+    pub(super) fn leader(&self) -> Option<(Ballot, String, String)> {
+        self.cluster.as_ref()?.leader(&self.place.me.instance)
+    }
+
+    /// Whom the engine receives from. None as well when that one is elsewhere by now.
+    pub(super) fn upstream(&self, leader: Option<&(Ballot, String, String)>) -> Option<&Ballot> {
+        let (ballot, told) = self.upstream.as_ref()?;
+        let moved = match (told, leader) {
+            (Some(told), Some((leads, _, address))) => leads == ballot && address != told,
+            _ => false,
+        };
+        (!moved).then_some(ballot)
+    }
+
+    /// For which ballot the engine was promoted: the charter's, when that is this member's, and the dataset says so.
+    pub(super) fn promoted(&self) -> Option<Ballot> {
+        let charter = self.store.get().election.charter?;
+        let me = self.cluster.as_ref()?.driver.me.borrow().clone();
+        let (_, vitals) = self.vitals()?;
+        let epoch = vitals.mark.as_ref()?.epoch;
+        let ours = charter.ballot.holder.member == me && epoch == charter.ballot.epoch.0;
+        (vitals.is_primary && ours).then_some(charter.ballot)
+    }
+
+    /// Note which start was elected.
+    pub(super) fn track(&mut self, wanted: &Wanted, start: Option<u64>) {
+        let Wanted::Primary { ballot, .. } = wanted else {
+            return;
+        };
+        if self.elected.as_ref().is_some_and(|e| e.ballot == *ballot) {
+            return;
+        }
+        let elected = Elected {
+            ballot: ballot.clone(),
+            start,
+        };
+        // For the next process; without it, that one takes what runs for the one that was elected.
+        if let Ok(text) = serde_json::to_string(&elected)
+            && let Err(error) = place_file(&self.place.run().join(ELECTED), &text, 0o600)
+        {
+            tracing::warn!(%error, "which start was elected could not be kept in memory");
+        }
+        self.elected = Some(elected);
+    }
+
+    /// Whether what was elected for the ballot that is wanted is not what runs.
+    pub(super) fn elected_has_ended(&self, wanted: &Wanted, start: Option<u64>) -> bool {
+        match (wanted, &self.elected) {
+            (Wanted::Primary { ballot, .. }, Some(elected)) => {
+                elected.ballot == *ballot && (start.is_none() || elected.start != start)
+            }
+            _ => false,
+        }
+    }
+
+    /// What the election is told of the engine.
+    pub(super) fn seen(&self) -> Seen {
+        let state = self.init.heard().borrow().state.clone();
+        let promoted = self.promoted();
+        let set_exists = self.identifier().is_some()
+            || self
+                .cluster
+                .as_ref()
+                .is_some_and(|c| c.driver.charter.borrow().is_some());
+        let settings = self.mounts.config.as_ref().map(|(c, _)| &c.engine);
+        observe::engine(&observe::Facts {
+            now: mainstay_shared::agent::clock::boottime(),
+            running: matches!(state.engine, Engine::Running { .. })
+                && self.memory.0 == state.starts
+                && *self.monitor.wanted.borrow() == Some(state.starts),
+            sight: &self.monitor.sight.borrow(),
+            upstream: self.upstream.as_ref().map(|(ballot, _)| ballot),
+            detached_since: self.detached_since,
+            memory: self.memory.1,
+            memory_only: settings.is_some_and(|s| s.persistence == Persistence::None),
+            set_exists,
+            promoted: promoted.as_ref(),
+            group: self.group.as_ref().map(|(group, since)| (group, *since)),
+        })
+    }
+
+    /// Tell it.
+    pub(super) fn observe(&mut self) {
+        let group = match self.wanted() {
+            Wanted::Primary { group, .. } => group,
+            _ => None,
+        };
+        // Nobody waits for anybody in Redis, so a group is in force when it is asked for.
+        if self.group.as_ref().map(|(g, _)| g) != group.as_ref() {
+            let end = self.vitals().map(|(_, v)| v.offset);
+            self.group = group.zip(end);
+        }
+        let seen = self.seen();
+        // What is on its way is not there; a primary is one until it is told otherwise.
+        let seen = match seen {
+            Seen::Detached { .. } if self.asking.is_some() || self.stopping.is_some() => {
+                Seen::Unknown
+            }
+            seen => seen,
+        };
+        let identifier = match &*self.monitor.sight.borrow() {
+            Sight::Up { vitals, .. } => vitals.mark.as_ref().map(|m| m.set.clone()),
+            _ => None,
+        };
+        let Some(cluster) = &self.cluster else { return };
+        if identifier.is_some() {
+            set(&cluster.driver.identifier, identifier);
+        }
+        set(&cluster.driver.engine, seen);
+    }
+}

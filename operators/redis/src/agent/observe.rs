@@ -1,0 +1,326 @@
+//! What the election is told of the engine; values only.
+
+use std::time::Duration;
+
+use mainstay_shared::election::group::Group;
+use mainstay_shared::election::member::{Ballot, Position};
+use mainstay_shared::election::message::{Engine, Primary};
+
+use super::decide::Data;
+use super::monitor::Sight;
+use super::vitals::Vitals;
+
+/// So long an engine whose memory was lost says nothing of its dataset while others may have more.
+///
+/// Longer than it takes them to see the Lease lapse and to elect: see `docs/adr/0020-redis-in-an-election.md`.
+pub const GRACE: Duration = Duration::from_secs(15);
+
+/// What it is made of.
+#[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
+pub struct Facts<'a> {
+    /// Time since boot.
+    pub now: Duration,
+    /// The engine's process is there.
+    pub running: bool,
+    /// What was seen of the engine.
+    pub sight: &'a Sight,
+    /// Whom it was told to receive from.
+    pub upstream: Option<&'a Ballot>,
+    /// Time since boot when it was told to receive from nobody.
+    pub detached_since: Duration,
+    /// What is known of its memory.
+    pub memory: Memory,
+    /// Datasets live in memory only.
+    pub memory_only: bool,
+    /// The set has data, as far as is known.
+    pub set_exists: bool,
+    /// For which ballot it was promoted, if its dataset says so.
+    pub promoted: Option<&'a Ballot>,
+    /// The group that is asked for, and the end of the history when that was first so.
+    pub group: Option<(&'a Group, u64)>,
+}
+
+/// Whether what an engine has in memory is what it has acknowledged.
+///
+/// A replica acknowledges what it has in memory, so an engine that has ended has lost it, though a file on the volume may
+/// have nearly all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// It is: it has followed a primary since it started, or it never had another.
+    Whole,
+    /// It is: the engine before was stopped in order, and wrote it all, up to here.
+    Kept(Position),
+    /// It may have had more, before it started at this time since boot.
+    LostAt(Duration),
+}
+
+/// What is in memory.
+pub fn data(vitals: &Vitals) -> Data {
+    match &vitals.mark {
+        Some(mark) => Data::Of(mark.set.clone()),
+        None if vitals.keys == 0 => Data::Empty,
+        None => Data::Unmarked,
+    }
+}
+
+/// How far a dataset goes that receives nothing any more; none while others may have more, and are waited for.
+pub fn position(vitals: &Vitals, memory: Memory, now: Duration) -> Option<Position> {
+    let told = vitals
+        .mark
+        .as_ref()
+        .map(|mark| mark.position(&vitals.replid, vitals.offset));
+    // Without a mark it is behind everybody who has one.
+    let told = told.unwrap_or_default();
+    match memory {
+        Memory::Whole => Some(told),
+        // It cannot go further than what was read from the file; only the mark in it may be behind.
+        Memory::Kept(end) if end.epoch == told.epoch => Some(told.max(end)),
+        Memory::Kept(_) => Some(told),
+        Memory::LostAt(start) => (now >= start + GRACE).then_some(told),
+    }
+}
+
+/// The engine as the election sees it. What is not certain is `Unknown`.
+pub fn engine(f: &Facts<'_>) -> Engine {
+    let Sight::Up { at, vitals } = f.sight else {
+        return Engine::Unknown;
+    };
+    if !f.running {
+        return Engine::Unknown;
+    }
+    if vitals.is_primary {
+        return primary(f, *at, vitals);
+    }
+    if let Some(ballot) = f.upstream {
+        // Who follows may stand, and binds others to itself; one that could not say what it has would do so in vain.
+        return match f.memory {
+            Memory::LostAt(start) if f.now < start + GRACE => Engine::Unknown,
+            _ => Engine::Following(ballot.clone()),
+        };
+    }
+    if !vitals.is_detached() || *at <= f.detached_since {
+        // It may have received more since that look.
+        return Engine::Unknown;
+    }
+    let empty = data(vitals) == Data::Empty;
+    if empty && !(f.memory_only && f.set_exists) {
+        // A set that keeps its data never begins anew with nothing.
+        return Engine::Empty;
+    }
+    let timeline = vitals.mark.as_ref().map_or(0, |m| m.timeline);
+    match position(vitals, f.memory, f.now) {
+        Some(position) => Engine::Detached { position, timeline },
+        None => Engine::Unknown,
+    }
+}
+
+fn primary(f: &Facts<'_>, at: Duration, vitals: &Vitals) -> Engine {
+    let (Some(ballot), Some(mark)) = (f.promoted, &vitals.mark) else {
+        return Engine::Unknown;
+    };
+    Engine::Primary(Primary {
+        ballot: ballot.clone(),
+        recovered: mark.base,
+        lsn: vitals.offset,
+        in_force: f.group.map(|(group, _)| group.clone()),
+        since: f.group.map_or(vitals.offset, |(_, since)| since),
+        flushed: vitals.flushed(),
+        healthy_at: at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_shared::election::member::{Epoch, Holder, Member};
+
+    use super::*;
+    use crate::agent::mark::Mark;
+    use crate::agent::vitals::NOBODY;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn mark() -> Mark {
+        Mark {
+            set: "s".into(),
+            epoch: 4,
+            timeline: 2,
+            replid: "aa".into(),
+            base: 10,
+            offset: 50,
+        }
+    }
+
+    fn detached(mark: Option<Mark>, replid: &str, offset: u64) -> Sight {
+        Sight::Up {
+            at: SECOND * 10,
+            vitals: Box::new(Vitals {
+                upstream: Some((NOBODY.0.into(), NOBODY.1)),
+                replid: replid.into(),
+                offset,
+                mark,
+                ..Vitals::default()
+            }),
+        }
+    }
+
+    fn facts(sight: &Sight) -> Facts<'_> {
+        Facts {
+            now: SECOND * 10,
+            running: true,
+            sight,
+            upstream: None,
+            detached_since: SECOND,
+            memory: Memory::Whole,
+            memory_only: false,
+            set_exists: true,
+            promoted: None,
+            group: None,
+        }
+    }
+
+    fn at(lsn: u64) -> Engine {
+        Engine::Detached {
+            position: Position {
+                epoch: Epoch(4),
+                lsn,
+            },
+            timeline: 2,
+        }
+    }
+
+    #[test]
+    fn an_engine_that_lost_its_memory_says_nothing_until_others_had_their_turn() {
+        // As after a start from the append-only file: another id, and no offset.
+        let sight = detached(Some(mark()), "bb", 0);
+        let lost = Facts {
+            memory: Memory::LostAt(SECOND),
+            ..facts(&sight)
+        };
+        assert_eq!(engine(&lost), Engine::Unknown);
+        let later = Facts {
+            now: SECOND + GRACE,
+            ..lost
+        };
+        assert_eq!(engine(&later), at(50));
+    }
+
+    #[test]
+    fn an_orderly_stop_is_remembered_only_of_the_same_history() {
+        let sight = detached(Some(mark()), "bb", 0);
+        let kept = |epoch, lsn| Facts {
+            memory: Memory::Kept(Position {
+                epoch: Epoch(epoch),
+                lsn,
+            }),
+            ..facts(&sight)
+        };
+        assert_eq!(engine(&kept(4, 70)), at(70));
+        assert_eq!(engine(&kept(3, 70)), at(50));
+        assert_eq!(
+            engine(&kept(5, 70)),
+            at(50),
+            "the file on the volume is older"
+        );
+    }
+
+    #[test]
+    fn a_look_from_before_tells_nothing() {
+        let sight = detached(Some(mark()), "aa", 60);
+        assert_eq!(engine(&facts(&sight)), at(60));
+        let old = Facts {
+            detached_since: SECOND * 10,
+            ..facts(&sight)
+        };
+        assert_eq!(engine(&old), Engine::Unknown);
+        let stopped = Facts {
+            running: false,
+            ..facts(&sight)
+        };
+        assert_eq!(engine(&stopped), Engine::Unknown);
+    }
+
+    #[test]
+    fn nothing_is_never_a_dataset_unless_the_set_keeps_none() {
+        let sight = detached(None, "bb", 0);
+        assert_eq!(engine(&facts(&sight)), Engine::Empty);
+        let cache = |memory| Facts {
+            memory_only: true,
+            memory,
+            ..facts(&sight)
+        };
+        assert_eq!(engine(&cache(Memory::LostAt(SECOND))), Engine::Unknown);
+        let nothing = Engine::Detached {
+            position: Position::default(),
+            timeline: 0,
+        };
+        let later = Facts {
+            now: SECOND + GRACE,
+            ..cache(Memory::LostAt(SECOND))
+        };
+        assert_eq!(engine(&later), nothing);
+        let new = Facts {
+            set_exists: false,
+            ..cache(Memory::Whole)
+        };
+        assert_eq!(engine(&new), Engine::Empty, "it may be founded");
+    }
+
+    fn ballot() -> Ballot {
+        Ballot {
+            epoch: Epoch(4),
+            holder: Holder {
+                member: Member::new("db-1", "g"),
+                pod: "p".into(),
+                nonce: "n".into(),
+            },
+        }
+    }
+
+    #[test]
+    fn who_follows_and_lost_its_memory_does_not_stand_yet() {
+        let ballot = ballot();
+        let sight = detached(Some(mark()), "aa", 60);
+        let follows = |memory| Facts {
+            upstream: Some(&ballot),
+            memory,
+            ..facts(&sight)
+        };
+        assert_eq!(engine(&follows(Memory::LostAt(SECOND))), Engine::Unknown);
+        assert_eq!(
+            engine(&follows(Memory::Whole)),
+            Engine::Following(ballot.clone())
+        );
+        let later = Facts {
+            now: SECOND + GRACE,
+            ..follows(Memory::LostAt(SECOND))
+        };
+        assert_eq!(engine(&later), Engine::Following(ballot.clone()));
+    }
+
+    #[test]
+    fn a_primary_whose_dataset_does_not_say_so_is_unknown() {
+        let ballot = ballot();
+        let sight = Sight::Up {
+            at: SECOND * 10,
+            vitals: Box::new(Vitals {
+                is_primary: true,
+                offset: 90,
+                mark: Some(mark()),
+                ..Vitals::default()
+            }),
+        };
+        assert_eq!(engine(&facts(&sight)), Engine::Unknown);
+        let promoted = Facts {
+            promoted: Some(&ballot),
+            ..facts(&sight)
+        };
+        match engine(&promoted) {
+            Engine::Primary(p) => assert_eq!((p.recovered, p.lsn), (10, 90)),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! The status that the agent gives of itself; values only.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use mainstay_crds::common::InstanceRole;
+use mainstay_shared::agent::api::{Acknowledging, GivenUp, Phase, Program, Status, Volume};
+use mainstay_shared::agent::init::protocol::Engine;
+
+use super::decide::Next;
+use super::monitor::Sight;
+use super::vitals::{Vitals, member};
+use crate::settings::ReplicasToWrite;
+
+/// A look older than this tells nothing of now.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// What a status is made of.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// Time since boot.
+    pub now: Duration,
+    /// Name of the instance.
+    pub instance: &'a str,
+    /// Uid of the pod.
+    pub pod_uid: &'a str,
+    /// The agent's program.
+    pub program: Option<&'a Program>,
+    /// A program that was tried out and given up.
+    pub given_up: Option<GivenUp>,
+    /// Nonce of agent and engine start.
+    pub nonce: String,
+    /// The engine's process.
+    pub engine: &'a Engine,
+    /// What was decided.
+    pub next: &'a Next,
+    /// Phase of something long.
+    pub task: Option<Phase>,
+    /// What was seen of the engine.
+    pub sight: &'a Sight,
+    /// A primary lets clients in.
+    pub open: bool,
+    /// Replicas without which it takes no write.
+    pub replicas: Option<ReplicasToWrite>,
+    /// What the election waits for, in words; none for a replica that has a primary.
+    pub waits: Option<String>,
+    /// Zone of the node.
+    pub zone: Option<&'a String>,
+    /// Instances of the set.
+    pub members: &'a [String],
+    /// Configuration in force.
+    pub config_hash: Option<String>,
+    /// Directives that wait for a restart.
+    pub pending_restart: Vec<String>,
+    /// Certificate that the engine serves.
+    pub certificate_serial: Option<String>,
+    /// The data volume.
+    pub volume: Option<Volume>,
+    /// The last error.
+    pub last_error: Option<String>,
+}
+
+/// The status, with sequence 0.
+pub fn status(f: &Facts<'_>) -> Status {
+    let mut s = Status {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        program: f.program.cloned(),
+        given_up: f.given_up.clone(),
+        nonce: f.nonce.clone(),
+        pod_uid: f.pod_uid.to_owned(),
+        instance: f.instance.to_owned(),
+        volume: f.volume,
+        zone: f.zone.cloned(),
+        certificate_serial: f.certificate_serial.clone(),
+        last_error: f.last_error.clone(),
+        ..Status::default()
+    };
+    let running = matches!(f.engine, Engine::Running { .. });
+    match f.sight {
+        Sight::Up { at, vitals } if running && f.now.saturating_sub(*at) <= FRESH => {
+            s.phase = Phase::Running;
+            s.engine_version = Some(vitals.version.clone());
+            s.position = Some(vitals.offset);
+            if let Some(mark) = &vitals.mark {
+                s.system_identifier = Some(mark.set.clone());
+                s.timeline = i64::try_from(mark.timeline).ok();
+            }
+            s.config_hash.clone_from(&f.config_hash);
+            s.pending_restart.clone_from(&f.pending_restart);
+            if vitals.is_primary {
+                tell_of_primary(&mut s, f, vitals);
+            } else {
+                s.role = InstanceRole::Replica;
+                s.ready = vitals.link_up && !vitals.is_detached();
+            }
+            if !vitals.snapshot_ok || !vitals.log_ok {
+                let what = if vitals.log_ok {
+                    "a snapshot"
+                } else {
+                    "its append-only file"
+                };
+                let why = format!(
+                    "Redis could not write {what}; see its log, and the room on the volume"
+                );
+                s.last_error.get_or_insert(why);
+            }
+            if !s.ready {
+                s.message = Some(match (&s.refuses_writes, &f.waits) {
+                    (Some(why), _) => why.clone(),
+                    (None, Some(waits)) => format!("waiting for {waits}"),
+                    (None, None) if vitals.syncing => {
+                        "it receives the primary's dataset".to_owned()
+                    }
+                    (None, None) => "it does not receive from the primary".to_owned(),
+                });
+            }
+        }
+        sight if running => {
+            s.phase = Phase::Recovering;
+            s.message = Some(match sight {
+                Sight::Dark(why) => why.clone(),
+                Sight::Loading => "Redis reads its dataset".to_owned(),
+                Sight::Up { .. } => "Redis does not answer any more".to_owned(),
+            });
+        }
+        _ => (s.phase, s.message) = idle(f.next),
+    }
+    if let Some(phase) = f.task {
+        s.phase = phase;
+        s.ready = false;
+    }
+    if let Next::Fail(why) = f.next {
+        s.phase = Phase::Failed;
+        s.last_error = Some(why.clone());
+    }
+    s
+}
+
+/// What a primary knows of its replicas, and of what it refuses.
+fn tell_of_primary(s: &mut Status, f: &Facts<'_>, vitals: &Vitals) {
+    s.role = InstanceRole::Primary;
+    let online = |name: &&String| {
+        let named = |a: &str| member(a).is_some_and(|m| m.name.as_str() == **name);
+        vitals
+            .replicas
+            .iter()
+            .any(|r| r.online && named(&r.announced))
+    };
+    s.streaming = f.members.iter().filter(online).cloned().collect();
+    s.synchronous = Some(false);
+    s.refuses_writes = refuses(f, vitals);
+    s.acknowledging = Some(Acknowledging {
+        needed: f.replicas.map_or(0, |r| r.count),
+        of: if f.replicas.is_some() {
+            s.streaming.clone()
+        } else {
+            vec![]
+        },
+    });
+    s.ready = f.open && s.refuses_writes.is_none();
+}
+
+/// Why writes are refused, if they are.
+fn refuses(f: &Facts<'_>, vitals: &Vitals) -> Option<String> {
+    if !vitals.log_ok {
+        let why = "Redis takes no writes since its append-only file cannot be written";
+        return Some(why.to_owned());
+    }
+    let bound = f.replicas?;
+    let near = |r: &&super::vitals::Replica| {
+        r.online && r.lag.is_some_and(|l| l <= u64::from(bound.max_lag_seconds))
+    };
+    let there = vitals.replicas.iter().filter(near).count();
+    (there < usize::try_from(bound.count).unwrap_or(usize::MAX)).then(|| {
+        format!(
+            "Redis takes no writes: {} replicas must have been heard of within {} s, and {there} were",
+            bound.count, bound.max_lag_seconds
+        )
+    })
+}
+
+fn idle(next: &Next) -> (Phase, Option<String>) {
+    match next {
+        Next::Wait(what) => (Phase::Waiting, Some(format!("waiting for {what}"))),
+        Next::Fail(why) => (Phase::Failed, Some(why.clone())),
+        Next::Found => (Phase::Initialising, None),
+        Next::Follow => (Phase::Cloning, None),
+        Next::Start | Next::Tend(_) | Next::Clean | Next::Promote | Next::Detach => {
+            (Phase::Recovering, None)
+        }
+        Next::Stop | Next::HandOver | Next::Halt | Next::Revive | Next::End => {
+            (Phase::Stopping, None)
+        }
+    }
+}
+
+/// Whether the difference is worth telling: what moves all the time is not.
+pub fn differs(old: &Status, new: &Status) -> bool {
+    let still = |s: &Status| Status {
+        sequence: 0,
+        position: None,
+        // Twentieths: growth is told, every written page is not.
+        volume: s.volume.map(|v| Volume {
+            size: v.size,
+            free: (v.free * 20).checked_div(v.size).unwrap_or(0),
+        }),
+        ..s.clone()
+    };
+    still(old) != still(new)
+}
+
+/// Metrics of a status and of what was seen last, in the text format of Prometheus.
+pub fn metrics(s: &Status, sight: &Sight) -> String {
+    let mut text = String::new();
+    let mut gauge = |name: &str, help: &str, value: Option<f64>| {
+        if let Some(value) = value {
+            // Writing to a String cannot fail.
+            let _ = write!(
+                text,
+                "# HELP mainstay_redis_{name} {help}\n# TYPE mainstay_redis_{name} gauge\nmainstay_redis_{name}{{instance=\"{}\"}} {value}\n",
+                s.instance
+            );
+        }
+    };
+    let flag = |b: bool| f64::from(u8::from(b));
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "metrics are floating point numbers"
+    )]
+    let number = |n: u64| n as f64;
+    gauge("ready", "Whether it serves.", Some(flag(s.ready)));
+    let primary = s.role == InstanceRole::Primary;
+    gauge("primary", "Whether it is the primary.", Some(flag(primary)));
+    gauge(
+        "position_bytes",
+        "Replication offset.",
+        s.position.map(number),
+    );
+    let size = s.volume.map(|v| number(v.size));
+    gauge("volume_size_bytes", "Size of the data volume.", size);
+    let free = s.volume.map(|v| number(v.free));
+    gauge("volume_free_bytes", "Free space of the data volume.", free);
+    if let Sight::Up { vitals, .. } = sight {
+        seen(&mut gauge, primary, vitals);
+    }
+    text
+}
+
+/// Metrics of what was seen last.
+fn seen(gauge: &mut impl FnMut(&str, &str, Option<f64>), primary: bool, v: &Vitals) {
+    let flag = |b: bool| f64::from(u8::from(b));
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "metrics are floating point numbers"
+    )]
+    let number = |n: u64| n as f64;
+    let online = v.replicas.iter().filter(|r| r.online);
+    let streaming = primary.then(|| number(online.clone().count() as u64));
+    gauge(
+        "streaming_replicas",
+        "Replicas that receive all writes.",
+        streaming,
+    );
+    let lag = online.map(|r| v.offset.saturating_sub(r.offset)).max();
+    let lag = lag.filter(|_| primary).map(number);
+    gauge(
+        "replica_lag_bytes",
+        "What the replica that lacks most has not acknowledged.",
+        lag,
+    );
+    let link = (!primary).then(|| flag(v.link_up));
+    gauge(
+        "link_up",
+        "Whether a replica's link to its primary stands.",
+        link,
+    );
+    let heard = (!primary).then(|| v.heard.map(number)).flatten();
+    gauge(
+        "primary_heard_seconds",
+        "Time since a replica heard of its primary.",
+        heard,
+    );
+    gauge("memory_bytes", "Memory used.", Some(number(v.memory)));
+    let limit = (v.memory_limit > 0).then(|| number(v.memory_limit));
+    gauge("memory_limit_bytes", "Limit of memory.", limit);
+    gauge("keys", "Keys in all databases.", Some(number(v.keys)));
+    gauge(
+        "evicted_keys",
+        "Keys evicted since it started.",
+        Some(number(v.evicted)),
+    );
+    gauge("clients", "Clients connected.", Some(number(v.clients)));
+    gauge(
+        "snapshot_ok",
+        "Whether the last snapshot was written.",
+        Some(flag(v.snapshot_ok)),
+    );
+    gauge(
+        "append_only_file_ok",
+        "Whether the append-only file is written.",
+        Some(flag(v.log_ok)),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::vitals::Replica;
+    use super::*;
+
+    fn primary(lag: u64, log_ok: bool) -> Sight {
+        Sight::Up {
+            at: Duration::from_secs(99),
+            vitals: Box::new(Vitals {
+                is_primary: true,
+                log_ok,
+                snapshot_ok: true,
+                offset: 100,
+                replicas: vec![Replica {
+                    announced: "db-2.aa".into(),
+                    online: true,
+                    offset: 40,
+                    lag: Some(lag),
+                }],
+                ..Vitals::default()
+            }),
+        }
+    }
+
+    fn told(sight: &Sight, now: u64) -> Status {
+        let members = ["db-1".to_owned(), "db-2".to_owned()];
+        status(&Facts {
+            now: Duration::from_secs(now),
+            instance: "db-1",
+            pod_uid: "u",
+            program: None,
+            given_up: None,
+            nonce: "n".into(),
+            engine: &Engine::Running { pid: 7 },
+            next: &Next::Wait(String::new()),
+            task: None,
+            sight,
+            open: true,
+            replicas: Some(ReplicasToWrite {
+                count: 1,
+                max_lag_seconds: 5,
+            }),
+            waits: None,
+            zone: None,
+            members: &members,
+            config_hash: None,
+            pending_restart: vec![],
+            certificate_serial: None,
+            volume: None,
+            last_error: None,
+        })
+    }
+
+    #[test]
+    fn a_primary_without_the_replicas_that_it_needs_is_not_ready_and_says_why() {
+        let s = told(&primary(1, true), 100);
+        assert!(s.ready && s.streaming == ["db-2"], "{s:?}");
+        let s = told(&primary(6, true), 100);
+        assert!(!s.ready && s.message.unwrap().contains("1 replicas"));
+        let s = told(&primary(1, false), 100);
+        assert!(!s.ready && s.last_error.unwrap().contains("append-only"));
+        let s = told(&primary(1, true), 120);
+        assert_eq!(
+            (s.ready, s.role),
+            (false, InstanceRole::Unknown),
+            "an old look"
+        );
+    }
+
+    #[test]
+    fn metrics_tell_what_was_seen() {
+        let sight = primary(1, true);
+        let text = metrics(&told(&sight, 100), &sight);
+        assert!(
+            text.contains("mainstay_redis_replica_lag_bytes{instance=\"db-1\"} 60\n"),
+            "{text}"
+        );
+        let dark = metrics(&told(&sight, 100), &Sight::Loading);
+        assert!(!dark.contains("memory_bytes") && dark.contains("mainstay_redis_ready"));
+    }
+}

@@ -1,0 +1,260 @@
+//! The application's Secret, the set's own passwords, and what the agents know of both.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use mainstay_shared::access::{Binding, ENTROPY_BYTES, Password, encoded, entropy, roles_object};
+use mainstay_shared::agent::config::Role;
+use mainstay_shared::hex::hex;
+use mainstay_shared::names;
+use mainstay_shared::operator::desired::credentials::{Credentials, CredentialsError, Given};
+use sha2::{Digest, Sha256};
+
+use crate::settings::{PORT, PROBE_KEY, PROBE_ROLE, REPLICATION_PASSWORD, REPLICATION_ROLE, RULES};
+use crate::validate::Validated;
+
+/// The application's ACL user.
+pub const USER: &str = "app";
+/// Key, in the Secret of the set's own passwords, of [`PROBE_ROLE`]'s.
+pub const PROBE_PASSWORD: &str = "probe";
+/// Keys that stand in the application's Secret at times only.
+pub const PASSING: [&str; 1] = ["replica-host"];
+/// Attribute of a role: until when the password before the last change is taken as well.
+const FORMER_UNTIL: &str = "formerUntil";
+/// For how long it is: applications read their Secret again meanwhile.
+const OVERLAP: SignedDuration = SignedDuration::from_hours(1);
+
+/// Rules of the application's user: every key and channel, and every command that is not about the server itself. Of
+/// the dangerous ones those that concern its own data, or only tell. Functions can be added and not taken away: one
+/// library of them is the mark by which agents know how far a dataset goes.
+const APPLICATION_RULES: &str = "~* &* +@all -@admin -@dangerous +flushall +flushdb +info +keys +role +sort +sort_ro \
+     -function|delete -function|flush -function|restore";
+/// Rules of a replica: what it follows with.
+const REPLICATION_RULES: &str = "resetkeys resetchannels -@all +ping +psync +replconf";
+
+/// Rules of the operator's probe: whether it is a primary, and one key to write.
+fn probe_rules() -> String {
+    format!("resetchannels ~{PROBE_KEY} -@all +ping +info +role +get +set")
+}
+
+/// The Secrets, with what is given kept.
+///
+/// # Errors
+/// When there are no random numbers.
+pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, CredentialsError> {
+    let own = |key: &str| -> Result<Password, CredentialsError> {
+        let kept = given.internal.and_then(|data| data.get(key));
+        match kept.and_then(|value| Password::from_bytes(&value.0)) {
+            Some(password) => Ok(password),
+            None => Ok(Password::from_entropy(&entropy::<ENTROPY_BYTES>()?)),
+        }
+    };
+    let (replication, probe) = (own(REPLICATION_PASSWORD)?, own(PROBE_PASSWORD)?);
+    let wanted = [
+        (USER, given.password, APPLICATION_RULES.to_owned()),
+        (REPLICATION_ROLE, &replication, REPLICATION_RULES.to_owned()),
+        (PROBE_ROLE, &probe, probe_rules()),
+    ];
+    let roles = wanted.map(|(name, password, rules)| {
+        role(name, password, rules, given.roles.get(name), given.now)
+    });
+    let ends = roles.iter().filter_map(former_until).min();
+    let set = &v.common.set;
+    let kept = |name: String| set.kept(name, "credentials");
+    Ok(Credentials {
+        secrets: vec![
+            application_secret(v, given.password, given.ca),
+            internal_secret(v, &replication, &probe),
+            roles_object(kept(names::access_secret(&set.name)), &roles)?,
+        ],
+        due: ends,
+    })
+}
+
+/// The application's Secret: the only object with its password. `ca` is the authority's certificate.
+///
+/// Hosts are written without the cluster's domain, which is not the same everywhere.
+fn application_secret(v: &Validated, password: &Password, ca: &str) -> Secret {
+    let set = &v.common.set;
+    let host = |service: String| format!("{service}.{}.svc", set.namespace);
+    let primary = host(names::primary_service(&set.name));
+    let secret = encoded(password.expose());
+    let uri = format!("rediss://{USER}:{secret}@{primary}:{PORT}");
+    let binding = Binding {
+        engine: "redis".into(),
+        replica_host: (v.common.instances > 1).then(|| host(names::replica_service(&set.name))),
+        host: primary,
+        port: PORT,
+        username: USER.into(),
+        password: password.clone(),
+        ca: ca.to_owned(),
+        more: BTreeMap::from([("uri".into(), uri)]),
+    };
+    binding.to_secret(set.kept(names::application_secret(&set.name), "credentials"))
+}
+
+/// The set's own passwords.
+fn internal_secret(v: &Validated, replication: &Password, probe: &Password) -> Secret {
+    let set = &v.common.set;
+    let text = |password: &Password| ByteString(password.expose().as_bytes().to_vec());
+    Secret {
+        metadata: set.kept(names::internal_secret(&set.name), "credentials"),
+        type_: Some("Opaque".into()),
+        data: Some(BTreeMap::from([
+            (REPLICATION_PASSWORD.to_owned(), text(replication)),
+            (PROBE_PASSWORD.to_owned(), text(probe)),
+        ])),
+        ..Secret::default()
+    }
+}
+
+/// A role with this password, and for a while with the one before it.
+fn role(
+    name: &str,
+    password: &Password,
+    rules: String,
+    before: Option<&Role>,
+    now: Timestamp,
+) -> Role {
+    let current = verifier(password);
+    let mut hashes = before.map_or_else(Vec::new, |role| {
+        role.verifier
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect()
+    });
+    let mut until = before.and_then(former_until);
+    if hashes.first() != Some(&current) {
+        // The one before the former is let go.
+        hashes.retain(|hash| *hash != current);
+        hashes.insert(0, current);
+        until = (hashes.len() > 1).then(|| now + OVERLAP);
+    }
+    let until = until.filter(|until| *until > now && hashes.len() > 1);
+    hashes.truncate(if until.is_some() { 2 } else { 1 });
+    let mut attributes = BTreeMap::from([(RULES.to_owned(), rules)]);
+    attributes.extend(until.map(|until| (FORMER_UNTIL.to_owned(), until.to_string())));
+    Role {
+        name: name.to_owned(),
+        verifier: hashes.join(" "),
+        attributes,
+    }
+}
+
+fn former_until(role: &Role) -> Option<Timestamp> {
+    role.attributes.get(FORMER_UNTIL)?.parse().ok()
+}
+
+/// What the ACL keeps to check a password.
+fn verifier(password: &Password) -> String {
+    format!("#{}", hex(&Sha256::digest(password.expose().as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_shared::access::existing_roles;
+
+    use super::*;
+    use crate::desired::tests::cache;
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap() + SignedDuration::from_hours(hours)
+    }
+
+    /// Data by names of Secrets.
+    fn made(
+        password: &Password,
+        before: &BTreeMap<String, BTreeMap<String, ByteString>>,
+        now: Timestamp,
+    ) -> (
+        BTreeMap<String, BTreeMap<String, ByteString>>,
+        Option<Timestamp>,
+    ) {
+        let roles = before.get("cache-access").map(existing_roles);
+        let given = Given {
+            password,
+            ca: "PEM",
+            roles: &roles.unwrap_or_default(),
+            internal: before.get("cache-internal"),
+            now,
+        };
+        let credentials = credentials(&cache(), &given).unwrap();
+        let secrets = credentials.secrets.into_iter();
+        let data = secrets.map(|s| (s.metadata.name.unwrap(), s.data.unwrap()));
+        (data.collect(), credentials.due)
+    }
+
+    fn roles(data: &BTreeMap<String, BTreeMap<String, ByteString>>) -> BTreeMap<String, Role> {
+        existing_roles(&data["cache-access"])
+    }
+
+    #[test]
+    fn what_is_there_is_kept() {
+        let password = Password::from_entropy(&[1; ENTROPY_BYTES]);
+        let (first, due) = made(&password, &BTreeMap::new(), at(0));
+        assert_eq!(due, None);
+        assert_eq!(made(&password, &first, at(5)), (first.clone(), None));
+        let all = roles(&first);
+        let names: Vec<&str> = all.keys().map(String::as_str).collect();
+        assert_eq!(names, ["app", PROBE_ROLE, REPLICATION_ROLE]);
+        let probe = &first["cache-internal"][PROBE_PASSWORD];
+        let probe = Password::from_bytes(&probe.0).unwrap();
+        assert_eq!(all[PROBE_ROLE].verifier, verifier(&probe));
+    }
+
+    #[test]
+    fn the_agents_secret_holds_no_password() {
+        let password = Password::from_entropy(&[1; ENTROPY_BYTES]);
+        let (data, _) = made(&password, &BTreeMap::new(), at(0));
+        let text: String = data["cache-access"]
+            .values()
+            .map(|v| String::from_utf8_lossy(&v.0).into_owned())
+            .collect();
+        assert!(!text.contains(password.expose()));
+        for own in data["cache-internal"].values() {
+            assert!(!text.contains(&*String::from_utf8_lossy(&own.0)));
+        }
+    }
+
+    #[test]
+    fn a_former_password_is_taken_for_an_hour_and_never_more_than_one() {
+        let [first, second, third] = [1, 2, 3].map(|n| Password::from_entropy(&[n; ENTROPY_BYTES]));
+        let verifiers = |of: &[&Password]| {
+            let all: Vec<String> = of.iter().map(|p| verifier(p)).collect();
+            all.join(" ")
+        };
+        let (data, _) = made(&first, &BTreeMap::new(), at(0));
+        let (data, due) = made(&second, &data, at(1));
+        assert_eq!(roles(&data)["app"].verifier, verifiers(&[&second, &first]));
+        assert_eq!(due, Some(at(2)));
+        // Nothing changes meanwhile, and another change lets the first go.
+        assert_eq!(made(&second, &data, at(1)), (data.clone(), due));
+        let (again, due) = made(&third, &data, at(1));
+        assert_eq!(roles(&again)["app"].verifier, verifiers(&[&third, &second]));
+        assert_eq!(due, Some(at(2)));
+        let (back, _) = made(&first, &data, at(1));
+        assert_eq!(roles(&back)["app"].verifier, verifiers(&[&first, &second]));
+        let (after, due) = made(&second, &data, at(2));
+        assert_eq!(roles(&after)["app"].verifier, verifiers(&[&second]));
+        assert_eq!(due, None);
+    }
+
+    #[test]
+    fn the_uri_takes_any_password() {
+        let password = Password::from_bytes("p@ss:wörd/%".as_bytes()).unwrap();
+        let secret = application_secret(&cache(), &password, "PEM");
+        let data = secret.data.unwrap();
+        let text = |key: &str| String::from_utf8(data[key].0.clone()).unwrap();
+        assert_eq!(
+            text("uri"),
+            "rediss://app:p%40ss%3Aw%C3%B6rd%2F%25@cache-rw.shop.svc:6379"
+        );
+        assert_eq!(text("replica-host"), "cache-ro.shop.svc");
+        assert_eq!(
+            (text("port"), text("type")),
+            ("6379".into(), "redis".into())
+        );
+    }
+}

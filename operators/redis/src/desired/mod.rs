@@ -1,0 +1,45 @@
+//! From a resource as it is meant to the objects that make it so. Pure: values in, objects out.
+//!
+//! Pods and claims are made one by one as the planner says; the Secrets depend on what they hold
+//! already; everything else is applied as a whole.
+
+pub mod config_map;
+pub mod credentials;
+pub mod memory;
+pub mod pod;
+pub mod revision;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::BTreeSet;
+
+use mainstay_shared::network::Flows;
+use mainstay_shared::operator::desired::{DesiredError, Objects, Surroundings, of_every_set};
+use mainstay_shared::traffic::EnginePort;
+
+use crate::settings::{PORT, PORT_NAME};
+use crate::validate::Validated;
+
+/// The engine's port in Services.
+const ENGINE_PORT: EnginePort = EnginePort {
+    name: PORT_NAME,
+    number: PORT,
+};
+
+/// The objects of a set.
+///
+/// # Errors
+/// When no API server's address is known; then nothing is to be applied or pruned in this pass.
+pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, DesiredError> {
+    let flows = Flows {
+        engine_port: PORT,
+        operator_namespace: around.operator_namespace,
+        api_servers: around.api_servers,
+        clients: &v.common.clients,
+        poolers: false,
+        backups: false,
+        stores: &BTreeSet::new(),
+    };
+    let config_map = config_map::config_map(v, around.members, around.zones)?;
+    of_every_set(&v.common, &flows, ENGINE_PORT, config_map)
+}

@@ -1,0 +1,56 @@
+//! The pod of an instance.
+
+use k8s_openapi::api::core::v1::{KeyToPath, Pod, SecretVolumeSource, Volume};
+use mainstay_shared::names;
+use mainstay_shared::operator::desired::Template;
+use mainstay_shared::operator::desired::parts::install;
+use mainstay_shared::operator::desired::pod::{self, SCRATCH, Server, Shape};
+use mainstay_shared::operator::desired::volumes::{SECRET_MODE, mount, named};
+
+use crate::engine::CONTAINER;
+use crate::settings::{DATA, INTERNAL, PORT, PORT_NAME, REPLICATION_PASSWORD};
+use crate::validate::Validated;
+
+/// User and group of the official images.
+const USER: i64 = 999;
+/// Seconds for an orderly stop: a primary waits for its replicas, and what is in memory may have to be written.
+const STOP_SECONDS: i64 = 100;
+/// The engine's container.
+const SERVER: Server<'static> = Server {
+    name: CONTAINER,
+    port_name: PORT_NAME,
+    port: PORT,
+    stop_seconds: STOP_SECONDS,
+    start_seconds: 120,
+};
+
+/// The pod of `instance`.
+pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
+    let mounts = pod::mounts(DATA, vec![mount("internal", INTERNAL, true)]);
+    let shape = Shape {
+        user: USER,
+        stop_seconds: STOP_SECONDS,
+        scratches: SCRATCH.to_vec(),
+        first: vec![install(template.operator_image)],
+        engine: pod::server(&v.common, SERVER, mounts),
+        volumes: pod::volumes(&v.common.set.name, instance, vec![internal(v)]),
+    };
+    pod::pod(&v.common, instance, template, shape)
+}
+
+/// Of the set's own passwords the one that a replica needs: the probe's is none of the pods' business.
+fn internal(v: &Validated) -> Volume {
+    Volume {
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(names::internal_secret(&v.common.set.name)),
+            default_mode: Some(SECRET_MODE),
+            items: Some(vec![KeyToPath {
+                key: REPLICATION_PASSWORD.into(),
+                path: REPLICATION_PASSWORD.into(),
+                mode: None,
+            }]),
+            ..SecretVolumeSource::default()
+        }),
+        ..named("internal")
+    }
+}

@@ -1,0 +1,229 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use mainstay_crds::common::{AllowedClient, Durability, Enforcement, KeptVolumes};
+use mainstay_crds::redis::Redis;
+use mainstay_shared::agent::config::Zones;
+use mainstay_shared::apply::{Object, inventory};
+use mainstay_shared::metadata::SetId;
+use mainstay_shared::names;
+use mainstay_shared::operator::desired::{Surroundings, Template, claim};
+use mainstay_shared::operator::validated::Common;
+use mainstay_testkit::objects::{is_label, unrestricted};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::config_map::config;
+use super::objects;
+use super::pod::pod;
+use super::revision::revision;
+use crate::settings::{Flavour, Persistence, ReplicasToWrite};
+use crate::validate::{Catalogue, Validated, validate};
+
+/// A set called `cache` in namespace `shop` with three instances and every default.
+pub fn cache() -> Validated {
+    Validated {
+        common: Common {
+            set: SetId {
+                api_version: "mainstay.dev/v1alpha1".into(),
+                kind: "Redis".into(),
+                namespace: "shop".into(),
+                name: "cache".into(),
+                uid: "6c1f4a52-0d5b-4e0e-9f4e-2f6d8f1d2a11".into(),
+            },
+            generation: 1,
+            paused: false,
+            instances: 3,
+            image: "redis:8.0.2".into(),
+            image_is_named: true,
+            image_pull_secrets: vec![],
+            memory: 512 << 20,
+            cpu_milli: 250,
+            durability: Durability::Async,
+            enforcement: Enforcement::Required,
+            across_zones: false,
+            max_lag: None,
+            storage: 20 << 30,
+            storage_class: None,
+            certificate_hours: 2160,
+            windows: mainstay_shared::rollout::Windows::default(),
+            placement: None,
+            clients: vec![],
+            protected: true,
+            volumes: KeptVolumes::Retain,
+            backup: None,
+        },
+        flavour: Flavour::Redis,
+        version: "8.0".into(),
+        persistence: Persistence::Aof,
+        replicas: Some(ReplicasToWrite {
+            count: 1,
+            max_lag_seconds: 10,
+        }),
+        policy: "noeviction".into(),
+        parameters: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn it_is_what_a_resource_with_every_default_means() {
+    let resource: Redis = serde_json::from_value(json!({
+        "metadata": {
+            "name": "cache", "namespace": "shop", "generation": 1, "uid": cache().common.set.uid,
+        },
+        "spec": {
+            "version": "8.0", "instances": 3, "image": "redis:8.0.2", "storage": {"size": "20Gi"},
+        },
+    }))
+    .unwrap();
+    assert_eq!(validate(&resource, &Catalogue::default()), Ok(cache()));
+}
+
+fn api_servers() -> BTreeSet<(IpAddr, u16)> {
+    BTreeSet::from([([172, 30, 0, 1].into(), 6443)])
+}
+
+/// Everything but Secrets: the applied objects, the slice, and claim and pod of each instance.
+fn all(v: &Validated) -> Vec<Object> {
+    let set = &v.common.set;
+    let instances = 1..=u32::try_from(v.common.instances).unwrap();
+    let members: Vec<String> = instances.map(|n| names::instance(&set.name, n)).collect();
+    let around = Surroundings {
+        operator_namespace: "mainstay",
+        api_servers: &api_servers(),
+        members: &members,
+        zones: &Zones::new(),
+        operator_image: "mainstay/redis-operator:0.1.0",
+        drilling: false,
+        live: &[],
+    };
+    let made = objects(v, &around).unwrap();
+    let revision = revision(v);
+    let template = Template {
+        operator_image: "mainstay/redis-operator:0.1.0",
+        seat: &members[0],
+        revision: &revision,
+        config_hash: &made.config_hash,
+        identifier: None,
+    };
+    let mut all: Vec<Object> = made.apply.into_iter().chain(made.once).collect();
+    for instance in &members {
+        let class = v.common.storage_class.as_deref();
+        let claim = claim::claim(set, instance, v.common.storage, class);
+        all.push(Object::of(&claim).unwrap());
+        all.push(Object::of(&pod(v, instance, &template)).unwrap());
+    }
+    all
+}
+
+#[test]
+fn each_object_as_it_is_written() {
+    let mut v = cache();
+    v.common.clients = vec![AllowedClient {
+        namespace_labels: Some(BTreeMap::from([("team".into(), "web".into())])),
+        pod_labels: None,
+    }];
+    for object in all(&v) {
+        let key = object.key();
+        // One instance stands for all.
+        if !key.name.contains("-2") && !key.name.contains("-3") {
+            let name = format!("{}-{}", key.kind.to_lowercase(), key.name);
+            insta::assert_json_snapshot!(name, object.value);
+        }
+    }
+}
+
+#[test]
+fn agents_are_told_what_follows_from_other_fields() {
+    let mut v = cache();
+    v.parameters.insert("hz".into(), "20".into());
+    let config = config(&v, &["cache-1".into()]);
+    let parameters = &config.engine.parameters;
+    assert_eq!(parameters["hz"], "20");
+    assert_eq!(parameters["maxmemory"], (336 << 20).to_string());
+    assert_eq!(parameters["maxmemory-policy"], "noeviction");
+    assert_eq!(config.engine.replicas, v.replicas);
+    assert!(!config.across_zones);
+}
+
+#[test]
+fn a_pod_has_the_replicas_password_and_not_the_probes() {
+    let all = all(&cache());
+    let pod = all
+        .iter()
+        .find(|o| o.key().name == "cache-2" && o.resource.kind == "Pod");
+    let volumes = &pod.unwrap().value["spec"]["volumes"];
+    let mut volumes = volumes.as_array().unwrap().iter();
+    let internal = volumes.find(|v| v["name"] == "internal").unwrap();
+    assert_eq!(
+        internal["secret"]["items"],
+        json!([{"key": "replication", "path": "replication"}])
+    );
+}
+
+prop_compose! {
+    fn any_resource()(
+        name in "[a-z]([-a-z0-9]{0,48}[a-z0-9])?",
+        namespace in "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
+        instances in 1..=9_i32,
+        memory in 256_i64..100_000,
+        storage in 1_i64..100_000,
+        valkey in any::<bool>(),
+        pull in proptest::collection::vec("[a-z]{1,10}", 0..3),
+    ) -> Validated {
+        let of = cache();
+        Validated {
+            common: Common {
+                set: SetId { name, namespace, ..of.common.set },
+                instances,
+                memory: memory << 20,
+                storage: storage << 30,
+                image_pull_secrets: pull,
+                ..of.common
+            },
+            flavour: if valkey { Flavour::Valkey } else { Flavour::Redis },
+            ..of
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_object_is_named_and_labelled_so_that_it_is_found(v in any_resource()) {
+        let mut seen = BTreeSet::new();
+        for object in all(&v) {
+            let key = object.key();
+            prop_assert!(is_label(&key.name), "{key}");
+            prop_assert_eq!(key.namespace.as_deref(), Some(v.common.set.namespace.as_str()));
+            prop_assert!(inventory::belongs(&object, &v.common.set.uid), "{}", key);
+            prop_assert!(seen.insert(key));
+        }
+    }
+
+    #[test]
+    fn every_pod_is_restricted_and_its_data_leaves_room(v in any_resource()) {
+        for object in all(&v).iter().filter(|o| o.resource.kind == "Pod") {
+            prop_assert_eq!(unrestricted(&object.value), Vec::<String>::new());
+        }
+        let config = config(&v, &[]);
+        let maxmemory: i64 = config.engine.parameters["maxmemory"].parse().unwrap();
+        prop_assert!(maxmemory > 0 && maxmemory <= v.common.memory / 4 * 3);
+    }
+}
+
+#[test]
+fn nothing_is_made_while_no_api_server_is_known() {
+    let v = cache();
+    let around = Surroundings {
+        operator_namespace: "mainstay",
+        api_servers: &BTreeSet::new(),
+        members: &[],
+        zones: &Zones::new(),
+        operator_image: "mainstay/redis-operator:0.1.0",
+        drilling: false,
+        live: &[],
+    };
+    assert!(objects(&v, &around).is_err());
+}

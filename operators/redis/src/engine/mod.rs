@@ -1,0 +1,107 @@
+//! Redis as the operator has to know it: what differs from other engines.
+
+pub mod probe;
+pub mod status;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Pod;
+use mainstay_crds::redis::{Redis, RedisStatus};
+use mainstay_shared::access::Password;
+use mainstay_shared::apply::Object;
+use mainstay_shared::operator::desired::credentials::{Credentials, CredentialsError, Given};
+use mainstay_shared::operator::desired::revision::Revision;
+use mainstay_shared::operator::desired::{DesiredError, Objects, Surroundings, Template};
+use mainstay_shared::operator::engine::{Answer, Engine, Leaving, Target};
+use mainstay_shared::operator::status::SetStatus;
+use mainstay_shared::operator::validated::Common;
+
+use self::probe::{ProbeError, round_trip};
+use crate::desired::{self, credentials};
+use crate::settings::PORT;
+use crate::validate::{Catalogue, Problem, Validated, validate};
+
+/// The add-on's name in labels and derived names.
+pub const APP: &str = "redis";
+/// Name of the engine's container.
+pub const CONTAINER: &str = "redis";
+
+/// The engine of `kind: Redis`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RedisEngine;
+
+impl Engine for RedisEngine {
+    type Resource = Redis;
+    type Status = RedisStatus;
+    type Validated = Validated;
+    type Problem = Problem;
+    type Catalogue = Catalogue;
+    type ProbeError = ProbeError;
+
+    const KIND: &'static str = "Redis";
+    const APP: &'static str = APP;
+    const CONTAINER: &'static str = CONTAINER;
+    const PORT: u16 = PORT;
+    const PASSING: &'static [&'static str] = &credentials::PASSING;
+    // Nobody acknowledges, so nothing is acknowledged for less.
+    const STRENGTHEN: &'static str = "nothing is to be done";
+
+    fn catalogue(text: &str) -> Result<Catalogue, String> {
+        Catalogue::from_json(text).map_err(|e| e.to_string())
+    }
+
+    fn validate(resource: &Redis, catalogue: &Catalogue) -> Result<Validated, Vec<Problem>> {
+        validate(resource, catalogue)
+    }
+
+    fn common(v: &Validated) -> Common {
+        v.common.clone()
+    }
+
+    fn leaving(resource: &Redis) -> Leaving<'_> {
+        Leaving {
+            deletion: resource.spec.deletion.as_ref(),
+            backups: false,
+        }
+    }
+
+    /// There are no restores, so no history was left behind.
+    fn settle(v: &mut Validated, image: Option<String>, _history: u64) {
+        if let Some(image) = image {
+            v.common.image = image;
+        }
+    }
+
+    fn common_status(status: &RedisStatus) -> SetStatus {
+        status::common(status)
+    }
+
+    fn status(common: SetStatus, validated: Option<&Validated>, _live: &[Object]) -> RedisStatus {
+        status::whole(common, validated.and_then(|v| v.replicas))
+    }
+
+    fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, DesiredError> {
+        desired::objects(v, around)
+    }
+
+    fn revision(v: &Validated) -> Revision {
+        desired::revision::revision(v)
+    }
+
+    fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
+        desired::pod::pod(v, instance, template)
+    }
+
+    fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, CredentialsError> {
+        credentials::credentials(v, given)
+    }
+
+    fn probe_password(internal: &BTreeMap<String, ByteString>) -> Option<Password> {
+        Password::from_bytes(&internal.get(credentials::PROBE_PASSWORD)?.0)
+    }
+
+    async fn probe(target: &Target) -> Result<Answer, ProbeError> {
+        round_trip(target).await
+    }
+}

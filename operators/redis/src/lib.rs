@@ -1,0 +1,9 @@
+//! Redis and Valkey: the operator, and the agent in their pods. A library for its own binary and tests;
+//! nothing else imports it.
+
+pub mod agent;
+pub mod desired;
+pub mod engine;
+pub mod resp;
+pub mod settings;
+pub mod validate;

@@ -1,0 +1,199 @@
+//! From a spec to what is meant by it: defaults applied, quantities read, illegal combinations
+//! unrepresentable.
+
+mod catalogue;
+mod parameters;
+mod problem;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use mainstay_crds::redis::rules::{BOUNDED_FROM, LAG_SECONDS, MAX_INSTANCES, POLICIES, VERSIONS};
+use mainstay_crds::redis::{Bounded, Redis, RedisSpec};
+use mainstay_shared::operator::validated::Common;
+use mainstay_shared::operator::validated::read::{self, Asked, Image};
+
+pub use catalogue::{Catalogue, CatalogueError};
+pub use problem::Problem;
+
+use crate::settings::{Flavour, Persistence, ReplicasToWrite};
+
+/// Seconds since a replica was heard of, unless said.
+const MAX_LAG_SECONDS: u32 = 10;
+
+/// A `Redis` as it is meant. Everything derived is derived from this.
+///
+/// Guarantees, when it comes from [`validate`]: the version is one that Mainstay runs, `replicas` leaves one to be
+/// lost, without persistence there is one instance, no parameter is managed or unknown, sizes are positive.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Validated {
+    /// What every engine has of it.
+    pub common: Common,
+    /// Whose program it is.
+    pub flavour: Flavour,
+    /// Version, for example `8.0`.
+    pub version: String,
+    /// What is on the volume.
+    pub persistence: Persistence,
+    /// Replicas without which a primary takes no write, with `durability: bounded`.
+    pub replicas: Option<ReplicasToWrite>,
+    /// What is done when data has taken all memory that it may.
+    pub policy: String,
+    /// The user's parameters; none of them is managed.
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// What the resource means, or everything that is wrong with it.
+///
+/// # Errors
+/// Each problem says what to write instead; the list is never empty.
+pub fn validate(resource: &Redis, catalogue: &Catalogue) -> Result<Validated, Vec<Problem>> {
+    let mut problems: Vec<Problem> = Vec::new();
+    let spec = &resource.spec;
+    let asked = Asked {
+        instances: spec.instances(),
+        image_pull_secrets: &spec.image_pull_secrets,
+        resources: spec.resources.as_ref(),
+        storage: &spec.storage,
+        placement: spec.placement.as_ref(),
+        tls: spec.tls.as_ref(),
+        maintenance: spec.maintenance.as_ref(),
+        network: spec.network.as_ref(),
+        deletion: spec.deletion.as_ref(),
+    };
+    let common = read::common(resource, &asked, &mut problems);
+    let flavour = flavour(spec, &mut problems);
+    let version = flavour.and_then(|flavour| version(spec, flavour, &mut problems));
+    let image = Image {
+        asked: spec.image.as_deref(),
+        version,
+        found: flavour
+            .zip(version)
+            .and_then(|(f, v)| catalogue.image(f, v)),
+    };
+    let available = || catalogue.versions(flavour.unwrap_or_default());
+    let image = image.read(available, &mut problems);
+    if spec.mode.as_deref().is_some_and(|m| m != "Replication") {
+        problems.push(Problem::Mode);
+    }
+    let replicas = replicas(spec, &mut problems);
+    let persistence = persistence(spec, &mut problems);
+    let policy = spec.maxmemory_policy.as_deref().unwrap_or("noeviction");
+    if !POLICIES.contains(&policy) {
+        problems.push(Problem::Policy);
+    }
+    if spec.deletion.as_ref().and_then(|d| d.final_backup) == Some(true) {
+        problems.push(Problem::FinalBackup);
+    }
+    parameters::check(&spec.parameters, persistence, &mut problems);
+    match (flavour, version, image, persistence) {
+        (Some(flavour), Some(version), Some(image), Some(persistence)) if problems.is_empty() => {
+            Ok(Validated {
+                common: Common {
+                    image,
+                    image_is_named: spec.image.is_some(),
+                    ..common
+                },
+                flavour,
+                version: version.to_owned(),
+                persistence,
+                replicas,
+                policy: policy.to_owned(),
+                parameters: spec.parameters.clone(),
+            })
+        }
+        _ => Err(problems),
+    }
+}
+
+fn flavour(spec: &RedisSpec, problems: &mut Vec<Problem>) -> Option<Flavour> {
+    match spec.engine.as_deref() {
+        None | Some("Redis") => Some(Flavour::Redis),
+        Some("Valkey") => Some(Flavour::Valkey),
+        Some(_) => {
+            problems.push(Problem::Engine);
+            None
+        }
+    }
+}
+
+fn version<'a>(
+    spec: &'a RedisSpec,
+    flavour: Flavour,
+    problems: &mut Vec<Problem>,
+) -> Option<&'a str> {
+    let name = match flavour {
+        Flavour::Redis => "Redis",
+        Flavour::Valkey => "Valkey",
+    };
+    let version = spec.version.as_str();
+    let of = |(engine, versions): &(&str, &[&str])| *engine == name && versions.contains(&version);
+    if VERSIONS.iter().any(of) {
+        Some(version)
+    } else {
+        problems.push(Problem::Version);
+        None
+    }
+}
+
+fn persistence(spec: &RedisSpec, problems: &mut Vec<Problem>) -> Option<Persistence> {
+    match spec.persistence.as_deref() {
+        None | Some("aof") => Some(Persistence::Aof),
+        Some("rdb") => Some(Persistence::Rdb),
+        Some("none") => {
+            if spec.instances() > 1 {
+                problems.push(Problem::NoneWithReplicas);
+            }
+            Some(Persistence::None)
+        }
+        Some(_) => {
+            problems.push(Problem::Persistence);
+            None
+        }
+    }
+}
+
+/// How many replicas a write needs; also whether there are as many instances as there may be.
+fn replicas(spec: &RedisSpec, problems: &mut Vec<Problem>) -> Option<ReplicasToWrite> {
+    let instances = spec.instances();
+    let counted = (1..=MAX_INSTANCES).contains(&instances);
+    if !counted {
+        problems.push(Problem::Instances);
+    }
+    let bounded = match spec.durability.as_deref() {
+        Some("bounded") => true,
+        Some("async") => false,
+        None => instances >= BOUNDED_FROM,
+        Some(_) => {
+            problems.push(Problem::Durability);
+            return None;
+        }
+    };
+    let Bounded {
+        min_replicas_to_write,
+        max_lag_seconds,
+    } = spec.bounded.clone().unwrap_or_default();
+    if max_lag_seconds.is_some_and(|n| !LAG_SECONDS.contains(&n)) {
+        problems.push(Problem::MaxLag);
+    }
+    if !bounded {
+        if min_replicas_to_write.is_some() || max_lag_seconds.is_some() {
+            problems.push(Problem::BoundedBlock);
+        }
+        return None;
+    }
+    if counted && instances < BOUNDED_FROM {
+        problems.push(Problem::Bounded);
+        return None;
+    }
+    let count = min_replicas_to_write.unwrap_or(1);
+    if counted && !(1..=instances - 2).contains(&count) {
+        problems.push(Problem::MinReplicas);
+    }
+    let seconds = max_lag_seconds.and_then(|n| u32::try_from(n).ok());
+    Some(ReplicasToWrite {
+        count: u32::try_from(count).unwrap_or(1),
+        max_lag_seconds: seconds.unwrap_or(MAX_LAG_SECONDS),
+    })
+}

@@ -1,0 +1,151 @@
+//! Agents with real Redis and a real API server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    reason = "helpers of tests say what they expect by unwrapping it"
+)]
+
+#[allow(dead_code, reason = "tests of another engine share a server")]
+#[path = "../../../postgres/tests/agent/api.rs"]
+mod api;
+mod faults;
+mod pod;
+#[path = "../../../postgres/tests/agent/processes.rs"]
+mod processes;
+
+use std::time::Duration;
+
+use mainstay_redis::resp::words;
+use mainstay_redis::settings::PROBE_ROLE;
+use mainstay_shared::agent::api::Phase;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pod::{LONG, Set};
+
+#[tokio::test]
+async fn a_new_set_serves_and_outlives_its_agent() {
+    let mut set = Set::new(1).await;
+    let mut pods = set.all(1).await;
+    let one = &pods[0];
+    let status = set.until(one, "ready", |s| s.ready).await;
+    assert_eq!(status.phase, Phase::Running);
+    let hash = set.config.render().unwrap().1;
+    assert_eq!(status.config_hash.as_deref(), Some(hash.as_str()));
+    let record = set.record().await;
+    assert_eq!(record.epoch, 1);
+    assert_eq!(record.system_identifier, status.system_identifier);
+    wait_for("the endpoints", async || {
+        set.endpoint().await.as_deref() == Some("10.99.0.1")
+    })
+    .await;
+
+    // Who is let in.
+    let mut db = set.connect(one).await.unwrap();
+    db.set("a", "1").await.unwrap();
+    set.connect_as(one, PROBE_ROLE, "probe").await.unwrap();
+    for (user, password) in [("app", "guess"), ("default", ""), ("mainstay_agent", "")] {
+        let refused = set.connect_as(one, user, password).await;
+        assert!(refused.is_err(), "{user}");
+    }
+
+    // The agent's death is nothing to the engine.
+    let engine = one.engine_pid();
+    kill(Pid::from_raw(one.agent_pid()), Signal::SIGKILL).unwrap();
+    set.until(one, "ready again", |s| s.ready && s.nonce != status.nonce)
+        .await;
+    assert_eq!(one.engine_pid(), engine);
+    db.set("b", "2").await.unwrap();
+
+    // What is live is set live, what is not waits for a restart.
+    let parameters = &mut set.config.engine.parameters;
+    parameters.insert("maxmemory-policy".into(), "allkeys-lru".into());
+    parameters.insert("databases".into(), "4".into());
+    let hash = set.mount(one);
+    let status = set.agent(one).reload(&hash).await.unwrap();
+    assert_eq!(status.pending_restart, ["databases"]);
+    assert_eq!(one.engine_pid(), engine);
+
+    // Both passwords are valid while one is changed; then only the new one.
+    set.old_password = Some(std::mem::replace(
+        &mut set.password,
+        "second-password".into(),
+    ));
+    set.mount(one);
+    wait_for("both passwords", async || set.connect(one).await.is_ok()).await;
+    assert!(set.connect_as(one, "app", "first-password").await.is_ok());
+    set.old_password = None;
+    set.mount(one);
+    wait_for("the old password to be refused", async || {
+        set.connect_as(one, "app", "first-password").await.is_err()
+    })
+    .await;
+    db.set("c", "3").await.expect("who is logged in stays so");
+
+    // A restart keeps everything, and brings the rest into force.
+    let nonce = set.until(one, "ready", |s| s.ready).await.nonce;
+    let restarted = set.agent(one).restart(&nonce, "databases").await;
+    let restarted = restarted.unwrap();
+    assert_ne!(one.engine_pid(), engine);
+    assert!(restarted.pending_restart.is_empty());
+    set.until(one, "ready after the restart", |s| s.ready).await;
+    let mut db = set.connect(one).await.unwrap();
+    assert_eq!(db.size().await, 3);
+    assert!(db.call(words(["SELECT", "5"])).await.is_err());
+
+    // And so does the end of the container.
+    let mut one = pods.remove(0);
+    assert!(one.terminate());
+    set.start(&mut one, "uid-again");
+    set.until(&one, "ready in another pod", |s| s.ready).await;
+    assert_eq!(set.connect(&one).await.unwrap().size().await, 3);
+    set.finish(vec![one]);
+}
+
+#[tokio::test]
+async fn replicas_follow_and_one_takes_over_on_request_with_everything() {
+    let set = Set::new(3).await;
+    let pods = set.all(1).await;
+    let mut db = set.connect(&pods[0]).await.unwrap();
+    for n in 0..100 {
+        db.set(&format!("k{n}"), "v").await.unwrap();
+    }
+    assert_eq!(db.wait(2).await, 2);
+    let mut replica = set.connect(&pods[1]).await.unwrap();
+    assert_eq!(replica.size().await, 100);
+    let refused = replica.set("x", "1").await.unwrap_err();
+    assert_eq!(refused.code(), Some("READONLY"));
+
+    // A write that waits through the hand-over is answered, by a refusal or by the one who took over.
+    let status = set.until(&pods[0], "ready", |s| s.ready).await;
+    let engine = pods[0].engine_pid();
+    let second = pods[1].name.clone();
+    let mut agent = set.agent(&pods[0]);
+    agent
+        .hand_over(&status.nonce, &second, "test")
+        .await
+        .unwrap();
+    assert_eq!(set.leader(&pods, Some(0)).await, 1);
+    let mut db = set.connect(&pods[1]).await.unwrap();
+    assert_eq!(db.size().await, 100);
+    db.set("after", "1").await.unwrap();
+    set.until(&pods[0], "following", |s| s.ready).await;
+    assert_eq!(db.wait(2).await, 2, "{}", pods[0].log());
+    assert_eq!(pods[0].engine_pid(), engine, "it need not start anew");
+    let log = pods[0].log();
+    assert!(
+        log.contains("accepted a Partial Resynchronization"),
+        "{log}"
+    );
+    set.finish(pods);
+}
+
+async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !condition().await {
+        assert!(begun.elapsed() < LONG, "{what}: not in time");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,436 @@
+//! A set of Redis outside a cluster: its authority, its objects in a real API server, its pods.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use mainstay_crds::common::{Durability, Enforcement, InstanceRole, Rejoin};
+use mainstay_e2e::apiserver::ApiServer;
+use mainstay_e2e::tools;
+use mainstay_redis::agent::render::check;
+use mainstay_redis::resp::{Connection, RespError, Value, Words, words};
+use mainstay_redis::settings::{
+    DATA, INTERNAL, PORT, PROBE_ROLE, REPLICATION_PASSWORD, REPLICATION_ROLE, RULES, RedisConfig,
+    RedisSettings,
+};
+use mainstay_shared::agent::api::Status;
+use mainstay_shared::agent::client::{AgentClient, ClientError};
+use mainstay_shared::agent::config::Role;
+use mainstay_shared::agent::election::record::Record;
+use mainstay_shared::agent::paths;
+use mainstay_shared::names;
+use mainstay_shared::pki::{LeafSpec, Pair, Usage, client_config, issue_authority, issue_leaf};
+use nix::unistd::{Gid, Uid};
+use rustls::pki_types::ServerName;
+use tokio::time::timeout;
+
+use crate::api;
+pub use crate::processes::Pod;
+use crate::processes::replace;
+
+/// What runs in the pods.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-redis");
+/// Longest wait for anything.
+pub const LONG: Duration = Duration::from_mins(1);
+/// Longest wait for one answer of Redis.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// A set: its authority, its objects in the API server, its configuration.
+pub struct Set {
+    pub client: Client,
+    pub api: Arc<ApiServer>,
+    pub name: String,
+    pub namespace: String,
+    pub config: RedisConfig,
+    pub password: String,
+    /// Passwords that are valid besides.
+    pub old_password: Option<String>,
+    authority: Pair,
+    operator: Pair,
+    replication: String,
+    folder: tempfile::TempDir,
+    programs: Arc<tempfile::TempDir>,
+}
+
+impl Set {
+    /// A new set with an API server of its own. The thread gets a network of its own.
+    pub async fn new(instances: u32) -> Self {
+        let programs = tempfile::tempdir_in("/dev/shm").unwrap();
+        fs::set_permissions(programs.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        tools::redis(programs.path()).await.unwrap();
+        let api = api::alone().await;
+        let client = api.client().await.unwrap();
+        let space = Namespace {
+            metadata: ObjectMeta {
+                name: Some("shop".into()),
+                ..ObjectMeta::default()
+            },
+            ..Namespace::default()
+        };
+        let spaces: Api<Namespace> = Api::all(client.clone());
+        spaces.create(&PostParams::default(), &space).await.unwrap();
+        Self::of(client, Arc::new(api), Arc::new(programs), "db", instances).await
+    }
+
+    /// Another set beside this one.
+    pub async fn beside(&self, name: &str, instances: u32) -> Self {
+        let (api, programs) = (Arc::clone(&self.api), Arc::clone(&self.programs));
+        Self::of(self.client.clone(), api, programs, name, instances).await
+    }
+
+    async fn of(
+        client: Client,
+        api: Arc<ApiServer>,
+        programs: Arc<tempfile::TempDir>,
+        name: &str,
+        instances: u32,
+    ) -> Self {
+        let namespace = "shop".to_owned();
+        let meta = |name: &str| ObjectMeta {
+            name: Some(name.into()),
+            ..ObjectMeta::default()
+        };
+        let post = PostParams::default();
+        let record = Record {
+            seat: names::instance(name, 1),
+            ..Record::default()
+        };
+        let mut lease = Lease {
+            metadata: meta(name),
+            spec: None,
+        };
+        lease.metadata.annotations = Some(record.to_annotations());
+        let leases: Api<Lease> = Api::namespaced(client.clone(), &namespace);
+        leases.create(&post, &lease).await.unwrap();
+        let slice = EndpointSlice {
+            metadata: meta(&format!("{name}-rw")),
+            address_type: "IPv4".into(),
+            ..EndpointSlice::default()
+        };
+        let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), &namespace);
+        slices.create(&post, &slice).await.unwrap();
+
+        let now = Timestamp::now();
+        let authority = issue_authority(&namespace, name, now).unwrap();
+        let spec = LeafSpec {
+            common_name: names::OPERATOR_COMMON_NAME.into(),
+            dns_names: vec![],
+            addresses: vec![],
+            usage: Usage::Client,
+            hours: 1,
+        };
+        let operator = issue_leaf(&authority, &spec, now).unwrap();
+        // In memory, as the run folder of a pod is.
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Self {
+            client,
+            api,
+            name: name.to_owned(),
+            config: RedisConfig {
+                set: name.into(),
+                namespace: namespace.clone(),
+                members: (1..=instances).map(|n| names::instance(name, n)).collect(),
+                durability: Durability::Async,
+                enforcement: Enforcement::default(),
+                across_zones: false,
+                max_lag: None,
+                rejoin: Rejoin::default(),
+                engine: RedisSettings {
+                    version: "7.0".into(),
+                    parameters: BTreeMap::from([("maxmemory".into(), "104857600".into())]),
+                    ..RedisSettings::default()
+                },
+            },
+            namespace,
+            password: "first-password".into(),
+            old_password: None,
+            authority,
+            operator,
+            replication: format!("replication-of-{name}"),
+            folder,
+            programs,
+        }
+    }
+
+    fn roles(&self) -> Vec<Role> {
+        let role = |name: &str, passwords: &[&str], rules: &str| Role {
+            name: name.into(),
+            verifier: passwords
+                .iter()
+                .map(|p| format!("#{}", check(p)))
+                .collect::<Vec<_>>()
+                .join(" "),
+            attributes: [(RULES.to_owned(), rules.to_owned())].into(),
+        };
+        let mut own = vec![self.password.as_str()];
+        own.extend(self.old_password.as_deref());
+        vec![
+            role("app", &own, "~* &* +@all -@admin"),
+            role(
+                REPLICATION_ROLE,
+                &[&self.replication],
+                "+psync +replconf +ping",
+            ),
+            role(PROBE_ROLE, &["probe"], "~mainstay:probe +ping +set"),
+        ]
+    }
+
+    pub async fn record(&self) -> Record {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
+        let lease = leases.get(&self.name).await.unwrap();
+        Record::from_annotations(&lease.metadata.annotations.unwrap()).unwrap()
+    }
+
+    pub async fn endpoint(&self) -> Option<String> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
+        let slice = slices.get(&format!("{}-rw", self.name)).await.unwrap();
+        slice.endpoints.first().map(|e| e.addresses[0].clone())
+    }
+
+    /// Make the folders of an instance, and mount what the operator would. It is at the address of that number.
+    pub fn pod(&self, ordinal: u32, number: u8) -> Pod {
+        let name = names::instance(&self.name, ordinal);
+        let user = 2000 + u32::from(number);
+        let pod = Pod {
+            name: name.clone(),
+            address: format!("10.99.0.{number}"),
+            root: self.folder.path().join(&name),
+            init: None,
+            owner: Some((Uid::from_raw(user), Gid::from_raw(user))),
+            engine: "redis-server",
+        };
+        for folder in [
+            DATA,
+            INTERNAL,
+            paths::BIN,
+            paths::RUN,
+            paths::CONFIG,
+            paths::TLS,
+            paths::ACCESS,
+        ] {
+            fs::create_dir_all(pod.path(folder)).unwrap();
+        }
+        self.mount(&pod);
+        self.mount_certificate(&pod);
+        pod
+    }
+
+    pub fn mount_certificate(&self, pod: &Pod) {
+        let spec = LeafSpec {
+            common_name: pod.name.clone(),
+            dns_names: vec![names::instance_host(&pod.name, &self.name, &self.namespace)],
+            addresses: vec![],
+            usage: Usage::ServerAndClient,
+            hours: 24,
+        };
+        let pair = issue_leaf(&self.authority, &spec, Timestamp::now()).unwrap();
+        let tls = pod.path(paths::TLS);
+        replace(&tls.join("tls.crt"), &pair.certificate);
+        replace(&tls.join("tls.key"), pair.key.expose());
+        replace(&tls.join("ca.crt"), &pair.ca);
+        pod.give();
+    }
+
+    /// Mount configuration and users as they are now; returns the configuration's hash.
+    pub fn mount(&self, pod: &Pod) -> String {
+        let (text, hash) = self.config.render().unwrap();
+        replace(&pod.path(paths::CONFIG).join(paths::CONFIG_FILE), &text);
+        for role in self.roles() {
+            let text = serde_json::to_string(&role).unwrap();
+            replace(&pod.path(paths::ACCESS).join(&role.name), &text);
+        }
+        replace(
+            &pod.path(INTERNAL).join(REPLICATION_PASSWORD),
+            &self.replication,
+        );
+        pod.give();
+        hash
+    }
+
+    /// Start the pod's processes.
+    pub fn start(&self, pod: &mut Pod, uid: &str) {
+        let kubeconfig = pod.root.join("kubeconfig");
+        fs::write(&kubeconfig, api::kubeconfig(&self.api).to_string()).unwrap();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(pod.root.join("log"))
+            .unwrap();
+        let mut command = Command::new(PROGRAM);
+        command
+            .arg("init")
+            .env_clear()
+            .env(
+                "PATH",
+                format!("{}:/usr/bin:/bin", self.programs.path().display()),
+            )
+            .env(paths::ROOT, &pod.root)
+            .env("KUBECONFIG", &kubeconfig)
+            .env("MAINSTAY_LISTEN", &pod.address)
+            .env("MAINSTAY_WATCHDOG_SECONDS", "4")
+            .env("POD_NAME", &pod.name)
+            .env("POD_UID", uid)
+            .env("POD_IP", &pod.address)
+            .env("NODE_NAME", format!("node-of-{}", pod.name))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        if let Some((uid, gid)) = pod.owner {
+            std::os::unix::process::CommandExt::uid(&mut command, uid.as_raw());
+            std::os::unix::process::CommandExt::gid(&mut command, gid.as_raw());
+        }
+        pod.init = Some(command.spawn().unwrap());
+    }
+
+    /// All instances, started, at the addresses from `first` on; when the first leads and the others follow.
+    pub async fn all(&self, first: u8) -> Vec<Pod> {
+        let mut pods = Vec::new();
+        for ordinal in 1..=u32::try_from(self.config.members.len()).unwrap() {
+            let number = first + u8::try_from(ordinal).unwrap() - 1;
+            let mut pod = self.pod(ordinal, number);
+            self.start(&mut pod, &format!("uid-{}", pod.name));
+            pods.push(pod);
+        }
+        let others = pods.len() - 1;
+        let whole = |s: &Status| s.ready && s.streaming.len() == others;
+        self.until(&pods[0], "leading all", whole).await;
+        for pod in &pods[1..] {
+            self.until(pod, "following", |s| s.ready).await;
+        }
+        pods
+    }
+
+    /// The operator's client of a pod's agent.
+    pub fn agent(&self, pod: &Pod) -> AgentClient {
+        let tls = client_config(&self.authority.ca, Some(&self.operator)).unwrap();
+        let host = names::instance_host(&pod.name, &self.name, &self.namespace);
+        let address = format!("{}:{}", pod.address, names::AGENT_PORT);
+        AgentClient::new(address.parse().unwrap(), &host, Arc::new(tls)).unwrap()
+    }
+
+    /// Poll the agent's status until it is as wanted.
+    pub async fn until(&self, pod: &Pod, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+        let begun = Instant::now();
+        let mut agent = self.agent(pod);
+        let mut last = None;
+        while begun.elapsed() < LONG {
+            let after = last
+                .as_ref()
+                .and_then(|r: &Result<Status, ClientError>| Some(r.as_ref().ok()?.sequence));
+            let answer = agent.status(after, Duration::from_millis(500)).await;
+            match answer {
+                Ok(status) if wanted(&status) => return status,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Ok(_) => {}
+            }
+            last = Some(answer);
+        }
+        panic!("{}: not {what}: {last:#?}\n{}", pod.name, pod.log());
+    }
+
+    /// Which of them leads, once one does that is not `but`.
+    pub async fn leader(&self, pods: &[Pod], but: Option<usize>) -> usize {
+        let begun = Instant::now();
+        let leads = |s: &Status| s.ready && s.role == InstanceRole::Primary;
+        while begun.elapsed() < LONG {
+            for (n, pod) in pods.iter().enumerate().filter(|(n, _)| Some(*n) != but) {
+                let status = self.agent(pod).status(None, Duration::ZERO).await;
+                if status.is_ok_and(|s| leads(&s)) {
+                    return n;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let logs: Vec<_> = pods
+            .iter()
+            .map(|p| format!("{}:\n{}", p.name, p.log()))
+            .collect();
+        panic!("nobody leads\n{}", logs.join("\n"));
+    }
+
+    /// A connection as somebody, over verified TLS.
+    pub async fn connect_as(&self, pod: &Pod, user: &str, password: &str) -> Result<Db, RespError> {
+        let tls = Arc::new(client_config(&self.authority.ca, None).unwrap());
+        let host = names::instance_host(&pod.name, &self.name, &self.namespace);
+        let address = format!("{}:{PORT}", pod.address).parse().unwrap();
+        let connect = Connection::tls(address, ServerName::try_from(host).unwrap(), tls);
+        let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+        let mut connection = timeout(ANSWER, connect).await.map_err(late)??;
+        timeout(ANSWER, connection.login(user, password))
+            .await
+            .map_err(late)??;
+        Ok(Db(connection))
+    }
+
+    /// As the application.
+    pub async fn connect(&self, pod: &Pod) -> Result<Db, RespError> {
+        self.connect_as(pod, "app", &self.password).await
+    }
+
+    /// As the application from inside the pod, for which no network is needed.
+    pub async fn inside(&self, pod: &Pod) -> Result<Db, RespError> {
+        let mut connection = Connection::unix(&socket(pod)).await?;
+        connection.login("app", &self.password).await?;
+        Ok(Db(connection))
+    }
+
+    /// At the end of a test: nothing in the log that must not be there.
+    pub fn finish(&self, pods: Vec<Pod>) {
+        for mut pod in pods {
+            assert!(pod.terminate(), "{}", pod.log());
+            let log = pod.log();
+            assert!(!log.contains(&self.password), "a password is in the log");
+            assert!(!log.contains(&self.replication), "a password is in the log");
+            assert!(
+                !log.contains(&check(&self.password)),
+                "a check value is in the log"
+            );
+        }
+    }
+}
+
+/// The engine's socket in a pod.
+pub fn socket(pod: &Pod) -> PathBuf {
+    pod.path(paths::RUN).join("redis.sock")
+}
+
+/// A client of Redis.
+pub struct Db(Connection);
+
+impl Db {
+    pub async fn call(&mut self, command: Words) -> Result<Value, RespError> {
+        let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+        timeout(ANSWER, self.0.call(command)).await.map_err(late)?
+    }
+
+    pub async fn set(&mut self, key: &str, value: &str) -> Result<(), RespError> {
+        self.call(words(["SET", key, value])).await.map(drop)
+    }
+
+    pub async fn get(&mut self, key: &str) -> Option<String> {
+        self.call(words(["GET", key])).await.unwrap().text()
+    }
+
+    /// How many replicas have what was written here, after a wait.
+    pub async fn wait(&mut self, replicas: u32) -> i64 {
+        let replicas = replicas.to_string();
+        let waited = self.call(words(["WAIT", &replicas, "3000"])).await;
+        waited.unwrap().integer().unwrap()
+    }
+
+    pub async fn size(&mut self) -> i64 {
+        let size = self.call(words(["DBSIZE"])).await;
+        size.unwrap().integer().unwrap()
+    }
+}

@@ -1,0 +1,366 @@
+//! The operator against an API server that keeps state and fails on demand, with agents that answer.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests say what they expect by unwrapping it"
+)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use kube::ResourceExt;
+use mainstay_crds::common::{Deletion, KeptVolumes};
+use mainstay_crds::redis::{Bound, Redis};
+use mainstay_redis::engine::RedisEngine;
+use mainstay_redis::settings::{PROBE_ROLE, REPLICATION_ROLE, RedisConfig};
+use mainstay_redis::validate::Catalogue;
+use mainstay_shared::access::existing_roles;
+use mainstay_shared::agent::program::Own;
+use mainstay_shared::conditions;
+use mainstay_shared::hex::hex;
+use mainstay_shared::operator::run::Settings;
+use mainstay_testkit::world::{SHOP, STRIDES};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+type World = mainstay_testkit::world::World<RedisEngine>;
+
+/// What stands for the operator's program.
+const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+
+fn start(world: &mut World) {
+    start_with(world, "8.0.2");
+}
+
+/// Start an operator whose catalogue has this Redis.
+fn start_with(world: &mut World, version: &str) {
+    let catalogue = json!({"redis": {"8.0": format!("redis:{version}")}}).to_string();
+    world.start_with(Settings {
+        namespace: "mainstay-system".into(),
+        image: "mainstay/redis-operator:0.1.0".into(),
+        catalogue: Catalogue::from_json(&catalogue).unwrap(),
+        program: Own::at(Path::new(PROGRAM)).unwrap(),
+    });
+}
+
+fn create(world: &World, instances: i32) {
+    let redis: Redis = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Redis",
+        "metadata": {"namespace": "shop", "name": "db", "generation": 1},
+        "spec": {"version": "8.0", "instances": instances, "storage": {"size": "1Gi"}},
+    }))
+    .unwrap();
+    world.api.put(&redis);
+}
+
+fn data(world: &World, secret: &str) -> BTreeMap<String, ByteString> {
+    world.api.get::<Secret>(SHOP, secret).unwrap().data.unwrap()
+}
+
+fn config(world: &World) -> RedisConfig {
+    let map: ConfigMap = world.api.get(SHOP, "db-config").unwrap();
+    serde_json::from_str(&map.data.unwrap()["set.json"]).unwrap()
+}
+
+#[tokio::test]
+async fn three_instances_come_up_and_a_settled_set_is_left_alone() {
+    let mut world = World::new();
+    start(&mut world);
+    create(&world, 3);
+    // The probe is made beside the passes, and takes its time on a busy machine.
+    world
+        .until("the probe to end", |w| {
+            let status = w.status();
+            let ready = conditions::find(&status.conditions, conditions::READY);
+            w.is_settled() && ready.is_some_and(|c| c.status != "Unknown")
+        })
+        .await;
+    world.quiet().await;
+    let status = world.status();
+    assert_eq!(status.ready.as_deref(), Some("3/3"));
+    assert_eq!(status.primary.as_deref(), Some("db-1"));
+    assert_eq!(status.image.as_deref(), Some("redis:8.0.2"));
+    let bound = Bound {
+        replicas: 1,
+        seconds: 10,
+    };
+    assert_eq!(status.bound, Some(bound));
+    let endpoints = status.endpoints.unwrap();
+    assert_eq!(endpoints.primary, "db-rw.shop.svc:6379");
+    let service: Service = world.api.get(SHOP, "db-rw").unwrap();
+    assert_eq!(service.spec.unwrap().selector, None);
+    assert!(status.survives.unwrap().node);
+    world.rests().await;
+}
+
+#[tokio::test]
+async fn a_crash_at_any_write_does_no_harm() {
+    for strides in STRIDES {
+        let mut world = World::new();
+        world.crash_after_each(strides);
+        start(&mut world);
+        create(&world, 2);
+        world
+            .until("the set to settle", |w| {
+                w.is_settled() && !w.api.has_crashed()
+            })
+            .await;
+        world.crash_no_more();
+        world.settled().await;
+        assert_eq!(world.api.list::<Pod>().len(), 2, "{strides:?}");
+        // However its passwords were made: what checks each is made of it.
+        let roles = existing_roles(&data(&world, "db-access"));
+        let own = data(&world, "db-internal");
+        let of = [
+            ("app", data(&world, "db-app")["password"].clone()),
+            (PROBE_ROLE, own["probe"].clone()),
+            (REPLICATION_ROLE, own["replication"].clone()),
+        ];
+        for (name, password) in of {
+            let check = format!("#{}", hex(&Sha256::digest(&password.0)));
+            let first = roles[name].verifier.split(' ').next();
+            assert_eq!(first, Some(check.as_str()), "{name}, {strides:?}");
+        }
+        world.crashed_enough(20, strides);
+    }
+}
+
+#[tokio::test]
+async fn faults_of_the_api_server_do_no_harm() {
+    for seed in 1..=4 {
+        let mut world = World::new();
+        world.api.chaos(seed, 5);
+        start(&mut world);
+        create(&world, 3);
+        world.until("the set to settle", World::is_settled).await;
+        world.api.calm();
+        world.change(|redis| {
+            redis.spec.instances = Some(2);
+        });
+        world.settled().await;
+        assert_eq!(world.claims(), ["db-1-data", "db-2-data"]);
+    }
+}
+
+#[tokio::test]
+async fn more_memory_replaces_pods_one_at_a_time_and_the_primary_last() {
+    let mut world = World::new();
+    start(&mut world);
+    create(&world, 3);
+    world.settled().await;
+    let before = config(&world).engine.parameters["maxmemory"].clone();
+    world.api.forget_requests();
+    world.change(|redis| {
+        redis.spec.resources = Some(serde_json::from_value(json!({"memory": "1Gi"})).unwrap());
+    });
+    world.settled().await;
+    let writes = world.api.writes();
+    let deleted: Vec<&str> = writes
+        .iter()
+        .filter(|w| w.resource == "pods" && w.client == "operator" && w.code < Some(300))
+        .filter(|w| format!("{:?}", w.verb) == "Delete")
+        .filter_map(|w| w.name.as_deref())
+        .collect();
+    assert_eq!(deleted, ["db-3", "db-2", "db-1"]);
+    let after = &config(&world).engine.parameters["maxmemory"];
+    assert_eq!(
+        (before.as_str(), after.as_str()),
+        ("352321536", "754974720")
+    );
+}
+
+#[tokio::test]
+async fn a_changed_parameter_keeps_every_pod() {
+    let mut world = World::new();
+    start(&mut world);
+    create(&world, 3);
+    world.settled().await;
+    let pods = world.pod_uids();
+    world.change(|redis| {
+        redis.spec.parameters.insert("hz".into(), "20".into());
+        redis.spec.maxmemory_policy = Some("allkeys-lru".into());
+    });
+    world
+        .until("every agent to have loaded it", |w| {
+            let hash = |name: &str| {
+                let agent = w.cluster.agent("shop", name);
+                agent.map(|a| a.status().config_hash)
+            };
+            let first = hash("db-1");
+            w.is_settled()
+                && config(w).engine.parameters.contains_key("hz")
+                && ["db-2", "db-3"].iter().all(|n| hash(n) == first)
+        })
+        .await;
+    assert_eq!(world.pod_uids(), pods);
+    assert_eq!(
+        config(&world).engine.parameters["maxmemory-policy"],
+        "allkeys-lru"
+    );
+}
+
+#[tokio::test]
+async fn a_changed_password_leaves_the_former_one_and_the_sets_own() {
+    let mut world = World::new();
+    start(&mut world);
+    create(&world, 1);
+    world.settled().await;
+    let roles = |w: &World| existing_roles(&data(w, "db-access"));
+    let (before, own) = (roles(&world), data(&world, "db-internal"));
+    let former = before["app"].verifier.clone();
+    let changed = world.api.edit::<Secret>(SHOP, "db-app", |secret| {
+        let data = secret.data.as_mut().unwrap();
+        data.insert("password".into(), ByteString(b"another-one".to_vec()));
+    });
+    assert!(changed);
+    world
+        .until("agents to be told", |w| roles(w)["app"] != before["app"])
+        .await;
+    world.quiet().await;
+    let after = roles(&world);
+    let words: Vec<&str> = after["app"].verifier.split(' ').collect();
+    assert_eq!((words.len(), words[1]), (2, former.as_str()));
+    for name in [PROBE_ROLE, REPLICATION_ROLE] {
+        assert_eq!(after[name], before[name]);
+    }
+    assert_eq!(data(&world, "db-internal"), own);
+    let uri = data(&world, "db-app")["uri"].0.clone();
+    let uri = String::from_utf8(uri).unwrap();
+    assert_eq!(uri, "rediss://app:another-one@db-rw.shop.svc:6379");
+    // A restarted operator, which remembers nothing, leaves all of it as it is.
+    start(&mut world);
+    world.quiet().await;
+    assert_eq!(roles(&world), after);
+}
+
+#[tokio::test]
+async fn another_image_in_the_catalogue_rolls_nothing() {
+    let mut world = World::new();
+    start(&mut world);
+    create(&world, 2);
+    world.settled().await;
+    let pods = world.pod_uids();
+    start_with(&mut world, "8.0.3");
+    world.quiet().await;
+    assert_eq!(world.pod_uids(), pods);
+    assert_eq!(world.status().image.as_deref(), Some("redis:8.0.2"));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_and_changes_nothing() {
+    let mut world = World::new();
+    start(&mut world);
+    create(&world, 1);
+    world.settled().await;
+    let pods = world.pod_uids();
+    world.change(|redis| {
+        redis.spec.durability = Some("quorum".into());
+        redis.spec.instances = Some(3);
+    });
+    world
+        .until("the resource to be refused", |w| w.stalled().is_some())
+        .await;
+    let (_, message) = world.stalled().unwrap();
+    assert!(message.contains("Redis can promise no quorum"), "{message}");
+    assert_eq!(world.pod_uids(), pods);
+    world.change(|redis| redis.spec.durability = None);
+    world.settled().await;
+    assert_eq!(world.stalled(), None);
+}
+
+#[tokio::test]
+async fn a_primary_that_loses_its_volume_is_not_begun_again() {
+    let mut world = World::new();
+    start(&mut world);
+    create(&world, 2);
+    world.settled().await;
+    let identifier = world.status().system_identifier;
+    assert!(identifier.is_some());
+    world.api.destroy::<Pod>(SHOP, "db-1");
+    world
+        .api
+        .destroy::<PersistentVolumeClaim>(SHOP, "db-1-data");
+    world
+        .until("the loss to be told", |w| {
+            let status = w.status();
+            status.instances.iter().any(|i| !i.ready) || !status.waiting_for.is_empty()
+        })
+        .await;
+    world.quiet().await;
+    assert_eq!(world.status().system_identifier, identifier);
+}
+
+#[tokio::test]
+async fn a_set_of_another_kind_keeps_its_name() {
+    let mut world = World::new();
+    let lease: Lease = serde_json::from_value(json!({"metadata": {
+        "namespace": "shop", "name": "db",
+        "labels": {"app.kubernetes.io/managed-by": "mainstay", "app.kubernetes.io/name": "postgres"},
+    }}))
+    .unwrap();
+    world.api.put(&lease);
+    start(&mut world);
+    create(&world, 1);
+    world
+        .until("the name to be refused", |w| w.stalled().is_some())
+        .await;
+    let (reason, message) = world.stalled().unwrap();
+    assert_eq!(reason, "NameTaken");
+    assert!(message.contains("under another name"), "{message}");
+    assert!(world.api.list::<Service>().is_empty());
+    // The other one goes.
+    world.api.destroy::<Lease>(SHOP, "db");
+    world.settled().await;
+    assert_eq!(world.stalled(), None);
+}
+
+#[tokio::test]
+async fn the_end_keeps_data_and_passwords_and_a_new_set_adopts_them() {
+    let mut world = World::new();
+    start(&mut world);
+    create(&world, 2);
+    world.settled().await;
+    let (password, own) = (
+        data(&world, "db-app")["password"].clone(),
+        data(&world, "db-internal"),
+    );
+    delete(&world).await;
+    world
+        .until("the resource to be gone", |w| {
+            w.api.get::<Redis>(SHOP, "db").is_none()
+        })
+        .await;
+    assert_eq!(world.claims().len(), 2);
+
+    create(&world, 2);
+    world.change(|redis| {
+        redis.spec.deletion = Some(Deletion {
+            volumes: Some(KeptVolumes::Delete),
+            ..Deletion::default()
+        });
+    });
+    world.settled().await;
+    assert_eq!(data(&world, "db-app")["password"], password);
+    assert_eq!(data(&world, "db-internal"), own);
+    delete(&world).await;
+    world
+        .until("the resource to be gone", |w| {
+            w.api.get::<Redis>(SHOP, "db").is_none()
+        })
+        .await;
+    assert!(world.claims().is_empty(), "{:?}", world.claims());
+    let secrets = world.api.list::<Secret>();
+    let names: Vec<String> = secrets.iter().map(ResourceExt::name_any).collect();
+    assert!(names.is_empty(), "{names:?}");
+}
+
+async fn delete(world: &World) {
+    let api: kube::Api<Redis> = kube::Api::namespaced(world.api.client(), "shop");
+    let parameters = kube::api::DeleteParams::default();
+    api.delete("db", &parameters).await.unwrap();
+}
