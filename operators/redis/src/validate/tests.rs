@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use mainstay_testkit::api::merge;
-use mainstay_testkit::cases::rules::Rules;
 use mainstay_testkit::cases::Case;
+use mainstay_testkit::cases::rules::Rules;
 use mainstay_testkit::redis_cases::{also_good, cases, good, patched};
 use serde_json::{Value, json};
 
