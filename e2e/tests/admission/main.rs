@@ -113,6 +113,7 @@ async fn start() -> Result<ApiServer> {
         "--for=condition=Established",
         "--timeout=30s",
         "crd/postgreses.mainstay.dev",
+        "crd/redises.mainstay.dev",
     ])
     .await?;
     until_published(&api.client().await?).await?;
@@ -129,7 +130,8 @@ async fn until_published(client: &Client) -> Result<()> {
         let kinds = client.request_text(kinds.body(Vec::new())?).await?;
         let documentation = http::Request::get("/openapi/v3").body(Vec::new())?;
         let documentation = client.request_text(documentation).await?;
-        if kinds.contains("postgreses") && documentation.contains("mainstay.dev/v1alpha1") {
+        let published = ["postgreses", "redises"].iter().all(|k| kinds.contains(k));
+        if published && documentation.contains("mainstay.dev/v1alpha1") {
             return Ok(());
         }
         ensure!(
@@ -142,6 +144,16 @@ async fn until_published(client: &Client) -> Result<()> {
 
 /// A chart of this repository as Helm renders it.
 pub async fn render(api: &ApiServer, chart: &str, show_only: &[&str]) -> Result<String> {
+    render_with(api, chart, show_only, &[]).await
+}
+
+/// The same with values.
+pub async fn render_with(
+    api: &ApiServer,
+    chart: &str,
+    show_only: &[&str],
+    values: &[&str],
+) -> Result<String> {
     let version = api.client().await?.apiserver_version().await?.git_version;
     let mut command = process::command(tools::helm().await?);
     command
@@ -151,6 +163,9 @@ pub async fn render(api: &ApiServer, chart: &str, show_only: &[&str]) -> Result<
         .args(["--kube-version", &version]);
     for template in show_only {
         command.args(["--show-only", template]);
+    }
+    for value in values {
+        command.args(["--set", value]);
     }
     Ok(process::run(&mut command).await?)
 }

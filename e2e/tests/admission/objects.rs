@@ -9,12 +9,41 @@ use libtest_mimic::Trial;
 use mainstay_e2e::apiserver::ApiServer;
 use serde_json::Value;
 
-use super::{Server, render, trial, workspace};
+use super::{Server, render_with, trial, workspace};
 
-/// Where the operator's snapshot tests keep them.
-const SNAPSHOTS: &str = "operators/postgres/src/desired/snapshots";
-const OPERATOR: &str = "system:serviceaccount:mainstay-system:mainstay-postgres";
-const AGENT: &str = "system:serviceaccount:objects:db";
+/// A set as an operator's snapshot tests have it.
+#[derive(Clone, Copy)]
+struct Set {
+    engine: &'static str,
+    name: &'static str,
+    namespace: &'static str,
+}
+
+const SETS: [Set; 2] = [
+    Set {
+        engine: "postgres",
+        name: "db",
+        namespace: "objects",
+    },
+    Set {
+        engine: "redis",
+        name: "cache",
+        namespace: "objects-of-redis",
+    },
+];
+
+impl Set {
+    fn operator(self) -> String {
+        format!(
+            "system:serviceaccount:mainstay-system:mainstay-{}",
+            self.engine
+        )
+    }
+
+    fn agent(self) -> String {
+        format!("system:serviceaccount:{}:{}", self.namespace, self.name)
+    }
+}
 
 pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
     vec![trial(
@@ -26,25 +55,37 @@ pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
 
 async fn taken(server: Server) -> Result<()> {
     let api = &server.api;
-    let rights = render(api, "mainstay", &["templates/rbac.yaml"]).await?;
+    let both = ["redis.enabled=true"];
+    let rights = render_with(api, "mainstay", &["templates/rbac.yaml"], &both).await?;
     api.kubectl(&["create", "namespace", "mainstay-system"])
         .await?;
     api.apply(&rights).await?;
-    api.kubectl(&["create", "namespace", "objects"]).await?;
+    for set in SETS {
+        taken_of(api, set)
+            .await
+            .with_context(|| set.engine.to_owned())?;
+    }
+    Ok(())
+}
+
+async fn taken_of(api: &ApiServer, set: Set) -> Result<()> {
+    let namespace = set.namespace;
+    api.kubectl(&["create", "namespace", namespace]).await?;
     let restricted = "pod-security.kubernetes.io/enforce=restricted";
-    api.kubectl(&["label", "namespace", "objects", restricted])
+    api.kubectl(&["label", "namespace", namespace, restricted])
         .await?;
 
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("objects.json");
-    std::fs::write(&file, objects()?.to_string())?;
+    std::fs::write(&file, objects(set)?.to_string())?;
     let file = file.to_string_lossy();
+    let (operator, agent) = (set.operator(), set.agent());
     let apply = [
         "apply",
         "--server-side",
         "--field-manager=mainstay",
         "--as",
-        OPERATOR,
+        &operator,
         "-f",
     ];
     let apply: Vec<&str> = apply.into_iter().chain([file.as_ref()]).collect();
@@ -60,20 +101,23 @@ async fn taken(server: Server) -> Result<()> {
         .collect();
     ensure!(changed.is_empty(), "the second time changed {changed:?}");
 
+    let name = set.name;
     for (verb, what, allowed) in [
-        ("get", "leases/db", true),
-        ("list", "leases/db", true),
-        ("watch", "leases/db", true),
-        ("update", "leases/db", true),
-        ("update", "endpointslices/db-rw", true),
-        ("delete", "leases/db", false),
-        ("get", "leases/other", false),
-        ("list", "leases", false),
-        ("update", "endpointslices/db-ro", false),
-        ("get", "secrets/db-app", false),
-        ("get", "pods/db-1", false),
+        ("get", format!("leases/{name}"), true),
+        ("list", format!("leases/{name}"), true),
+        ("watch", format!("leases/{name}"), true),
+        ("update", format!("leases/{name}"), true),
+        ("update", format!("endpointslices/{name}-rw"), true),
+        ("delete", format!("leases/{name}"), false),
+        ("get", "leases/other".to_owned(), false),
+        ("list", "leases".to_owned(), false),
+        ("update", format!("endpointslices/{name}-ro"), false),
+        ("get", format!("secrets/{name}-app"), false),
+        ("get", format!("pods/{name}-1"), false),
     ] {
-        let ask = ["-n", "objects", "auth", "can-i", verb, what, "--as", AGENT];
+        let ask = [
+            "-n", namespace, "auth", "can-i", verb, &what, "--as", &agent,
+        ];
         // It fails when the answer is no.
         let answer = api.kubectl(&ask).await.is_ok_and(|a| a.trim() == "yes");
         ensure!(answer == allowed, "an agent may {verb} {what}: {answer}");
@@ -87,7 +131,7 @@ async fn taken(server: Server) -> Result<()> {
         ("patch", "operations.mainstay.dev", false),
     ] {
         let ask = [
-            "-n", "objects", "auth", "can-i", verb, what, "--as", OPERATOR,
+            "-n", namespace, "auth", "can-i", verb, what, "--as", &operator,
         ];
         let answer = api.kubectl(&ask).await.is_ok_and(|a| a.trim() == "yes");
         ensure!(
@@ -99,23 +143,28 @@ async fn taken(server: Server) -> Result<()> {
 }
 
 /// All of them as one list, in the namespace of this test.
-fn objects() -> Result<Value> {
-    let mut items = snapshots()?;
+fn objects(set: Set) -> Result<Value> {
+    let mut items = of(set)?;
     for object in &mut items {
-        object["metadata"]["namespace"] = "objects".into();
+        object["metadata"]["namespace"] = set.namespace.into();
         let subjects = object.get_mut("subjects").and_then(Value::as_array_mut);
         for subject in subjects.into_iter().flatten() {
-            subject["namespace"] = "objects".into();
+            subject["namespace"] = set.namespace.into();
         }
     }
     Ok(serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": items }))
 }
 
-/// Every object of a set, as the operator's snapshot tests keep them.
+/// Every object of a PostgreSQL's set, as the operator's snapshot tests keep them.
 pub fn snapshots() -> Result<Vec<Value>> {
+    of(SETS[0])
+}
+
+fn of(set: Set) -> Result<Vec<Value>> {
+    let folder = format!("operators/{}/src/desired/snapshots", set.engine);
     let mut items = Vec::new();
     let mut paths = Vec::new();
-    for entry in std::fs::read_dir(workspace()?.join(SNAPSHOTS))? {
+    for entry in std::fs::read_dir(workspace()?.join(folder))? {
         paths.push(entry?.path());
     }
     // By name a role comes before its binding, as the API server wants it.

@@ -281,17 +281,18 @@ async fn a_primary_that_loses_its_volume_is_not_begun_again() {
     world.settled().await;
     let identifier = world.status().system_identifier;
     assert!(identifier.is_some());
-    world.api.destroy::<Pod>(SHOP, "db-1");
     world
         .api
         .destroy::<PersistentVolumeClaim>(SHOP, "db-1-data");
+    world.api.destroy::<Pod>(SHOP, "db-1");
     world
-        .until("the loss to be told", |w| {
-            let status = w.status();
-            status.instances.iter().any(|i| !i.ready) || !status.waiting_for.is_empty()
+        .until("the set to stall", |w| {
+            w.stalled().is_some_and(|(_, why)| why.contains("volume"))
         })
         .await;
     world.quiet().await;
+    assert_eq!(world.claims(), ["db-2-data"]);
+    assert!(world.api.get::<Pod>(SHOP, "db-1").is_none());
     assert_eq!(world.status().system_identifier, identifier);
 }
 

@@ -80,7 +80,7 @@ fn end(operator: &mut Option<(JoinHandle<()>, oneshot::Sender<()>)>) {
 
 impl<E: Engine, B: Beside> World<E, B> {
     /// Three zones with a node each, and nothing in them.
-    #[expect(clippy::new_without_default, reason = "a world is made, not assumed")]
+    #[allow(clippy::new_without_default, reason = "a world is made, not assumed")]
     pub fn new() -> Self {
         let api = FakeApi::new();
         let cluster = FakeCluster::new(&api, &["a", "b", "c"]);

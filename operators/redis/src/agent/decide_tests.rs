@@ -137,7 +137,7 @@ fn it_receives_only_from_who_leads() {
     let (before, now) = (ballot(2), ballot(3));
     let receives = Running {
         detached: false,
-        ..running
+        ..running.clone()
     };
     let o = Observed {
         running: Some(&receives),
@@ -199,8 +199,9 @@ fn a_container_that_ends_hands_over_first() {
         })
     };
     assert_eq!(ends(&Wanted::Stopped, true), Next::HandOver);
-    assert!(matches!(ends(&primary(2), true), Next::Wait(_)));
-    assert_eq!(ends(&primary(2), false), Next::Stop);
+    let leads = primary(2);
+    assert!(matches!(ends(&leads, true), Next::Wait(_)));
+    assert_eq!(ends(&leads, false), Next::Stop);
 }
 
 fn any_wanted() -> impl Strategy<Value = Wanted> {
@@ -275,7 +276,8 @@ proptest! {
             Next::Start => prop_assert!(!runs && o.clean && o.missing.is_none() && !o.hard_stopping && !o.ending),
             Next::Promote => {
                 let r = o.running.unwrap();
-                prop_assert!(matches!(wanted, Wanted::Primary { .. }) && !o.ended);
+                let to_lead = matches!(wanted, Wanted::Primary { .. });
+                prop_assert!(to_lead && !o.ended);
                 // One that can write has been promoted for nothing else, or it were killed.
                 prop_assert!(r.role == Role::Replica && r.detached && o.upstream.is_none() && o.settled);
             }
