@@ -22,20 +22,20 @@ struct Kind {
     /// Before the names of its tests.
     prefix: &'static str,
     plural: &'static str,
-    kind: &'static str,
+    name: &'static str,
     good: fn() -> Value,
 }
 
 const POSTGRES: Kind = Kind {
     prefix: "",
     plural: "postgreses",
-    kind: "Postgres",
+    name: "Postgres",
     good: postgres_cases::good,
 };
 const REDIS: Kind = Kind {
     prefix: "redis::",
     plural: "redises",
-    kind: "Redis",
+    name: "Redis",
     good: redis_cases::good,
 };
 

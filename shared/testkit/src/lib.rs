@@ -1,4 +1,10 @@
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // for tests only: it says what it expects
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "for tests only: it says what it expects"
+)]
 //! For tests only: an API server that keeps state and fails on demand, a cluster that runs pods
 //! made in it, and agents that answer.
 //!

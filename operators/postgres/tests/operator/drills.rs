@@ -374,7 +374,7 @@ async fn drilled(what: &str, crash: impl FnOnce(&mut World)) -> World {
     world.start();
     create(&world, &json!({}));
     world
-        .until("the first backup", |w| w.sidecars.maker().is_some())
+        .until("the first backup", |w| w.beside.sidecars.maker().is_some())
         .await;
     world.quiet().await;
     crash(&mut world);

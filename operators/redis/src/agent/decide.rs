@@ -198,6 +198,7 @@ fn while_stopped(o: &Observed<'_>) -> Next {
     }
 }
 
+#[allow(clippy::match_same_arms, reason = "one line for each wish")]
 fn while_running(o: &Observed<'_>, running: &Running) -> Next {
     if let (Data::Of(own), Some(set)) = (&running.data, o.identifier)
         && own != set
@@ -211,8 +212,9 @@ fn while_running(o: &Observed<'_>, running: &Running) -> Next {
     match (o.wanted, running.role) {
         (Wanted::Unchanged, role) => Next::Tend(role),
         (Wanted::Stopped, Role::Primary) => Next::HandOver,
-        (Wanted::Stopped | Wanted::Detached, Role::Replica) if !detached => Next::Detach,
-        (Wanted::Initialise, Role::Replica) if !detached => Next::Detach,
+        (Wanted::Stopped | Wanted::Detached | Wanted::Initialise, Role::Replica) if !detached => {
+            Next::Detach
+        }
         (Wanted::Initialise, Role::Replica) if o.pausing => waiting(),
         (Wanted::Initialise, Role::Replica) if running.data == Data::Empty => Next::Found,
         (Wanted::Follow(ballot), Role::Replica) if o.upstream == Some(ballot) => {

@@ -374,8 +374,8 @@ impl Machine {
         self.pauses.wish(&wanted);
         self.track(&wanted, start);
         let promoted = self.promoted();
-        let seen = self.vitals().filter(|_| running);
-        let sees = seen.as_ref().map(|(_, v)| Running {
+        let looked = self.vitals().filter(|_| running);
+        let sees = looked.as_ref().map(|(_, v)| Running {
             role: if v.is_primary { Role::Primary } else { Role::Replica },
             detached: v.is_detached(),
             data: observe::data(v),

@@ -76,10 +76,9 @@ pub fn position(vitals: &Vitals, memory: Memory, now: Duration) -> Option<Positi
     // Without a mark it is behind everybody who has one.
     let told = told.unwrap_or_default();
     match memory {
-        Memory::Whole => Some(told),
         // It cannot go further than what was read from the file; only the mark in it may be behind.
         Memory::Kept(end) if end.epoch == told.epoch => Some(told.max(end)),
-        Memory::Kept(_) => Some(told),
+        Memory::Whole | Memory::Kept(_) => Some(told),
         Memory::LostAt(start) => (now >= start + GRACE).then_some(told),
     }
 }

@@ -11,6 +11,10 @@ pub const NOBODY: (&str, u16) = ("127.0.0.1", 1);
 
 /// What the engine says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub struct Vitals {
     /// Full version, for example `8.0.2`.
     pub version: String,

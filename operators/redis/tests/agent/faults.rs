@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
 use mainstay_redis::settings::{DATA, Persistence, ReplicasToWrite};
 use mainstay_shared::agent::paths;

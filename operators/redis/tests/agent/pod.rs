@@ -299,7 +299,8 @@ impl Set {
         for ordinal in 1..=u32::try_from(self.config.members.len()).unwrap() {
             let number = first + u8::try_from(ordinal).unwrap() - 1;
             let mut pod = self.pod(ordinal, number);
-            self.start(&mut pod, &format!("uid-{}", pod.name));
+            let uid = format!("uid-{}", pod.name);
+            self.start(&mut pod, &uid);
             pods.push(pod);
         }
         let others = pods.len() - 1;

@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mainstay_crds::common::{Durability, Enforcement};
 use mainstay_shared::agent::api::{Acknowledging, Phase};
+use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::cluster::{Cluster, kubernetes};
 use mainstay_shared::agent::election::driver::{Config, Place, Setup, dns, spawn};
 use mainstay_shared::agent::election::hard_stop::killer;

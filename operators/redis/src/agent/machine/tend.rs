@@ -95,6 +95,10 @@ impl Machine {
     }
 
     /// Look after the running engine.
+    #[allow(
+        clippy::too_many_lines,
+        reason = "what is to be set, and the setting of it"
+    )]
     pub(super) fn tend(&mut self, role: Role) {
         let Some((at, vitals)) = self.vitals() else {
             return;
