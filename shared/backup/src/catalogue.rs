@@ -1,17 +1,17 @@
 //! What is in a repository.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 
 use crate::ids::BackupId;
 use crate::layout::{self, Label};
-use crate::manifest::{Begun, Manifest};
+use crate::manifest::{Begun, Manifest, ObjectEntry};
 use crate::pieces::{Origin, PieceKey, PieceKind};
 use crate::repository::Repository;
 use crate::retention::{self, BackupFact, Facts, HistoryFact, PieceFact};
-use crate::store::{Found, StoreError};
+use crate::store::{Found, StoreError, Version};
 
 /// Most bytes of a manifest: some hundred thousand objects.
 const MANIFEST: usize = 64 << 20;
@@ -90,10 +90,13 @@ impl Catalogue {
         let one = |(id, found): (BackupId, Vec<Found>)| async move {
             let key = layout::manifest(&id);
             if !found.iter().any(|object| object.key == key) {
-                // Whoever may delete may have put a mark over it: retention leaves no version of one that it takes away.
+                // Whoever may delete may have put a mark over it. So does retention of a process that does not know yet
+                // that versions are kept, and then takes the objects.
                 return Ok(match Self::older(repository, &id).await? {
-                    Some(manifest) => Entry::Backup(Box::new(manifest)),
-                    None => Entry::Unfinished(Self::unfinished(repository, id, &found).await?),
+                    Some(manifest) if Self::is_whole(repository, &manifest, &found).await? => {
+                        Entry::Backup(Box::new(manifest))
+                    }
+                    _ => Entry::Unfinished(Self::unfinished(repository, id, &found).await?),
                 });
             }
             let before =
@@ -140,6 +143,22 @@ impl Catalogue {
         let taken = |bytes: &[u8]| Manifest::open(bytes, id, keyring).ok();
         let key = layout::manifest(id);
         repository.older(&key, MANIFEST, taken).await
+    }
+
+    /// Whether every object that a manifest names can be read: it is `found`, or the version that is named is there
+    /// below a mark of deletion.
+    async fn is_whole(
+        repository: &Repository,
+        manifest: &Manifest,
+        found: &[Found],
+    ) -> Result<bool, StoreError> {
+        let missing = missing(manifest, found);
+        if missing.is_empty() {
+            return Ok(true);
+        }
+        let folder = layout::backup(&manifest.id);
+        let versions = repository.store().versions_below(&folder).await?;
+        Ok(are_there(&missing, &versions))
     }
 
     async fn unfinished(
@@ -246,6 +265,29 @@ enum Entry {
     Backup(Box<Manifest>),
     Unfinished(Unfinished),
     Unread(Unread),
+}
+
+/// Objects of a manifest that were not found.
+fn missing<'a>(manifest: &'a Manifest, found: &[Found]) -> Vec<&'a ObjectEntry> {
+    let there: HashSet<&str> = found.iter().map(|object| object.key.as_str()).collect();
+    let objects = manifest.objects();
+    objects
+        .filter(|object| !there.contains(object.key.as_str()))
+        .collect()
+}
+
+/// Whether these are among the versions, each as the one that is named.
+fn are_there(objects: &[&ObjectEntry], versions: &[Version]) -> bool {
+    let there: HashSet<(&str, &str)> = versions
+        .iter()
+        .filter(|version| !version.marker)
+        .map(|version| (version.key.as_str(), version.id.as_str()))
+        .collect();
+    let is_there = |object: &&ObjectEntry| {
+        let version = object.version.as_deref();
+        version.is_some_and(|version| there.contains(&(object.key.as_str(), version)))
+    };
+    objects.iter().all(is_there)
 }
 
 fn backup_fact(manifest: &Manifest) -> BackupFact {

@@ -98,7 +98,7 @@ async fn expire(
     pruned: &mut Pruned,
 ) -> Result<bool, PruneError> {
     let key = layout::manifest(&manifest.id);
-    if let Deleted::Locked(until) = writer.repository().store().delete(&key, None).await? {
+    if let Deleted::Locked(until) = writer.repository().store().delete_oldest_last(&key).await? {
         pruned.waits.push(Waits { key, until });
         return Ok(false);
     }

@@ -92,6 +92,7 @@ pub async fn run(
         store,
         protection,
         split: order.split,
+        expected: None,
         progress: order.progress,
     };
     let mut object = 0;

@@ -48,6 +48,9 @@ pub const MANIFEST: &str = "backup_manifest";
 const CHUNK: usize = 128 << 10;
 /// Chunks that may wait.
 const WAITING: usize = 4;
+/// Bytes that the program may write before they are read: as much as everybody may ask for. With the usual 64 KiB
+/// both wake each other all the time.
+const PIPE: usize = 1 << 20;
 /// How long it may take until the log that a backup needs is stored.
 const LOG: Duration = Duration::from_mins(30);
 /// How often it is looked whether it is.
@@ -137,6 +140,10 @@ impl BaseBackup {
             .stdout
             .take()
             .ok_or_else(|| SourceError::Later("pg_basebackup has no output".to_owned()))?;
+        if let Err(error) = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE) {
+            // It is slower, and nothing else.
+            tracing::debug!(%error, "the pipe stays as it is");
+        }
         let mut first = vec![0; CHUNK];
         let read = stdout.read(&mut first).await.map_err(later)?;
         if read == 0 {
@@ -384,9 +391,11 @@ async fn pump(
     let mut split = Split::default();
     let mut archive = Some(archive);
     let outcome = async {
+        let mut read = first.len();
         let mut chunk = first;
+        chunk.resize(CHUNK, 0);
         loop {
-            let parts = split.take(&chunk)?;
+            let parts = split.take(&chunk[..read])?;
             let hung_up = |_| "storing it was broken off".to_owned();
             if let Some(archive) = archive.as_ref().filter(|_| !parts.archive.is_empty()) {
                 archive.send(Ok(parts.archive)).await.map_err(hung_up)?;
@@ -398,12 +407,10 @@ async fn pump(
             if !parts.manifest.is_empty() {
                 manifest.send(Ok(parts.manifest)).await.map_err(hung_up)?;
             }
-            chunk.resize(CHUNK, 0);
-            let read = stdout.read(&mut chunk).await.map_err(|e| e.to_string())?;
+            read = stdout.read(&mut chunk).await.map_err(|e| e.to_string())?;
             if read == 0 {
                 break;
             }
-            chunk.truncate(read);
         }
         let status = child.wait().await.map_err(|e| e.to_string())?;
         let said = said.await.unwrap_or_default();

@@ -74,6 +74,7 @@ impl From<Digest> for String {
 }
 
 /// A digest that is being made.
+#[derive(Clone)]
 pub enum Digester {
     /// Without a key.
     Plain(Sha256),

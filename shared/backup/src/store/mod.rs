@@ -489,8 +489,23 @@ impl Store {
         Ok(None)
     }
 
-    /// Deletes an object: that version of it, or all that there are where none is named.
+    /// Deletes an object: that version of it, or where none is named all that there are and no lock keeps.
     pub async fn delete(&self, key: &str, version: Option<&str>) -> Result<Deleted, StoreError> {
+        self.delete_versions(key, version, false).await
+    }
+
+    /// Deletes all versions of an object, the oldest last, and stops at the first that a lock keeps: what the object
+    /// holds by the oldest that is whole, it holds until nothing is left of it.
+    pub async fn delete_oldest_last(&self, key: &str) -> Result<Deleted, StoreError> {
+        self.delete_versions(key, None, true).await
+    }
+
+    async fn delete_versions(
+        &self,
+        key: &str,
+        version: Option<&str>,
+        stop: bool,
+    ) -> Result<Deleted, StoreError> {
         let failed = |reason| StoreError {
             doing: "deleting",
             key: key.to_owned(),
@@ -501,10 +516,12 @@ impl Store {
         let outcome = match (&self.versions, version) {
             (Some(versions), Some(version)) => versions.delete(&whole, version).await,
             (Some(versions), None) if self.keeps_versions().await? => {
-                let all = versions.list(&whole).await.map_err(failed)?;
                 let mut outcome = Ok(());
-                for found in all.iter().filter(|found| found.key == whole) {
+                for found in self.versions(key).await? {
                     outcome = outcome.and(versions.delete(&whole, &found.id).await);
+                    if stop && outcome.is_err() {
+                        break;
+                    }
                 }
                 outcome
             }
@@ -541,7 +558,7 @@ impl Store {
         Ok(Some(*bucket))
     }
 
-    /// Every version of an object, where the store tells.
+    /// Every version of an object, where the store tells, the newest first.
     pub async fn versions(&self, key: &str) -> Result<Vec<Version>, StoreError> {
         let Some(versions) = &self.versions else {
             return Ok(Vec::new());
@@ -553,6 +570,7 @@ impl Store {
             reason,
         })?;
         all.retain(|version| version.key == whole);
+        versions::newest_first(&mut all);
         Ok(all)
     }
 
@@ -639,6 +657,26 @@ impl Store {
 
     pub(crate) fn whole_path(&self, key: &str) -> Path {
         self.path(key)
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    /// Of what a test makes.
+    pub(crate) fn of(
+        objects: Arc<dyn ObjectStore>,
+        parts: Option<Arc<dyn MultipartStore>>,
+    ) -> Self {
+        Self {
+            objects,
+            parts,
+            versions: None,
+            folder: None,
+            prefix: "p".into(),
+            budget: Arc::new(Budget::new(Limits::default())),
+            conditional: AtomicBool::new(true),
+            bucket: tokio::sync::OnceCell::new(),
+        }
     }
 }
 

@@ -93,19 +93,11 @@ impl ObjectStore for Careless {
 }
 
 fn store(condition: Condition) -> Store {
-    Store {
-        objects: Arc::new(Careless {
-            inner: InMemory::new(),
-            condition,
-        }),
-        parts: None,
-        versions: None,
-        folder: None,
-        prefix: "p".into(),
-        budget: Arc::new(Budget::new(Limits::default())),
-        conditional: AtomicBool::new(true),
-        bucket: tokio::sync::OnceCell::new(),
-    }
+    let careless = Careless {
+        inner: InMemory::new(),
+        condition,
+    };
+    Store::of(Arc::new(careless), None)
 }
 
 #[tokio::test]

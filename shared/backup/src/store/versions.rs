@@ -33,6 +33,12 @@ pub struct Version {
     pub marker: bool,
 }
 
+/// Sorts the versions of an object: the newest first. Of the same moment they stay in the order of the store's list, which
+/// has the newest first as well; marks come in a list of their own, and count as newer.
+pub(super) fn newest_first(versions: &mut [Version]) {
+    versions.sort_by_key(|version| (std::cmp::Reverse(version.modified), !version.marker));
+}
+
 /// What a bucket does with objects that are replaced or deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bucket {
@@ -308,4 +314,31 @@ fn parse<T: serde::de::DeserializeOwned>(xml: &str) -> Result<T, Reason> {
     quick_xml::de::from_str(xml).map_err(|error| Reason::Other {
         told: format!("the store's answer is not understood: {error}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_same_moment_the_newest_stays_first() {
+        let version = |id: &str, second, marker| Version {
+            key: "k".into(),
+            id: id.into(),
+            modified: Timestamp::from_second(second).unwrap(),
+            marker,
+        };
+        // As a store lists them: versions, and then marks.
+        let mut versions = vec![
+            version("d", 7, false),
+            version("c", 5, false),
+            version("b", 5, false),
+            version("a", 5, false),
+            version("later mark", 8, true),
+            version("mark", 5, true),
+        ];
+        newest_first(&mut versions);
+        let ids: Vec<&str> = versions.iter().map(|version| version.id.as_str()).collect();
+        assert_eq!(ids, ["later mark", "d", "mark", "c", "b", "a"]);
+    }
 }

@@ -37,6 +37,9 @@ pub enum PutError {
     /// Compression or encryption failed.
     #[error("compressing and encrypting: {0}")]
     Encode(io::Error),
+    /// The content is another than the one that was to be stored: nothing is.
+    #[error("what is to be stored has changed")]
+    Changed,
     /// A task of ours ended.
     #[error("storing was broken off")]
     BrokenOff,
@@ -71,6 +74,9 @@ pub struct Putting<'a> {
     pub protection: &'a Protection,
     /// Plain bytes of an object; [`SPLIT`] but in tests.
     pub split: u64,
+    /// The digest that the content must have, where that is known. What has another is [`PutError::Changed`], and the
+    /// object with its end is never there.
+    pub expected: Option<Digest>,
     /// Told how far it is.
     pub progress: Arc<Progress>,
 }
@@ -82,6 +88,7 @@ impl<'a> Putting<'a> {
             store,
             protection,
             split: SPLIT,
+            expected: None,
             progress: Arc::default(),
         }
     }
@@ -111,11 +118,18 @@ impl<'a> Putting<'a> {
                         .fetch_add(ahead.len() as u64, Ordering::Relaxed);
                     if chunks.send(std::mem::take(&mut ahead)).await.is_err() {
                         // Whoever hung up says why.
-                        break;
+                        return Ok(());
                     }
                     let room = usize::try_from(self.split - taken.min(self.split)).unwrap_or(CHUNK);
                     ahead = read_chunk(content, if room == 0 { CHUNK } else { room.min(CHUNK) })
                         .await?;
+                }
+                // Before the object is ended: an upload without its end leaves nothing.
+                if ahead.is_empty()
+                    && let Some(expected) = &self.expected
+                    && digester.clone().finish() != *expected
+                {
+                    return Err(PutError::Changed);
                 }
                 drop(chunks);
                 Ok::<(), PutError>(())

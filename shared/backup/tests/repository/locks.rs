@@ -183,3 +183,75 @@ pub async fn a_manifest_that_was_replaced_or_deleted_counts_in_its_older_version
     assert_eq!(catalogue.backups, [other]);
     assert!(catalogue.unfinished.is_empty(), "{catalogue:?}");
 }
+
+/// As another client does it.
+async fn ask(kit: &Kit, method: &str, key: &str, body: Option<&str>) {
+    let file = body.map(|text| {
+        let file = kit.folder.path().join("asked");
+        std::fs::write(&file, text).unwrap();
+        file
+    });
+    let path = format!("/{LOCKS}/{}/{key}", kit.prefix);
+    let store = kit.server.store();
+    let answer = store
+        .ask(method, &path, &[], file.as_deref())
+        .await
+        .unwrap();
+    assert!(answer.status < 300, "{answer:?}");
+}
+
+pub async fn a_manifest_whose_newest_version_is_locked_stays_a_backup(kit: Kit) {
+    let (repository, owned) = kit.owned(Protection::Plain).await;
+    let writer = repository.writer(owned);
+    let engine = TestEngine::with(&[("f", b"what was".to_vec())]);
+    let manifest = back_up(&writer, &engine, None).await.unwrap();
+    let key = layout::manifest(&manifest.id);
+    ask(&kit, "PUT", &key, Some("what somebody else wrote")).await;
+    let until = Timestamp::now().checked_add(SignedDuration::from_hours(1));
+    lock(&kit, &key, until.unwrap()).await;
+    let plan = Plan {
+        expire: vec![manifest.id.clone()],
+        ..Plan::default()
+    };
+    let catalogue = Catalogue::read(&repository, None).await.unwrap();
+    let pruned = prune(&writer, &engine, &catalogue, &plan, &[]).await;
+    let pruned = pruned.unwrap();
+    assert!(pruned.backups.is_empty(), "{pruned:?}");
+    assert_eq!(pruned.waits.len(), 1, "{pruned:?}");
+    let catalogue = Catalogue::read(&repository, None).await.unwrap();
+    assert_eq!(catalogue.backups, [manifest], "{catalogue:?}");
+    assert!(catalogue.unread.is_empty(), "{catalogue:?}");
+}
+
+pub async fn a_manifest_below_a_mark_is_a_backup_while_its_objects_are_there(kit: Kit) {
+    let (repository, owned) = kit.owned(Protection::Plain).await;
+    let writer = repository.writer(owned);
+    let engine = TestEngine::with(&[("f", b"what was".to_vec()), ("g", b"and more".to_vec())]);
+    let manifest = back_up(&writer, &engine, None).await.unwrap();
+    let object = &manifest.files[0].objects[0];
+    // Marks on both: the version that the manifest names is read all the same.
+    ask(&kit, "DELETE", &layout::manifest(&manifest.id), None).await;
+    ask(&kit, "DELETE", &object.key, None).await;
+    let catalogue = Catalogue::read(&repository, None).await.unwrap();
+    assert_eq!(catalogue.backups, std::slice::from_ref(&manifest));
+    let back = restore(&repository, &manifest.files[0]).await.unwrap();
+    assert_eq!(back, b"what was");
+
+    let version = object.version.as_deref();
+    repository
+        .store()
+        .delete(&object.key, version)
+        .await
+        .unwrap();
+    let catalogue = Catalogue::read(&repository, None).await.unwrap();
+    assert!(catalogue.backups.is_empty(), "{catalogue:?}");
+    assert_eq!(catalogue.unfinished.len(), 1, "{catalogue:?}");
+    assert_eq!(catalogue.unfinished[0].id, manifest.id);
+    // What is left of it is cleared away like that of any other.
+    let leftovers = [manifest.id.clone()];
+    prune(&writer, &engine, &catalogue, &Plan::default(), &leftovers)
+        .await
+        .unwrap();
+    let catalogue = Catalogue::read(&repository, None).await.unwrap();
+    assert!(catalogue.backups.is_empty() && catalogue.unfinished.is_empty());
+}

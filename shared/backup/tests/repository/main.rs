@@ -93,6 +93,8 @@ fn trials(server: Option<&Arc<Server>>) -> Vec<Trial> {
         [
             locks::versions_are_recorded_and_what_is_locked_waits,
             locks::a_manifest_that_was_replaced_or_deleted_counts_in_its_older_version,
+            locks::a_manifest_whose_newest_version_is_locked_stays_a_backup,
+            locks::a_manifest_below_a_mark_is_a_backup_while_its_objects_are_there,
             locks::an_overwritten_piece_is_found_in_its_older_version,
             shred::older_versions_of_copies_go_too_and_what_is_locked_is_told,
         ]

@@ -1,0 +1,56 @@
+//! What is stored as a piece of the log.
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use crate::crypto::{Digest, Digester};
+
+/// A piece of the log up to this size is held in memory, so that it is read once. Several are stored at a time: what is
+/// larger is read twice, and stored only if it has the digest of the first time.
+const HELD: u64 = 1 << 20;
+
+/// What to store as a piece.
+#[derive(Debug, Clone)]
+pub enum Content<'a> {
+    /// A file, which nobody changes any more.
+    File(&'a Path),
+    /// Bytes.
+    Bytes(Bytes),
+}
+
+/// Something to read.
+pub(super) type Reading = Pin<Box<dyn AsyncRead + Send>>;
+
+impl Content<'_> {
+    /// Small files become bytes, so that they are read once.
+    pub(super) async fn held(self) -> io::Result<Self> {
+        match self {
+            Self::File(path) if tokio::fs::metadata(path).await?.len() <= HELD => {
+                Ok(Self::Bytes(tokio::fs::read(path).await?.into()))
+            }
+            other => Ok(other),
+        }
+    }
+
+    pub(super) async fn open(&self) -> io::Result<Reading> {
+        Ok(match self {
+            Self::File(path) => Box::pin(tokio::fs::File::open(path).await?),
+            Self::Bytes(bytes) => Box::pin(io::Cursor::new(bytes.clone())),
+        })
+    }
+
+    pub(super) async fn digest(&self, mut digester: Digester) -> io::Result<Digest> {
+        let mut reading = self.open().await?;
+        let mut chunk = vec![0; 128 << 10];
+        loop {
+            match reading.read(&mut chunk).await? {
+                0 => return Ok(digester.finish()),
+                read => digester.update(&chunk[..read]),
+            }
+        }
+    }
+}
