@@ -20,7 +20,7 @@ pub fn pause(before: &SetStatus, now: &SetStatus, since: Duration) -> Option<Dur
     let passing = SetStatus {
         conditions: now.conditions.clone(),
         ready: now.ready.clone(),
-        durability: now.durability.clone(),
+        durability: now.durability,
         acknowledged: now.acknowledged.clone(),
         weakened: now.weakened.clone(),
         instances: now.instances.clone(),
@@ -56,7 +56,7 @@ mod tests {
             ready: Some("2/3".to_owned()),
             ..status()
         };
-        assert_eq!(pause(&before, &passes, just), Some(PACE - just));
+        assert_eq!(pause(&before, &passes, just), PACE.checked_sub(just));
         assert_eq!(pause(&before, &passes, PACE), None);
         let mut ready = Vec::new();
         set(
