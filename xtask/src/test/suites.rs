@@ -33,7 +33,7 @@ pub fn unit() -> Counts {
 pub fn integration() -> Counts {
     run(&["--test", "*"], |program| {
         let waits = WAITING.iter().find(|(name, _)| *name == program.name);
-        Some(waits.map_or("4", |(_, number)| number))
+        Some(waits.map_or("4", |waits| waits.1))
     })
 }
 
