@@ -5,17 +5,23 @@
 
 use std::time::Duration;
 
-use super::status::{SetStatus, happenings};
+use super::status::SetStatus;
+use crate::events::Happening;
 
 /// What only passes is told at most so often.
 const PACE: Duration = Duration::from_millis(500);
 
 /// How long to wait before `now` is written over `before`, which was written `since` ago; none where it is to be written
-/// at once.
+/// at once. `happenings`: what of the difference is worth an event.
 ///
 /// At once is written what anything else may depend on: what is worth an event, another primary, what is pinned, and
 /// what belongs to another generation.
-pub fn pause(before: &SetStatus, now: &SetStatus, since: Duration) -> Option<Duration> {
+pub fn pause(
+    before: &SetStatus,
+    now: &SetStatus,
+    happenings: &[Happening],
+    since: Duration,
+) -> Option<Duration> {
     let rest = PACE.checked_sub(since).filter(|rest| !rest.is_zero())?;
     let passing = SetStatus {
         conditions: now.conditions.clone(),
@@ -29,7 +35,7 @@ pub fn pause(before: &SetStatus, now: &SetStatus, since: Duration) -> Option<Dur
         waiting: now.waiting.clone(),
         ..before.clone()
     };
-    (passing == *now && happenings(before, now).is_empty()).then_some(rest)
+    (passing == *now && happenings.is_empty()).then_some(rest)
 }
 
 #[cfg(test)]
@@ -38,6 +44,7 @@ mod tests {
 
     use super::*;
     use crate::conditions::{READY, State, set};
+    use crate::operator::status::happenings;
 
     fn status() -> SetStatus {
         SetStatus {
@@ -50,13 +57,16 @@ mod tests {
     #[test]
     fn what_passes_waits_for_its_turn_and_all_else_is_told_at_once() {
         let before = status();
+        let pause = |before: &SetStatus, now: &SetStatus, since| {
+            super::pause(before, now, &happenings(before, now), since)
+        };
         let just = Duration::from_millis(100);
         let passes = SetStatus {
             waiting: Some("db-2 to stream".to_owned()),
             ready: Some("2/3".to_owned()),
             ..status()
         };
-        assert_eq!(pause(&before, &passes, just), Some(PACE - just));
+        assert_eq!(pause(&before, &passes, just), PACE.checked_sub(just));
         assert_eq!(pause(&before, &passes, PACE), None);
         let mut ready = Vec::new();
         set(

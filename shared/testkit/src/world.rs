@@ -286,11 +286,11 @@ impl<E: Engine, B: Beside> World<E, B> {
         self.quiet().await;
     }
 
-    /// Until no request was made for a while.
+    /// Until no request was made for a while: longer than a status waits that only passes.
     pub async fn quiet(&mut self) {
         let begin = Instant::now();
         let mut last = (self.api.count(), Instant::now());
-        while last.1.elapsed() < Duration::from_millis(400) {
+        while last.1.elapsed() < Duration::from_millis(700) {
             assert!(
                 begin.elapsed() < PATIENCE,
                 "it never rests: {:#?}",

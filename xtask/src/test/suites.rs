@@ -13,15 +13,39 @@ use super::report::Counts;
 /// Test programs at a time: some wait for clocks, engines and servers while others compute.
 const PROGRAMS: usize = 5;
 
+/// How a program is run.
+struct Manner {
+    name: &'static str,
+    /// It only computes, without servers of its own: it gives way to those with engines and elections, whose clocks go
+    /// on.
+    computes: bool,
+    /// How many of its tests run at once, where there is a server to wait for: as many more as they wait.
+    at_once: &'static str,
+}
+
 /// Programs that take longest, which begin first: the others go on beside them.
-const LONGEST: [&str; 3] = ["postgres: backup", "postgres: agent", "postgres: operator"];
+const LONGEST: [Manner; 3] = [
+    Manner {
+        name: "postgres: backup",
+        computes: false,
+        at_once: "8",
+    },
+    Manner {
+        name: "postgres: agent",
+        ..USUAL
+    },
+    Manner {
+        name: "postgres: operator",
+        computes: true,
+        ..USUAL
+    },
+];
 
-/// Programs that only compute, without servers of their own: they give way to those with engines and elections,
-/// whose clocks go on.
-const COMPUTING: [&str; 1] = ["postgres: operator"];
-
-/// Programs whose tests wait more than others do, and how many of their tests run at once.
-const WAITING: [(&str, &str); 1] = [("postgres: backup", "8")];
+const USUAL: Manner = Manner {
+    name: "",
+    computes: false,
+    at_once: "4",
+};
 
 /// Unit and property tests of every package.
 pub fn unit() -> Counts {
@@ -31,10 +55,7 @@ pub fn unit() -> Counts {
 /// Tests against a real kube-apiserver and etcd, and real engines. Most of them wait most of the time: more
 /// run at once than there are processors.
 pub fn integration() -> Counts {
-    run(&["--test", "*"], |program| {
-        let waits = WAITING.iter().find(|(name, _)| *name == program.name);
-        Some(waits.map_or("4", |(_, number)| number))
-    })
+    run(&["--test", "*"], |program| Some(program.manner().at_once))
 }
 
 /// A test program as cargo built it.
@@ -47,15 +68,14 @@ struct Program {
 }
 
 impl Program {
-    /// Whether it gives way to others.
-    fn only_computes(&self) -> bool {
-        COMPUTING.contains(&self.name.as_str())
-    }
-
     /// Its place among those that take longest; the others come after them.
     fn place(&self) -> usize {
-        let found = LONGEST.iter().position(|name| *name == self.name);
+        let found = LONGEST.iter().position(|manner| manner.name == self.name);
         found.unwrap_or(LONGEST.len())
+    }
+
+    fn manner(&self) -> &'static Manner {
+        LONGEST.get(self.place()).unwrap_or(&USUAL)
     }
 }
 
@@ -104,7 +124,7 @@ fn run(chosen: &[&str], at_once: fn(&Program) -> Option<&'static str>) -> Counts
 fn tested(program: &Program, at_once: Option<&str>) -> Counts {
     let begun = Instant::now();
     let output = Command::new("nice")
-        .args(["-n", if program.only_computes() { "10" } else { "0" }])
+        .args(["-n", if program.manner().computes { "10" } else { "0" }])
         .arg(&program.path)
         .arg("--quiet")
         .current_dir(&program.folder)

@@ -41,6 +41,16 @@ pub enum Data {
     Unusable(String),
 }
 
+impl Data {
+    /// Where its log ends, when its engine was shut down in order as a primary.
+    pub fn end(&self) -> Option<u64> {
+        match self {
+            Self::Present { end, .. } => *end,
+            _ => None,
+        }
+    }
+}
+
 /// Everything that the decision depends on.
 #[derive(Clone, Debug)]
 #[allow(
@@ -242,7 +252,7 @@ fn while_stopped(o: &Observed<'_>) -> Next {
         Wanted::Unchanged | Wanted::Stopped => waiting(),
         // Its end is known as it is. Until clients are led elsewhere they are better refused than let in to
         // somebody who only reads, and others would receive from it once more.
-        Wanted::Detached if o.stood_down && was_shut_down(o.data) => waiting(),
+        Wanted::Detached if o.stood_down && o.data.end().is_some() => waiting(),
         Wanted::Initialise | Wanted::Detached => Next::Start(Role::Replica),
         Wanted::Primary {
             ballot,
@@ -263,14 +273,6 @@ fn while_stopped(o: &Observed<'_>) -> Next {
             parting => rejoin(parting, o.rejoin),
         },
     }
-}
-
-/// Whether an engine that could write was stopped in order.
-fn was_shut_down(data: &Data) -> bool {
-    let Data::Present { role, end, .. } = data else {
-        return false;
-    };
-    *role == Role::Primary && end.is_some()
 }
 
 /// How data comes back that cannot follow as it is.

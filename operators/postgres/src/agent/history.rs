@@ -78,9 +78,10 @@ pub fn parting(
     let within = past.end.is_some() && past.timeline < charter.timeline && !stranger && !beyond;
     if past.was_primary && within {
         // Records are whole: what begins before is there to its end.
-        match past.end {
-            Some(end) if end < left => Parting::None,
-            _ => Parting::Behind,
+        if past.end == Some(left) {
+            Parting::Behind
+        } else {
+            Parting::None
         }
     } else if past.timeline > charter.timeline || past.was_primary || stranger || beyond {
         Parting::Rewind

@@ -183,6 +183,15 @@ impl Protection {
         Digester::new(self.keyring().map(Keyring::digest_key).as_ref())
     }
 
+    /// Begins a digest to compare with one that is known, which has a key or none; none if it has one that is not here.
+    pub fn digester_like(&self, keyed: bool) -> Option<Digester> {
+        if keyed && !self.keyed() {
+            return None;
+        }
+        let key = self.keyring().map(Keyring::digest_key);
+        Some(Digester::new(key.as_ref().filter(|_| keyed)))
+    }
+
     /// Whether digests have a key.
     pub fn keyed(&self) -> bool {
         self.keyring().is_some()

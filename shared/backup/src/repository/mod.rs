@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncWrite;
 
-use crate::crypto::{Digester, Protection};
+use crate::crypto::Protection;
 use crate::ids::OwnerId;
 use crate::layout;
 use crate::owner::{self, Claim, Record, Refusal, Verdict};
@@ -190,14 +190,9 @@ impl Repository {
         out: &mut (dyn AsyncWrite + Unpin + Send),
     ) -> Result<u64, GetError> {
         let text = layout::piece(key);
-        let digest_key = self
-            .protection
-            .keyring()
-            .map(crate::crypto::Keyring::digest_key);
-        if key.digest.keyed() && digest_key.is_none() {
+        let Some(mut digester) = self.protection.digester_like(key.digest.keyed()) else {
             return Err(GetError::NoKey { key: text });
-        }
-        let mut digester = Digester::new(digest_key.as_ref().filter(|_| key.digest.keyed()));
+        };
         let size = self
             .getting()
             .plain(&text, version, &mut digester, out)

@@ -6,7 +6,7 @@ use age::secrecy::ExposeSecret as _;
 use jiff::Timestamp;
 
 use super::{ClaimError, Content, Owned, Repository};
-use crate::crypto::{Digest, Digester, Protection, Recipient};
+use crate::crypto::{Digest, Protection, Recipient};
 use crate::layout::{self, Label};
 use crate::owner::{self, Claim, Refusal, Verdict};
 use crate::pieces::{self, Judgement, Origin, PieceDigest, PieceKey, PieceKind};
@@ -223,24 +223,12 @@ impl<'a> Writer<'a> {
         old: &PieceKey,
         content: &Content<'_>,
     ) -> Result<bool, WriteError> {
-        let of_both = |keyed: bool| {
-            let key = self
-                .repository
-                .protection
-                .keyring()
-                .map(crate::crypto::Keyring::digest_key);
-            Digester::new(key.as_ref().filter(|_| keyed))
-        };
-        if old.digest.keyed() && !self.repository.protection.keyed() {
-            return Err(GetError::NoKey {
-                key: layout::piece(old),
-            }
-            .into());
-        }
-        let digest = content
-            .digest(of_both(old.digest.keyed()))
-            .await
-            .map_err(WriteError::Source)?;
+        let protection = &self.repository.protection;
+        let digester = protection.digester_like(old.digest.keyed());
+        let digester = digester.ok_or_else(|| GetError::NoKey {
+            key: layout::piece(old),
+        })?;
+        let digest = content.digest(digester).await.map_err(WriteError::Source)?;
         Ok(PieceDigest::new(digest.bytes, digest.keyed) == old.digest)
     }
 }

@@ -72,16 +72,10 @@ impl Getting<'_> {
             key: file.name.clone(),
             what,
         };
-        let key = self
-            .protection
-            .keyring()
-            .map(crate::crypto::Keyring::digest_key);
-        if file.digest.keyed && key.is_none() {
-            return Err(GetError::NoKey {
-                key: file.name.clone(),
-            });
-        }
-        let mut digester = Digester::new(key.as_ref().filter(|_| file.digest.keyed));
+        let digester = self.protection.digester_like(file.digest.keyed);
+        let mut digester = digester.ok_or_else(|| GetError::NoKey {
+            key: file.name.clone(),
+        })?;
         let mut size = 0;
         for object in &file.objects {
             size += self.object(object, &mut digester, out).await?;

@@ -185,28 +185,27 @@ impl<'a, E: Engine> Pass<'a, E> {
         }
         let happenings = status::happenings(&self.before, &common);
         let since = self.written_at.map(|at| at.elapsed());
-        let rest = since.and_then(|since| pacing::pause(&self.before, &common, since));
+        let rest = since.and_then(|since| pacing::pause(&self.before, &common, &happenings, since));
         let own = report.validated.as_ref().map(|v| &v.own);
         let status = E::status(common, own, &report.observed.live);
         let mut outcomes = report.outcomes;
-        let kept = if status == self.last {
-            true
-        } else if self.is_too_early(&report.observed.instances) {
+        let same = status == self.last;
+        let later = if self.is_too_early(&report.observed.instances) {
             // What has not answered yet is not known to be unwell.
-            outcomes.look_after(EARLY);
-            true
-        } else if let Some(rest) = rest {
-            outcomes.look_after(rest);
-            true
+            Some(EARLY)
         } else {
-            false
+            rest
         };
+        let later = later.filter(|_| !same);
+        if let Some(later) = later {
+            outcomes.look_after(later);
+        }
         let written = |status, at| Written {
             uid: self.id.uid.clone(),
             status,
             at,
         };
-        if kept {
+        if same || later.is_some() {
             return (outcomes, Some(written(self.last, self.written_at)));
         }
         for happening in happenings {

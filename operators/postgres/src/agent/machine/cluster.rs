@@ -250,11 +250,12 @@ impl Machine {
                 .filter(|(start, _)| *start == starts)
                 .map(|(_, at)| at),
             in_force,
-            handing_over: match self.wanted() {
-                Wanted::Stopped => true,
-                Wanted::Detached => self.leaving || self.has_stood_down(boottime()),
-                _ => self.leaving,
-            },
+            handing_over: self.leaving
+                || match self.wanted() {
+                    Wanted::Stopped => true,
+                    Wanted::Detached => self.has_stood_down(boottime()),
+                    _ => false,
+                },
         })
     }
 

@@ -109,7 +109,7 @@ impl Session {
     /// It is not reached, or refuses.
     pub async fn begin(place: &Place) -> Result<Self, SqlError> {
         let client = connect(place, "postgres").await?;
-        timeout(PATIENCE, async {
+        in_time(async {
             let what = refused("describe itself");
             Ok(Self {
                 vitals: client.prepare(VITALS).await.map_err(&what)?,
@@ -119,7 +119,6 @@ impl Session {
             })
         })
         .await
-        .map_err(|_| SqlError::Timeout)?
     }
 
     /// Whether it has ended.
@@ -130,7 +129,7 @@ impl Session {
     /// Ask it. On a primary this includes a small durable write, since a disk that takes no writes is
     /// not healthy; it never waits for a replica.
     pub async fn vitals(&self, write: bool) -> Result<Vitals, SqlError> {
-        timeout(PATIENCE, async {
+        in_time(async {
             let row = self
                 .client
                 .query_one(&self.vitals, &[])
@@ -177,7 +176,6 @@ impl Session {
             })
         })
         .await
-        .map_err(|_| SqlError::Timeout)?
     }
 
     /// Have a replica become primary. Returns at once; it is seen in the vitals.
@@ -187,14 +185,8 @@ impl Session {
     pub async fn promote(&self) -> Result<(), SqlError> {
         // Who came in before would write before the door is open.
         self.end_clients().await?;
-        let asked = self
-            .client
-            .query_one("select pg_promote(wait => false)", &[]);
-        timeout(PATIENCE, asked)
+        self.told("select pg_promote(wait => false)", "be promoted")
             .await
-            .map_err(|_| SqlError::Timeout)?
-            .map(|_| ())
-            .map_err(refused("be promoted"))
     }
 
     /// End the sessions of clients.
@@ -204,16 +196,21 @@ impl Session {
     pub async fn end_clients(&self) -> Result<(), SqlError> {
         let clients = "select pg_terminate_backend(pid) from pg_stat_activity
                        where backend_type = 'client backend' and usename <> 'postgres'";
-        timeout(PATIENCE, self.client.execute(clients, &[]))
-            .await
-            .map_err(|_| SqlError::Timeout)?
-            .map(|_| ())
-            .map_err(refused("end the sessions of clients"))
+        self.told(clients, "end the sessions of clients").await
+    }
+
+    /// Have it do what a statement says.
+    async fn told(&self, sql: &str, what: &'static str) -> Result<(), SqlError> {
+        in_time(async {
+            let done = self.client.execute(sql, &[]).await;
+            done.map(|_| ()).map_err(refused(what))
+        })
+        .await
     }
 
     /// Settings that wait for a restart, and what is wrong with the configuration.
     pub async fn settings(&self) -> Result<(Vec<String>, Option<String>), SqlError> {
-        timeout(PATIENCE, async {
+        in_time(async {
             let pending = self
                 .client
                 .query(&self.pending, &[])
@@ -234,8 +231,13 @@ impl Session {
             Ok((pending.iter().map(|row| row.get("name")).collect(), error))
         })
         .await
-        .map_err(|_| SqlError::Timeout)?
     }
+}
+
+/// What an engine that hangs does not hold up for ever.
+async fn in_time<T>(asked: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
+    let answer = timeout(PATIENCE, asked).await;
+    answer.map_err(|_| SqlError::Timeout)?
 }
 
 fn bytes(row: &tokio_postgres::Row, column: &str) -> Option<u64> {
