@@ -47,7 +47,7 @@ impl Kind {
     }
 
     fn api(self, client: &Client) -> Api<DynamicObject> {
-        let kind = GroupVersionKind::gvk(GROUP, VERSION, self.kind);
+        let kind = GroupVersionKind::gvk(GROUP, VERSION, self.name);
         let resource = ApiResource::from_gvk_with_plural(&kind, self.plural);
         Api::namespaced_with(client.clone(), "shop", &resource)
     }

@@ -321,7 +321,7 @@ mod tests {
         #[test]
         fn what_is_cut_anywhere_is_not_an_answer_yet(texts in prop::collection::vec(".{0,20}", 1..5)) {
             // A command has the form of an array of texts.
-            let bytes = encode(&[texts.clone()]);
+            let bytes = encode(std::slice::from_ref(&texts));
             for end in 0..bytes.len() {
                 prop_assert!(decode(&bytes[..end]).unwrap().is_none());
             }

@@ -208,7 +208,7 @@ mod tests {
             lines
                 .filter(|(n, _)| *n == name)
                 .map(|(_, v)| v.to_owned())
-                .last()
+                .next_back()
         };
         assert_eq!(last("replicaof").as_deref(), Some("127.0.0.1 1"));
         assert_eq!(last("min-replicas-to-write").as_deref(), Some("65535"));

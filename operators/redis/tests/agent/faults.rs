@@ -157,7 +157,7 @@ fn isolate(pod: &Pod, yes: bool) {
 
 #[tokio::test]
 async fn an_isolated_primary_stops_before_another_leads() {
-    let set = Set::new(3).await;
+    let set = Set::with_own_server(3).await;
     // The table of local addresses is looked at after the rules of the test.
     for arguments in [
         "rule add pref 100 lookup local",

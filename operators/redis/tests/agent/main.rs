@@ -38,7 +38,7 @@ async fn a_new_set_serves_and_outlives_its_agent() {
     assert_eq!(record.epoch, 1);
     assert_eq!(record.system_identifier, status.system_identifier);
     wait_for("the endpoints", async || {
-        set.endpoint().await.as_deref() == Some("10.99.0.1")
+        set.endpoint().await.as_ref() == Some(&one.address)
     })
     .await;
 

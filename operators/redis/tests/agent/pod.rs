@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -45,12 +46,25 @@ pub const LONG: Duration = Duration::from_mins(1);
 /// Longest wait for one answer of Redis.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// The next set's number.
+static NEXT: AtomicU8 = AtomicU8::new(1);
+
+/// Where programs are that pods may run, as any user.
+async fn programs() -> tempfile::TempDir {
+    let programs = tempfile::tempdir_in("/dev/shm").unwrap();
+    fs::set_permissions(programs.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    tools::redis(programs.path()).await.unwrap();
+    programs
+}
+
 /// A set: its authority, its objects in the API server, its configuration.
 pub struct Set {
     pub client: Client,
     pub api: Arc<ApiServer>,
     pub name: String,
     pub namespace: String,
+    /// Its part of the network.
+    number: u8,
     pub config: RedisConfig,
     pub password: String,
     /// Passwords that are valid besides.
@@ -63,39 +77,49 @@ pub struct Set {
 }
 
 impl Set {
-    /// A new set with an API server of its own. The thread gets a network of its own.
+    /// A new set, on the API server that all share.
     pub async fn new(instances: u32) -> Self {
-        let programs = tempfile::tempdir_in("/dev/shm").unwrap();
-        fs::set_permissions(programs.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        tools::redis(programs.path()).await.unwrap();
-        let api = api::alone().await;
+        let programs = programs().await;
+        Self::on(api::shared(), programs, instances).await
+    }
+
+    /// A new set with an API server and a network for itself, to do with them what it likes.
+    pub async fn with_own_server(instances: u32) -> Self {
+        let programs = programs().await;
+        Self::on(Arc::new(api::alone().await), programs, instances).await
+    }
+
+    async fn on(api: Arc<ApiServer>, programs: tempfile::TempDir, instances: u32) -> Self {
         let client = api.client().await.unwrap();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let space = Namespace {
             metadata: ObjectMeta {
-                name: Some("shop".into()),
+                name: Some(format!("shop-{number}")),
                 ..ObjectMeta::default()
             },
             ..Namespace::default()
         };
         let spaces: Api<Namespace> = Api::all(client.clone());
         spaces.create(&PostParams::default(), &space).await.unwrap();
-        Self::of(client, Arc::new(api), Arc::new(programs), "db", instances).await
+        Self::of(client, api, Arc::new(programs), number, "db", instances).await
     }
 
-    /// Another set beside this one.
+    /// Another set beside this one, in its namespace and with addresses in its part of the network.
     pub async fn beside(&self, name: &str, instances: u32) -> Self {
         let (api, programs) = (Arc::clone(&self.api), Arc::clone(&self.programs));
-        Self::of(self.client.clone(), api, programs, name, instances).await
+        let client = self.client.clone();
+        Self::of(client, api, programs, self.number, name, instances).await
     }
 
     async fn of(
         client: Client,
         api: Arc<ApiServer>,
         programs: Arc<tempfile::TempDir>,
+        number: u8,
         name: &str,
         instances: u32,
     ) -> Self {
-        let namespace = "shop".to_owned();
+        let namespace = format!("shop-{number}");
         let meta = |name: &str| ObjectMeta {
             name: Some(name.into()),
             ..ObjectMeta::default()
@@ -153,6 +177,7 @@ impl Set {
                 },
             },
             namespace,
+            number,
             password: "first-password".into(),
             old_password: None,
             authority,
@@ -198,13 +223,14 @@ impl Set {
         slice.endpoints.first().map(|e| e.addresses[0].clone())
     }
 
-    /// Make the folders of an instance, and mount what the operator would. It is at the address of that number.
+    /// Make the folders of an instance, and mount what the operator would. It is at the address of that number in the
+    /// set's part of the network.
     pub fn pod(&self, ordinal: u32, number: u8) -> Pod {
         let name = names::instance(&self.name, ordinal);
         let user = 2000 + u32::from(number);
         let pod = Pod {
             name: name.clone(),
-            address: format!("10.99.0.{number}"),
+            address: format!("10.99.{}.{number}", self.number),
             root: self.folder.path().join(&name),
             init: None,
             owner: Some((Uid::from_raw(user), Gid::from_raw(user))),
