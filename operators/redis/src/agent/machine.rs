@@ -114,8 +114,8 @@ pub struct Machine {
     applied: Option<(u64, Applied)>,
     /// Whom the engine was told to receive from, and where that is.
     upstream: Option<(Ballot, Option<String>)>,
-    /// When it was told to receive from nobody; a look from before tells nothing of it.
-    detached_since: Duration,
+    /// When the engine had done what it was last asked for; a look from before tells of what it was.
+    asked_at: Duration,
     /// What is known of the memory of the start of that number.
     memory: (u64, Memory),
     /// How far the dataset went that was stopped in order.
@@ -175,7 +175,7 @@ impl Machine {
             tend_after: Duration::ZERO,
             applied,
             upstream: None,
-            detached_since: Duration::ZERO,
+            asked_at: Duration::ZERO,
             memory: (0, Memory::LostAt(boottime())),
             orderly: None,
             elected,
@@ -374,7 +374,9 @@ impl Machine {
         self.pauses.wish(&wanted);
         self.track(&wanted, start);
         let promoted = self.promoted();
-        let looked = self.vitals().filter(|_| running);
+        let looked = self
+            .vitals()
+            .filter(|(at, _)| running && *at > self.asked_at);
         let sees = looked.as_ref().map(|(_, v)| Running {
             role: if v.is_primary { Role::Primary } else { Role::Replica },
             detached: v.is_detached(),

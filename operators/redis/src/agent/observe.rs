@@ -30,8 +30,8 @@ pub struct Facts<'a> {
     pub sight: &'a Sight,
     /// Whom it was told to receive from.
     pub upstream: Option<&'a Ballot>,
-    /// Time since boot when it was told to receive from nobody.
-    pub detached_since: Duration,
+    /// Time since boot when it had done what it was last asked for.
+    pub asked_at: Duration,
     /// What is known of its memory.
     pub memory: Memory,
     /// Datasets live in memory only.
@@ -101,7 +101,7 @@ pub fn engine(f: &Facts<'_>) -> Engine {
             _ => Engine::Following(ballot.clone()),
         };
     }
-    if !vitals.is_detached() || *at <= f.detached_since {
+    if !vitals.is_detached() || *at <= f.asked_at {
         // It may have received more since that look.
         return Engine::Unknown;
     }
@@ -172,7 +172,7 @@ mod tests {
             running: true,
             sight,
             upstream: None,
-            detached_since: SECOND,
+            asked_at: SECOND,
             memory: Memory::Whole,
             memory_only: false,
             set_exists: true,
@@ -231,7 +231,7 @@ mod tests {
         let sight = detached(Some(mark()), "aa", 60);
         assert_eq!(engine(&facts(&sight)), at(60));
         let old = Facts {
-            detached_since: SECOND * 10,
+            asked_at: SECOND * 10,
             ..facts(&sight)
         };
         assert_eq!(engine(&old), Engine::Unknown);

@@ -204,7 +204,7 @@ impl Machine {
                 && *self.monitor.wanted.borrow() == Some(state.starts),
             sight: &self.monitor.sight.borrow(),
             upstream: self.upstream.as_ref().map(|(ballot, _)| ballot),
-            detached_since: self.detached_since,
+            asked_at: self.asked_at,
             memory: self.memory.1,
             memory_only: settings.is_some_and(|s| s.persistence == Persistence::None),
             set_exists,

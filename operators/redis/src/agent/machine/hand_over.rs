@@ -119,7 +119,6 @@ impl Machine {
         };
         // An earlier one may still hold them back.
         self.held_back.get_or_insert(boottime());
-        self.detached_since = boottime();
         self.tending = None;
         let to = self.handing.as_ref().map(|h| h.to.name.to_string());
         let (access, limits) = (self.access.clone(), self.limits(render::SHUT));

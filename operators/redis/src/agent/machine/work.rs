@@ -57,7 +57,6 @@ impl Machine {
     /// Make the set's first data.
     pub(super) fn found(&mut self) {
         let (access, limits) = (self.access.clone(), self.limits(render::SHUT));
-        self.detached_since = boottime();
         self.asking = Some(Box::pin(async move {
             let set = format!(
                 "{}{}",
@@ -110,7 +109,6 @@ impl Machine {
     /// Receive from nobody.
     pub(super) fn detach(&mut self) {
         self.upstream = None;
-        self.detached_since = boottime();
         let access = self.access.clone();
         self.asking = Some(Box::pin(async move {
             let mut session = Session::begin(&access).await.map_err(|e| e.to_string())?;
@@ -203,10 +201,10 @@ impl Machine {
 
     pub(super) fn asked(&mut self, done: Result<Asked, String>) {
         self.asking = None;
+        self.asked_at = boottime();
         self.monitor.look.notify_one();
         match done {
             Ok(Asked::Detached | Asked::Founded) => {
-                self.detached_since = boottime();
                 self.upstream = None;
                 if matches!(done, Ok(Asked::Founded)) {
                     self.memory.1 = Memory::Whole;
@@ -218,7 +216,6 @@ impl Machine {
                 }
             }
             Ok(Asked::HandedOver(whole)) => {
-                self.detached_since = boottime();
                 self.upstream = None;
                 if !whole {
                     tracing::warn!("nobody who takes over has said in time that it has everything");
@@ -228,7 +225,6 @@ impl Machine {
             Err(why) => {
                 // Whatever it was told, it is told anew: from nobody first.
                 self.upstream = None;
-                self.detached_since = boottime();
                 self.fail(&why);
             }
         }
@@ -288,7 +284,7 @@ impl Machine {
         };
         tracing::info!("Redis is started, as a replica of nobody");
         self.upstream = None;
-        self.detached_since = boottime();
+        self.asked_at = boottime();
         self.init
             .send(Command::Start(start))
             .await
