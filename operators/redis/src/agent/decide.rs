@@ -69,6 +69,8 @@ pub struct Observed<'a> {
     pub ended: bool,
     /// It is being promoted for the ballot that is wanted.
     pub promoting: bool,
+    /// The set's first data is being made: it is a primary for a moment, whose door is shut.
+    pub founding: bool,
     /// A hard stop goes on.
     pub hard_stopping: bool,
     /// No process of an engine before is left.
@@ -172,9 +174,8 @@ fn may_write(o: &Observed<'_>) -> bool {
         // Too little is known; or it is on its way down in order.
         Wanted::Unchanged | Wanted::Stopped => true,
         Wanted::Primary { .. } => promoted || o.promoting,
-        // With its door shut, for a moment.
-        Wanted::Initialise => o.busy,
-        Wanted::Detached | Wanted::Follow(_) => false,
+        // The election may know of the new data before the engine is a replica again.
+        Wanted::Initialise | Wanted::Detached | Wanted::Follow(_) => o.founding,
     }
 }
 

@@ -53,6 +53,7 @@ fn observed<'a>(wanted: &'a Wanted, running: Option<&'a Running>) -> Observed<'a
         leaving: false,
         restart: false,
         mute: false,
+        founding: false,
         busy: false,
         pausing: false,
     }
@@ -184,6 +185,26 @@ fn data_is_founded_only_in_nothing() {
 }
 
 #[test]
+fn who_makes_the_first_data_is_left_in_peace() {
+    let running = Running {
+        role: Role::Primary,
+        detached: false,
+        ..replica()
+    };
+    for wanted in [Wanted::Initialise, Wanted::Detached] {
+        let founds = |founding| {
+            next(&Observed {
+                founding,
+                busy: true,
+                ..observed(&wanted, Some(&running))
+            })
+        };
+        assert!(matches!(founds(true), Next::Wait(_)));
+        assert_eq!(founds(false), Next::Halt);
+    }
+}
+
+#[test]
 fn a_container_that_ends_hands_over_first() {
     let running = Running {
         role: Role::Primary,
@@ -245,7 +266,7 @@ proptest! {
         running in any_running(),
         runs in any::<bool>(),
         upstream in prop::option::of(1..4_u64),
-        facts in any::<[bool; 13]>(),
+        facts in any::<[bool; 14]>(),
     ) {
         let exited = Engine::Exited { how: String::new(), clean: false };
         let upstream = upstream.map(ballot);
@@ -267,6 +288,7 @@ proptest! {
             leaving: facts[8],
             restart: facts[9],
             mute: facts[10],
+            founding: facts[13],
             busy: facts[11],
             pausing: facts[12],
         };
@@ -297,7 +319,7 @@ proptest! {
             _ => {}
         }
         // Nobody that can write goes on against the election.
-        if role == Some(Role::Primary) && !o.hard_stopping
+        if role == Some(Role::Primary) && !o.hard_stopping && !o.founding
             && matches!(wanted, Wanted::Detached | Wanted::Follow(_)) {
             prop_assert_eq!(next, Next::Halt);
         }

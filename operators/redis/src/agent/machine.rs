@@ -122,6 +122,8 @@ pub struct Machine {
     orderly: Option<Orderly>,
     /// For which ballot which start was elected.
     elected: Option<Elected>,
+    /// The set's first data is being made.
+    founding: bool,
     /// It is being promoted, as the start of that number, under that epoch.
     promoting: Option<(u64, u64)>,
     /// The group asked for, and the end of the history when it was.
@@ -179,6 +181,7 @@ impl Machine {
             memory: (0, Memory::LostAt(boottime())),
             orderly: None,
             elected,
+            founding: false,
             promoting: None,
             group: None,
             held_back: None,
@@ -413,6 +416,7 @@ impl Machine {
                 }
                 _ => false,
             },
+            founding: self.founding,
             hard_stopping: state.hard_stopping,
             clean: self.clean_for == Some(state.starts),
             ending,
@@ -431,6 +435,7 @@ impl Machine {
     /// The engine has ended.
     fn ended(&mut self, how: &str, wanted: bool, now: Duration) {
         self.asking = None;
+        self.founding = false;
         self.tending = None;
         self.upstream = None;
         self.promoting = None;

@@ -9,6 +9,7 @@ use mainstay_shared::agent::init::protocol::Engine;
 
 use super::decide::Next;
 use super::monitor::Sight;
+use super::render::SHUT;
 use super::vitals::{Vitals, member};
 use crate::settings::ReplicasToWrite;
 
@@ -157,7 +158,8 @@ fn tell_of_primary(s: &mut Status, f: &Facts<'_>, vitals: &Vitals) {
             vec![]
         },
     });
-    s.ready = f.open && s.refuses_writes.is_none();
+    // The election opens the door, and the engine does.
+    s.ready = f.open && vitals.min_replicas != SHUT && s.refuses_writes.is_none();
 }
 
 /// Why writes are refused, if they are.

@@ -53,8 +53,7 @@ async fn what_one_replica_acknowledged_survives_the_loss_of_the_primary_and_of_i
     assert_eq!(replica.size().await, 70);
 
     // What came back counts: it is enough, when the next one is lost.
-    set.until(&pods[leader], "leading all", |s| s.streaming.len() == 2)
-        .await;
+    set.voted_by(2).await;
     write(&mut db, "c", 20, 2).await;
     pods[leader].cut();
     let next = set.leader(&pods, Some(leader)).await;
@@ -110,8 +109,7 @@ async fn all_at_once_come_back_with_what_was_on_their_volumes() {
         identifier,
         "the same data"
     );
-    set.until(&pods[leader], "leading all", |s| s.streaming.len() == 2)
-        .await;
+    set.voted_by(2).await;
     set.finish(pods);
 }
 
@@ -172,6 +170,17 @@ async fn an_isolated_primary_stops_before_another_leads() {
     let pods = set.all(1).await;
     let mut db = set.connect(&pods[0]).await.unwrap();
     write(&mut db, "a", 20, 1).await;
+    // No name service tells here where they are: who leads does.
+    wait_for("the replicas to know one another", async || {
+        let met = |pod: &Pod, other: &Pod| {
+            let other = format!("\"peer\":\"{}/", other.name);
+            let log = pod.log();
+            log.lines()
+                .any(|l| l.contains("introduced itself") && l.contains(&other))
+        };
+        met(&pods[1], &pods[2]) && met(&pods[2], &pods[1])
+    })
+    .await;
     let epoch = set.record().await.epoch;
     let mut inside = set.inside(&pods[0]).await.unwrap();
     inside.set("inside", "1").await.unwrap();

@@ -27,17 +27,19 @@ use mainstay_redis::settings::{
 use mainstay_shared::agent::api::Status;
 use mainstay_shared::agent::client::{AgentClient, ClientError};
 use mainstay_shared::agent::config::Role;
+use mainstay_shared::agent::election::lease::CHARTER;
 use mainstay_shared::agent::election::record::Record;
 use mainstay_shared::agent::paths;
+use mainstay_shared::election::charter::Charter;
 use mainstay_shared::names;
 use mainstay_shared::pki::{LeafSpec, Pair, Usage, client_config, issue_authority, issue_leaf};
 use nix::unistd::{Gid, Uid};
 use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 
-use crate::api;
 pub use crate::processes::Pod;
 use crate::processes::replace;
+use crate::{api, wait_for};
 
 /// What runs in the pods.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-redis");
@@ -211,10 +213,14 @@ impl Set {
         ]
     }
 
-    pub async fn record(&self) -> Record {
+    pub async fn lease(&self) -> Lease {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
-        let lease = leases.get(&self.name).await.unwrap();
-        Record::from_annotations(&lease.metadata.annotations.unwrap()).unwrap()
+        leases.get(&self.name).await.unwrap()
+    }
+
+    pub async fn record(&self) -> Record {
+        let annotations = self.lease().await.metadata.annotations;
+        Record::from_annotations(&annotations.unwrap()).unwrap()
     }
 
     pub async fn endpoint(&self) -> Option<String> {
@@ -329,13 +335,24 @@ impl Set {
             self.start(&mut pod, &uid);
             pods.push(pod);
         }
-        let others = pods.len() - 1;
-        let whole = |s: &Status| s.ready && s.streaming.len() == others;
-        self.until(&pods[0], "leading all", whole).await;
+        self.until(&pods[0], "leading", |s| s.ready).await;
+        self.voted_by(pods.len() - 1).await;
         for pod in &pods[1..] {
             self.until(pod, "following", |s| s.ready).await;
         }
         pods
+    }
+
+    /// Until so many replicas vote: from then on what `WAIT` has from them survives an election.
+    pub async fn voted_by(&self, replicas: usize) {
+        wait_for(&format!("{replicas} replicas to vote"), async || {
+            let annotations = self.lease().await.metadata.annotations;
+            let text = annotations.and_then(|a| a.get(CHARTER).cloned());
+            let charter: Option<Charter> = text.map(|t| serde_json::from_str(&t).unwrap());
+            let groups = charter.map(|c| c.groups).unwrap_or_default();
+            matches!(&groups[..], [group] if group.voters.len() == replicas)
+        })
+        .await;
     }
 
     /// The operator's client of a pod's agent.

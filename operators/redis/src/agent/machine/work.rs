@@ -57,6 +57,7 @@ impl Machine {
     /// Make the set's first data.
     pub(super) fn found(&mut self) {
         let (access, limits) = (self.access.clone(), self.limits(render::SHUT));
+        self.founding = true;
         self.asking = Some(Box::pin(async move {
             let set = format!(
                 "{}{}",
@@ -201,6 +202,7 @@ impl Machine {
 
     pub(super) fn asked(&mut self, done: Result<Asked, String>) {
         self.asking = None;
+        self.founding = false;
         self.asked_at = boottime();
         self.monitor.look.notify_one();
         match done {
