@@ -24,8 +24,8 @@ pub const NAMESPACE: &str = "mainstay-system";
 pub const CRDS: &str = "mainstay-crds";
 /// Release and chart of the operators.
 pub const OPERATORS: &str = "mainstay";
-/// Deployment of PostgreSQL's operator.
-const DEPLOYMENT: &str = "mainstay-postgres";
+/// Labels of the operators' Deployments.
+const DEPLOYMENTS: &str = "app.kubernetes.io/part-of=mainstay,app.kubernetes.io/component=operator";
 /// How often the Deployment is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -81,6 +81,17 @@ pub struct Installed {
     pub postgres: String,
     /// The connection pooler's image.
     pub pgbouncer: String,
+    /// Redis' images; none: its operator is not installed.
+    pub redis: Option<RedisImages>,
+}
+
+/// Images of Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisImages {
+    /// Its operator's.
+    pub operator: String,
+    /// Redis 8.0's.
+    pub server: String,
 }
 
 /// What was done with a release.
@@ -124,7 +135,7 @@ impl Charts {
         self.release(OPERATORS, &values(images, &ports)).await
     }
 
-    /// Waits until the operator is available.
+    /// Waits until every operator is available.
     ///
     /// # Errors
     /// [`ChartError::Unavailable`] after `within`.
@@ -132,8 +143,9 @@ impl Charts {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), NAMESPACE);
         let start = Instant::now();
         loop {
-            let deployment = api.get_opt(DEPLOYMENT).await.map_err(Box::new)?;
-            let Err(seen) = is_available(deployment.as_ref()) else {
+            let operators = ListParams::default().labels(DEPLOYMENTS);
+            let deployments = api.list(&operators).await.map_err(Box::new)?;
+            let Err(seen) = are_available(&deployments.items) else {
                 return Ok(());
             };
             if start.elapsed() > within {
@@ -255,11 +267,16 @@ fn chart(name: &str) -> PathBuf {
 
 /// Values of the operators' chart.
 fn values(images: &Installed, api_server_ports: &[i32]) -> Value {
-    json!({
+    let mut values = json!({
         "postgres": {"image": images.operator},
         "catalogue": {"postgres": {"17": images.postgres}, "pgbouncer": images.pgbouncer},
         "networkPolicy": {"apiServerPorts": api_server_ports},
-    })
+    });
+    if let Some(redis) = &images.redis {
+        values["redis"] = json!({"enabled": true, "image": redis.operator});
+        values["catalogue"]["redis"] = json!({"8.0": redis.server});
+    }
+    values
 }
 
 /// Hash of a chart's files and of values.
@@ -299,11 +316,16 @@ fn text<'a>(status: &'a Value, pointer: &str) -> &'a str {
         .unwrap_or("")
 }
 
-/// Whether every pod of the newest template is available; else in words what is.
-fn is_available(deployment: Option<&Deployment>) -> Result<(), String> {
-    let Some(deployment) = deployment else {
+/// Whether there are operators, and each is available; else in words what is.
+fn are_available(deployments: &[Deployment]) -> Result<(), String> {
+    if deployments.is_empty() {
         return Err("there is no Deployment".to_owned());
-    };
+    }
+    deployments.iter().try_for_each(is_available)
+}
+
+/// Whether every pod of the newest template is available; else in words what is.
+fn is_available(deployment: &Deployment) -> Result<(), String> {
     let wanted = deployment
         .spec
         .as_ref()
@@ -317,8 +339,9 @@ fn is_available(deployment: Option<&Deployment>) -> Result<(), String> {
     if observed && updated == wanted && available == wanted && all == wanted {
         return Ok(());
     }
+    let name = deployment.metadata.name.as_deref().unwrap_or_default();
     Err(format!(
-        "{available} of {wanted} pods available, {updated} of the newest template"
+        "{name}: {available} of {wanted} pods available, {updated} of the newest template"
     ))
 }
 
@@ -350,9 +373,10 @@ mod tests {
             }))
             .unwrap()
         };
-        assert!(is_available(Some(&deployment(2, 1))).is_ok());
-        assert!(is_available(Some(&deployment(1, 1))).is_err());
-        assert!(is_available(Some(&deployment(2, 0))).is_err());
-        assert!(is_available(None).is_err());
+        let good = deployment(2, 1);
+        assert!(are_available(std::slice::from_ref(&good)).is_ok());
+        assert!(are_available(&[good.clone(), deployment(1, 1)]).is_err());
+        assert!(are_available(&[deployment(2, 0), good]).is_err());
+        assert!(are_available(&[]).is_err());
     }
 }

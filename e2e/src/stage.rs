@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::charts::{Charts, Installed};
+use crate::charts::{Charts, Installed, RedisImages};
 use crate::cluster::{self, Cluster, LocalCluster, Steps};
 use crate::images::{self, Image};
 use crate::scenarios::{Context, ImageNames};
@@ -28,6 +28,8 @@ pub async fn local(name: &str, steps: &Steps) -> Result<Context> {
             Image::Postgres { revision: 2 },
             Image::Workload,
             Image::PgBouncer,
+            Image::RedisOperator { revision: 1 },
+            Image::Redis { revision: 1 },
         ],
         steps,
     )
@@ -44,6 +46,8 @@ pub async fn local(name: &str, steps: &Steps) -> Result<Context> {
         postgres_next,
         workload,
         pgbouncer,
+        redis_operator,
+        redis,
     ] = images.map(|i| i.name);
     let images = ImageNames {
         postgres,
@@ -52,6 +56,8 @@ pub async fn local(name: &str, steps: &Steps) -> Result<Context> {
         operator_next,
         workload,
         pgbouncer,
+        redis_operator,
+        redis,
     };
     let kubeconfig = cluster.kubeconfig();
     let client = cluster::client(&cluster).await?;
@@ -78,9 +84,13 @@ async fn install(
         operator: images.operator.clone(),
         postgres: images.postgres.clone(),
         pgbouncer: images.pgbouncer.clone(),
+        redis: Some(RedisImages {
+            operator: images.redis_operator.clone(),
+            server: images.redis.clone(),
+        }),
     };
     charts.operators(&names).await?;
     charts.available(AVAILABLE).await?;
-    steps.done("the operator is available");
+    steps.done("the operators are available");
     Ok(())
 }

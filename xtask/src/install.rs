@@ -76,6 +76,7 @@ pub async fn install(
         operator: operator.name.clone(),
         postgres: postgres.name.clone(),
         pgbouncer: pgbouncer.name.clone(),
+        redis: None,
     };
     let operators = charts.operators(&names).await?;
     steps.done(&say(charts::OPERATORS, operators));

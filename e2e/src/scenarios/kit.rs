@@ -12,6 +12,7 @@ use kube::api::{
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt};
 use mainstay_crds::postgres::Postgres;
+use mainstay_crds::redis::Redis;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -24,6 +25,9 @@ pub const READY: Duration = Duration::from_mins(3);
 
 /// Names of the instances of a set of three called `db`.
 pub const INSTANCES: [&str; 3] = ["db-1", "db-2", "db-3"];
+
+/// The container of a client's pod.
+const PSQL: &str = "psql";
 
 /// How often a condition is looked at. Scenarios poll; the product does not.
 const LOOK: Duration = Duration::from_millis(250);
@@ -203,6 +207,26 @@ impl<'a> Sandbox<'a> {
     /// # Errors
     /// When it does not start.
     pub async fn client(&self, name: &str, set: &str, labelled: bool) -> Result<Client<'_>> {
+        let image = &self.ctx.images.postgres;
+        self.client_pod(name, set, labelled, image, PSQL).await?;
+        Ok(Client {
+            sandbox: self,
+            pod: name.to_owned(),
+        })
+    }
+
+    /// The pod of such a client, of whatever image that has `sleep`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn client_pod(
+        &self,
+        name: &str,
+        set: &str,
+        labelled: bool,
+        image: &str,
+        container: &str,
+    ) -> Result<()> {
         let label = if labelled { "allow" } else { "no" };
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": name, "labels": {format!("access.mainstay.dev/{set}"): label}},
@@ -214,8 +238,8 @@ impl<'a> Sandbox<'a> {
                     "seccompProfile": {"type": "RuntimeDefault"},
                 },
                 "containers": [{
-                    "name": "psql",
-                    "image": self.ctx.images.postgres,
+                    "name": container,
+                    "image": image,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["sleep", "infinity"],
                     "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
@@ -240,11 +264,7 @@ impl<'a> Sandbox<'a> {
                 Look::seen(&phase)
             })
         })
-        .await?;
-        Ok(Client {
-            sandbox: self,
-            pod: name.to_owned(),
-        })
+        .await
     }
 
     /// Run a program in a container and return what it printed.
@@ -417,6 +437,10 @@ impl<'a> Sandbox<'a> {
             let status = serde_json::to_string_pretty(&pg.status).unwrap_or_default();
             seen.push(format!("Postgres {}: {status}", pg.name_any()));
         }
+        for redis in self.api::<Redis>().list(&all).await.into_iter().flatten() {
+            let status = serde_json::to_string_pretty(&redis.status).unwrap_or_default();
+            seen.push(format!("Redis {}: {status}", redis.name_any()));
+        }
         for claim in self
             .api::<PersistentVolumeClaim>()
             .list(&all)
@@ -495,7 +519,7 @@ impl Client<'_> {
              \"host=$host port=$(cat port) dbname=$(cat database) user=$(cat username) sslmode=verify-full sslrootcert=/binding/ca.crt\" -c \"$0\""
         );
         self.sandbox
-            .exec(&self.pod, "psql", &["sh", "-c", &script, sql])
+            .exec(&self.pod, PSQL, &["sh", "-c", &script, sql])
             .await
     }
 
@@ -509,7 +533,7 @@ impl Client<'_> {
              \"host=$(cat host) port=$(cat port) dbname=$(cat database) user=$(cat username) {words}\" -c 'select 1'"
         );
         self.sandbox
-            .exec(&self.pod, "psql", &["sh", "-c", &script])
+            .exec(&self.pod, PSQL, &["sh", "-c", &script])
             .await
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     Company, Scenario, backups, changes, deletion, drills, endurance, failures, last_backup,
-    network, operations, operators, pooler, restores, service, zones,
+    network, operations, operators, pooler, redis, restores, service, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
@@ -109,6 +109,10 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares operations::switchover,
         "another instance takes over on request, and nothing acknowledged is lost"
+    ),
+    scenario!(
+        shares redis::redis_pods_lost,
+        "Redis, under load: the primary's pod is deleted by force and told to go, then all pods by force at once; what WAIT confirmed is there"
     ),
     scenario!(
         shares pooler::pooler_hand_over,

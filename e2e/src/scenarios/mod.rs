@@ -20,6 +20,7 @@ mod object_store;
 pub mod operations;
 pub mod operators;
 pub mod pooler;
+mod redis;
 mod restores;
 pub mod service;
 pub mod writer;
@@ -63,6 +64,10 @@ pub struct ImageNames {
     pub workload: String,
     /// The connection pooler, the catalogue's.
     pub pgbouncer: String,
+    /// Redis' operator and agent.
+    pub redis_operator: String,
+    /// Redis 8.0, the catalogue's.
+    pub redis: String,
 }
 
 /// One scenario.

@@ -139,15 +139,16 @@ mod tests {
         }
     }
 
-    fn seen(flushed: u64) -> Option<(u64, [(Member, u64); 2])> {
+    fn seen(flushed: u64) -> (u64, [(Member, u64); 2]) {
         let others = [(member("db-2.b"), flushed), (member("db-3.c"), 100 << 20)];
-        Some((100 << 20, others))
+        (100 << 20, others)
     }
 
     #[test]
     fn who_streams_and_has_nearly_everything_takes_over() {
         let settled = charter(vec![group("db-2.b")]);
-        let ask = |to, open, flushed| successor(to, &wanted(open), seen(flushed), Some(&settled));
+        let ask =
+            |to, open, flushed| successor(to, &wanted(open), Some(seen(flushed)), Some(&settled));
         assert_eq!(ask("db-2", true, 99 << 20).unwrap().name.as_str(), "db-2");
         assert!(ask("db-2", false, 99 << 20).is_err(), "not open");
         assert!(ask("db-4", true, 0).unwrap_err().contains("stream"));
@@ -160,7 +161,12 @@ mod tests {
     #[test]
     fn nothing_is_handed_over_in_the_middle_of_a_change() {
         let changing = charter(vec![group("db-3.c"), group("db-2.b")]);
-        let refused = successor("db-2", &wanted(true), seen(100 << 20), Some(&changing));
+        let refused = successor(
+            "db-2",
+            &wanted(true),
+            Some(seen(100 << 20)),
+            Some(&changing),
+        );
         assert!(refused.unwrap_err().contains("not finished"));
     }
 
