@@ -3,16 +3,20 @@
 use std::env::consts::ARCH;
 use std::path::{Path, PathBuf};
 
+use super::recipe::hash;
 use super::{Error, cache, command};
 
 /// Builds `package`'s binary of the same name, static, for this machine's architecture.
 ///
 /// Cargo decides what is stale. Its target folder is in the cache and apart from the checkout's:
-/// static linking has other flags, and each change of flags would build every crate again.
+/// static linking has other flags, and each change of flags would build every crate again. Each checkout has its own:
+/// Cargo goes by times of files, and would take what another one built last for its own.
 pub fn build(package: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf, Error> {
     progress(&format!("compiling {package} for its image"));
     let target = format!("{ARCH}-unknown-linux-gnu");
-    let folder = cache.join("target-image");
+    let checkout = cache::repository();
+    let checkout = checkout.as_os_str().as_encoded_bytes().to_vec();
+    let folder = cache.join("target-image").join(hash(&[checkout]));
     // Naming the target keeps the flags away from build scripts and macros.
     let mut cargo = crate::cargo::command();
     cargo

@@ -69,7 +69,10 @@ pub fn also_good() -> Vec<(&'static str, Value)> {
         ("two instances, async by default", with(json!({ "instances": 2 }))),
         (
             "a cache that may lose everything",
-            with(json!({ "persistence": "none", "parameters": null })),
+            of(json!({
+                "instances": 1, "durability": null, "bounded": null,
+                "persistence": "none", "parameters": { "appendfsync": null },
+            })),
         ),
         (
             "snapshots at times of one's own",

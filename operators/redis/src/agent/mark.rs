@@ -127,7 +127,7 @@ mod tests {
             Mark::read(&mark().code().replace("epoch=7", "epoch=x")),
             None
         );
-        let newer = mark().code().replace("set=", "more=1 set=");
+        let newer = mark().code().replacen(" set=", " more=1 set=", 1);
         assert_eq!(Mark::read(&newer), Some(mark()));
     }
 

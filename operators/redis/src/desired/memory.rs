@@ -30,7 +30,7 @@ mod tests {
         assert_eq!(maxmemory(512 * MIB, Persistence::Aof), 336 * MIB);
         assert_eq!(maxmemory(256 * MIB, Persistence::Rdb), 144 * MIB);
         let none = maxmemory(1024 * MIB, Persistence::None);
-        assert_eq!(none / MIB, 863);
+        assert_eq!(none, 864 * MIB);
         assert_eq!(maxmemory(0, Persistence::Aof), 0);
     }
 }
