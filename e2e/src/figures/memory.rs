@@ -18,7 +18,7 @@ pub struct Process {
     pub ticks: u64,
 }
 
-/// Every running `mainstay-postgres` process on this machine.
+/// Every running process of an operator or an agent on this machine.
 ///
 /// # Errors
 /// When none runs, or `/proc` cannot be read.
@@ -37,13 +37,13 @@ pub fn processes() -> Result<Vec<Process>> {
             continue;
         };
         // As its image has it, and as the init container installs it.
-        if program.ends_with("/mainstay-postgres") || program.starts_with("/mainstay/bin/") {
+        if program == "/operator" || program.starts_with("/mainstay/bin/") {
             found.extend(look(&folder, role));
         }
     }
     ensure!(
         !found.is_empty(),
-        "no mainstay-postgres process runs on this machine"
+        "no operator and no agent runs on this machine"
     );
     Ok(found)
 }

@@ -24,7 +24,7 @@ struct Manner {
 }
 
 /// Programs that take longest, which begin first: the others go on beside them.
-const LONGEST: [Manner; 3] = [
+const LONGEST: [Manner; 4] = [
     Manner {
         name: "postgres: backup",
         computes: false,
@@ -33,6 +33,11 @@ const LONGEST: [Manner; 3] = [
     Manner {
         name: "postgres: agent",
         ..USUAL
+    },
+    Manner {
+        name: "redis: agent",
+        computes: false,
+        at_once: "8",
     },
     Manner {
         name: "postgres: operator",
