@@ -333,6 +333,17 @@ impl Session {
         self.vitals().await
     }
 
+    /// Write everything and end. It says nothing when it does: its connections end.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub async fn shut_down(&mut self) -> Result<(), SessionError> {
+        match self.call(words(["SHUTDOWN"])).await {
+            Err(SessionError::Resp(RespError::Refused(why))) => Err(RespError::Refused(why).into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Let writers go on, and end all clients: they look anew where they are led.
     ///
     /// # Errors
