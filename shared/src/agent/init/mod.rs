@@ -73,7 +73,8 @@ pub fn run(options: &Options) -> Result<(), InitError> {
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
         signals.add(signal);
     }
-    // Before any thread starts, so that all inherit the mask. Children get an empty one (std).
+    // Before any thread starts, so that all inherit the mask. So do children: an engine that does not set its own hears none of
+    // these (docs/open.md).
     signals.thread_block().map_err(InitError::Signals)?;
     // Orphans of the engine come here also where this is not PID 1.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
