@@ -2,20 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use mainstay_postgres::agent;
-use mainstay_postgres::agent::place::root;
 use mainstay_postgres::backup;
 use mainstay_postgres::engine::Postgresql;
 use mainstay_postgres::pooler::{self, config::Side};
-use mainstay_shared::agent::init::{self, Options, supervisor::Bounds};
-use mainstay_shared::agent::install::install;
-use mainstay_shared::agent::paths;
+use mainstay_shared::agent::commands::{self, installed, released, runtime, said, started, told};
 use mainstay_shared::operator::serve;
-use mainstay_shared::telemetry;
-use tokio::runtime::Runtime;
 
 /// Mainstay for PostgreSQL.
 #[derive(Debug, Parser)]
@@ -113,56 +107,7 @@ fn main() -> ExitCode {
         }
         Command::Agent => told().and_then(|r| released(r, agent::run())),
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!(
-                "{}",
-                serde_json::json!({ "level": "ERROR", "message": error })
-            );
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn said<E: ToString>(ended: Result<(), E>) -> Result<(), String> {
-    ended.map_err(|e| e.to_string())
-}
-
-fn installed(folder: &Path) -> Result<(), String> {
-    let path = install(folder, paths::BINARY);
-    path.map(drop)
-        .map_err(|e| format!("cannot install into {}: {e}", folder.display()))
-}
-
-fn started(watchdog: u64, stop: u64) -> Result<(), String> {
-    let program = std::env::current_exe().map_err(|e| format!("where am I: {e}"))?;
-    let options = Options {
-        agent: vec![program.display().to_string(), "agent".to_owned()],
-        socket: paths::under(&root(), paths::INIT_SOCKET),
-        bounds: Bounds {
-            watchdog: Duration::from_secs(watchdog),
-            grace: Duration::from_secs(stop),
-        },
-    };
-    said(init::run(&options))
-}
-
-/// A runtime of a process that logs.
-fn told() -> Result<Runtime, String> {
-    let filter = std::env::var(telemetry::LOG_FILTER).ok();
-    telemetry::init(filter.as_deref()).map_err(|e| e.to_string())?;
-    runtime()
-}
-
-/// A thread that waits for a hung volume must not hold the end up.
-fn released<E: ToString>(
-    runtime: Runtime,
-    work: impl Future<Output = Result<(), E>>,
-) -> Result<(), String> {
-    let ended = said(runtime.block_on(work));
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    ended
+    commands::ended(ended)
 }
 
 /// PostgreSQL runs it in its data directory, and writes what it says into its log.
@@ -201,11 +146,4 @@ fn fetch(socket: &Path, file: &str, path: &Path) -> ExitCode {
             ExitCode::from(backup::restore::log::FATAL)
         }
     }
-}
-
-fn runtime() -> Result<Runtime, String> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| format!("no runtime: {e}"))
 }

@@ -3,12 +3,18 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
+use rustls::{ClientConfig, ServerConfig};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use super::config::{self, Role, SetConfig, Zones};
 use super::paths::{self, under};
-use crate::pki::{CA_KEY, CERTIFICATE_KEY, PRIVATE_KEY_KEY, Pair, PrivateKeyPem};
+use crate::pki::{
+    CA_KEY, CERTIFICATE_KEY, ClientAuth, PRIVATE_KEY_KEY, Pair, PrivateKeyPem, client_config,
+    server_config,
+};
 
 /// What is mounted, read as a whole. `E` is the engine's part of the configuration.
 #[derive(Clone, Debug)]
@@ -72,6 +78,33 @@ impl<E: DeserializeOwned> Mounts<E> {
 }
 
 impl<E> Mounts<E> {
+    /// Put the certificate where the engine reads it, and have the agent's server and its clients show it. What is wrong
+    /// with it, in a sentence.
+    ///
+    /// # Errors
+    /// The folder, which is in memory, cannot be written.
+    pub fn show_identity(
+        &self,
+        folder: &Path,
+        server: &watch::Sender<Option<Arc<ServerConfig>>>,
+        client: &watch::Sender<Option<Arc<ClientConfig>>>,
+    ) -> std::io::Result<Option<String>> {
+        let Some(pair) = &self.identity else {
+            return Ok(None);
+        };
+        place_identity(folder, pair)?;
+        if let Ok(config) = client_config(&pair.ca, Some(pair)) {
+            client.send_replace(Some(Arc::new(config)));
+        }
+        Ok(match server_config(pair, ClientAuth::Optional) {
+            Ok(config) => {
+                server.send_replace(Some(Arc::new(config)));
+                None
+            }
+            Err(error) => Some(format!("the mounted certificate: {error}")),
+        })
+    }
+
     /// What is missing before an engine can run.
     pub fn missing(&self) -> Option<&str> {
         let whole = self.config.is_some() && self.identity.is_some() && self.roles.is_some();

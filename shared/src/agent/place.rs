@@ -78,3 +78,11 @@ pub fn root() -> PathBuf {
 pub fn nonce() -> Result<String, getrandom::Error> {
     Ok(format!("{:016x}", getrandom::u64()?))
 }
+
+/// 32 hexadecimal digits: what nobody guesses.
+///
+/// # Errors
+/// When the system has no random numbers.
+pub fn long_nonce() -> Result<String, getrandom::Error> {
+    Ok(format!("{}{}", nonce()?, nonce()?))
+}

@@ -12,8 +12,6 @@ mod work;
 mod writes;
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,10 +26,11 @@ use mainstay_shared::agent::init::protocol::{Command, Engine};
 use mainstay_shared::agent::pauses::{self, Pauses};
 use mainstay_shared::agent::server::{Answer, Order, Refusal};
 use mainstay_shared::agent::state::Store;
+use mainstay_shared::agent::task::{Task, finished};
+use mainstay_shared::agent::tell;
 use mainstay_shared::agent::upgrade::{given_up, identify};
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::{Engine as Seen, Order as Election, Wanted};
-use mainstay_shared::pki::{ClientAuth, client_config, server_config};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -42,10 +41,10 @@ use super::data;
 use super::decide::{Data, Next, Observed, Role, next};
 use super::history::Parting;
 use super::monitor::{Monitor, monitor};
-use super::mounts::{Mounts, place_identity};
+use super::mounts::Mounts;
 use super::place::Place;
 use super::render::held_back;
-use super::report::{self, differs};
+use super::report;
 use super::throttle::Throttle;
 use hand_over::Handing;
 use tend::Tended;
@@ -67,8 +66,6 @@ const FLOORS: Duration = Duration::from_secs(1);
 const MUTE: Duration = Duration::from_secs(15);
 /// How long a requested restart may take to stop the engine in order.
 const STOP: Duration = Duration::from_mins(1);
-
-type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Something long that goes on beside the loop, at most one at a time.
 struct Work {
@@ -350,17 +347,12 @@ impl Machine {
     }
 
     fn remount(&mut self) -> Result<(), AgentError> {
-        if let Some(pair) = &self.mounts.identity {
-            place_identity(&self.place.tls(), pair).map_err(AgentError::Run)?;
-            match server_config(pair, ClientAuth::Optional) {
-                Ok(config) => {
-                    self.tls.send_replace(Some(Arc::new(config)));
-                }
-                Err(error) => self.last_error = Some(format!("the mounted certificate: {error}")),
-            }
-            if let Ok(config) = client_config(&pair.ca, Some(pair)) {
-                self.client_tls.send_replace(Some(Arc::new(config)));
-            }
+        let shown = self
+            .mounts
+            .show_identity(&self.place.tls(), &self.tls, &self.client_tls)
+            .map_err(AgentError::Run)?;
+        if shown.is_some() {
+            self.last_error = shown;
         }
         self.set_up();
         Ok(())
@@ -551,7 +543,7 @@ impl Machine {
 
     fn tell(&mut self, next: &Next, engine: &Engine) {
         let starts = self.init.heard().borrow().state.starts;
-        let mut new = report::status(&report::Facts {
+        let new = report::status(&report::Facts {
             now: boottime(),
             instance: &self.place.me.instance,
             pod_uid: &self.place.me.pod_uid,
@@ -587,19 +579,6 @@ impl Machine {
                 .or_else(|| self.configuration.refusal().cloned())
                 .or_else(|| self.mounts.wrong.clone()),
         });
-        self.status.send_if_modified(|old| {
-            let news = differs(old, &new);
-            new.sequence = old.sequence + u64::from(news);
-            let changed = new != *old;
-            *old = new;
-            changed
-        });
-    }
-}
-
-async fn finished<T>(task: Option<&mut Task<T>>) -> T {
-    match task {
-        Some(task) => task.await,
-        None => std::future::pending().await,
+        tell::status(&self.status, new);
     }
 }

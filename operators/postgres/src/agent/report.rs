@@ -1,12 +1,12 @@
 //! The status that the agent gives of itself; values only.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use mainstay_crds::common::InstanceRole;
 use mainstay_shared::agent::api::{
     Acknowledging, GivenUp, Phase, Program, Status, Volume, Weakened,
 };
+use mainstay_shared::agent::gauges::Gauges;
 use mainstay_shared::agent::init::protocol::Engine;
 
 use super::decide::{Data, Next};
@@ -190,79 +190,28 @@ fn idle(next: &Next) -> (Phase, Option<String>) {
     }
 }
 
-/// Whether the difference is worth telling: what moves all the time is not.
-pub fn differs(old: &Status, new: &Status) -> bool {
-    let still = |s: &Status| Status {
-        sequence: 0,
-        position: None,
-        // By powers of two of MiB, and at once when it becomes known: whoever is told of something
-        // else later learns nothing new of it then.
-        lag_bytes: s
-            .lag_bytes
-            .map(|lag| u64::from(u64::BITS - (lag >> 20).leading_zeros())),
-        // Twentieths: growth is told, every written page is not.
-        volume: s.volume.map(|v| Volume {
-            size: v.size,
-            free: (v.free * 20).checked_div(v.size).unwrap_or(0),
-        }),
-        ..s.clone()
-    };
-    still(old) != still(new)
-}
-
 /// Metrics of a status, in the text format of Prometheus.
 pub fn metrics(s: &Status) -> String {
-    let mut text = String::new();
-    let mut gauge = |name: &str, help: &str, value: Option<f64>| {
-        if let Some(value) = value {
-            // Writing to a String cannot fail.
-            let _ = write!(
-                text,
-                "# HELP mainstay_postgres_{name} {help}\n# TYPE mainstay_postgres_{name} gauge\nmainstay_postgres_{name}{{instance=\"{}\"}} {value}\n",
-                s.instance
-            );
-        }
-    };
-    let flag = |b: bool| Some(f64::from(u8::from(b)));
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "metrics are floating point numbers"
-    )]
-    let number = |n: u64| n as f64;
-    gauge("ready", "Whether it serves.", flag(s.ready));
-    gauge(
-        "primary",
-        "Whether it is the primary.",
-        flag(s.role == InstanceRole::Primary),
-    );
-    gauge(
+    let primary = s.role == InstanceRole::Primary;
+    let mut gauges = Gauges::new("mainstay_postgres", &s.instance);
+    gauges.flag("ready", "Whether it serves.", s.ready);
+    gauges.flag("primary", "Whether it is the primary.", primary);
+    gauges.number(
         "position_bytes",
         "Position in the write-ahead log.",
-        s.position.map(number),
+        s.position,
     );
-    gauge(
-        "lag_bytes",
-        "Log that is not replayed yet.",
-        s.lag_bytes.map(number),
-    );
-    let streaming = s.streaming.len() as u64;
-    let primary = s.role == InstanceRole::Primary;
-    gauge(
+    gauges.number("lag_bytes", "Log that is not replayed yet.", s.lag_bytes);
+    let streaming = primary.then_some(s.streaming.len() as u64);
+    gauges.number(
         "streaming_replicas",
         "Replicas that stream from it.",
-        primary.then(|| number(streaming)),
+        streaming,
     );
-    gauge(
-        "volume_size_bytes",
-        "Size of the data volume.",
-        s.volume.map(|v| number(v.size)),
-    );
-    gauge(
-        "volume_free_bytes",
-        "Free space of the data volume.",
-        s.volume.map(|v| number(v.free)),
-    );
-    text
+    let (size, free) = (s.volume.map(|v| v.size), s.volume.map(|v| v.free));
+    gauges.number("volume_size_bytes", "Size of the data volume.", size);
+    gauges.number("volume_free_bytes", "Free space of the data volume.", free);
+    gauges.finish()
 }
 
 #[cfg(test)]
@@ -332,39 +281,5 @@ mod tests {
             (s.phase, s.role),
             (Phase::Recovering, InstanceRole::Unknown)
         );
-    }
-
-    #[test]
-    fn a_moving_position_is_no_news() {
-        let old = Status {
-            position: Some(1),
-            lag_bytes: Some(0),
-            volume: Some(Volume {
-                size: 100,
-                free: 50,
-            }),
-            ..Status::default()
-        };
-        let mut new = Status {
-            position: Some(2),
-            lag_bytes: Some(3),
-            ..old.clone()
-        };
-        new.volume = Some(Volume {
-            size: 100,
-            free: 51,
-        });
-        assert!(!differs(&old, &new));
-        new.lag_bytes = Some(5 << 20);
-        assert!(differs(&old, &new));
-        let lags = |lag| Status {
-            lag_bytes: lag,
-            ..old.clone()
-        };
-        assert!(differs(&lags(None), &lags(Some(0))), "it has become known");
-        assert!(!differs(&lags(Some(4 << 20)), &lags(Some(5 << 20))));
-        new.lag_bytes = old.lag_bytes;
-        new.ready = true;
-        assert!(differs(&old, &new));
     }
 }

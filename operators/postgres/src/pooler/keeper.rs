@@ -1,12 +1,11 @@
 //! The loop of a pooler: mounts, orders, and PgBouncer's console. I/O; a pause is [`super::state`].
 
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_shared::agent::clock::boottime;
+use mainstay_shared::agent::task::{Task, finished};
 use mainstay_shared::pki::{ClientAuth, Pair, client_config, server_config};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::{mpsc, watch};
@@ -26,8 +25,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// A login to a server that is cut short counts as failed, and clients would be told so: for so long it
 /// is waited for one that is under way.
 const LOGINS: Duration = Duration::from_millis(200);
-
-type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Where a pooler keeps its files.
 #[derive(Clone, Debug)]
@@ -268,12 +265,5 @@ async fn no_logins(console: &Console) {
             return;
         }
         sleep(Duration::from_millis(5)).await;
-    }
-}
-
-async fn finished<T>(task: Option<&mut Task<T>>) -> T {
-    match task {
-        Some(task) => task.await,
-        None => std::future::pending().await,
     }
 }

@@ -3,11 +3,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -20,7 +19,7 @@ use mainstay_e2e::apiserver::ApiServer;
 use mainstay_e2e::tools;
 use mainstay_postgres::settings::{PostgresConfig, PostgresSettings};
 use mainstay_shared::agent::api::Status;
-use mainstay_shared::agent::client::{AgentClient, ClientError};
+use mainstay_shared::agent::client::AgentClient;
 use mainstay_shared::agent::config::Role;
 use mainstay_shared::agent::election::record::Record;
 use mainstay_shared::agent::paths;
@@ -30,12 +29,10 @@ use nix::unistd::{Gid, Uid, User};
 
 use crate::api;
 use crate::processes::replace;
-pub use crate::processes::{Pod, anonymous_kib};
+pub use crate::processes::{LONG, Pod, anonymous_kib};
 
 /// What runs in the pods.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-postgres");
-/// Longest wait for anything.
-pub const LONG: Duration = Duration::from_mins(1);
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
@@ -292,39 +289,12 @@ impl Set {
 
     /// Start the pod's processes. Without the API server its address leads nowhere.
     pub fn start(&self, pod: &mut Pod, uid: &str, with_api: bool) {
-        let kubeconfig = pod.root.join("kubeconfig");
         let mut config = api::kubeconfig(&self.api);
         if !with_api {
             *config.pointer_mut("/clusters/0/cluster/server").unwrap() =
                 "https://127.0.0.1:1".into();
         }
-        let text = config.to_string();
-        fs::write(&kubeconfig, text).unwrap();
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(pod.root.join("log"))
-            .unwrap();
-        let mut command = Command::new(PROGRAM);
-        command
-            .arg("init")
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env(paths::ROOT, &pod.root)
-            .env("KUBECONFIG", &kubeconfig)
-            .env("MAINSTAY_LISTEN", &pod.address)
-            .env("MAINSTAY_WATCHDOG_SECONDS", "4")
-            .env("POD_NAME", &pod.name)
-            .env("POD_UID", uid)
-            .env("POD_IP", &pod.address)
-            .env("NODE_NAME", format!("node-of-{}", pod.name))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        if let Some((uid, gid)) = pod.owner {
-            command.uid(uid.as_raw()).gid(gid.as_raw());
-        }
-        pod.init = Some(command.spawn().unwrap());
+        pod.spawn(PROGRAM, "/usr/bin:/bin", &config, uid);
     }
 
     /// Three pods, started.
@@ -366,22 +336,7 @@ impl Set {
 
     /// Poll the agent's status until it is as wanted.
     pub async fn until(&self, pod: &Pod, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
-        let begun = Instant::now();
-        let mut agent = self.agent(pod);
-        let mut last = None;
-        while begun.elapsed() < LONG {
-            let after = last
-                .as_ref()
-                .and_then(|r: &Result<Status, ClientError>| Some(r.as_ref().ok()?.sequence));
-            let answer = agent.status(after, Duration::from_millis(500)).await;
-            match answer {
-                Ok(status) if wanted(&status) => return status,
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                Ok(_) => {}
-            }
-            last = Some(answer);
-        }
-        panic!("{}: not {what}: {last:#?}\n{}", pod.name, pod.log());
+        pod.until(self.agent(pod), what, wanted).await
     }
 
     /// A client's connection as the application, over verified TLS.

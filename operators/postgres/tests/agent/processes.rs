@@ -3,14 +3,20 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use mainstay_shared::agent::api::Status;
+use mainstay_shared::agent::client::{AgentClient, ClientError};
 use mainstay_shared::agent::init::processes::kill_all;
 use mainstay_shared::agent::paths;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid};
+
+/// Longest wait for anything.
+pub const LONG: Duration = Duration::from_mins(1);
 
 /// A data pod.
 pub struct Pod {
@@ -27,6 +33,61 @@ pub struct Pod {
 impl Pod {
     pub fn path(&self, absolute: &str) -> PathBuf {
         paths::under(&self.root, absolute)
+    }
+
+    /// Start its processes: `init` of this program, which finds others in `path`.
+    pub fn spawn(&mut self, program: &str, path: &str, kubeconfig: &serde_json::Value, uid: &str) {
+        let file = self.root.join("kubeconfig");
+        fs::write(&file, kubeconfig.to_string()).unwrap();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.root.join("log"))
+            .unwrap();
+        let mut command = Command::new(program);
+        command
+            .arg("init")
+            .env_clear()
+            .env("PATH", path)
+            .env(paths::ROOT, &self.root)
+            .env("KUBECONFIG", &file)
+            .env("MAINSTAY_LISTEN", &self.address)
+            .env("MAINSTAY_WATCHDOG_SECONDS", "4")
+            .env("POD_NAME", &self.name)
+            .env("POD_UID", uid)
+            .env("POD_IP", &self.address)
+            .env("NODE_NAME", format!("node-of-{}", self.name))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        if let Some((uid, gid)) = self.owner {
+            command.uid(uid.as_raw()).gid(gid.as_raw());
+        }
+        self.init = Some(command.spawn().unwrap());
+    }
+
+    /// Poll its agent's status until it is as wanted.
+    pub async fn until(
+        &self,
+        mut agent: AgentClient,
+        what: &str,
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Status {
+        let begun = Instant::now();
+        let mut last = None;
+        while begun.elapsed() < LONG {
+            let after = last
+                .as_ref()
+                .and_then(|r: &Result<Status, ClientError>| Some(r.as_ref().ok()?.sequence));
+            let answer = agent.status(after, Duration::from_millis(500)).await;
+            match answer {
+                Ok(status) if wanted(&status) => return status,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Ok(_) => {}
+            }
+            last = Some(answer);
+        }
+        panic!("{}: not {what}: {last:#?}\n{}", self.name, self.log());
     }
 
     pub fn log(&self) -> String {

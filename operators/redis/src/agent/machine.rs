@@ -5,8 +5,6 @@ mod hand_over;
 mod tend;
 mod work;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,15 +15,16 @@ use mainstay_shared::agent::cluster::Cluster;
 use mainstay_shared::agent::election::door::Door;
 use mainstay_shared::agent::init::client::InitClient;
 use mainstay_shared::agent::init::protocol::{Command, Engine};
-use mainstay_shared::agent::mounts::{Mounts, place_identity};
+use mainstay_shared::agent::mounts::Mounts;
 use mainstay_shared::agent::pauses::{self, Pauses};
 use mainstay_shared::agent::server::{Answer, Order, Refusal};
 use mainstay_shared::agent::state::Store;
+use mainstay_shared::agent::task::{Task, finished};
+use mainstay_shared::agent::tell;
 use mainstay_shared::agent::upgrade;
 use mainstay_shared::election::group::Group;
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::{Engine as Seen, Wanted};
-use mainstay_shared::pki::{ClientAuth, client_config, server_config};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -53,8 +52,6 @@ const STARTED: Duration = Duration::from_secs(5);
 const VOLUME: Duration = Duration::from_secs(2);
 /// A container that ends waits so long for somebody to take over.
 const TAKEN_OVER: Duration = Duration::from_secs(10);
-
-type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What was asked of the engine, once it is done.
 #[derive(Debug)]
@@ -323,17 +320,12 @@ impl Machine {
     }
 
     fn remount(&mut self) -> Result<(), AgentError> {
-        if let Some(pair) = &self.mounts.identity {
-            place_identity(&self.place.tls(), pair).map_err(AgentError::Run)?;
-            match server_config(pair, ClientAuth::Optional) {
-                Ok(config) => {
-                    self.channels.tls.send_replace(Some(Arc::new(config)));
-                }
-                Err(error) => self.last_error = Some(format!("the mounted certificate: {error}")),
-            }
-            if let Ok(config) = client_config(&pair.ca, Some(pair)) {
-                self.client_tls.send_replace(Some(Arc::new(config)));
-            }
+        let shown = self
+            .mounts
+            .show_identity(&self.place.tls(), &self.channels.tls, &self.client_tls)
+            .map_err(AgentError::Run)?;
+        if shown.is_some() {
+            self.last_error = shown;
         }
         self.set_up();
         Ok(())
@@ -549,7 +541,7 @@ impl Machine {
         let applied = self.applied.as_ref().filter(|(start, _)| *start == starts);
         let applied = applied.map(|(_, applied)| applied);
         let settings = self.mounts.config.as_ref().map(|(c, _)| &c.engine);
-        let mut new = report::status(&report::Facts {
+        let new = report::status(&report::Facts {
             now: boottime(),
             instance: &self.place.me.instance,
             pod_uid: &self.place.me.pod_uid,
@@ -577,13 +569,7 @@ impl Machine {
                 .clone()
                 .or_else(|| self.mounts.wrong.clone()),
         });
-        self.channels.status.send_if_modified(|old| {
-            let news = report::differs(old, &new);
-            new.sequence = old.sequence + u64::from(news);
-            let changed = new != *old;
-            *old = new;
-            changed
-        });
+        tell::status(&self.channels.status, new);
     }
 }
 
@@ -593,10 +579,3 @@ const OCCUPIED: &str = "something else is being done just now";
 const ELECTED: &str = "elected.json";
 /// File in memory with what is in force, and of which start.
 const APPLIED: &str = "applied.json";
-
-async fn finished<T>(task: Option<&mut Task<T>>) -> T {
-    match task {
-        Some(task) => task.await,
-        None => std::future::pending().await,
-    }
-}

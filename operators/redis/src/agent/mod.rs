@@ -23,7 +23,7 @@ use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::init::client::InitClient;
 use mainstay_shared::agent::mounts::place_file;
 use mainstay_shared::agent::paths;
-use mainstay_shared::agent::place::{PlaceError, nonce};
+use mainstay_shared::agent::place::{PlaceError, long_nonce};
 use mainstay_shared::agent::program::Programs;
 use mainstay_shared::agent::pulse::{beat, turns};
 use mainstay_shared::agent::server::{Interface, serve};
@@ -117,8 +117,7 @@ fn password(place: &Place) -> Result<String, AgentError> {
     {
         return Ok(password);
     }
-    let random = || nonce().map_err(PlaceError::Random);
-    let password = format!("{}{}", random()?, random()?);
+    let password = long_nonce().map_err(PlaceError::Random)?;
     place_file(&file, &password, 0o600).map_err(AgentError::Run)?;
     Ok(password)
 }

@@ -1,10 +1,10 @@
 //! The status that the agent gives of itself; values only.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use mainstay_crds::common::InstanceRole;
 use mainstay_shared::agent::api::{Acknowledging, GivenUp, Phase, Program, Status, Volume};
+use mainstay_shared::agent::gauges::Gauges;
 use mainstay_shared::agent::init::protocol::Engine;
 
 use super::decide::Next;
@@ -196,111 +196,61 @@ fn idle(next: &Next) -> (Phase, Option<String>) {
     }
 }
 
-/// Whether the difference is worth telling: what moves all the time is not.
-pub fn differs(old: &Status, new: &Status) -> bool {
-    let still = |s: &Status| Status {
-        sequence: 0,
-        position: None,
-        // Twentieths: growth is told, every written page is not.
-        volume: s.volume.map(|v| Volume {
-            size: v.size,
-            free: (v.free * 20).checked_div(v.size).unwrap_or(0),
-        }),
-        ..s.clone()
-    };
-    still(old) != still(new)
-}
-
 /// Metrics of a status and of what was seen last, in the text format of Prometheus.
 pub fn metrics(s: &Status, sight: &Sight) -> String {
-    let mut text = String::new();
-    let mut gauge = |name: &str, help: &str, value: Option<f64>| {
-        if let Some(value) = value {
-            // Writing to a String cannot fail.
-            let _ = write!(
-                text,
-                "# HELP mainstay_redis_{name} {help}\n# TYPE mainstay_redis_{name} gauge\nmainstay_redis_{name}{{instance=\"{}\"}} {value}\n",
-                s.instance
-            );
-        }
-    };
-    let flag = |b: bool| f64::from(u8::from(b));
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "metrics are floating point numbers"
-    )]
-    let number = |n: u64| n as f64;
-    gauge("ready", "Whether it serves.", Some(flag(s.ready)));
     let primary = s.role == InstanceRole::Primary;
-    gauge("primary", "Whether it is the primary.", Some(flag(primary)));
-    gauge(
-        "position_bytes",
-        "Replication offset.",
-        s.position.map(number),
-    );
-    let size = s.volume.map(|v| number(v.size));
-    gauge("volume_size_bytes", "Size of the data volume.", size);
-    let free = s.volume.map(|v| number(v.free));
-    gauge("volume_free_bytes", "Free space of the data volume.", free);
+    let mut gauges = Gauges::new("mainstay_redis", &s.instance);
+    gauges.flag("ready", "Whether it serves.", s.ready);
+    gauges.flag("primary", "Whether it is the primary.", primary);
+    gauges.number("position_bytes", "Replication offset.", s.position);
+    let (size, free) = (s.volume.map(|v| v.size), s.volume.map(|v| v.free));
+    gauges.number("volume_size_bytes", "Size of the data volume.", size);
+    gauges.number("volume_free_bytes", "Free space of the data volume.", free);
     if let Sight::Up { vitals, .. } = sight {
-        seen(&mut gauge, primary, vitals);
+        seen(&mut gauges, primary, vitals);
     }
-    text
+    gauges.finish()
 }
 
 /// Metrics of what was seen last.
-fn seen(gauge: &mut impl FnMut(&str, &str, Option<f64>), primary: bool, v: &Vitals) {
-    let flag = |b: bool| f64::from(u8::from(b));
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "metrics are floating point numbers"
-    )]
-    let number = |n: u64| n as f64;
+fn seen(gauges: &mut Gauges<'_>, primary: bool, v: &Vitals) {
     let online = v.replicas.iter().filter(|r| r.online);
-    let streaming = primary.then(|| number(online.clone().count() as u64));
-    gauge(
+    gauges.number(
         "streaming_replicas",
         "Replicas that receive all writes.",
-        streaming,
+        primary.then_some(online.clone().count() as u64),
     );
     let lag = online.map(|r| v.offset.saturating_sub(r.offset)).max();
-    let lag = lag.filter(|_| primary).map(number);
-    gauge(
+    gauges.number(
         "replica_lag_bytes",
         "What the replica that lacks most has not acknowledged.",
-        lag,
+        lag.filter(|_| primary),
     );
-    let link = (!primary).then(|| flag(v.link_up));
-    gauge(
+    gauges.flag(
         "link_up",
         "Whether a replica's link to its primary stands.",
-        link,
+        (!primary).then_some(v.link_up),
     );
-    let heard = (!primary).then(|| v.heard.map(number)).flatten();
-    gauge(
+    gauges.number(
         "primary_heard_seconds",
         "Time since a replica heard of its primary.",
-        heard,
+        v.heard.filter(|_| !primary),
     );
-    gauge("memory_bytes", "Memory used.", Some(number(v.memory)));
-    let limit = (v.memory_limit > 0).then(|| number(v.memory_limit));
-    gauge("memory_limit_bytes", "Limit of memory.", limit);
-    gauge("keys", "Keys in all databases.", Some(number(v.keys)));
-    gauge(
-        "evicted_keys",
-        "Keys evicted since it started.",
-        Some(number(v.evicted)),
-    );
-    gauge("clients", "Clients connected.", Some(number(v.clients)));
-    gauge(
+    gauges.number("memory_bytes", "Memory used.", v.memory);
+    let limit = (v.memory_limit > 0).then_some(v.memory_limit);
+    gauges.number("memory_limit_bytes", "Limit of memory.", limit);
+    gauges.number("keys", "Keys in all databases.", v.keys);
+    gauges.number("evicted_keys", "Keys evicted since it started.", v.evicted);
+    gauges.number("clients", "Clients connected.", v.clients);
+    gauges.flag(
         "snapshot_ok",
         "Whether the last snapshot was written.",
-        Some(flag(v.snapshot_ok)),
+        v.snapshot_ok,
     );
-    gauge(
+    gauges.flag(
         "append_only_file_ok",
         "Whether the append-only file is written.",
-        Some(flag(v.log_ok)),
+        v.log_ok,
     );
 }
 

@@ -117,10 +117,7 @@ impl Vitals {
             })
             .sum();
         Some(Self {
-            version: text("valkey_version")
-                .or_else(|| text("redis_version"))
-                .unwrap_or_default()
-                .to_owned(),
+            version: version(info).unwrap_or_default(),
             is_primary,
             upstream,
             link_up: text("master_link_status") == Some("up"),
@@ -156,6 +153,16 @@ impl Vitals {
             .filter_map(|r| Some((member(&r.announced)?, r.offset)))
             .collect()
     }
+}
+
+/// The server's version by what `INFO` says. Valkey calls itself 7.2 of Redis as well, and has a line of its own.
+pub fn version(info: &str) -> Option<String> {
+    let line = |name: &str| {
+        let mut lines = info.lines();
+        lines.find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))
+    };
+    let found = line("valkey_version").or_else(|| line("redis_version"))?;
+    Some(found.trim().to_owned())
 }
 
 /// `ip=…,port=…,state=online,offset=…,lag=…`

@@ -10,6 +10,7 @@ use std::time::Duration;
 use mainstay_shared::operator::engine::{Answer, Target};
 use rustls::pki_types::ServerName;
 
+use crate::agent::vitals::version;
 use crate::resp::{Connection, RespError, Value, words};
 use crate::settings::{PORT, PROBE_KEY, PROBE_ROLE};
 
@@ -94,16 +95,6 @@ async fn talk(target: &Target) -> Result<Answer, ProbeError> {
     let info = info.map_err(refused)?.text().unwrap_or_default();
     let version = version(&info).ok_or_else(|| ProbeError::Version(host.to_owned()))?;
     Ok(Answer { version })
-}
-
-/// The server's version by its own words. Valkey calls itself 7.2 of Redis as well, and has a line of its own.
-fn version(info: &str) -> Option<String> {
-    let line = |name: &str| {
-        let mut lines = info.lines();
-        lines.find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))
-    };
-    let found = line("valkey_version").or_else(|| line("redis_version"))?;
-    Some(found.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ use mainstay_redis::settings::{
     RedisSettings,
 };
 use mainstay_shared::agent::api::Status;
-use mainstay_shared::agent::client::{AgentClient, ClientError};
+use mainstay_shared::agent::client::AgentClient;
 use mainstay_shared::agent::config::Role;
 use mainstay_shared::agent::election::lease::CHARTER;
 use mainstay_shared::agent::election::record::Record;
@@ -37,14 +37,12 @@ use nix::unistd::{Gid, Uid};
 use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 
-pub use crate::processes::Pod;
 use crate::processes::replace;
+pub use crate::processes::{LONG, Pod};
 use crate::{api, wait_for};
 
 /// What runs in the pods.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-redis");
-/// Longest wait for anything.
-pub const LONG: Duration = Duration::from_mins(1);
 /// Longest wait for one answer of Redis.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -292,37 +290,8 @@ impl Set {
 
     /// Start the pod's processes.
     pub fn start(&self, pod: &mut Pod, uid: &str) {
-        let kubeconfig = pod.root.join("kubeconfig");
-        fs::write(&kubeconfig, api::kubeconfig(&self.api).to_string()).unwrap();
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(pod.root.join("log"))
-            .unwrap();
-        let mut command = Command::new(PROGRAM);
-        command
-            .arg("init")
-            .env_clear()
-            .env(
-                "PATH",
-                format!("{}:/usr/bin:/bin", self.programs.path().display()),
-            )
-            .env(paths::ROOT, &pod.root)
-            .env("KUBECONFIG", &kubeconfig)
-            .env("MAINSTAY_LISTEN", &pod.address)
-            .env("MAINSTAY_WATCHDOG_SECONDS", "4")
-            .env("POD_NAME", &pod.name)
-            .env("POD_UID", uid)
-            .env("POD_IP", &pod.address)
-            .env("NODE_NAME", format!("node-of-{}", pod.name))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        if let Some((uid, gid)) = pod.owner {
-            std::os::unix::process::CommandExt::uid(&mut command, uid.as_raw());
-            std::os::unix::process::CommandExt::gid(&mut command, gid.as_raw());
-        }
-        pod.init = Some(command.spawn().unwrap());
+        let path = format!("{}:/usr/bin:/bin", self.programs.path().display());
+        pod.spawn(PROGRAM, &path, &api::kubeconfig(&self.api), uid);
     }
 
     /// All instances, started, at the addresses from `first` on; when the first leads and the others follow.
@@ -365,22 +334,7 @@ impl Set {
 
     /// Poll the agent's status until it is as wanted.
     pub async fn until(&self, pod: &Pod, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
-        let begun = Instant::now();
-        let mut agent = self.agent(pod);
-        let mut last = None;
-        while begun.elapsed() < LONG {
-            let after = last
-                .as_ref()
-                .and_then(|r: &Result<Status, ClientError>| Some(r.as_ref().ok()?.sequence));
-            let answer = agent.status(after, Duration::from_millis(500)).await;
-            match answer {
-                Ok(status) if wanted(&status) => return status,
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                Ok(_) => {}
-            }
-            last = Some(answer);
-        }
-        panic!("{}: not {what}: {last:#?}\n{}", pod.name, pod.log());
+        pod.until(self.agent(pod), what, wanted).await
     }
 
     /// Which of them leads, once one does that is not `but`.

@@ -8,6 +8,7 @@ use mainstay_shared::agent::api::HandOver;
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::hand_over::{Seen, outcome, successor};
 use mainstay_shared::agent::server::{Answer, Refusal};
+use mainstay_shared::agent::task::Task;
 use mainstay_shared::election::member::{Ballot, Member};
 use mainstay_shared::election::message::{Order, Wanted};
 use tokio::time::timeout;
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 use super::super::monitor::Sight;
 use super::super::render::member;
 use super::super::sql;
-use super::{Machine, Task};
+use super::Machine;
 
 /// Bound of the checkpoint before: without it the stop takes longer, and nothing else.
 const CHECKPOINT: Duration = Duration::from_mins(2);

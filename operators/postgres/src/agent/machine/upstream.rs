@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::init::protocol::Engine;
+use mainstay_shared::agent::task::Task;
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::names;
 
@@ -17,7 +18,7 @@ use super::super::history::Parting;
 use super::super::monitor::Sight;
 use super::super::recovery;
 use super::super::source::{Source, lacks_log_after};
-use super::{Machine, Task};
+use super::Machine;
 
 const FILE: &str = "upstream.json";
 /// Who has received nothing for so long asks the primary whether it still has what comes next.

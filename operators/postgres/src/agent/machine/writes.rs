@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_shared::agent::clock::boottime;
+use mainstay_shared::agent::task::Task;
 use mainstay_shared::election::message::Wanted;
 
 use super::super::sql;
-use super::{Machine, Task};
+use super::Machine;
 use crate::backup::local;
 use crate::room::{Backlog, Marks, Seen, Writes};
 use crate::settings::ArchiveSettings;

@@ -12,7 +12,7 @@ use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::election::wire::{Introduction, MEMBER};
 use mainstay_shared::agent::init::protocol::{Command, Engine, EngineSignal, Start};
 use mainstay_shared::agent::mounts::{place_file, place_identity};
-use mainstay_shared::agent::place::nonce;
+use mainstay_shared::agent::place::long_nonce;
 use mainstay_shared::agent::server::Refusal;
 use mainstay_shared::agent::state::ClaimError;
 use mainstay_shared::election::message::Wanted;
@@ -59,11 +59,7 @@ impl Machine {
         let (access, limits) = (self.access.clone(), self.limits(render::SHUT));
         self.founding = true;
         self.asking = Some(Box::pin(async move {
-            let set = format!(
-                "{}{}",
-                nonce().map_err(|e| e.to_string())?,
-                nonce().map_err(|e| e.to_string())?
-            );
+            let set = long_nonce().map_err(|e| e.to_string())?;
             let mut session = Session::begin(&access).await.map_err(|e| e.to_string())?;
             tracing::info!(set, "the set's first dataset is made");
             let mark = Mark {
@@ -164,32 +160,23 @@ impl Machine {
                     there.member
                 ));
             }
-            let claim = move || store.claimed(charter.timeline, charter.ballot.epoch.0);
-            let again = claim.clone();
-            let claimed = tokio::task::spawn_blocking(claim)
-                .await
-                .map_err(|e| e.to_string())?;
-            match claimed {
-                Ok(()) if lost => {
-                    tracing::warn!("the dataset is gone: this is a new member");
-                    renewal.await.ok_or(ENDED)?;
-                    let claimed = tokio::task::spawn_blocking(again)
-                        .await
-                        .map_err(|e| e.to_string())?;
-                    claimed.map_err(|e| e.to_string())?;
-                }
-                Ok(()) => {}
-                Err(ClaimError::Parted(why)) => {
-                    tracing::warn!(%why, "what is in memory is replaced by the primary's data, as that of a new member");
-                    renewal.await.ok_or(ENDED)?;
-                    let claimed = tokio::task::spawn_blocking(again)
-                        .await
-                        .map_err(|e| e.to_string())?;
-                    claimed.map_err(|e| e.to_string())?;
-                }
+            let claim = async || {
+                let store = store.clone();
+                let claim = move || store.claimed(charter.timeline, charter.ballot.epoch.0);
+                let claimed = tokio::task::spawn_blocking(claim).await;
+                claimed.map_err(|e| e.to_string())
+            };
+            let anew = match claim().await? {
+                Ok(()) => lost.then(|| "the dataset is gone".to_owned()),
+                Err(ClaimError::Parted(why)) => Some(why.to_string()),
                 Err(ClaimError::Io(error)) => {
                     return Err(format!("the agent's state on the data volume: {error}"));
                 }
+            };
+            if let Some(why) = anew {
+                tracing::warn!(%why, "the primary's data comes in place of what is in memory, as that of a new member");
+                renewal.await.ok_or(ENDED)?;
+                claim().await?.map_err(|e| e.to_string())?;
             }
             let name = announce(&me.borrow());
             let password = place.replication_password()?;
