@@ -161,7 +161,7 @@ pub fn priority_class() -> Rule {
 /// Of `image`: a tag or a digest, and not `latest`.
 pub fn image() -> Rule {
     Rule::new(
-        "self.matches('^([a-zA-Z0-9][a-zA-Z0-9._-]*(:[0-9]+)?/)?[a-z0-9][a-z0-9._/-]*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[a-f0-9]{64})?$') \
+        "self.matches('^([a-zA-Z0-9][a-zA-Z0-9._-]*(:[0-9]+)?/[a-z0-9][a-z0-9._/-]*|[a-z0-9][a-z0-9._-]*)(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[a-f0-9]{64})?$') \
          && self.matches('(:[^/@]+|@sha256:[a-f0-9]{64})$') && !self.matches(':latest(@|$)')",
     )
     .message(sentences::IMAGE)

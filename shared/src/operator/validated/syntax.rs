@@ -114,6 +114,7 @@ mod tests {
             "a/b:1_x",
         ] {
             assert!(is_fixed_image(good), "{good}");
+            assert!(passes(&rules::image(), good), "{good}");
             assert!(is_fixed_image(&format!("{good}{digest}")), "{good}");
         }
         assert!(is_fixed_image(&format!("engine{digest}")));
@@ -127,8 +128,11 @@ mod tests {
             "x:",
             "x@sha256:1",
             "-x:1",
+            "a/:0",
+            "a//b:1",
         ] {
             assert!(!is_fixed_image(bad), "{bad}");
+            assert!(!passes(&rules::image(), bad), "{bad}");
         }
         assert!(!is_fixed_image(&format!("engine:latest{digest}")));
     }
