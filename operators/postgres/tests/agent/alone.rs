@@ -56,7 +56,7 @@ async fn a_new_set_serves_under_epoch_one() {
     assert!(record.epoch >= 1);
     assert_eq!(record.system_identifier, status.system_identifier);
 
-    // The agent's death is nothing to the engine.
+    // The agent's death is nothing to the engine, nor to whoever connects meanwhile.
     let (agent, engine) = (one.agent_pid(), one.engine_pid());
     println!(
         "RssAnon: init {} KiB, agent {} KiB",
@@ -64,8 +64,16 @@ async fn a_new_set_serves_under_epoch_one() {
         anonymous_kib(agent)
     );
     kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
-    set.until(&one, "ready again", |s| s.ready && s.nonce != status.nonce)
-        .await;
+    let again = set.until(&one, "ready again", |s| s.ready && s.nonce != status.nonce);
+    let served = async {
+        loop {
+            set.connect(&one).await.expect("new connections are taken");
+        }
+    };
+    tokio::select! {
+        _ = again => {}
+        () = served => {}
+    }
     assert_eq!(one.engine_pid(), engine);
     client.query_one("select n from t", &[]).await.unwrap();
 

@@ -51,11 +51,19 @@ async fn a_new_set_serves_and_outlives_its_agent() {
         assert!(refused.is_err(), "{user}");
     }
 
-    // The agent's death is nothing to the engine.
+    // The agent's death is nothing to the engine, nor to whoever writes meanwhile.
     let engine = one.engine_pid();
     kill(Pid::from_raw(one.agent_pid()), Signal::SIGKILL).unwrap();
-    set.until(one, "ready again", |s| s.ready && s.nonce != status.nonce)
-        .await;
+    let again = set.until(one, "ready again", |s| s.ready && s.nonce != status.nonce);
+    let served = async {
+        loop {
+            db.set("b", "2").await.expect("writes are taken");
+        }
+    };
+    tokio::select! {
+        _ = again => {}
+        () = served => {}
+    }
     assert_eq!(one.engine_pid(), engine);
     db.set("b", "2").await.unwrap();
 

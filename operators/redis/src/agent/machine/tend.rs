@@ -11,7 +11,7 @@ use mainstay_shared::election::message::Wanted;
 use mainstay_shared::pki::{CA_KEY, CERTIFICATE_KEY, PRIVATE_KEY_KEY, facts};
 use serde::{Deserialize, Serialize};
 
-use super::super::decide::Role;
+use super::super::decide::{Role, lets_in};
 use super::super::mark::Mark;
 use super::super::render::{self, SHUT};
 use super::super::session::{Session, SessionError};
@@ -145,18 +145,18 @@ impl Machine {
             || applied.hash != hash
             || applied.users != users(&roles)
             || identity.is_some();
-        let open = match self.wanted() {
-            Wanted::Primary { open, .. } => {
-                role == Role::Primary && open && self.promoted().is_some()
-            }
-            _ => false,
-        };
+        let promoted = self.promoted().filter(|_| role == Role::Primary);
+        let open = lets_in(
+            &self.wanted(),
+            promoted.as_ref(),
+            vitals.min_replicas != SHUT,
+        );
         let door = if open {
             render::open(&config.engine)
         } else {
             SHUT
         };
-        let promoted = role == Role::Primary && self.promoted().is_some();
+        let promoted = promoted.is_some();
         let mark = vitals.mark.clone().filter(|_| promoted);
         let mark = mark.map(|mark| Mark {
             replid: vitals.replid.clone(),
