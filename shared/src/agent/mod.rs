@@ -14,6 +14,8 @@ pub mod install;
 pub mod lease;
 pub mod listen;
 pub mod mounts;
+pub mod open;
+pub mod past;
 pub mod paths;
 pub mod pauses;
 pub mod place;

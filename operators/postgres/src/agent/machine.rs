@@ -4,6 +4,7 @@ mod cluster;
 mod hand_over;
 mod lag;
 mod poolers;
+mod served;
 mod tend;
 mod upgrade;
 mod upstream;
@@ -47,6 +48,7 @@ use super::render::held_back;
 use super::report;
 use super::throttle::Throttle;
 use hand_over::Handing;
+use served::Served;
 use tend::Tended;
 use upstream::Hunger;
 use volume::Disk;
@@ -128,8 +130,8 @@ pub struct Machine {
     held: Held,
     /// When it was decided to receive from nobody; a look from before tells nothing of it.
     detached_since: Duration,
-    /// Where recovery ended, of the start of that number.
-    recovered: Option<(u64, u64)>,
+    /// What the engine that runs has become.
+    served: Option<Served>,
     /// Since when every session waits for the group, as its rendered names and a place in the log.
     in_force: Option<(String, u64)>,
     /// The ballot whose history the data was found to have parted from.
@@ -209,7 +211,7 @@ impl Machine {
             throttle: (0, Throttle::default()),
             held: Held::default(),
             detached_since: Duration::ZERO,
-            recovered: None,
+            served: None,
             in_force: None,
             parted: None,
             leaving: false,
@@ -438,7 +440,7 @@ impl Machine {
         self.data_known = false;
         self.stood_down = (self.wanted() == Wanted::Stopped).then_some(now);
         self.tended = None;
-        self.recovered = None;
+        self.served = None;
         self.in_force = None;
         self.nobody_waits = false;
         self.asking_checkpoint = false;

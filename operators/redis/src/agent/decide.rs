@@ -167,17 +167,6 @@ pub fn next(o: &Observed<'_>) -> Next {
     }
 }
 
-/// Whether clients are let in by an engine that was `promoted` for this ballot, and `lets_in` them now or not.
-///
-/// An open door stays open for as long as its ballot is wanted: the election may not have seen the engine yet, as when the
-/// agent has just been started beside it, and clients shall not notice. Promotion, hand-over and start shut it.
-pub fn lets_in(wanted: &Wanted, promoted: Option<&Ballot>, lets_in: bool) -> bool {
-    match wanted {
-        Wanted::Primary { ballot, open, .. } => promoted == Some(ballot) && (*open || lets_in),
-        _ => false,
-    }
-}
-
 /// Whether an engine that can write may go on.
 fn may_write(o: &Observed<'_>) -> bool {
     let promoted = o.running.is_some_and(|r| r.promoted);

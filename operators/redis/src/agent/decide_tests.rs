@@ -325,21 +325,3 @@ proptest! {
         }
     }
 }
-
-#[test]
-fn a_door_is_opened_by_the_election_and_not_shut_by_its_doubts() {
-    let doubts = |open| Wanted::Primary {
-        ballot: ballot(2),
-        timeline: 2,
-        group: None,
-        open,
-    };
-    let (two, one) = (ballot(2), ballot(1));
-    assert!(lets_in(&doubts(true), Some(&two), false));
-    assert!(lets_in(&doubts(false), Some(&two), true));
-    assert!(!lets_in(&doubts(false), Some(&two), false));
-    // Of a term before, or of nobody: shut, whatever it was.
-    assert!(!lets_in(&doubts(true), Some(&one), true));
-    assert!(!lets_in(&doubts(true), None, true));
-    assert!(!lets_in(&Wanted::Detached, Some(&two), true));
-}

@@ -79,6 +79,7 @@ impl Machine {
         });
         if running {
             self.resume_upstream();
+            self.resume_served();
         }
         match driver {
             Ok(driver) => {
@@ -218,7 +219,6 @@ impl Machine {
     /// What the election is told of the engine.
     pub(super) fn seen(&self, engine: &Engine) -> Seen {
         let running = matches!(engine, Engine::Running { .. });
-        let starts = self.init.heard().borrow().state.starts;
         let promoted = self.promoted();
         let group = match self.wanted() {
             Wanted::Primary { group, .. } => group,
@@ -245,10 +245,7 @@ impl Machine {
             used: self.mounts.timelines,
             promoted: promoted.as_ref(),
             tended: self.is_tended(),
-            recovered: self
-                .recovered
-                .filter(|(start, _)| *start == starts)
-                .map(|(_, at)| at),
+            recovered: self.served().map(|s| s.recovered),
             in_force,
             handing_over: self.leaving
                 || match self.wanted() {

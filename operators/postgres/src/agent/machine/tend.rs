@@ -65,10 +65,10 @@ impl Machine {
         };
         let member = self.cluster.as_ref().map(|c| c.driver.me.borrow().clone());
         let (names, open, writes) = match &wanted {
-            Wanted::Primary { group, open, .. } => {
+            Wanted::Primary { group, .. } => {
                 let names = self.throttled(&wanted);
                 let names = names.unwrap_or_else(|| standby_names(group.as_ref()));
-                (names, *open, self.held.writes)
+                (names, self.lets_in(&wanted), self.held.writes)
             }
             // Should it ever become primary with this, nothing is acknowledged.
             _ => (standby_names(None), true, Writes::Taken),
@@ -167,6 +167,7 @@ impl Machine {
             return Ok(false);
         }
         self.choose_upstream()?;
+        self.note_open();
         let facts = self.facts();
         let identity = self.mounts.identity.as_ref();
         self.configuration
@@ -232,9 +233,7 @@ impl Machine {
 
     /// See to it that every session waits for the group, and note since when.
     fn apply_group(&mut self, starts: u64, vitals: &sql::Vitals) {
-        if self.recovered.is_none_or(|(start, _)| start != starts) {
-            self.recovered = Some((starts, vitals.position));
-        }
+        self.has_recovered(starts, vitals.position);
         let Wanted::Primary {
             group: Some(group), ..
         } = self.wanted()

@@ -1,14 +1,13 @@
 //! Whom a replica receives from: kept for the next process beside a running engine, and given up when
 //! that one has no log any more of what comes next. I/O.
 
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::init::protocol::Engine;
+use mainstay_shared::agent::past;
 use mainstay_shared::agent::task::Task;
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::names;
@@ -51,11 +50,8 @@ impl Machine {
         }
         let file = self.upstream_file();
         let kept = match &upstream {
-            Some(ballot) => keep(&file, ballot),
-            None => match fs::remove_file(&file) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-                _ => Ok(()),
-            },
+            Some(ballot) => past::note(&file, ballot),
+            None => past::forget(&file),
         };
         kept.map_err(|e| format!("{}: {e}", file.display()))?;
         self.upstream = upstream;
@@ -64,8 +60,7 @@ impl Machine {
 
     /// What the process before rendered for the engine that runs.
     pub(super) fn resume_upstream(&mut self) {
-        let text = fs::read(self.upstream_file()).ok();
-        self.upstream = text.and_then(|text| serde_json::from_slice(&text).ok());
+        self.upstream = past::read(&self.upstream_file());
     }
 
     /// A replica that has received nothing for a while asks the primary whether it ever will.
@@ -160,10 +155,4 @@ impl Machine {
             (Err(why), _) => tracing::info!(%why, "the primary was asked for its log"),
         }
     }
-}
-
-fn keep(file: &std::path::Path, ballot: &Ballot) -> io::Result<()> {
-    let new = file.with_extension("new");
-    fs::write(&new, serde_json::to_vec(ballot)?)?;
-    fs::rename(new, file)
 }

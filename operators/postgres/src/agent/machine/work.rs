@@ -238,6 +238,7 @@ impl Machine {
         self.started_as = role;
         // Whom to receive from is decided when it runs and the end of its log is known.
         self.set_upstream(None)?;
+        self.forget_served()?;
         self.detached_since = boottime();
         if let Some(fresh) = self.fresh.clone() {
             // Only from that primary it can receive what it lacks; it holds nothing of its own.

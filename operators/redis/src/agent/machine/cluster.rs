@@ -7,7 +7,7 @@ use mainstay_shared::agent::cluster::{Cluster, kubernetes};
 use mainstay_shared::agent::election::driver::{Config, Place, Setup, dns, spawn};
 use mainstay_shared::agent::election::hard_stop::killer;
 use mainstay_shared::agent::init::protocol::Engine;
-use mainstay_shared::agent::mounts::place_file;
+use mainstay_shared::agent::past;
 use mainstay_shared::agent::tell::set;
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::{Engine as Seen, Room, Wanted};
@@ -169,9 +169,7 @@ impl Machine {
             start,
         };
         // For the next process; without it, that one takes what runs for the one that was elected.
-        if let Ok(text) = serde_json::to_string(&elected)
-            && let Err(error) = place_file(&self.place.run().join(ELECTED), &text, 0o600)
-        {
+        if let Err(error) = past::note(&self.place.run().join(ELECTED), &elected) {
             tracing::warn!(%error, "which start was elected could not be kept in memory");
         }
         self.elected = Some(elected);

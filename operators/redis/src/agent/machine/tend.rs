@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::config::Role as Login;
-use mainstay_shared::agent::mounts::place_file;
+use mainstay_shared::agent::open::is_open;
+use mainstay_shared::agent::past;
 use mainstay_shared::agent::pauses;
 use mainstay_shared::election::message::Wanted;
 use mainstay_shared::pki::{CA_KEY, CERTIFICATE_KEY, PRIVATE_KEY_KEY, facts};
 use serde::{Deserialize, Serialize};
 
-use super::super::decide::{Role, lets_in};
+use super::super::decide::Role;
 use super::super::mark::Mark;
 use super::super::render::{self, SHUT};
 use super::super::session::{Session, SessionError};
@@ -87,9 +88,7 @@ impl Machine {
 
     /// For the next process beside the same engine. It holds check values of passwords, and stays in memory.
     fn keep_applied(&self) {
-        let kept = serde_json::to_string(&self.applied).map_err(std::io::Error::other);
-        let kept = kept.and_then(|text| place_file(&self.place.run().join(APPLIED), &text, 0o600));
-        if let Err(error) = kept {
+        if let Err(error) = past::note(&self.place.run().join(APPLIED), &self.applied) {
             tracing::warn!(%error, "what is in force could not be kept in memory");
         }
     }
@@ -146,11 +145,9 @@ impl Machine {
             || applied.users != users(&roles)
             || identity.is_some();
         let promoted = self.promoted().filter(|_| role == Role::Primary);
-        let open = lets_in(
-            &self.wanted(),
-            promoted.as_ref(),
-            vitals.min_replicas != SHUT,
-        );
+        let wanted = self.wanted();
+        let open =
+            promoted.is_some() && is_open(&wanted, promoted.as_ref(), vitals.min_replicas != SHUT);
         let door = if open {
             render::open(&config.engine)
         } else {
