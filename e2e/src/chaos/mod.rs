@@ -78,7 +78,7 @@ fn folder() -> PathBuf {
 }
 
 /// Keep the error, the state, and all that the pods logged. What cannot be had is left out.
-async fn keep(s: &Sandbox<'_>, error: &str) -> PathBuf {
+pub(crate) async fn keep(s: &Sandbox<'_>, error: &str) -> PathBuf {
     let folder = folder().join(&s.namespace);
     let put = |name: &str, text: &str| {
         let _ = std::fs::create_dir_all(&folder);

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use super::recipe::hash;
 use super::{Error, cache, command};
 
-/// Builds `package`'s binary of the same name, static, for this machine's architecture.
+/// Builds the binary called `program`, static, for this machine's architecture.
 ///
 /// Cargo decides what is stale. Its target folder is in the cache and apart from the checkout's:
 /// static linking has other flags, and each change of flags would build every crate again. Each checkout has its own:
 /// Cargo goes by times of files, and would take what another one built last for its own.
-pub fn build(package: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf, Error> {
-    progress(&format!("compiling {package} for its image"));
+pub fn build(program: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf, Error> {
+    progress(&format!("compiling {program} for its image"));
     let target = format!("{ARCH}-unknown-linux-gnu");
     let checkout = cache::repository();
     let checkout = checkout.as_os_str().as_encoded_bytes().to_vec();
@@ -32,16 +32,17 @@ pub fn build(package: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result<Pat
             "--target",
             &target,
         ])
-        .args(["--package", &owner(package), "--bin", package]);
+        // All of them are named, so that what they are made of has the same features and is compiled once.
+        .args(OWNERS.iter().flat_map(|owner| ["--package", *owner]))
+        .args(["--bin", program]);
     command::output(&mut cargo)?;
-    Ok(folder.join(target).join("image").join(package))
+    Ok(folder.join(target).join("image").join(program))
 }
 
-/// The workspace package that a binary belongs to.
-fn owner(binary: &str) -> String {
-    match binary {
-        "mainstay-workload" => "mainstay-e2e".to_owned(),
-        "mainstay-fakes" => "mainstay-testkit".to_owned(),
-        other => other.to_owned(),
-    }
-}
+/// The workspace's packages whose binaries are in images.
+const OWNERS: [&str; 4] = [
+    "mainstay-postgres",
+    "mainstay-redis",
+    "mainstay-e2e",
+    "mainstay-testkit",
+];

@@ -62,7 +62,13 @@ pub async fn faults(s: &Sandbox<'_>, names: &[&str]) -> Result<()> {
         found.with_context(|| format!("there is no fault {name}"))
     });
     let faults = faults.collect::<Result<Vec<_>>>()?;
-    let run = chaos::one_after_another(s, &faults, chaos::Oracle::Whole).await?;
+    let run = match chaos::one_after_another(s, &faults, chaos::Oracle::Whole).await {
+        Ok(run) => run,
+        Err(error) => {
+            let folder = chaos::keep(s, &format!("{error:#}")).await;
+            return Err(error.context(format!("see {}", folder.display())));
+        }
+    };
     s.say(&format!(
         "writes paused for {:?} at most, whole again after {:?}",
         run.gap, run.whole

@@ -5,14 +5,11 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use k8s_openapi::api::core::v1::{Event, Namespace, PersistentVolumeClaim, Pod};
-use kube::api::{
-    Api, AttachParams, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams,
-};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{Api, AttachParams, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt};
 use mainstay_crds::postgres::Postgres;
-use mainstay_crds::redis::Redis;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -421,55 +418,6 @@ impl<'a> Sandbox<'a> {
             return Ok(());
         }
         self.remove().await
-    }
-
-    /// What a person would look at after a failure: resources, pods, claims, events, logs.
-    pub async fn diagnose(&self) -> String {
-        let mut seen = Vec::new();
-        let all = ListParams::default();
-        for pg in self
-            .api::<Postgres>()
-            .list(&all)
-            .await
-            .into_iter()
-            .flatten()
-        {
-            let status = serde_json::to_string_pretty(&pg.status).unwrap_or_default();
-            seen.push(format!("Postgres {}: {status}", pg.name_any()));
-        }
-        for redis in self.api::<Redis>().list(&all).await.into_iter().flatten() {
-            let status = serde_json::to_string_pretty(&redis.status).unwrap_or_default();
-            seen.push(format!("Redis {}: {status}", redis.name_any()));
-        }
-        for claim in self
-            .api::<PersistentVolumeClaim>()
-            .list(&all)
-            .await
-            .into_iter()
-            .flatten()
-        {
-            let phase = claim.status.as_ref().and_then(|s| s.phase.clone());
-            seen.push(format!("claim {}: {phase:?}", claim.name_any()));
-        }
-        for event in self.api::<Event>().list(&all).await.into_iter().flatten() {
-            let on = event.involved_object.name.unwrap_or_default();
-            seen.push(format!(
-                "event {on}: {:?} {:?}",
-                event.reason, event.message
-            ));
-        }
-        let pods = self.api::<Pod>();
-        for pod in pods.list(&all).await.into_iter().flatten() {
-            let name = pod.name_any();
-            let status = serde_json::to_string(&pod.status).unwrap_or_default();
-            seen.push(format!("pod {name}: {status}"));
-            let tail = LogParams {
-                tail_lines: Some(40),
-                ..LogParams::default()
-            };
-            seen.extend(pods.logs(&name, &tail).await);
-        }
-        seen.join("\n")
     }
 }
 

@@ -8,6 +8,7 @@ pub mod backups;
 pub mod changes;
 pub mod cluster;
 pub mod deletion;
+mod diagnose;
 mod drills;
 pub mod endurance;
 pub mod failover;

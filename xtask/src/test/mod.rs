@@ -15,7 +15,7 @@ use report::{Counts, Report, Row};
 /// What to run.
 #[derive(Debug, Parser)]
 pub struct Args {
-    /// Stop before the scenarios that need a cluster.
+    /// Leave out tests with real engines and the scenarios on a cluster.
     #[arg(long)]
     fast: bool,
     /// Also run long scenarios, and every scenario three times.
@@ -48,11 +48,12 @@ pub fn run(args: &Args) -> Result<(), Failed> {
             step(&mut report, gate.name, || gate.run());
         }
         step(&mut report, "unit and property tests", suites::unit);
-        step(
-            &mut report,
-            "integration tests (API server)",
-            suites::integration,
-        );
+        let name = if args.fast {
+            "integration tests (API server)"
+        } else {
+            "integration tests (API server, engines)"
+        };
+        step(&mut report, name, || suites::integration(!args.fast));
     }
     if !args.fast {
         if args.only.is_empty() {

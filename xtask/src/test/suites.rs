@@ -19,25 +19,40 @@ struct Manner {
     /// It only computes, without servers of its own: it gives way to those with engines and elections, whose clocks go
     /// on.
     computes: bool,
+    /// It runs engines or object stores, and has a good part of all the time: not for a fast run.
+    engines: bool,
     /// How many of its tests run at once, where there is a server to wait for: as many more as they wait.
     at_once: &'static str,
 }
 
 /// Programs that take longest, which begin first: the others go on beside them.
-const LONGEST: [Manner; 4] = [
+const LONGEST: [Manner; 6] = [
     Manner {
         name: "postgres: backup",
-        computes: false,
+        engines: true,
         at_once: "8",
+        ..USUAL
     },
     Manner {
         name: "postgres: agent",
+        engines: true,
         ..USUAL
     },
     Manner {
         name: "redis: agent",
-        computes: false,
+        engines: true,
         at_once: "8",
+        ..USUAL
+    },
+    Manner {
+        name: "backup: repository",
+        engines: true,
+        ..USUAL
+    },
+    Manner {
+        name: "backup: memory",
+        engines: true,
+        ..USUAL
     },
     Manner {
         name: "postgres: operator",
@@ -49,18 +64,23 @@ const LONGEST: [Manner; 4] = [
 const USUAL: Manner = Manner {
     name: "",
     computes: false,
+    engines: false,
     at_once: "4",
 };
 
 /// Unit and property tests of every package.
 pub fn unit() -> Counts {
-    run(&["--lib", "--bins"], |_| None)
+    run(&["--lib", "--bins"], |_| true, |_| None)
 }
 
-/// Tests against a real kube-apiserver and etcd, and real engines. Most of them wait most of the time: more
-/// run at once than there are processors.
-pub fn integration() -> Counts {
-    run(&["--test", "*"], |program| Some(program.manner().at_once))
+/// Tests against a real kube-apiserver and etcd, and those with real `engines` where they are asked for. Most of them
+/// wait most of the time: more run at once than there are processors.
+pub fn integration(engines: bool) -> Counts {
+    run(
+        &["--test", "*"],
+        |program| engines || !program.manner().engines,
+        |program| Some(program.manner().at_once),
+    )
 }
 
 /// A test program as cargo built it.
@@ -84,17 +104,21 @@ impl Program {
     }
 }
 
-/// Build the tests chosen so, and run so many of each program at once, else as many as there are processors.
+/// Build the tests chosen so, and run so many of each wanted program at once, else as many as there are processors.
 /// `cargo test` would run one program after the other.
-fn run(chosen: &[&str], at_once: fn(&Program) -> Option<&'static str>) -> Counts {
+fn run(
+    chosen: &[&str],
+    wanted: impl Fn(&Program) -> bool,
+    at_once: fn(&Program) -> Option<&'static str>,
+) -> Counts {
     let programs = match built(chosen) {
-        Ok(programs) => programs,
+        Ok(programs) => programs.into_iter().filter(wanted).collect(),
         Err(why) => {
             eprintln!("{why}");
             return Counts::one(false);
         }
     };
-    let waiting = Mutex::new(VecDeque::from(programs));
+    let waiting: Mutex<VecDeque<Program>> = Mutex::new(programs);
     let next = || {
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.pop_front()
