@@ -221,6 +221,12 @@ impl Set {
         Record::from_annotations(&annotations.unwrap()).unwrap()
     }
 
+    /// What the set has agreed on, once it has.
+    pub async fn charter(&self) -> Charter {
+        let annotations = self.lease().await.metadata.annotations.unwrap();
+        serde_json::from_str(&annotations[CHARTER]).unwrap()
+    }
+
     pub async fn endpoint(&self) -> Option<String> {
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
         let slice = slices.get(&format!("{}-rw", self.name)).await.unwrap();
@@ -315,10 +321,7 @@ impl Set {
     /// Until so many replicas vote: from then on what `WAIT` has from them survives an election.
     pub async fn voted_by(&self, replicas: usize) {
         wait_for(&format!("{replicas} replicas to vote"), async || {
-            let annotations = self.lease().await.metadata.annotations;
-            let text = annotations.and_then(|a| a.get(CHARTER).cloned());
-            let charter: Option<Charter> = text.map(|t| serde_json::from_str(&t).unwrap());
-            let groups = charter.map(|c| c.groups).unwrap_or_default();
+            let groups = self.charter().await.groups;
             matches!(&groups[..], [group] if group.voters.len() == replicas)
         })
         .await;
@@ -414,6 +417,11 @@ impl Db {
 
     pub async fn set(&mut self, key: &str, value: &str) -> Result<(), RespError> {
         self.call(words(["SET", key, value])).await.map(drop)
+    }
+
+    pub async fn info(&mut self, section: &str) -> String {
+        let info = self.call(words(["INFO", section])).await;
+        info.unwrap().text().unwrap()
     }
 
     pub async fn get(&mut self, key: &str) -> Option<String> {
