@@ -571,6 +571,7 @@ impl Machine {
             zone: self.mounts.zone.as_ref(),
             members: self.mounts.config.as_ref().map_or(&[], |(c, _)| &c.members),
             config_hash: applied.map(|a| a.hash.clone()),
+            users_hash: applied.and_then(|a| self.known_users(a)),
             pending_restart: applied.map(|a| a.pending.clone()).unwrap_or_default(),
             certificate_serial: applied.and_then(|a| a.serial.clone()),
             volume: self.volume,

@@ -12,6 +12,7 @@
 #[path = "../../../postgres/tests/agent/api.rs"]
 mod api;
 mod faults;
+mod logins;
 mod pod;
 #[path = "../../../postgres/tests/agent/processes.rs"]
 mod processes;

@@ -67,6 +67,8 @@ pub struct Set {
     number: u8,
     pub config: RedisConfig,
     pub password: String,
+    /// Users of applications besides.
+    pub logins: Vec<Role>,
     /// Passwords that are valid besides.
     pub old_password: Option<String>,
     authority: Pair,
@@ -179,6 +181,7 @@ impl Set {
             namespace,
             number,
             password: "first-password".into(),
+            logins: Vec::new(),
             old_password: None,
             authority,
             operator,
@@ -188,7 +191,7 @@ impl Set {
         }
     }
 
-    fn roles(&self) -> Vec<Role> {
+    pub fn roles(&self) -> Vec<Role> {
         let role = |name: &str, passwords: &[&str], rules: &str| Role {
             name: name.into(),
             verifier: passwords
@@ -200,7 +203,7 @@ impl Set {
         };
         let mut own = vec![self.password.as_str()];
         own.extend(self.old_password.as_deref());
-        vec![
+        let mut roles = vec![
             role("app", &own, "~* &* +@all -@admin"),
             role(
                 REPLICATION_ROLE,
@@ -208,7 +211,9 @@ impl Set {
                 "+psync +replconf +ping",
             ),
             role(PROBE_ROLE, &["probe"], "~mainstay:probe +ping +set"),
-        ]
+        ];
+        roles.extend(self.logins.iter().cloned());
+        roles
     }
 
     pub async fn lease(&self) -> Lease {
@@ -282,6 +287,12 @@ impl Set {
     pub fn mount(&self, pod: &Pod) -> String {
         let (text, hash) = self.config.render().unwrap();
         replace(&pod.path(paths::CONFIG).join(paths::CONFIG_FILE), &text);
+        // Nobody but the operator writes there: what is not wanted goes.
+        for file in fs::read_dir(pod.path(paths::ACCESS)).unwrap().flatten() {
+            if !self.roles().iter().any(|r| file.file_name() == *r.name) {
+                fs::remove_file(file.path()).unwrap();
+            }
+        }
         for role in self.roles() {
             let text = serde_json::to_string(&role).unwrap();
             replace(&pod.path(paths::ACCESS).join(&role.name), &text);
