@@ -4,6 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::Value;
 
+use crate::access::Access;
 use crate::backup::Backup;
 use crate::operation::Operation;
 use crate::postgres::Postgres;
@@ -24,6 +25,7 @@ const TIME_TEXT: u64 = 64;
 /// When a definition cannot be written as JSON, which a unit test excludes.
 pub fn definitions() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
     let all = [
+        Access::crd(),
         Backup::crd(),
         Operation::crd(),
         Postgres::crd(),

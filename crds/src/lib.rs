@@ -3,6 +3,7 @@
 //! No client and no I/O lives here: the operators, the command line and the tests share these
 //! types, and `kubectl explain` shows their documentation.
 
+pub mod access;
 pub mod backup;
 pub mod common;
 pub mod definitions;

@@ -33,6 +33,8 @@ pub const SCHEDULED: &str = "mainstay.dev/scheduled";
 /// Label on a data claim that no instance uses: uid of the `Restore` that set it aside. It is kept until that one says
 /// otherwise, and nothing else is done with it.
 pub const SET_ASIDE: &str = "mainstay.dev/set-aside";
+/// Label of the Secret of a login: uid of the `Access` that it was made for.
+pub const ACCESS_UID: &str = "mainstay.dev/access-uid";
 /// A pod of the same namespace with `access.mainstay.dev/<set>: allow` may connect to the set.
 pub const ACCESS_PREFIX: &str = "access.mainstay.dev/";
 /// Value of [`MANAGED_BY`], field manager of server-side apply and name in events.

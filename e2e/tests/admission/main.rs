@@ -3,6 +3,7 @@
 //!
 //! One server serves every test; each has its own name in the list (`cargo test --test admission`).
 
+mod accesses;
 mod backups;
 mod changes;
 mod definition;
@@ -66,6 +67,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
     let mut trials = Vec::new();
     trials.extend(table::trials(api));
+    trials.extend(accesses::trials(api));
     trials.extend(backups::trials(api));
     trials.extend(definition::trials(api));
     trials.extend(fake::trials(api));

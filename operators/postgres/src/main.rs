@@ -8,7 +8,9 @@ use mainstay_postgres::agent;
 use mainstay_postgres::backup;
 use mainstay_postgres::engine::Postgresql;
 use mainstay_postgres::pooler::{self, config::Side};
-use mainstay_shared::agent::commands::{self, installed, released, runtime, said, started, told};
+use mainstay_shared::agent::commands::{
+    self, attended, became, installed, released, runtime, said, started, told,
+};
 use mainstay_shared::operator::serve;
 
 /// Mainstay for PostgreSQL.
@@ -32,6 +34,12 @@ enum Command {
     },
     /// The agent in a data pod; started by `init`.
     Agent,
+    /// Started by `init`: hears signals again, and becomes the engine.
+    Engine {
+        /// Program and arguments of the engine.
+        #[arg(last = true, required = true)]
+        argv: Vec<String>,
+    },
     /// PID 1 of a pooler's pod: PgBouncer, and what holds its clients back around hand-overs.
     Pooler {
         /// Where it leads to.
@@ -87,6 +95,7 @@ fn main() -> ExitCode {
         // PostgreSQL runs these: it reads their exit codes, and writes what they say into its log.
         Command::Push { socket, path } => return push(&socket, &path),
         Command::Fetch { socket, file, path } => return fetch(&socket, &file, &path),
+        Command::Engine { argv } => return became(&argv),
         Command::Install { folder } => installed(&folder),
         Command::Init { watchdog, stop } => started(watchdog, stop),
         // It sets up its telemetry by itself.
@@ -105,7 +114,7 @@ fn main() -> ExitCode {
             backup::allocator::sparing();
             told().and_then(|r| released(r, backup::run()))
         }
-        Command::Agent => told().and_then(|r| released(r, agent::run())),
+        Command::Agent => attended().and_then(|r| released(r, agent::run())),
     };
     commands::ended(ended)
 }

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use mainstay_redis::agent;
 use mainstay_redis::engine::RedisEngine;
-use mainstay_shared::agent::commands::{self, installed, released, runtime, said, started, told};
+use mainstay_shared::agent::commands::{
+    self, attended, became, installed, released, runtime, said, started,
+};
 use mainstay_shared::operator::serve;
 
 /// Mainstay for Redis and Valkey.
@@ -30,6 +32,12 @@ enum Command {
     },
     /// The agent in a data pod; started by `init`.
     Agent,
+    /// Started by `init`: hears signals again, and becomes the engine.
+    Engine {
+        /// Program and arguments of the engine.
+        #[arg(last = true, required = true)]
+        argv: Vec<String>,
+    },
     /// The operator: looks after every `Redis` of the cluster.
     Operator(serve::Options),
     /// Copy this program into a folder, for the engine's image to run.
@@ -41,9 +49,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
+        Command::Engine { argv } => return became(&argv),
         Command::Install { folder } => installed(&folder),
         Command::Init { watchdog, stop } => started(watchdog, stop),
-        Command::Agent => told().and_then(|r| released(r, agent::run())),
+        Command::Agent => attended().and_then(|r| released(r, agent::run())),
         // It sets up its telemetry by itself.
         Command::Operator(options) => {
             runtime().and_then(|r| said(r.block_on(serve::serve::<RedisEngine>(options))))

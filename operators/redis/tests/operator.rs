@@ -14,12 +14,14 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use kube::ResourceExt;
+use mainstay_crds::access::{Access, CATEGORY};
 use mainstay_crds::common::{Deletion, KeptVolumes};
 use mainstay_crds::redis::{Bound, Redis};
 use mainstay_redis::engine::RedisEngine;
 use mainstay_redis::settings::{PROBE_ROLE, REPLICATION_ROLE, RedisConfig};
 use mainstay_redis::validate::Catalogue;
 use mainstay_shared::access::existing_roles;
+use mainstay_shared::agent::config::Role;
 use mainstay_shared::agent::program::Own;
 use mainstay_shared::conditions;
 use mainstay_shared::hex::hex;
@@ -236,6 +238,173 @@ async fn a_changed_password_leaves_the_former_one_and_the_sets_own() {
     start(&mut world);
     world.quiet().await;
     assert_eq!(roles(&world), after);
+}
+
+fn ask_for(world: &World, name: &str, redis: &serde_json::Value) {
+    let access: Access = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Access",
+        "metadata": {"namespace": "shop", "name": name, "generation": 1},
+        "spec": {"target": {"kind": "Redis", "name": "db"}, "redis": redis},
+    }))
+    .unwrap();
+    world.api.put(&access);
+}
+
+/// Whether a condition of a login holds, and what is said of it.
+fn said(world: &World, name: &str, condition: &str) -> (bool, String) {
+    let access: Access = world.api.get(SHOP, name).unwrap();
+    let status = access.status.unwrap_or_default();
+    let holds = conditions::is_true(&status.conditions, condition);
+    (holds, status.message.unwrap_or_default())
+}
+
+fn roles(world: &World) -> BTreeMap<String, Role> {
+    existing_roles(&data(world, "db-access"))
+}
+
+fn check(password: &str) -> String {
+    format!("#{}", hex(&Sha256::digest(password.as_bytes())))
+}
+
+#[tokio::test]
+async fn a_login_has_a_secret_and_its_rights_and_ends_with_its_resource() {
+    let mut world = World::new();
+    // Asked for before there is a set: nothing is lost, and why it waits is said.
+    ask_for(&world, "orders", &json!({"keys": ["orders:*"]}));
+    start(&mut world);
+    world
+        .until("the login to wait for its set", |w| {
+            said(w, "orders", conditions::READY)
+                .1
+                .contains("no Redis called db")
+        })
+        .await;
+    create(&world, 2);
+    world.settled().await;
+    world
+        .until("the login to be ready", |w| {
+            said(w, "orders", conditions::READY).0
+        })
+        .await;
+    let before = roles(&world);
+    let own = data(&world, "orders");
+    let text = |key: &str| String::from_utf8(own[key].0.clone()).unwrap();
+    let password = text("password");
+    assert_eq!(text("username"), "orders");
+    assert_eq!(
+        text("uri"),
+        format!("rediss://orders:{password}@db-rw.shop.svc:6379")
+    );
+    assert_eq!(text("host"), "db-rw.shop.svc");
+    assert!(text("ca.crt").contains("BEGIN CERTIFICATE"));
+    assert_eq!(before["orders"].verifier, check(&password));
+    assert!(before["orders"].attributes["rules"].contains("~orders:* "));
+    world.rests().await;
+
+    // Its password is changed: the former one is taken as well for a while.
+    world.api.edit::<Secret>(SHOP, "orders", |secret| {
+        let data = secret.data.as_mut().unwrap();
+        data.insert("password".into(), ByteString(b"another-one".to_vec()));
+    });
+    let both = format!("{} {}", check("another-one"), check(&password));
+    world
+        .until("agents to be told", |w| {
+            roles(w)["orders"].verifier == both && said(w, "orders", conditions::READY).0
+        })
+        .await;
+    let others = |all: &BTreeMap<String, Role>| {
+        let mut all = all.clone();
+        all.remove("orders");
+        all
+    };
+    assert_eq!(others(&roles(&world)), others(&before));
+
+    // What cannot be, and came past the API server, changes nothing.
+    world.api.edit::<Access>(SHOP, "orders", |access| {
+        access.metadata.generation = Some(2);
+        let redis = access.spec.redis.as_mut().unwrap();
+        redis.categories = vec!["admin".into()];
+    });
+    world
+        .until("it to be refused", |w| {
+            said(w, "orders", conditions::STALLED)
+                == (true, format!("spec.redis.categories: {CATEGORY}"))
+        })
+        .await;
+    world.quiet().await;
+    assert_eq!(roles(&world)["orders"].verifier, both);
+
+    // It ends, and one of the same name that comes after has nothing of it.
+    world.api.destroy::<Access>(SHOP, "orders");
+    world
+        .until("agents to be told of the end", |w| {
+            !roles(w).contains_key("orders") && w.api.get::<Secret>(SHOP, "orders").is_none()
+        })
+        .await;
+    assert_eq!(roles(&world), others(&before));
+    ask_for(&world, "orders", &json!({"channels": ["*"]}));
+    world
+        .until("the new login to be ready", |w| {
+            said(w, "orders", conditions::READY).0
+        })
+        .await;
+    let verifier = roles(&world)["orders"].verifier.clone();
+    assert!(!verifier.contains(' ') && verifier != check("another-one"));
+    world.rests().await;
+}
+
+#[tokio::test]
+async fn a_secret_that_is_somebody_elses_is_left_alone() {
+    let mut world = World::new();
+    let theirs: Secret = serde_json::from_value(json!({
+        "metadata": {"namespace": "shop", "name": "orders"}, "stringData": {"password": "theirs"},
+    }))
+    .unwrap();
+    world.api.put(&theirs);
+    start(&mut world);
+    create(&world, 1);
+    world.settled().await;
+    ask_for(&world, "orders", &json!({"keys": ["*"]}));
+    // So are those of the set itself.
+    ask_for(&world, "db-app", &json!({"keys": ["*"]}));
+    let before = (data(&world, "db-app"), roles(&world));
+    world
+        .until("both to be told", |w| {
+            said(w, "orders", conditions::READY)
+                .1
+                .contains("in the way")
+                && said(w, "db-app", conditions::STALLED).0
+        })
+        .await;
+    world.quiet().await;
+    let left: Secret = world.api.get(SHOP, "orders").unwrap();
+    assert_eq!(left.string_data, theirs.string_data);
+    assert_eq!((data(&world, "db-app"), roles(&world)), before);
+}
+
+#[tokio::test]
+async fn a_crash_at_any_write_keeps_one_password_of_a_login() {
+    for strides in STRIDES {
+        let mut world = World::new();
+        world.crash_after_each(strides);
+        start(&mut world);
+        create(&world, 1);
+        ask_for(&world, "orders", &json!({"keys": ["orders:*"]}));
+        world
+            .until("the login to be ready", |w| {
+                !w.api.has_crashed() && said(w, "orders", conditions::READY).0
+            })
+            .await;
+        world.crash_no_more();
+        world.settled().await;
+        let password = data(&world, "orders")["password"].0.clone();
+        let password = String::from_utf8(password).unwrap();
+        assert_eq!(roles(&world)["orders"].verifier, check(&password));
+        world.api.destroy::<Access>(SHOP, "orders");
+        world
+            .until("its end", |w| !roles(w).contains_key("orders"))
+            .await;
+    }
 }
 
 #[tokio::test]

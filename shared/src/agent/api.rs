@@ -106,6 +106,9 @@ pub struct Status {
     /// On a primary: settings by which what is acknowledged to some is worth less than it should be.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weakened: Vec<Weakened>,
+    /// Hash ([`super::config::users_hash`]) of the logins that are in force, of an engine that tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users_hash: Option<String>,
     /// Zone of its node, as far as it knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use super::init::{self, Options, supervisor::Bounds};
+use super::init::{self, Options, engine, supervisor::Bounds};
 use super::install::install;
 use super::paths;
 use super::place::root;
 use crate::telemetry;
+
+/// The subcommand of what becomes the engine.
+const ENGINE: &str = "engine";
 
 /// How a program ends, and what it says of a failure.
 pub fn ended(result: Result<(), String>) -> ExitCode {
@@ -50,8 +53,10 @@ pub fn installed(folder: &Path) -> Result<(), String> {
 /// See [`init::run`].
 pub fn started(watchdog: u64, stop: u64) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|e| format!("where am I: {e}"))?;
+    let program = program.display().to_string();
     let options = Options {
-        agent: vec![program.display().to_string(), "agent".to_owned()],
+        agent: vec![program.clone(), "agent".to_owned()],
+        engine: vec![program, ENGINE.to_owned(), "--".to_owned()],
         socket: paths::under(&root(), paths::INIT_SOCKET),
         bounds: Bounds {
             watchdog: Duration::from_secs(watchdog),
@@ -59,6 +64,24 @@ pub fn started(watchdog: u64, stop: u64) -> Result<(), String> {
         },
     };
     said(init::run(&options))
+}
+
+/// `engine`: what PID 1 starts, which becomes the engine of this command line. It returns only when that failed.
+pub fn became(argv: &[String]) -> ExitCode {
+    let error = engine::become_engine(argv);
+    let program = argv.first().map_or("the engine", String::as_str);
+    ended(Err(format!("{program} cannot be run: {error}")));
+    ExitCode::from(engine::NOT_FOUND)
+}
+
+/// `agent`: a runtime of the process that PID 1 starts to look after the engine.
+///
+/// # Errors
+/// As [`told`].
+pub fn attended() -> Result<Runtime, String> {
+    // What PID 1 waits for is blocked here too, and would be in every program that is run from here.
+    engine::hear_signals().map_err(|e| format!("signals: {e}"))?;
+    told()
 }
 
 /// A runtime.

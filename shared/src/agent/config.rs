@@ -74,6 +74,14 @@ pub fn hash(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes())[..8])
 }
 
+/// Hash of logins, by which operator and agent know that they speak of the same. `None` when they cannot be written as JSON,
+/// which plain data always can.
+pub fn users_hash(roles: &[Role]) -> Option<String> {
+    let mut roles: Vec<&Role> = roles.iter().collect();
+    roles.sort_by(|a, b| a.name.cmp(&b.name));
+    serde_json::to_string(&roles).ok().map(|text| hash(&text))
+}
+
 /// A login that the agent makes in the engine: never a password, only what checks one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

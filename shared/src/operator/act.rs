@@ -8,7 +8,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
-use super::desired::credentials::stale_keys;
+use super::desired::credentials::{gone_logins, stale_keys};
 use super::engine::Engine;
 use super::observe::Observed;
 use super::observe::identity::Identity;
@@ -121,26 +121,33 @@ pub async fn act<E: Engine>(
 }
 
 impl Hands<'_> {
-    /// Take keys out of the application's Secret that are not wanted any more.
+    /// Take keys out of the application's Secret, and of the agents', that are not wanted any more.
     async fn take_keys_back(
         &self,
         object: &Object,
         observed: &Observed,
         passing: &[&'static str],
     ) -> Result<(), ApplyError> {
-        let name = names::application_secret(&self.set.name);
-        if object.resource.kind != SECRET || object.meta("name") != Some(&name) {
+        let set = &self.set.name;
+        let (own, agents) = (names::application_secret(set), names::access_secret(set));
+        let name = object.meta("name").unwrap_or_default().to_owned();
+        if object.resource.kind != SECRET || (name != own && name != agents) {
             return Ok(());
         }
         let live = observed.live.iter().find(|o| o.key() == object.key());
         let (Some(live), Some(data)) = (live, observed.secrets.get(&name)) else {
             return Ok(());
         };
-        let stale = stale_keys(object, data, passing);
+        let stale: Vec<String> = if name == own {
+            let stale = stale_keys(object, data, passing).into_iter();
+            stale.map(str::to_owned).collect()
+        } else {
+            gone_logins(object, data)
+        };
         if stale.is_empty() {
             return Ok(());
         }
-        let nothing: BTreeMap<&str, Option<()>> = stale.iter().map(|key| (*key, None)).collect();
+        let nothing: BTreeMap<&String, Option<()>> = stale.iter().map(|key| (key, None)).collect();
         let body = json!({"metadata": {"uid": live.meta("uid")}, "data": nothing});
         self.patch::<Secret>(&name, &body).await
     }

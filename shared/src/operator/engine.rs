@@ -11,6 +11,7 @@ use k8s_openapi::{ByteString, NamespaceResourceScope};
 use kube::Resource;
 use kube::core::object::HasStatus;
 use mainstay_backup::shred::ShredSettings;
+use mainstay_crds::access::Access;
 use mainstay_crds::common::Deletion;
 use mainstay_crds::operation::Operation;
 use mainstay_crds::restore::Restore;
@@ -97,6 +98,8 @@ pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
     const PORT: u16;
     /// Keys that stand in the application's Secret at times only, and are taken back.
     const PASSING: &'static [&'static str];
+    /// Whether resources of kind `Access` are looked after.
+    const LOGINS: bool = false;
     /// What a user does about a role or a database to which what is acknowledged is worth less than it should be: a
     /// sentence without its point.
     const STRENGTHEN: &'static str;
@@ -204,6 +207,11 @@ pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
     /// ([`crate::names::internal_secret`]). Default: with none, its certificate says who it is.
     fn probe_password(_internal: &BTreeMap<String, ByteString>) -> Option<Password> {
         None
+    }
+
+    /// What is wrong with a login, in sentences that say what to write instead.
+    fn refuses(_access: &Access) -> Vec<String> {
+        vec![format!("there are no logins of kind {}", Self::KIND)]
     }
 
     // Backups. An engine has none as long as `Common::backup` is never there.

@@ -7,6 +7,7 @@ pub mod act;
 pub mod desired;
 pub mod engine;
 pub mod keys;
+pub mod logins;
 pub mod material;
 pub mod observe;
 mod pacing;

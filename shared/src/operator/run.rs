@@ -30,6 +30,7 @@ use crate::names;
 use crate::operations::{self, ordered};
 use crate::operator::engine::Engine;
 use crate::operator::keys;
+use crate::operator::logins::{self, Stage};
 use crate::operator::observe::kinds;
 use crate::operator::pass::{self, Context};
 use crate::operator::talk::Talk;
@@ -167,6 +168,11 @@ fn all_news<E: Engine>(
     // Waited for: while one goes on nothing else makes or disturbs instances.
     let restores = done_to(kinds::restores());
     news.push(restores.map(News::Sets).boxed());
+    // Waited for as well: a login that is not known yet would be taken for one that nobody wants any more.
+    if E::LOGINS {
+        let logins = done_to(kinds::accesses());
+        news.push(logins.map(News::Sets).boxed());
+    }
     // Not waited for: what is not known yet of operations is not done yet, and nothing else.
     let operations = done_to(kinds::operations());
     news.push(operations.map(News::Sets).boxed());
@@ -214,6 +220,9 @@ async fn watch<E: Engine>(
     let mut news = all_news(&context, writer);
     let mut names: Vec<&'static str> = E::all_kinds().iter().map(|kind| kind.name).collect();
     names.push(kinds::RESTORE);
+    if E::LOGINS {
+        names.push(kinds::ACCESS);
+    }
     let mut ready = Some(ready);
     let mut roots_listed = false;
     let is_there = |set: &SetKey| store.get(&request::<E>(set).obj_ref).is_some();
@@ -275,6 +284,15 @@ async fn without_target<E: Engine>(context: Arc<Context<E>>, set: SetKey) {
         let said = io::write_status_as_seen(&context.client, &step.backup, status).await;
         if let Err(error) = said {
             tracing::warn!(%set, %error, "a backup's status");
+        }
+    }
+    for access in logins::ordered(context.cache.typed(&set, kinds::ACCESS)) {
+        let Some(told) = logins::told(&access, &Stage::NoTarget, Timestamp::now()) else {
+            continue;
+        };
+        let said = io::write_status_as_seen(&context.client, &told.access, &told.status).await;
+        if let Err(error) = said {
+            tracing::warn!(%set, %error, "a login's status");
         }
     }
     let all = restores::ordered(context.cache.typed(&set, kinds::RESTORE));

@@ -20,7 +20,9 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::ResourceExt;
 use mainstay_crds::common::InstanceRole;
+use mainstay_shared::access::existing_roles;
 use mainstay_shared::agent::api::{Phase, Status, Volume};
+use mainstay_shared::agent::config::Role;
 use mainstay_shared::agent::election::record::Record;
 use mainstay_shared::agent::lease::slice::{Target, pointed};
 use mainstay_shared::agent::{config, paths};
@@ -355,12 +357,21 @@ impl FakeCluster {
             let Ok(record) = Record::from_annotations(lease.annotations()) else {
                 continue;
             };
+            let known = self.users(&namespace, set);
+            agent.set(|status| status.users_hash = known);
             if record.seat == agent.status().instance {
                 self.lead(agent, &namespace, set, &record);
             } else if record.address.is_some() {
                 self.follow(agent, &record);
             }
         }
+    }
+
+    /// What agents know of users: what is mounted, at once.
+    fn users(&self, namespace: &str, set: &str) -> Option<String> {
+        let secret: Secret = self.api.get(Some(namespace), &names::access_secret(set))?;
+        let roles: Vec<Role> = existing_roles(&secret.data?).into_values().collect();
+        config::users_hash(&roles)
     }
 
     fn lead(&self, agent: &FakeAgent, namespace: &str, set: &str, record: &Record) {

@@ -57,6 +57,8 @@ pub struct Observed<'a> {
     pub identifier: Option<&'a str>,
     /// The primary's address is known, and it is that of the ballot that is wanted.
     pub reachable: bool,
+    /// The charter names this member: it may stand with what it receives.
+    pub named: bool,
     /// The engine's process.
     pub engine: &'a Engine,
     /// The engine, once it has answered.
@@ -126,8 +128,8 @@ pub enum Next {
 ///
 /// Guarantees: the engine starts only when no process of the one before is left; only a replica that receives from nobody,
 /// whose end is known, of the start that was elected, is promoted; a primary that is not wanted is killed; data is
-/// received only from who leads under the ballot that is wanted; an empty dataset is made the set's first only
-/// where the election says so.
+/// received only from who leads under the ballot that is wanted, by who may stand with it afterwards; an empty dataset is
+/// made the set's first only where the election says so.
 pub fn next(o: &Observed<'_>) -> Next {
     if o.hard_stopping {
         return Next::Wait("processes of the engine are being ended".to_owned());
@@ -190,13 +192,15 @@ fn while_stopped(o: &Observed<'_>) -> Next {
         return Next::Wait(missing.to_owned());
     }
     match o.wanted {
-        // What is in memory again may be less than what it was elected with.
-        Wanted::Primary { .. } if o.ended => {
-            Next::Wait("its term to end, since the engine that was elected has ended".to_owned())
-        }
+        Wanted::Primary { .. } if o.ended => without_its_engine(),
         Wanted::Stopped => Next::Wait(o.because.to_owned()),
         _ => Next::Start,
     }
+}
+
+/// What is in memory again may be less than what it was elected with, so nothing is promoted in this term.
+fn without_its_engine() -> Next {
+    Next::Wait("its term to end, since the engine that was elected has ended".to_owned())
 }
 
 #[allow(clippy::match_same_arms, reason = "one line for each wish")]
@@ -228,11 +232,15 @@ fn while_running(o: &Observed<'_>, running: &Running) -> Next {
         }
         (Wanted::Follow(_), Role::Replica) if !detached => Next::Detach,
         (Wanted::Follow(_), Role::Replica) if o.pausing => waiting(),
-        (Wanted::Follow(_), Role::Replica) if o.reachable => Next::Follow,
-        (Wanted::Follow(_), Role::Replica) => Next::Wait("the primary's address".to_owned()),
-        (Wanted::Primary { .. }, _) if o.ended => {
-            Next::Wait("its term to end, since the engine that was elected has ended".to_owned())
+        (Wanted::Follow(_), Role::Replica) if !o.reachable => {
+            Next::Wait("the primary's address".to_owned())
         }
+        // Else it would have everything, and nobody would ask it when the primary has lost it.
+        (Wanted::Follow(_), Role::Replica) if !o.named => {
+            Next::Wait("the primary to name it as a member of the set".to_owned())
+        }
+        (Wanted::Follow(_), Role::Replica) => Next::Follow,
+        (Wanted::Primary { .. }, _) if o.ended => without_its_engine(),
         (Wanted::Primary { .. }, Role::Replica) if !detached => Next::Detach,
         (Wanted::Primary { .. }, Role::Replica) if o.pausing || !o.settled => waiting(),
         (Wanted::Primary { .. }, Role::Replica) => Next::Promote,

@@ -41,6 +41,7 @@ fn observed<'a>(wanted: &'a Wanted, running: Option<&'a Running>) -> Observed<'a
         missing: None,
         identifier: Some("s"),
         reachable: true,
+        named: true,
         engine: &UP,
         running,
         upstream: None,
@@ -135,6 +136,14 @@ fn it_receives_only_from_who_leads() {
         }),
         Next::Wait(_)
     ));
+    let unnamed = Observed {
+        named: false,
+        ..o.clone()
+    };
+    match next(&unnamed) {
+        Next::Wait(what) => assert!(what.contains("to name it"), "{what}"),
+        other => panic!("{other:?}: nobody would ask it for what it receives"),
+    }
     let (before, now) = (ballot(2), ballot(3));
     let receives = Running {
         detached: false,
@@ -266,7 +275,7 @@ proptest! {
         running in any_running(),
         runs in any::<bool>(),
         upstream in prop::option::of(1..4_u64),
-        facts in any::<[bool; 14]>(),
+        facts in any::<[bool; 15]>(),
     ) {
         let exited = Engine::Exited { how: String::new(), clean: false };
         let upstream = upstream.map(ballot);
@@ -276,6 +285,7 @@ proptest! {
             missing: facts[0].then_some("a mount"),
             identifier: facts[1].then_some("s"),
             reachable: facts[2],
+            named: facts[14],
             engine: if runs { &UP } else { &exited },
             running: running.as_ref().filter(|_| runs),
             upstream: upstream.as_ref(),
@@ -309,7 +319,7 @@ proptest! {
             }
             Next::Follow => {
                 prop_assert!(matches!(wanted, Wanted::Follow(_)) && o.reachable && role == Some(Role::Replica));
-                prop_assert!(o.running.unwrap().detached && o.upstream.is_none());
+                prop_assert!(o.running.unwrap().detached && o.upstream.is_none() && o.named);
                 if o.identifier.is_some() {
                     prop_assert!(o.running.unwrap().data != Data::Of("t".to_owned()));
                 }

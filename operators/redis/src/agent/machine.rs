@@ -59,6 +59,8 @@ const TAKEN_OVER: Duration = Duration::from_secs(10);
 enum Asked {
     /// It receives from nobody.
     Detached,
+    /// It is to receive what it has not, and is another member from now on.
+    Anew,
     /// It was told to receive, from this address.
     Follows(String),
     /// It was promoted.
@@ -120,6 +122,10 @@ pub struct Machine {
     orderly: Option<Orderly>,
     /// For which ballot which start was elected.
     elected: Option<Elected>,
+    /// For which ballot the election was told last that the engine is primary.
+    led: Option<Ballot>,
+    /// And for which that it never will be.
+    vain: Option<Ballot>,
     /// The set's first data is being made.
     founding: bool,
     /// It is being promoted, as the start of that number, under that epoch.
@@ -179,6 +185,8 @@ impl Machine {
             memory: (0, Memory::LostAt(boottime())),
             orderly: None,
             elected,
+            led: None,
+            vain: None,
             founding: false,
             promoting: None,
             group: None,
@@ -277,8 +285,8 @@ impl Machine {
         self.look_at_volume().await;
         let state = self.init.heard().borrow().state.clone();
         if matches!(state.engine, Engine::Running { .. }) && self.memory.0 != state.starts {
-            let kept = self.orderly.take().map(|o| Memory::Kept(o.position));
-            let memory = kept.unwrap_or_else(|| Memory::LostAt(boottime()));
+            let kept = self.orderly.take().map(|o| o.position);
+            let memory = Memory::at_start(kept, self.is_alone(), boottime());
             self.memory = (state.starts, memory);
         }
         self.learn();
@@ -388,6 +396,7 @@ impl Machine {
             .cluster
             .as_ref()
             .is_some_and(|c| c.driver.held.borrow().is_some());
+        let ended = self.elected_has_ended(&wanted, start);
         let because = self.because();
         next(&Observed {
             wanted: &wanted,
@@ -398,11 +407,12 @@ impl Machine {
                 (Wanted::Follow(ballot), Some((leads, ..))) => ballot == leads,
                 _ => false,
             },
+            named: self.is_named(),
             engine: &state.engine,
             running: sees.as_ref(),
             upstream: self.upstream(leader.as_ref()),
             settled: matches!(self.seen(), Seen::Detached { .. }),
-            ended: self.elected_has_ended(&wanted, start),
+            ended,
             promoting: match &wanted {
                 Wanted::Primary { ballot, .. } => {
                     self.promoting == Some((state.starts, ballot.epoch.0))
@@ -562,6 +572,7 @@ impl Machine {
             zone: self.mounts.zone.as_ref(),
             members: self.mounts.config.as_ref().map_or(&[], |(c, _)| &c.members),
             config_hash: applied.map(|a| a.hash.clone()),
+            users_hash: applied.and_then(|a| self.known_users(a)),
             pending_restart: applied.map(|a| a.pending.clone()).unwrap_or_default(),
             certificate_serial: applied.and_then(|a| a.serial.clone()),
             volume: self.volume,

@@ -1,9 +1,11 @@
 //! What the election is told of the engine; values only.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use mainstay_shared::election::charter::Charter;
 use mainstay_shared::election::group::Group;
-use mainstay_shared::election::member::{Ballot, Position};
+use mainstay_shared::election::member::{Ballot, Member, Position};
 use mainstay_shared::election::message::{Engine, Primary};
 
 use super::decide::Data;
@@ -40,6 +42,8 @@ pub struct Facts<'a> {
     pub set_exists: bool,
     /// For which ballot it was promoted, if its dataset says so.
     pub promoted: Option<&'a Ballot>,
+    /// For which ballot it will never be promoted, though its term goes on: the engine that was elected has ended.
+    pub vain: Option<&'a Ballot>,
     /// The group that is asked for, and the end of the history when that was first so.
     pub group: Option<(&'a Group, u64)>,
 }
@@ -50,12 +54,35 @@ pub struct Facts<'a> {
 /// have nearly all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
-    /// It is: it has followed a primary since it started, or it never had another.
+    /// It is: it has followed a primary since it started, or it never had another. Or nobody else has any.
     Whole,
     /// It is: the engine before was stopped in order, and wrote it all, up to here.
     Kept(Position),
     /// It may have had more, before it started at this time since boot.
     LostAt(Duration),
+}
+
+impl Memory {
+    /// Of an engine that starts now, after one that was stopped in order when it had gone so far, or after any other.
+    pub fn at_start(kept: Option<Position>, alone: bool, now: Duration) -> Self {
+        match kept {
+            Some(position) => Self::Kept(position),
+            None if alone => Self::Whole,
+            None => Self::LostAt(now),
+        }
+    }
+}
+
+/// Whether nobody but the instance `me` can have any of the set's data: there is no other `instance`, nor does the charter name
+/// one, and who is not named receives nothing.
+pub fn is_alone(me: &str, instances: &[String], charter: Option<&Charter>) -> bool {
+    let named = |c: &Charter| c.everybody().iter().all(|m| m.name.as_str() == me);
+    instances.iter().all(|name| name == me) && charter.is_some_and(named)
+}
+
+/// Whether the charter names a member: it may stand where nobody was asked to acknowledge yet.
+pub fn is_named(member: &Member, charter: Option<&Charter>) -> bool {
+    charter.is_some_and(|c| c.everybody().contains(member))
 }
 
 /// What is in memory.
@@ -64,6 +91,16 @@ pub fn data(vitals: &Vitals) -> Data {
         Some(mark) => Data::Of(mark.set.clone()),
         None if vitals.keys == 0 => Data::Empty,
         None => Data::Unmarked,
+    }
+}
+
+/// How long others may have more than what is in memory after it was lost. Who has nothing waits longer, so that whoever
+/// has anything goes first.
+fn grace(vitals: &Vitals) -> Duration {
+    if data(vitals) == Data::Empty {
+        GRACE * 2
+    } else {
+        GRACE
     }
 }
 
@@ -79,12 +116,27 @@ pub fn position(vitals: &Vitals, memory: Memory, now: Duration) -> Option<Positi
         // It cannot go further than what was read from the file; only the mark in it may be behind.
         Memory::Kept(end) if end.epoch == told.epoch => Some(told.max(end)),
         Memory::Whole | Memory::Kept(_) => Some(told),
-        Memory::LostAt(start) => (now >= start + GRACE).then_some(told),
+        Memory::LostAt(start) => (now >= start + grace(vitals)).then_some(told),
     }
 }
 
 /// The engine as the election sees it. What is not certain is `Unknown`.
+///
+/// Of an engine that was elected and has ended the election would believe for half a minute that it is on its way, and renew its
+/// term. It is told what comes to the same as if the promotion had come before the end: a primary that nobody follows, for which
+/// no group is in force, and that was never healthy. Its term runs out, and nothing was acknowledged in it.
 pub fn engine(f: &Facts<'_>) -> Engine {
+    if let Some(ballot) = f.vain {
+        return Engine::Primary(Primary {
+            ballot: ballot.clone(),
+            recovered: 0,
+            lsn: 0,
+            in_force: None,
+            since: 0,
+            flushed: BTreeMap::new(),
+            healthy_at: Duration::ZERO,
+        });
+    }
     let Sight::Up { at, vitals } = f.sight else {
         return Engine::Unknown;
     };
@@ -134,7 +186,7 @@ fn primary(f: &Facts<'_>, at: Duration, vitals: &Vitals) -> Engine {
 
 #[cfg(test)]
 mod tests {
-    use mainstay_shared::election::member::{Epoch, Holder, Member};
+    use mainstay_shared::election::member::{Epoch, Holder};
 
     use super::*;
     use crate::agent::mark::Mark;
@@ -177,6 +229,7 @@ mod tests {
             memory_only: false,
             set_exists: true,
             promoted: None,
+            vain: None,
             group: None,
         }
     }
@@ -256,11 +309,12 @@ mod tests {
             position: Position::default(),
             timeline: 0,
         };
-        let later = Facts {
-            now: SECOND + GRACE,
+        let later = |after| Facts {
+            now: SECOND + after,
             ..cache(Memory::LostAt(SECOND))
         };
-        assert_eq!(engine(&later), nothing);
+        assert_eq!(engine(&later(GRACE)), Engine::Unknown, "others go first");
+        assert_eq!(engine(&later(GRACE * 2)), nothing);
         let new = Facts {
             set_exists: false,
             ..cache(Memory::Whole)
@@ -277,6 +331,39 @@ mod tests {
                 nonce: "n".into(),
             },
         }
+    }
+
+    #[test]
+    fn nobody_waits_for_others_where_there_never_was_one() {
+        let charter = |members: &[&str]| Charter {
+            ballot: ballot(),
+            version: 0,
+            groups: vec![Group::alone(Member::new("db-1", "g"))],
+            members: members.iter().map(|m| Member::new(*m, "g")).collect(),
+            timeline: 1,
+            fork: 0,
+            successor: None,
+            identifier: None,
+        };
+        let (one, two) = (["db-1".to_owned()], ["db-1".to_owned(), "db-2".to_owned()]);
+        let (own, both) = (charter(&["db-1"]), charter(&["db-1", "db-2"]));
+        assert!(is_alone("db-1", &one, Some(&own)));
+        assert!(!is_alone("db-1", &one, Some(&both)), "it is leaving");
+        assert!(!is_alone("db-1", &two, Some(&own)), "it may have come");
+        assert!(!is_alone("db-1", &one, None), "too little is known");
+        let position = Position {
+            epoch: Epoch(4),
+            lsn: 9,
+        };
+        let starts = |kept, alone| Memory::at_start(kept, alone, SECOND);
+        assert_eq!(starts(Some(position), true), Memory::Kept(position));
+        assert_eq!(starts(None, true), Memory::Whole);
+        assert_eq!(starts(None, false), Memory::LostAt(SECOND));
+
+        let other = Member::new("db-2", "g");
+        assert!(is_named(&other, Some(&both)));
+        assert!(!is_named(&other, Some(&own)) && !is_named(&other, None));
+        assert!(!is_named(&Member::new("db-2", "new data"), Some(&both)));
     }
 
     #[test]
@@ -298,6 +385,24 @@ mod tests {
             ..follows(Memory::LostAt(SECOND))
         };
         assert_eq!(engine(&later), Engine::Following(ballot.clone()));
+    }
+
+    #[test]
+    fn an_engine_that_was_elected_and_has_ended_is_no_healthy_primary() {
+        let ballot = ballot();
+        let sight = Sight::Dark("it does not run".into());
+        let gone = Facts {
+            running: false,
+            vain: Some(&ballot),
+            ..facts(&sight)
+        };
+        match engine(&gone) {
+            Engine::Primary(p) => {
+                assert_eq!((p.ballot, p.healthy_at), (ballot.clone(), Duration::ZERO));
+                assert!(p.in_force.is_none() && p.flushed.is_empty());
+            }
+            other => panic!("{other:?}: its term would be renewed"),
+        }
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct Facts<'a> {
     pub members: &'a [String],
     /// Configuration in force.
     pub config_hash: Option<String>,
+    /// Hash of the users in force.
+    pub users_hash: Option<String>,
     /// Directives that wait for a restart.
     pub pending_restart: Vec<String>,
     /// Certificate that the engine serves.
@@ -87,6 +89,7 @@ pub fn status(f: &Facts<'_>) -> Status {
                 s.timeline = i64::try_from(mark.timeline).ok();
             }
             s.config_hash.clone_from(&f.config_hash);
+            s.users_hash.clone_from(&f.users_hash);
             s.pending_restart.clone_from(&f.pending_restart);
             if vitals.is_primary {
                 tell_of_primary(&mut s, f, vitals);
@@ -300,6 +303,7 @@ mod tests {
             zone: None,
             members: &members,
             config_hash: None,
+            users_hash: None,
             pending_restart: vec![],
             certificate_serial: None,
             volume: None,

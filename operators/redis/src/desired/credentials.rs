@@ -10,8 +10,10 @@ use mainstay_shared::agent::config::Role;
 use mainstay_shared::hex::hex;
 use mainstay_shared::names;
 use mainstay_shared::operator::desired::credentials::{Credentials, CredentialsError, Given};
+use mainstay_shared::operator::logins::Login;
 use sha2::{Digest, Sha256};
 
+use super::login;
 use crate::settings::{PORT, PROBE_KEY, PROBE_ROLE, REPLICATION_PASSWORD, REPLICATION_ROLE, RULES};
 use crate::validate::Validated;
 
@@ -57,20 +59,48 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
         (REPLICATION_ROLE, &replication, REPLICATION_RULES.to_owned()),
         (PROBE_ROLE, &probe, probe_rules()),
     ];
-    let roles = wanted.map(|(name, password, rules)| {
+    let of_the_set = wanted.map(|(name, password, rules)| {
         role(name, password, rules, given.roles.get(name), given.now)
     });
+    let mut roles = Vec::from(of_the_set);
+    for login in given.logins {
+        let before = role_of(login, given);
+        if login.is_wrong {
+            roles.extend(before.cloned());
+        } else if login.is_stored {
+            roles.push(login_role(login, before, given.now));
+        }
+    }
     let ends = roles.iter().filter_map(former_until).min();
     let set = &v.common.set;
     let kept = |name: String| set.kept(name, "credentials");
-    Ok(Credentials {
-        secrets: vec![
-            application_secret(v, given.password, given.ca),
-            internal_secret(v, &replication, &probe),
-            roles_object(kept(names::access_secret(&set.name)), &roles)?,
-        ],
-        due: ends,
-    })
+    let mut secrets = vec![
+        application_secret(v, given.password, given.ca),
+        internal_secret(v, &replication, &probe),
+        roles_object(kept(names::access_secret(&set.name)), &roles)?,
+    ];
+    let of_logins = given.logins.iter().filter(|l| !l.is_wrong);
+    secrets.extend(of_logins.map(|l| login::secret(v, l, given.ca)));
+    Ok(Credentials { secrets, due: ends })
+}
+
+/// The role that a login has. One of another resource of the same name, which may be gone, is none of its.
+fn role_of<'a>(login: &Login, given: &'a Given<'_>) -> Option<&'a Role> {
+    let attributes = login::attributes(login);
+    let same = |role: &&Role| {
+        let mut all = attributes.iter();
+        all.all(|(key, value)| role.attributes.get(key) == Some(value))
+    };
+    given.roles.get(&login.name()).filter(same)
+}
+
+/// The role of a login that asks for what can be.
+fn login_role(login: &Login, before: Option<&Role>, now: Timestamp) -> Role {
+    let grants = login.access.spec.redis.clone().unwrap_or_default();
+    let rules = login::rules(&grants);
+    let mut role = role(&login.name(), &login.password, rules, before, now);
+    role.attributes.extend(login::attributes(login));
+    role
 }
 
 /// The application's Secret: the only object with its password. `ca` is the authority's certificate.
@@ -78,21 +108,27 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
 /// Hosts are written without the cluster's domain, which is not the same everywhere.
 fn application_secret(v: &Validated, password: &Password, ca: &str) -> Secret {
     let set = &v.common.set;
+    let metadata = set.kept(names::application_secret(&set.name), "credentials");
+    binding(v, USER, password, ca).to_secret(metadata)
+}
+
+/// How a login connects.
+pub(super) fn binding(v: &Validated, user: &str, password: &Password, ca: &str) -> Binding {
+    let set = &v.common.set;
     let host = |service: String| format!("{service}.{}.svc", set.namespace);
     let primary = host(names::primary_service(&set.name));
     let secret = encoded(password.expose());
-    let uri = format!("rediss://{USER}:{secret}@{primary}:{PORT}");
-    let binding = Binding {
+    let uri = format!("rediss://{user}:{secret}@{primary}:{PORT}");
+    Binding {
         engine: "redis".into(),
         replica_host: (v.common.instances > 1).then(|| host(names::replica_service(&set.name))),
         host: primary,
         port: PORT,
-        username: USER.into(),
+        username: user.into(),
         password: password.clone(),
         ca: ca.to_owned(),
         more: BTreeMap::from([("uri".into(), uri)]),
-    };
-    binding.to_secret(set.kept(names::application_secret(&set.name), "credentials"))
+    }
 }
 
 /// The set's own passwords.
@@ -178,6 +214,7 @@ mod tests {
             ca: "PEM",
             roles: &roles.unwrap_or_default(),
             internal: before.get("cache-internal"),
+            logins: &[],
             now,
         };
         let credentials = credentials(&cache(), &given).unwrap();

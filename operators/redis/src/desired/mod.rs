@@ -5,6 +5,7 @@
 
 pub mod config_map;
 pub mod credentials;
+pub mod login;
 pub mod memory;
 pub mod pod;
 pub mod revision;

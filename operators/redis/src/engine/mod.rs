@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Pod;
+use mainstay_crds::access::Access;
 use mainstay_crds::redis::{Redis, RedisStatus};
 use mainstay_shared::access::Password;
 use mainstay_shared::apply::Object;
@@ -18,7 +19,7 @@ use mainstay_shared::operator::status::SetStatus;
 use mainstay_shared::operator::validated::Common;
 
 use self::probe::{ProbeError, round_trip};
-use crate::desired::{self, credentials};
+use crate::desired::{self, credentials, login};
 use crate::settings::PORT;
 use crate::validate::{Catalogue, Problem, Validated, validate};
 
@@ -44,6 +45,7 @@ impl Engine for RedisEngine {
     const CONTAINER: &'static str = CONTAINER;
     const PORT: u16 = PORT;
     const PASSING: &'static [&'static str] = &credentials::PASSING;
+    const LOGINS: bool = true;
     // Nobody acknowledges, so nothing is acknowledged for less.
     const STRENGTHEN: &'static str = "nothing is to be done";
 
@@ -95,6 +97,10 @@ impl Engine for RedisEngine {
 
     fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, CredentialsError> {
         credentials::credentials(v, given)
+    }
+
+    fn refuses(access: &Access) -> Vec<String> {
+        login::problems(access)
     }
 
     fn probe_password(internal: &BTreeMap<String, ByteString>) -> Option<Password> {

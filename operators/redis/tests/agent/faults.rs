@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use mainstay_redis::resp::words;
 use mainstay_redis::settings::{DATA, Persistence, ReplicasToWrite};
 use mainstay_shared::agent::paths;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::pod::{Db, Pod, Set};
-use super::wait_for;
+use super::pod::{Db, LONG, Pod, Set};
+use super::{wait_closely, wait_for};
 
 /// Write so many keys, each acknowledged by `replicas`.
 async fn write(db: &mut Db, prefix: &str, count: u32, replicas: u32) {
@@ -85,6 +87,91 @@ async fn an_engine_that_ends_and_starts_at_once_with_less_does_not_lead() {
         .await;
     assert_eq!(set.leader(&pods, None).await, leader);
     assert_eq!(set.connect(&pods[other]).await.unwrap().size().await, 50);
+    set.finish(pods);
+}
+
+#[tokio::test]
+async fn who_has_the_data_before_anybody_votes_leads_when_the_primary_has_lost_it() {
+    let mut set = Set::new(2).await;
+    set.config.engine.persistence = Persistence::None;
+    let mut pods = vec![set.pod(1, 1), set.pod(2, 2)];
+    set.start(&mut pods[0], "uid-1");
+    set.until(&pods[0], "leading", |s| s.ready).await;
+    let mut db = set.connect(&pods[0]).await.unwrap();
+    write(&mut db, "a", 50, 0).await;
+
+    // As soon as the replica has it the primary's memory is gone.
+    set.start(&mut pods[1], "uid-2");
+    let mut inside = None;
+    wait_closely("the replica to have the data", async || {
+        if inside.is_none() {
+            inside = set.inside(&pods[1]).await.ok();
+        }
+        let Some(db) = &mut inside else { return false };
+        let size = db.call(words(["DBSIZE"])).await.ok();
+        size.and_then(|s| s.integer()) == Some(50)
+    })
+    .await;
+    let named = set.charter().await.everybody();
+    kill(Pid::from_raw(pods[0].engine_pid()), Signal::SIGKILL).unwrap();
+    assert!(
+        named.iter().any(|m| m.name.as_str() == pods[1].name),
+        "nobody will ask it: {named:?}"
+    );
+    set.leader(&pods, Some(0)).await;
+    let mut db = set.connect(&pods[1]).await.unwrap();
+    all_are_there(&mut db, "a", 50).await;
+    set.until(&pods[0], "following", |s| s.ready).await;
+    assert_eq!(set.connect(&pods[0]).await.unwrap().size().await, 50);
+    set.finish(pods);
+}
+
+#[tokio::test]
+async fn an_engine_that_ends_between_election_and_promotion_costs_its_term_and_no_more() {
+    let set = Set::new(2).await;
+    let mut pods = set.all(1).await;
+    let mut db = set.connect(&pods[0]).await.unwrap();
+    write(&mut db, "a", 20, 1).await;
+    let mut inside = set.inside(&pods[1]).await.unwrap();
+    pods[0].cut();
+    wait_closely("the replica to receive from nobody", async || {
+        inside
+            .info("replication")
+            .await
+            .contains("master_host:127.0.0.1")
+    })
+    .await;
+
+    // Its agent does a little at a time from here on, until it is elected and has not promoted Redis yet.
+    let agent = Pid::from_raw(pods[1].agent_pid());
+    let elected = async || {
+        let charter = set.charter().await;
+        charter.ballot.holder.member.name.as_str() == pods[1].name
+    };
+    let begun = Instant::now();
+    loop {
+        kill(agent, Signal::SIGSTOP).unwrap();
+        if elected().await {
+            break;
+        }
+        assert!(begun.elapsed() < LONG, "it is not elected");
+        kill(agent, Signal::SIGCONT).unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let info = inside.info("replication").await;
+    assert!(
+        info.contains("role:slave"),
+        "it is promoted already: {info}"
+    );
+    kill(Pid::from_raw(pods[1].engine_pid()), Signal::SIGKILL).unwrap();
+    kill(agent, Signal::SIGCONT).unwrap();
+
+    let leader = set.leader(&pods[1..], None).await + 1;
+    let log = pods[leader].log();
+    assert!(log.contains("its term is not renewed"), "{log}");
+    let mut db = set.connect(&pods[leader]).await.unwrap();
+    all_are_there(&mut db, "a", 20).await;
+    db.set("after", "1").await.unwrap();
     set.finish(pods);
 }
 
@@ -274,8 +361,8 @@ async fn a_mark_that_somebody_removes_costs_nobody_anything() {
     let mut db = set.connect(&pods[0]).await.unwrap();
     db.set("a", "1").await.unwrap();
     let nonce = set.until(&pods[0], "ready", |s| s.ready).await.nonce;
-    let flush = mainstay_redis::resp::words(["FUNCTION", "FLUSH"]);
-    let list = mainstay_redis::resp::words(["FUNCTION", "LIST"]);
+    let flush = words(["FUNCTION", "FLUSH"]);
+    let list = words(["FUNCTION", "LIST"]);
     db.call(flush).await.unwrap();
     wait_for("the mark to be back", async || {
         !db.call(list.clone()).await.unwrap().items().is_empty()

@@ -12,6 +12,7 @@
 #[path = "../../../postgres/tests/agent/api.rs"]
 mod api;
 mod faults;
+mod logins;
 mod pod;
 #[path = "../../../postgres/tests/agent/processes.rs"]
 mod processes;
@@ -19,7 +20,7 @@ mod processes;
 use std::time::Duration;
 
 use mainstay_redis::resp::words;
-use mainstay_redis::settings::PROBE_ROLE;
+use mainstay_redis::settings::{PROBE_ROLE, Persistence};
 use mainstay_shared::agent::api::Phase;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -150,10 +151,48 @@ async fn replicas_follow_and_one_takes_over_on_request_with_everything() {
     set.finish(pods);
 }
 
-async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+/// As PID 1 tells it, without an agent that would ask.
+#[tokio::test]
+async fn an_engine_without_an_agent_hears_that_it_shall_end_and_writes_everything() {
+    let mut set = Set::new(1).await;
+    // What it has not written when it ends is lost.
+    set.config.engine.persistence = Persistence::Rdb;
+    let mut pods = set.all(1).await;
+    let mut one = pods.remove(0);
+    let mut db = set.connect(&one).await.unwrap();
+    db.set("a", "1").await.unwrap();
+    let agent = Pid::from_raw(one.agent_pid());
+    kill(agent, Signal::SIGSTOP).unwrap();
+    kill(Pid::from_raw(one.init()), Signal::SIGTERM).unwrap();
+    wait_for("PID 1 to hear it", async || {
+        one.log().contains("the container is being stopped")
+    })
+    .await;
+    kill(agent, Signal::SIGKILL).unwrap();
+    assert!(one.terminate(), "{}", one.log());
+    let log = one.log();
+    assert!(log.contains("Received SIGTERM"), "{log}");
+    assert!(log.contains("bye bye"), "{log}");
+    set.start(&mut one, "uid-again");
+    set.until(&one, "ready in another pod", |s| s.ready).await;
+    let mut db = set.connect(&one).await.unwrap();
+    assert_eq!(db.get("a").await.as_deref(), Some("1"));
+    set.finish(vec![one]);
+}
+
+async fn wait_for(what: &str, condition: impl AsyncFnMut() -> bool) {
+    wait(what, Duration::from_millis(100), condition).await;
+}
+
+/// As [`wait_for`], for what shall be noticed at once.
+async fn wait_closely(what: &str, condition: impl AsyncFnMut() -> bool) {
+    wait(what, Duration::from_millis(1), condition).await;
+}
+
+async fn wait(what: &str, pause: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !condition().await {
         assert!(begun.elapsed() < LONG, "{what}: not in time");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(pause).await;
     }
 }

@@ -67,6 +67,8 @@ pub struct Set {
     number: u8,
     pub config: RedisConfig,
     pub password: String,
+    /// Users of applications besides.
+    pub logins: Vec<Role>,
     /// Passwords that are valid besides.
     pub old_password: Option<String>,
     authority: Pair,
@@ -179,6 +181,7 @@ impl Set {
             namespace,
             number,
             password: "first-password".into(),
+            logins: Vec::new(),
             old_password: None,
             authority,
             operator,
@@ -188,7 +191,7 @@ impl Set {
         }
     }
 
-    fn roles(&self) -> Vec<Role> {
+    pub fn roles(&self) -> Vec<Role> {
         let role = |name: &str, passwords: &[&str], rules: &str| Role {
             name: name.into(),
             verifier: passwords
@@ -200,7 +203,7 @@ impl Set {
         };
         let mut own = vec![self.password.as_str()];
         own.extend(self.old_password.as_deref());
-        vec![
+        let mut roles = vec![
             role("app", &own, "~* &* +@all -@admin"),
             role(
                 REPLICATION_ROLE,
@@ -208,7 +211,9 @@ impl Set {
                 "+psync +replconf +ping",
             ),
             role(PROBE_ROLE, &["probe"], "~mainstay:probe +ping +set"),
-        ]
+        ];
+        roles.extend(self.logins.iter().cloned());
+        roles
     }
 
     pub async fn lease(&self) -> Lease {
@@ -219,6 +224,12 @@ impl Set {
     pub async fn record(&self) -> Record {
         let annotations = self.lease().await.metadata.annotations;
         Record::from_annotations(&annotations.unwrap()).unwrap()
+    }
+
+    /// What the set has agreed on, once it has.
+    pub async fn charter(&self) -> Charter {
+        let annotations = self.lease().await.metadata.annotations.unwrap();
+        serde_json::from_str(&annotations[CHARTER]).unwrap()
     }
 
     pub async fn endpoint(&self) -> Option<String> {
@@ -276,6 +287,12 @@ impl Set {
     pub fn mount(&self, pod: &Pod) -> String {
         let (text, hash) = self.config.render().unwrap();
         replace(&pod.path(paths::CONFIG).join(paths::CONFIG_FILE), &text);
+        // Nobody but the operator writes there: what is not wanted goes.
+        for file in fs::read_dir(pod.path(paths::ACCESS)).unwrap().flatten() {
+            if !self.roles().iter().any(|r| file.file_name() == *r.name) {
+                fs::remove_file(file.path()).unwrap();
+            }
+        }
         for role in self.roles() {
             let text = serde_json::to_string(&role).unwrap();
             replace(&pod.path(paths::ACCESS).join(&role.name), &text);
@@ -315,10 +332,7 @@ impl Set {
     /// Until so many replicas vote: from then on what `WAIT` has from them survives an election.
     pub async fn voted_by(&self, replicas: usize) {
         wait_for(&format!("{replicas} replicas to vote"), async || {
-            let annotations = self.lease().await.metadata.annotations;
-            let text = annotations.and_then(|a| a.get(CHARTER).cloned());
-            let charter: Option<Charter> = text.map(|t| serde_json::from_str(&t).unwrap());
-            let groups = charter.map(|c| c.groups).unwrap_or_default();
+            let groups = self.charter().await.groups;
             matches!(&groups[..], [group] if group.voters.len() == replicas)
         })
         .await;
@@ -414,6 +428,11 @@ impl Db {
 
     pub async fn set(&mut self, key: &str, value: &str) -> Result<(), RespError> {
         self.call(words(["SET", key, value])).await.map(drop)
+    }
+
+    pub async fn info(&mut self, section: &str) -> String {
+        let info = self.call(words(["INFO", section])).await;
+        info.unwrap().text().unwrap()
     }
 
     pub async fn get(&mut self, key: &str) -> Option<String> {

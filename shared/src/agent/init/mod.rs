@@ -3,6 +3,7 @@
 //! [`supervisor`].
 
 pub mod client;
+pub mod engine;
 pub mod processes;
 pub mod programs;
 pub mod protocol;
@@ -32,6 +33,8 @@ use supervisor::{Act, Bounds, Input, Supervisor};
 pub struct Options {
     /// Program and arguments of the agent.
     pub agent: Vec<String>,
+    /// Program and arguments of what becomes the engine whose command line follows: see [`engine`].
+    pub engine: Vec<String>,
     /// Where it takes the agent's commands.
     pub socket: PathBuf,
     /// The bounds.
@@ -47,9 +50,9 @@ pub enum InitError {
     /// Signals.
     #[error("cannot take signals: {0}")]
     Signals(Errno),
-    /// There is no agent to start.
-    #[error("no program was named for the agent")]
-    NoAgent,
+    /// There is nothing to start.
+    #[error("no program was named for the agent, or for the engine")]
+    NoProgram,
 }
 
 enum Event {
@@ -66,15 +69,14 @@ const TICK_HARD: Duration = Duration::from_millis(20);
 /// # Errors
 /// Only before anything was started.
 pub fn run(options: &Options) -> Result<(), InitError> {
-    if options.agent.is_empty() {
-        return Err(InitError::NoAgent);
+    if options.agent.is_empty() || options.engine.is_empty() {
+        return Err(InitError::NoProgram);
     }
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
         signals.add(signal);
     }
-    // Before any thread starts, so that all inherit the mask. So do children: an engine that does not set its own hears none of
-    // these (docs/open.md).
+    // Before any thread starts, so that all inherit the mask. So do children, which empty it before they do anything else.
     signals.thread_block().map_err(InitError::Signals)?;
     // Orphans of the engine come here also where this is not PID 1.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
@@ -292,11 +294,12 @@ impl Init {
     }
 
     fn start_engine(&mut self, start: &Start) -> Input {
-        let Some((program, args)) = start.argv.split_first() else {
+        let Some((program, args)) = self.options.engine.split_first() else {
             return Input::EngineEnded("no program was named".into(), false);
         };
         let spawned = std::process::Command::new(program)
             .args(args)
+            .args(&start.argv)
             .env_clear()
             .envs(&start.env)
             .current_dir(&start.cwd)
@@ -348,6 +351,9 @@ fn ended(child: &mut Option<Child>, pid: Pid) -> Option<ExitStatus> {
 
 fn how(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
+        (Some(code), _) if code == i32::from(engine::NOT_FOUND) => {
+            format!("exit code {code}: its program could not be run, the log says why")
+        }
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
         (None, None) => "unknown".to_owned(),

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use crate::access::Password;
 use crate::agent::config::Role;
 use crate::apply::Object;
+use crate::operator::logins::Login;
 
 /// From what the Secrets with credentials are made.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Given<'a> {
     pub roles: &'a BTreeMap<String, Role>,
     /// The Secret with passwords of the set's own users ([`crate::names::internal_secret`]), if it is there.
     pub internal: Option<&'a BTreeMap<String, ByteString>>,
+    /// Logins of applications besides the set's own.
+    pub logins: &'a [Login],
     /// Now.
     pub now: Timestamp,
 }
@@ -57,4 +60,11 @@ pub fn stale_keys(
     stale
         .filter(|key| live.contains_key(*key) && !stays(key))
         .collect()
+}
+
+/// Keys of the agents' Secret that stand for logins which nobody wants any more: what it was made with is nobody's to take back
+/// by applying it without, and all of it is the operator's.
+pub fn gone_logins(wanted: &Object, live: &BTreeMap<String, ByteString>) -> Vec<String> {
+    let stays = |key: &str| wanted.value["data"].get(key).is_some();
+    live.keys().filter(|key| !stays(key)).cloned().collect()
 }

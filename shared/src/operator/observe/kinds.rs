@@ -11,6 +11,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Config as Watch;
+use mainstay_crds::access::Access;
 use mainstay_crds::backup::Backup;
 use mainstay_crds::operation::Operation;
 use mainstay_crds::restore::Restore;
@@ -40,6 +41,8 @@ pub const ENDPOINT_SLICE: &str = "EndpointSlice";
 pub const RESTORE: &str = "Restore";
 /// Kind of operations.
 pub const OPERATION: &str = "Operation";
+/// Kind of logins.
+pub const ACCESS: &str = "Access";
 /// Kind of backups.
 pub const BACKUP: &str = "Backup";
 
@@ -76,6 +79,11 @@ pub fn children(kind: &Kind, app: &str) -> Watch {
 /// Operations, which users make.
 pub fn operations() -> Kind {
     Kind::of::<Operation>(OPERATION)
+}
+
+/// Logins, which users ask for.
+pub fn accesses() -> Kind {
+    Kind::of::<Access>(ACCESS)
 }
 
 /// Backups, which users and the schedule make.

@@ -11,11 +11,14 @@ use std::net::IpAddr;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use mainstay_crds::access::Access;
 use mainstay_crds::backup::Backup;
 use mainstay_crds::operation::{Action, Operation};
 use mainstay_crds::restore::Restore;
 
-use self::kinds::{BACKUP, CLAIM, CONFIG_MAP, LEASE, OPERATION, POD, RESTORE, SECRET, SERVICE};
+use self::kinds::{
+    ACCESS, BACKUP, CLAIM, CONFIG_MAP, LEASE, OPERATION, POD, RESTORE, SECRET, SERVICE,
+};
 use crate::agent::election::lease::CHARTER;
 use crate::agent::election::record::{Record, RecordError};
 use crate::apply::Object;
@@ -28,6 +31,7 @@ use crate::election::charter::Charter;
 use crate::instances::{Instance, Known, read};
 use crate::names;
 use crate::operations::ordered;
+use crate::operator::logins;
 use crate::watch::{Cache, Kind, Nodes, SetKey};
 
 /// The set's Lease.
@@ -71,6 +75,8 @@ pub struct Observed {
     pub backups: Option<Vec<Backup>>,
     /// Drills that were begun.
     pub drills: Vec<Drill>,
+    /// Logins that are asked for, in the order of their names.
+    pub accesses: Vec<Access>,
     /// Restores in place, in the order in which they are done.
     pub restores: Vec<Restore>,
 }
@@ -122,6 +128,7 @@ pub fn observe(
             &cache.typed::<ConfigMap>(set, CONFIG_MAP),
             &cache.typed::<Pod>(set, POD),
         ),
+        accesses: logins::ordered(cache.typed(set, ACCESS)),
         restores: restores::ordered(cache.typed(set, RESTORE)),
         ..Observed::default()
     };

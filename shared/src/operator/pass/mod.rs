@@ -11,6 +11,7 @@ mod context;
 mod drills;
 mod ending;
 mod instances;
+mod logins;
 mod objects;
 mod report;
 pub(crate) mod restores;
@@ -365,6 +366,10 @@ impl<'a, E: Engine> Pass<'a, E> {
             report.outcomes.extend(steps);
         }
         report.working = plan.works() || unseen.is_some();
+        if !paused {
+            self.tell_of_logins(report, wishes.users_hash.as_deref())
+                .await;
+        }
         self.look_after_backups(report, &validated, &seat_name, paused)
             .await;
         let busy = orders.going.as_deref().or(unseen.as_deref());

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::Pass;
 use super::report::PassError;
 use crate::access::existing_roles;
-use crate::agent::config::Zones;
+use crate::agent::config::{Role, Zones, users_hash};
 use crate::agent::paths::ZONES_FILE;
 use crate::apply::Object;
 use crate::names;
@@ -28,6 +28,8 @@ pub(super) struct Wishes {
     pub(super) config_hash: String,
     pub(super) revision: Revision,
     pub(super) due: Option<Timestamp>,
+    /// Hash of the logins that agents are to know.
+    pub(super) users_hash: Option<String>,
 }
 
 impl<E: Engine> Pass<'_, E> {
@@ -88,14 +90,23 @@ impl<E: Engine> Pass<'_, E> {
         let application = stored(names::application_secret(&self.set.name));
         let roles = stored(names::access_secret(&self.set.name));
         let internal = stored(names::internal_secret(&self.set.name));
+        let logins = self.logins(observed)?;
         let given = Given {
             password: &material::password(application)?,
             ca: &authority.certificate,
             roles: &roles.map(existing_roles).unwrap_or_default(),
             internal,
+            logins: &logins,
             now: self.now,
         };
         let credentials = E::credentials(&validated.own, &given)?;
+        let agents = names::access_secret(&self.set.name);
+        let told = credentials
+            .secrets
+            .iter()
+            .find(|s| s.metadata.name.as_ref() == Some(&agents));
+        let told = told.and_then(|s| s.data.as_ref()).map(existing_roles);
+        let told: Vec<Role> = told.unwrap_or_default().into_values().collect();
         for secret in credentials.secrets {
             objects.apply.push(Object::of(&secret)?);
         }
@@ -107,6 +118,7 @@ impl<E: Engine> Pass<'_, E> {
             once: objects.once,
             config_hash: objects.config_hash,
             revision: E::revision(&validated.own),
+            users_hash: users_hash(&told),
             due: leaves.due.into_iter().chain(credentials.due).min(),
         })
     }

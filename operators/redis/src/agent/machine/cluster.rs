@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mainstay_shared::agent::cluster::{Cluster, kubernetes};
 use mainstay_shared::agent::election::driver::{Config, Place, Setup, dns, spawn};
@@ -156,6 +157,33 @@ impl Machine {
         (vitals.is_primary && ours).then_some(charter.ballot)
     }
 
+    /// Whether the charter names this member.
+    pub(super) fn is_named(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| {
+            let me = cluster.driver.me.borrow().clone();
+            observe::is_named(&me, cluster.charter().as_ref())
+        })
+    }
+
+    /// Whether nobody else can have any of the set's data.
+    pub(super) fn is_alone(&self) -> bool {
+        let (Some(cluster), Some((config, _))) = (&self.cluster, &self.mounts.config) else {
+            return false;
+        };
+        let me = &self.place.me.instance;
+        observe::is_alone(me, &config.members, cluster.charter().as_ref())
+    }
+
+    /// The ballot for which an engine was elected that ended before it was promoted, while its term goes on.
+    fn elected_in_vain(&self, start: Option<u64>) -> Option<Ballot> {
+        let wanted = self.wanted();
+        let Wanted::Primary { ballot, .. } = &wanted else {
+            return None;
+        };
+        let ended = self.elected_has_ended(&wanted, start) && self.led.as_ref() != Some(ballot);
+        ended.then(|| ballot.clone())
+    }
+
     /// Note which start was elected.
     pub(super) fn track(&mut self, wanted: &Wanted, start: Option<u64>) {
         let Wanted::Primary { ballot, .. } = wanted else {
@@ -185,10 +213,19 @@ impl Machine {
         }
     }
 
+    /// Whether this instance leads by an engine that has ended.
+    pub(super) fn leads_in_vain(&self) -> bool {
+        let state = self.init.heard().borrow().state.clone();
+        let running = matches!(state.engine, Engine::Running { .. });
+        self.elected_has_ended(&self.wanted(), running.then_some(state.starts))
+    }
+
     /// What the election is told of the engine.
     pub(super) fn seen(&self) -> Seen {
         let state = self.init.heard().borrow().state.clone();
         let promoted = self.promoted();
+        let running = matches!(state.engine, Engine::Running { .. });
+        let vain = self.elected_in_vain(running.then_some(state.starts));
         let set_exists = self.identifier().is_some()
             || self
                 .cluster
@@ -197,7 +234,7 @@ impl Machine {
         let settings = self.mounts.config.as_ref().map(|(c, _)| &c.engine);
         observe::engine(&observe::Facts {
             now: mainstay_shared::agent::clock::boottime(),
-            running: matches!(state.engine, Engine::Running { .. })
+            running: running
                 && self.memory.0 == state.starts
                 && *self.monitor.wanted.borrow() == Some(state.starts),
             sight: &self.monitor.sight.borrow(),
@@ -207,6 +244,7 @@ impl Machine {
             memory_only: settings.is_some_and(|s| s.persistence == Persistence::None),
             set_exists,
             promoted: promoted.as_ref(),
+            vain: vain.as_ref(),
             group: self.group.as_ref().map(|(group, since)| (group, *since)),
         })
     }
@@ -230,6 +268,17 @@ impl Machine {
             }
             seen => seen,
         };
+        if let Seen::Primary(primary) = &seen {
+            let ballot = Some(primary.ballot.clone());
+            if primary.healthy_at > Duration::ZERO {
+                self.led = ballot;
+            } else if self.vain != ballot {
+                tracing::warn!(
+                    "Redis ended after it was elected and before it was promoted: its term is not renewed"
+                );
+                self.vain = ballot;
+            }
+        }
         let identifier = match &*self.monitor.sight.borrow() {
             Sight::Up { vitals, .. } => vitals.mark.as_ref().map(|m| m.set.clone()),
             _ => None,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mainstay_shared::agent::clock::boottime;
-use mainstay_shared::agent::config::Role as Login;
+use mainstay_shared::agent::config::{Role as Login, users_hash};
 use mainstay_shared::agent::open::is_open;
 use mainstay_shared::agent::past;
 use mainstay_shared::agent::pauses;
@@ -79,6 +79,12 @@ impl Machine {
         };
         self.applied = Some((start, applied));
         self.keep_applied();
+    }
+
+    /// Hash of the users that are mounted, once they are in force.
+    pub(super) fn known_users(&self, applied: &Applied) -> Option<String> {
+        let roles = self.mounts.roles.as_ref()?;
+        users_hash(roles).filter(|_| applied.users == users(roles))
     }
 
     /// The password with which it logs in to its primary. It changes apart from the rest.

@@ -177,7 +177,8 @@ impl Machine {
             if let Some(why) = anew {
                 tracing::warn!(%why, "the primary's data comes in place of what is in memory, as that of a new member");
                 renewal.await.ok_or(ENDED)?;
-                claim().await?.map_err(|e| e.to_string())?;
+                // It receives nothing before the charter names it.
+                return Ok(Asked::Anew);
             }
             let name = announce(&me.borrow());
             let password = place.replication_password()?;
@@ -194,7 +195,7 @@ impl Machine {
         self.asked_at = boottime();
         self.monitor.look.notify_one();
         match done {
-            Ok(Asked::Detached | Asked::Founded) => {
+            Ok(Asked::Detached | Asked::Anew | Asked::Founded) => {
                 self.upstream = None;
                 if matches!(done, Ok(Asked::Founded)) {
                     self.memory.1 = Memory::Whole;
@@ -304,7 +305,7 @@ impl Machine {
                 }
                 _ => None,
             };
-            // Asked rather than told by a signal: it is born with those blocked that PID 1 waits for.
+            // Asked before it is told by a signal: it says if it refuses, and why.
             if let Ok(Err(error)) = timeout(bound / 2, end_in_order(&access)).await {
                 tracing::warn!(%error, "Redis does not shut down");
             }
