@@ -12,7 +12,10 @@ use mainstay_shared::names;
 use mainstay_shared::operator::desired::credentials::{Credentials, CredentialsError, Given};
 use sha2::{Digest, Sha256};
 
-use crate::settings::{PORT, PROBE_KEY, PROBE_ROLE, REPLICATION_PASSWORD, REPLICATION_ROLE, RULES};
+use crate::settings::{
+    BACKUP_PASSWORD, BACKUP_ROLE, BACKUP_RULES, PORT, PROBE_KEY, PROBE_ROLE, REPLICATION_PASSWORD,
+    REPLICATION_ROLE, RULES,
+};
 use crate::validate::Validated;
 
 /// The application's ACL user.
@@ -52,21 +55,34 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
         }
     };
     let (replication, probe) = (own(REPLICATION_PASSWORD)?, own(PROBE_PASSWORD)?);
-    let wanted = [
+    let backup = v
+        .backup
+        .as_ref()
+        .map(|_| own(BACKUP_PASSWORD))
+        .transpose()?;
+    let mut wanted = vec![
         (USER, given.password, APPLICATION_RULES.to_owned()),
         (REPLICATION_ROLE, &replication, REPLICATION_RULES.to_owned()),
         (PROBE_ROLE, &probe, probe_rules()),
     ];
-    let roles = wanted.map(|(name, password, rules)| {
-        role(name, password, rules, given.roles.get(name), given.now)
-    });
+    wanted.extend(
+        backup
+            .iter()
+            .map(|password| (BACKUP_ROLE, password, BACKUP_RULES.to_owned())),
+    );
+    let roles: Vec<Role> = wanted
+        .into_iter()
+        .map(|(name, password, rules)| {
+            role(name, password, rules, given.roles.get(name), given.now)
+        })
+        .collect();
     let ends = roles.iter().filter_map(former_until).min();
     let set = &v.common.set;
     let kept = |name: String| set.kept(name, "credentials");
     Ok(Credentials {
         secrets: vec![
             application_secret(v, given.password, given.ca),
-            internal_secret(v, &replication, &probe),
+            internal_secret(v, &replication, &probe, backup.as_ref()),
             roles_object(kept(names::access_secret(&set.name)), &roles)?,
         ],
         due: ends,
@@ -96,16 +112,23 @@ fn application_secret(v: &Validated, password: &Password, ca: &str) -> Secret {
 }
 
 /// The set's own passwords.
-fn internal_secret(v: &Validated, replication: &Password, probe: &Password) -> Secret {
+fn internal_secret(
+    v: &Validated,
+    replication: &Password,
+    probe: &Password,
+    backup: Option<&Password>,
+) -> Secret {
     let set = &v.common.set;
     let text = |password: &Password| ByteString(password.expose().as_bytes().to_vec());
+    let mut data = BTreeMap::from([
+        (REPLICATION_PASSWORD.to_owned(), text(replication)),
+        (PROBE_PASSWORD.to_owned(), text(probe)),
+    ]);
+    data.extend(backup.map(|password| (BACKUP_PASSWORD.to_owned(), text(password))));
     Secret {
         metadata: set.kept(names::internal_secret(&set.name), "credentials"),
         type_: Some("Opaque".into()),
-        data: Some(BTreeMap::from([
-            (REPLICATION_PASSWORD.to_owned(), text(replication)),
-            (PROBE_PASSWORD.to_owned(), text(probe)),
-        ])),
+        data: Some(data),
         ..Secret::default()
     }
 }

@@ -296,8 +296,11 @@ impl Set {
 
     /// A command of this program in a pod, as the kubelet would start it.
     pub fn command(&self, pod: &Pod, subcommand: &str) -> Command {
-        let log = fs::File::options().create(true).append(true);
-        let log = log.open(pod.root.join("log")).unwrap();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(pod.root.join("log"))
+            .unwrap();
         let mut command = Command::new(PROGRAM);
         command
             .arg(subcommand)
