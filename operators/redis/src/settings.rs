@@ -39,6 +39,7 @@ pub const BACKUP_RULES: &str =
 pub const PROBE_KEY: &str = "mainstay:probe";
 /// Attribute of a role: its ACL rules besides passwords and `on`, as `ACL SETUSER` takes them, with a space between
 /// two. For example `~* &* +@all -@admin`.
+/// With `off` in it nobody is let in.
 pub const RULES: &str = "rules";
 /// Folder where the set's own passwords are mounted, as far as pods need them.
 pub const INTERNAL: &str = "/mainstay/internal";

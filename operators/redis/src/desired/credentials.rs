@@ -37,6 +37,9 @@ const APPLICATION_RULES: &str = "~* &* +@all -@admin -@dangerous +flushall +flus
 /// Rules of a replica: what it follows with.
 const REPLICATION_RULES: &str = "resetkeys resetchannels -@all +ping +psync +replconf";
 
+/// Rules of a user that is not needed.
+const OFF: &str = "off";
+
 /// Rules of the operator's probe: whether it is a primary, and one key to write.
 fn probe_rules() -> String {
     format!("resetchannels ~{PROBE_KEY} -@all +ping +info +role +get +set")
@@ -55,21 +58,19 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
         }
     };
     let (replication, probe) = (own(REPLICATION_PASSWORD)?, own(PROBE_PASSWORD)?);
-    let backup = v
-        .backup
-        .as_ref()
-        .map(|_| own(BACKUP_PASSWORD))
-        .transpose()?;
+    // What a Secret was made with stays in it: a user that is not needed any more lets nobody in.
+    let rules = match &v.backup {
+        Some(_) => Some(BACKUP_RULES),
+        None => given.roles.get(BACKUP_ROLE).map(|_| OFF),
+    };
+    let backup = rules.map(|_| own(BACKUP_PASSWORD)).transpose()?;
     let mut wanted = vec![
         (USER, given.password, APPLICATION_RULES.to_owned()),
         (REPLICATION_ROLE, &replication, REPLICATION_RULES.to_owned()),
         (PROBE_ROLE, &probe, probe_rules()),
     ];
-    wanted.extend(
-        backup
-            .iter()
-            .map(|password| (BACKUP_ROLE, password, BACKUP_RULES.to_owned())),
-    );
+    let made = backup.as_ref().zip(rules);
+    wanted.extend(made.map(|(password, rules)| (BACKUP_ROLE, password, rules.to_owned())));
     let roles: Vec<Role> = wanted
         .into_iter()
         .map(|(name, password, rules)| {
@@ -180,7 +181,8 @@ mod tests {
     use mainstay_shared::access::existing_roles;
 
     use super::*;
-    use crate::desired::tests::cache;
+    use crate::agent::render::rules;
+    use crate::desired::tests::{backed_up, cache};
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000).unwrap() + SignedDuration::from_hours(hours)
@@ -188,6 +190,18 @@ mod tests {
 
     /// Data by names of Secrets.
     fn made(
+        password: &Password,
+        before: &BTreeMap<String, BTreeMap<String, ByteString>>,
+        now: Timestamp,
+    ) -> (
+        BTreeMap<String, BTreeMap<String, ByteString>>,
+        Option<Timestamp>,
+    ) {
+        made_of(&cache(), password, before, now)
+    }
+
+    fn made_of(
+        v: &Validated,
         password: &Password,
         before: &BTreeMap<String, BTreeMap<String, ByteString>>,
         now: Timestamp,
@@ -203,7 +217,7 @@ mod tests {
             internal: before.get("cache-internal"),
             now,
         };
-        let credentials = credentials(&cache(), &given).unwrap();
+        let credentials = credentials(v, &given).unwrap();
         let secrets = credentials.secrets.into_iter();
         let data = secrets.map(|s| (s.metadata.name.unwrap(), s.data.unwrap()));
         (data.collect(), credentials.due)
@@ -225,6 +239,24 @@ mod tests {
         let probe = &first["cache-internal"][PROBE_PASSWORD];
         let probe = Password::from_bytes(&probe.0).unwrap();
         assert_eq!(all[PROBE_ROLE].verifier, verifier(&probe));
+    }
+
+    #[test]
+    fn who_makes_backups_is_let_in_as_long_as_there_are_any() {
+        let password = Password::from_entropy(&[1; ENTROPY_BYTES]);
+        let (before, _) = made(&password, &BTreeMap::new(), at(0));
+        assert!(!roles(&before).contains_key(BACKUP_ROLE));
+        let (with, _) = made_of(&backed_up(false), &password, &before, at(0));
+        let own = with["cache-internal"][BACKUP_PASSWORD].clone();
+        let role = roles(&with)[BACKUP_ROLE].clone();
+        let own_password = Password::from_bytes(&own.0).unwrap();
+        assert_eq!(role.verifier, verifier(&own_password));
+        assert_eq!(rules(&role), format!("on {} {BACKUP_RULES}", role.verifier));
+        let (without, _) = made(&password, &with, at(0));
+        assert!(rules(&roles(&without)[BACKUP_ROLE]).ends_with(" off"));
+        // Once more it is the same.
+        let (again, _) = made_of(&backed_up(false), &password, &without, at(0));
+        assert_eq!(again["cache-internal"][BACKUP_PASSWORD], own);
     }
 
     #[test]

@@ -231,7 +231,7 @@ fn nothing_is_made_while_no_api_server_is_known() {
 }
 
 /// The set with backups, and a beginning from those of another.
-fn backed_up(beginning: bool) -> Validated {
+pub fn backed_up(beginning: bool) -> Validated {
     let mut spec = json!({
         "version": "8.0", "instances": 3, "image": "redis:8.0.2", "storage": {"size": "20Gi"},
         "parameters": {"databases": "64"},

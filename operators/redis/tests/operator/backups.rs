@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use mainstay_crds::backup::{Backup, BackupPhase, BackupStatus};
 use mainstay_crds::restore::{Restore, RestorePhase};
-use mainstay_redis::settings::{BACKUP_PASSWORD, BACKUP_ROLE};
+use mainstay_redis::settings::{BACKUP_PASSWORD, BACKUP_ROLE, RULES};
 use mainstay_testkit::api::FakeApi;
 use mainstay_testkit::cluster::FakeCluster;
 
@@ -78,7 +78,10 @@ async fn a_set_with_backups_says_what_can_be_recovered_and_a_replica_makes_the_n
     let mut world = backed_up().await;
     let status = world.status();
     let recovery = status.recovery.clone().unwrap();
-    assert_eq!(recovery.repository.as_deref(), Some("s3://backups/shop/db"));
+    assert_eq!(
+        recovery.repository.as_deref(),
+        Some("s3://backups/shop/db at store.example.com:9000")
+    );
     assert!(recovery.earliest.is_some() && recovery.latest.is_some());
     assert_eq!((recovery.backups, recovery.on_full), (Some(1), None));
     let healthy = conditions::find(&status.conditions, conditions::BACKUP_HEALTHY).unwrap();
@@ -155,7 +158,8 @@ async fn without_backups_again_there_is_no_user_that_may_receive_the_dataset() {
     let mut world = backed_up().await;
     world.change(|redis| redis.spec.backup = None);
     world.settled().await;
-    assert!(!existing_roles(&data(&world, "db-access")).contains_key(BACKUP_ROLE));
+    let known = existing_roles(&data(&world, "db-access"));
+    assert_eq!(known[BACKUP_ROLE].attributes[RULES], "off");
     assert_eq!(world.beside.sidecars.all().count(), 0);
     // What opens the backups stays.
     data(&world, "db-backup-keys");
