@@ -11,8 +11,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{
-    CertificateStatus, Deletion, Endpoints, InstanceStatus, Maintenance, Network, Placement,
-    Resources, SecretRef, Storage, Survives, Tls, WaitingFor, rules as common,
+    Backups, Bootstrap, CertificateStatus, Deletion, Endpoints, InstanceStatus, Maintenance,
+    Network, Placement, RecoveryStatus, Resources, SecretRef, Storage, Survives, Tls, WaitingFor,
+    backup, rules as common,
 };
 
 /// A Redis or Valkey with replicas, TLS and its own credentials.
@@ -60,7 +61,9 @@ use crate::common::{
         description = "What waits, and for what."
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = common::name()
+    validation = common::name(),
+    validation = backup::rules::not_on_own_data(&["backup"]),
+    validation = backup::rules::not_on_own_data(&["bootstrap", "recovery"])
 )]
 #[x_kube(
     validation = rules::engine_is_fixed(),
@@ -71,7 +74,15 @@ use crate::common::{
     validation = rules::none_with_replicas(),
     validation = rules::appendfsync(),
     validation = rules::save(),
-    validation = rules::final_backup()
+    validation = rules::no_incrementals(),
+    validation = rules::no_log_to_give_way(),
+    validation = rules::no_seeds(),
+    validation = rules::no_drills(),
+    validation = rules::no_moments(),
+    validation = rules::backups_of_what_is_kept(),
+    validation = rules::made_from_what_is_kept(),
+    validation = backup::rules::bootstrap_is_fixed(),
+    validation = backup::rules::final_backup()
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RedisSpec {
@@ -138,6 +149,14 @@ pub struct RedisSpec {
     /// How `durability: bounded` is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounded: Option<Bounded>,
+    /// Backups, each of the whole dataset, in a repository of the set's own. There is no log between them: `onFull`,
+    /// `schedule.incrementals`, `seedReplicas` and `drill` are refused. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backups>,
+    /// What the first data is made from. It cannot be changed, and does nothing once there is data. A moment
+    /// (`recovery.target`) is refused: a backup is named by its id, or the newest is taken. Default: it is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Bootstrap>,
     /// Where instances run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
@@ -192,8 +211,8 @@ pub struct RedisStatus {
     /// Generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Reconciling`, `Stalled` (meanings as in kstatus), `Degraded`, `StorageHealthy` and
-    /// `CertificatesValid`.
+    /// `Ready`, `Reconciling`, `Stalled` (meanings as in kstatus), `Degraded`, `StorageHealthy`,
+    /// `CertificatesValid`, and `BackupHealthy` where there are backups.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"], "maxItems" = 32))]
     pub conditions: Vec<Condition>,
@@ -228,6 +247,9 @@ pub struct RedisStatus {
     /// What can be lost right now with the set going on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub survives: Option<Survives>,
+    /// What can be recovered, where there are backups: `latest` is the moment of the newest one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<RecoveryStatus>,
     /// Certificates as served.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"], "maxItems" = 64))]

@@ -63,8 +63,26 @@ pub const NONE_WITH_REPLICAS: &str = "without persistence a primary that restart
 /// Of `maxmemoryPolicy`.
 pub const POLICY: &str = "write noeviction, allkeys-lfu, allkeys-lru, allkeys-random, volatile-lfu, volatile-lru, \
      volatile-random or volatile-ttl, or leave it out for noeviction";
-/// Of `deletion.finalBackup`.
-pub const FINAL_BACKUP: &str = "there are no backups of a Redis yet: write false, or leave it out; with volumes: Retain the data stays";
+/// Of `backup.schedule.incrementals`.
+pub const NO_INCREMENTALS: &str =
+    "a backup of Redis is the whole dataset, there are none of changes: write 0, or leave it out";
+/// Of `backup.onFull`.
+pub const NO_LOG: &str = "onFull says what becomes of a log that waits for the store, and of Redis no log is kept there: leave it out";
+/// Of `backup.seedReplicas`.
+pub const NO_SEEDS: &str =
+    "a replica of Redis receives all data from the primary anyway: write false, or leave it out";
+/// Of `backup.drill`.
+pub const NO_DRILLS: &str = "there are no drills of a Redis yet: leave drill out, and try backups with bootstrap.recovery in a resource of \
+     its own";
+/// Of `bootstrap.recovery.target`.
+pub const NO_MOMENTS: &str = "of Redis no log is kept, so there is nothing between two backups: write backup with the id of one, or leave \
+     both out for the newest";
+/// Of `backup` without persistence.
+pub const NOTHING_KEPT: &str = "with persistence none the dataset is gone after a restart, and backups would follow: write persistence \
+     aof or rdb, or leave backup out";
+/// Of `bootstrap.recovery` without persistence.
+pub const NOTHING_MADE: &str = "with persistence none there is nothing on the volume to begin with: write persistence aof or rdb, or \
+     leave bootstrap out";
 /// Of a name that is no parameter.
 pub const UNKNOWN: &str = "is no parameter that Mainstay takes: write one of those that its documentation lists, in lower case";
 /// Of a name that is too long or has line breaks.
@@ -191,13 +209,63 @@ pub fn policy() -> Rule {
     one_of(POLICIES.iter().copied(), POLICY)
 }
 
-/// There is nothing that could make a last backup.
-pub fn final_backup() -> Rule {
+/// Backups are whole.
+pub fn no_incrementals() -> Rule {
     Rule::new(
-        "!has(self.deletion) || !has(self.deletion.finalBackup) || !self.deletion.finalBackup",
+        "!has(self.backup) || !has(self.backup.schedule) || !has(self.backup.schedule.incrementals) || \
+         self.backup.schedule.incrementals < 1",
     )
-    .message(FINAL_BACKUP)
-    .field_path(".deletion.finalBackup")
+    .message(NO_INCREMENTALS)
+    .field_path(".backup.schedule.incrementals")
+}
+
+/// There is no log that could wait.
+pub fn no_log_to_give_way() -> Rule {
+    Rule::new("!has(self.backup) || !has(self.backup.onFull)")
+        .message(NO_LOG)
+        .field_path(".backup.onFull")
+}
+
+/// Replicas are not made from the repository.
+pub fn no_seeds() -> Rule {
+    Rule::new("!has(self.backup) || !has(self.backup.seedReplicas) || !self.backup.seedReplicas")
+        .message(NO_SEEDS)
+        .field_path(".backup.seedReplicas")
+}
+
+/// Nothing looks at what is restored.
+pub fn no_drills() -> Rule {
+    Rule::new("!has(self.backup) || !has(self.backup.drill)")
+        .message(NO_DRILLS)
+        .field_path(".backup.drill")
+}
+
+/// Without a log there are no moments.
+pub fn no_moments() -> Rule {
+    Rule::new(
+        "!has(self.bootstrap) || !has(self.bootstrap.recovery) || !has(self.bootstrap.recovery.target)",
+    )
+    .message(NO_MOMENTS)
+    .field_path(".bootstrap.recovery.target")
+}
+
+/// `field` needs a dataset that is kept.
+fn is_kept(field: &str, sentence: &str) -> Rule {
+    Rule::new(format!(
+        "!has(self.{field}) || !has(self.persistence) || self.persistence != 'none'"
+    ))
+    .message(sentence)
+    .field_path(format!(".{field}"))
+}
+
+/// Backups need a dataset that is kept.
+pub fn backups_of_what_is_kept() -> Rule {
+    is_kept("backup", NOTHING_KEPT)
+}
+
+/// So does a beginning from one.
+pub fn made_from_what_is_kept() -> Rule {
+    is_kept("bootstrap", NOTHING_MADE)
 }
 
 /// Syncing the file of writes needs one.

@@ -11,6 +11,7 @@ use mainstay_postgres::pooler::{self, config::Side};
 use mainstay_shared::agent::commands::{
     self, attended, became, installed, released, runtime, said, started, told,
 };
+use mainstay_shared::backups::container;
 use mainstay_shared::operator::serve;
 
 /// Mainstay for PostgreSQL.
@@ -109,9 +110,9 @@ fn main() -> ExitCode {
             told().and_then(|r| said(r.block_on(backup::restore::seed::run(&wanted))))
         }
         Command::Drill => told().and_then(|r| said(r.block_on(backup::drill::run()))),
-        Command::DestroyKeys => told().and_then(|r| said(r.block_on(backup::shred::run()))),
+        Command::DestroyKeys => told().and_then(|r| said(r.block_on(container::shred::run()))),
         Command::Backup => {
-            backup::allocator::sparing();
+            container::allocator::sparing();
             told().and_then(|r| released(r, backup::run()))
         }
         Command::Agent => attended().and_then(|r| released(r, agent::run())),

@@ -2,6 +2,7 @@
 //! nothing else imports it.
 
 pub mod agent;
+pub mod backup;
 pub mod desired;
 pub mod engine;
 pub mod resp;

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mainstay_redis::agent;
 use mainstay_redis::engine::RedisEngine;
+use mainstay_redis::{agent, backup};
 use mainstay_shared::agent::commands::{
-    self, attended, became, installed, released, runtime, said, started,
+    self, attended, became, installed, released, runtime, said, started, told,
 };
+use mainstay_shared::backups::container;
 use mainstay_shared::operator::serve;
 
 /// Mainstay for Redis and Valkey.
@@ -38,6 +39,12 @@ enum Command {
         #[arg(last = true, required = true)]
         argv: Vec<String>,
     },
+    /// In a data pod: makes backups.
+    Backup,
+    /// In the pod of a new set's founder, before everything else: makes its data from a repository.
+    Restore,
+    /// In a pod of its own: removes the copies of destroyed keys from a repository.
+    DestroyKeys,
     /// The operator: looks after every `Redis` of the cluster.
     Operator(serve::Options),
     /// Copy this program into a folder, for the engine's image to run.
@@ -53,6 +60,12 @@ fn main() -> ExitCode {
         Command::Install { folder } => installed(&folder),
         Command::Init { watchdog, stop } => started(watchdog, stop),
         Command::Agent => attended().and_then(|r| released(r, agent::run())),
+        Command::Restore => told().and_then(|r| said(r.block_on(backup::restore::run()))),
+        Command::DestroyKeys => told().and_then(|r| said(r.block_on(container::shred::run()))),
+        Command::Backup => {
+            container::allocator::sparing();
+            told().and_then(|r| released(r, backup::run()))
+        }
         // It sets up its telemetry by itself.
         Command::Operator(options) => {
             runtime().and_then(|r| said(r.block_on(serve::serve::<RedisEngine>(options))))

@@ -254,6 +254,20 @@ impl Connection {
         first.ok_or(RespError::Protocol("no answer"))?.accepted()
     }
 
+    /// Sends a last command, what comes after which is no answer by the protocol. Gives the stream, and what was read of
+    /// it already.
+    ///
+    /// # Errors
+    /// The connection.
+    pub async fn end_with(
+        mut self,
+        command: Words,
+    ) -> Result<(Box<dyn Stream>, Vec<u8>), RespError> {
+        self.stream.write_all(&encode(&[command])).await?;
+        self.stream.flush().await?;
+        Ok((self.stream, self.read))
+    }
+
     /// Commands that are sent at once, and their answers, refusals among them. Redis carries out what it has read of
     /// one connection before it turns to another, so a few short commands have nobody between them.
     ///

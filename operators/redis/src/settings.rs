@@ -28,10 +28,18 @@ pub const DATA: &str = "/data";
 pub const REPLICATION_ROLE: &str = "mainstay_replication";
 /// ACL user of the operator's probe.
 pub const PROBE_ROLE: &str = "mainstay_probe";
+/// ACL user of the container that makes backups: it may receive the dataset, and ask what the engine is.
+pub const BACKUP_ROLE: &str = "mainstay_backup";
+/// File in [`INTERNAL`] of the backup container alone, and key of its Secret: the password of [`BACKUP_ROLE`].
+pub const BACKUP_PASSWORD: &str = "backup";
+/// Rules of [`BACKUP_ROLE`]: no key is read or written by a command.
+pub const BACKUP_RULES: &str =
+    "resetkeys resetchannels -@all +ping +info +psync +replconf +function|list";
 /// The only key that [`PROBE_ROLE`] may write.
 pub const PROBE_KEY: &str = "mainstay:probe";
 /// Attribute of a role: its ACL rules besides passwords and `on`, as `ACL SETUSER` takes them, with a space between
 /// two. For example `~* &* +@all -@admin`.
+/// With `off` in it nobody is let in.
 pub const RULES: &str = "rules";
 /// Folder where the set's own passwords are mounted, as far as pods need them.
 pub const INTERNAL: &str = "/mainstay/internal";

@@ -7,6 +7,12 @@
     reason = "helpers of tests say what they expect by unwrapping it"
 )]
 
+#[path = "operator/backups.rs"]
+mod backups;
+#[allow(dead_code, reason = "tests of another engine use more of it")]
+#[path = "../../postgres/tests/operator/sidecar.rs"]
+mod sidecar;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -26,11 +32,12 @@ use mainstay_shared::agent::program::Own;
 use mainstay_shared::conditions;
 use mainstay_shared::hex::hex;
 use mainstay_shared::operator::run::Settings;
-use mainstay_testkit::world::{SHOP, STRIDES};
+use mainstay_testkit::world::{Beside, SHOP, STRIDES};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-type World = mainstay_testkit::world::World<RedisEngine>;
+type AnyWorld<B> = mainstay_testkit::world::World<RedisEngine, B>;
+type World = AnyWorld<()>;
 
 /// What stands for the operator's program.
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
@@ -40,7 +47,7 @@ fn start(world: &mut World) {
 }
 
 /// Start an operator whose catalogue has this Redis.
-fn start_with(world: &mut World, version: &str) {
+fn start_with<B: Beside>(world: &mut AnyWorld<B>, version: &str) {
     let catalogue = json!({"redis": {"8.0": format!("redis:{version}")}}).to_string();
     world.start_with(Settings {
         namespace: "mainstay-system".into(),
@@ -60,7 +67,7 @@ fn create(world: &World, instances: i32) {
     world.api.put(&redis);
 }
 
-fn data(world: &World, secret: &str) -> BTreeMap<String, ByteString> {
+fn data<B>(world: &AnyWorld<B>, secret: &str) -> BTreeMap<String, ByteString> {
     world.api.get::<Secret>(SHOP, secret).unwrap().data.unwrap()
 }
 

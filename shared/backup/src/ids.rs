@@ -6,6 +6,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::crypto::sha256;
 use crate::hex::{hex, is_hex};
 
 /// A text that is not an id.
@@ -107,6 +108,15 @@ impl OwnerId {
     /// An id of random bytes.
     pub fn new(random: [u8; 16]) -> Self {
         Self(hex(&random))
+    }
+
+    /// The id of data that an engine has minted an identifier for, which goes with the data and that of no other data
+    /// equals: nobody has to write anything when backups are switched on.
+    pub fn of(identifier: &str) -> Self {
+        let digest = sha256(format!("mainstay owner {identifier}").as_bytes());
+        let mut half = [0; 16];
+        half.copy_from_slice(&digest[..16]);
+        Self::new(half)
     }
 }
 

@@ -181,6 +181,17 @@ pub fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
+/// What is not there is gone.
+///
+/// # Errors
+/// Any other than that it is not there.
+pub fn absent(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 /// Make renames in a folder durable.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()

@@ -6,6 +6,8 @@
 //! `Backup` objects, and in their status before anybody is asked: so an operator that starts anew goes on
 //! where the one before was, and asks again what may have been asked already, which is harmless.
 
+#[cfg(feature = "backup")]
+pub mod container;
 pub mod cron;
 #[cfg(feature = "backup")]
 pub mod destroy;

@@ -103,6 +103,8 @@ pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
     /// What a user does about a role or a database to which what is acknowledged is worth less than it should be: a
     /// sentence without its point.
     const STRENGTHEN: &'static str;
+    /// Whether sets go back in time in place. Default: they do not, and a [`Restore`] of one is refused.
+    const IN_PLACE: bool = false;
 
     // What is asked for, and what is said of it.
 
@@ -128,8 +130,8 @@ pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
     /// a `history` that was claimed of volumes which are set aside ([`crate::backups::restores::floors`]).
     fn settle(validated: &mut Self::Validated, image: Option<String>, history: u64);
 
-    /// The set is made once more from its own repository, as this restore says. Default: no engine of which there are
-    /// no backups does that.
+    /// The set is made once more from its own repository, as this restore says. Default: no engine without
+    /// [`Engine::IN_PLACE`] does that.
     ///
     /// # Errors
     /// What is wrong with the restore.

@@ -1,5 +1,7 @@
 //! Bad `Redis` resources, and the sentence that each gets: one table for the tests with and without an API server.
 
+mod backup;
+
 use mainstay_crds::redis::parameters::REFUSED;
 use mainstay_crds::redis::rules;
 use serde_json::{Value, json};
@@ -97,6 +99,7 @@ pub fn also_good() -> Vec<(&'static str, Value)> {
     ]
     .into_iter()
     .chain(maintenance::good())
+    .chain(backup::good())
     .collect()
 }
 
@@ -119,6 +122,7 @@ pub fn cases() -> Vec<Case> {
         of_data(),
         of_parameters(),
         of_groups(),
+        backup::cases(),
     ]
     .concat()
 }
@@ -261,13 +265,6 @@ fn of_data() -> Vec<Case> {
             "spec.maxmemoryPolicy",
             rules::POLICY,
             json!({ "maxmemoryPolicy": "lru" }),
-        ),
-        spec(
-            "a last backup, which there is none of",
-            Both,
-            "spec.deletion.finalBackup",
-            rules::FINAL_BACKUP,
-            json!({ "deletion": { "finalBackup": true } }),
         ),
     ]
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::process::Stdio;
 
+pub use mainstay_shared::agent::state::absent;
 use mainstay_shared::agent::state::sync_folder;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
@@ -206,14 +207,6 @@ pub fn settle(place: &Place) -> io::Result<()> {
 pub fn remove(place: &Place) -> io::Result<()> {
     absent(fs::remove_dir_all(place.data()))?;
     settle(place)
-}
-
-/// What was to be removed is gone, also if it was before.
-pub fn absent(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
 }
 
 /// Before a promotion: have PostgreSQL choose that timeline. It takes the first number after its

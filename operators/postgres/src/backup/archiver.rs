@@ -81,7 +81,7 @@ pub struct Archiver {
 impl Archiver {
     /// Nothing is known.
     pub fn new(shared: Arc<Shared>) -> Self {
-        let engine = Engine::new(Arc::clone(&shared.place));
+        let engine = Engine::new(Arc::clone(&shared.engine.place));
         Self {
             shared,
             engine,
@@ -111,7 +111,7 @@ impl Archiver {
                 sleep_until(until).await;
             } else {
                 tokio::select! {
-                    () = self.shared.archiver.notified() => {}
+                    () = self.shared.engine.archiver.notified() => {}
                     () = sleep_until(until) => {}
                 }
             }
@@ -119,11 +119,11 @@ impl Archiver {
     }
 
     fn tell(&self, turn: Turn) {
-        let size = lock(&self.shared.live)
+        let size = lock(&self.shared.engine.live)
             .line
             .as_ref()
             .map_or(0, |line| line.size.bytes());
-        let mut live = lock(&self.shared.live);
+        let mut live = lock(&self.shared.engine.live);
         let archive = &mut live.archive;
         let before = archive.clone();
         archive.state = match turn.state {
@@ -150,13 +150,13 @@ impl Archiver {
         }
         if *archive != before {
             drop(live);
-            self.shared.moved();
+            self.shared.engine.moved();
         }
     }
 
     async fn turn(&mut self) -> Turn {
         let mut turn = Turn::default();
-        let names = match local::ready(&self.shared.place) {
+        let names = match local::ready(&self.shared.engine.place) {
             Ok(names) => names,
             Err(error) => {
                 // There is no data yet, or it is being replaced.
@@ -166,7 +166,7 @@ impl Archiver {
         };
         let waiting: Vec<String> = {
             let there: HashSet<&String> = names.iter().collect();
-            let mut stored = lock(&self.shared.stored);
+            let mut stored = lock(&self.shared.engine.stored);
             stored.retain(|name| there.contains(name));
             names
                 .iter()
@@ -207,9 +207,9 @@ impl Archiver {
                 return turn;
             }
         };
-        let line = Line::of(&lineage, &repo.owner, repo.first, facts.size);
+        let line = Line::of(&lineage, &repo.owner, repo.data.first, facts.size);
         {
-            let mut shown = lock(&self.shared.live);
+            let mut shown = lock(&self.shared.engine.live);
             shown.writes = !facts.in_recovery;
             if facts.in_recovery {
                 shown.samples.clear();
@@ -228,7 +228,7 @@ impl Archiver {
             facts: &facts,
             lineage: &lineage,
         };
-        lock(&self.shared.live).asking = Some(Asking {
+        lock(&self.shared.engine.live).asking = Some(Asking {
             since: Timestamp::now(),
             most: most(
                 facts.size.bytes(),
@@ -240,7 +240,7 @@ impl Archiver {
         } else {
             self.store(&work, waiting, &mut turn).await
         };
-        lock(&self.shared.live).asking = None;
+        lock(&self.shared.engine.live).asking = None;
         if let Err(error) = done {
             let (state, passes) = meaning(&error);
             turn.state = state;
@@ -258,7 +258,7 @@ impl Archiver {
 
     /// The lineage of the newest timeline that this data has log of.
     fn lineage(&self, facts: &Facts) -> Result<Lineage, String> {
-        local::lineage(&self.shared.place, facts.timeline)
+        local::lineage(&self.shared.engine.place, facts.timeline)
     }
 
     /// What becomes of a file; what nobody needs is let go.
@@ -270,7 +270,7 @@ impl Archiver {
                 continue;
             };
             let claimed = matches!(file, WalFile::History(timeline)
-                if local::only_claimed(&self.shared.place, timeline));
+                if local::only_claimed(&self.shared.engine.place, timeline));
             let fate = if claimed {
                 Fate::Drop("its timeline was claimed and never served")
             } else {
@@ -278,7 +278,7 @@ impl Archiver {
                     file,
                     work.lineage,
                     &work.repo.owner,
-                    work.repo.first,
+                    work.repo.data.first,
                     work.facts.size,
                 )
             };
@@ -297,7 +297,7 @@ impl Archiver {
                 }),
                 Fate::Drop(why) => {
                     tracing::info!(name, why, "not archived");
-                    self.shared.let_go(&name);
+                    self.shared.engine.let_go(&name);
                 }
                 Fate::Wait(why) => turn.reason = Some(why),
             }
@@ -338,7 +338,7 @@ impl Archiver {
         work: &Work<'_>,
         item: &'i Item,
     ) -> Result<(&'i Item, PieceKey), WriteError> {
-        let path = local::wal(&self.shared.place).join(&item.name);
+        let path = local::wal(&self.shared.engine.place).join(&item.name);
         let outcome = work
             .repo
             .writer()
@@ -358,33 +358,34 @@ impl Archiver {
 
     fn stored(&self, work: &Work<'_>, item: &Item, key: PieceKey) {
         note(work.repo, key);
-        lock(&self.shared.stored).insert(item.name.clone());
+        lock(&self.shared.engine.stored).insert(item.name.clone());
         {
-            let mut live = lock(&self.shared.live);
+            let mut live = lock(&self.shared.engine.live);
             told_last(&mut live.archive, &item.name);
         }
         tracing::debug!(name = item.name, "archived");
-        self.shared.moved();
+        self.shared.engine.moved();
     }
 
     /// The descent of the own timeline, which PostgreSQL may not have marked: after a restore nobody did.
     async fn histories(&mut self, work: &Work<'_>) -> Result<(), WriteError> {
         let (repo, lineage) = (work.repo, work.lineage);
-        for timeline in lineage.since(repo.first) {
+        for timeline in lineage.since(repo.data.first) {
             let Some(history) = lineage.label(&repo.owner, timeline) else {
                 continue;
             };
             if self.begun.contains(history.as_str()) {
                 continue;
             }
-            if let Some(origin) = lineage.origin(&repo.owner, timeline, repo.first, work.facts.size)
+            if let Some(origin) =
+                lineage.origin(&repo.owner, timeline, repo.data.first, work.facts.size)
             {
                 repo.writer().begin_history(&history, &origin).await?;
                 repo.catalogue()
                     .histories
                     .insert(history.clone(), Some(origin));
             }
-            let path = local::wal(&self.shared.place).join(history_file(timeline));
+            let path = local::wal(&self.shared.engine.place).join(history_file(timeline));
             if timeline > 1
                 && path.exists()
                 && let Ok(piece) = history_piece(timeline).parse::<Label>()
@@ -438,11 +439,11 @@ impl Archiver {
                         .any(|key| key.piece == item.piece && key.kind == item.kind)
                     || expendable(work.repo, item);
                 if there {
-                    lock(&self.shared.stored).insert(item.name.clone());
-                    let mut live = lock(&self.shared.live);
+                    lock(&self.shared.engine.stored).insert(item.name.clone());
+                    let mut live = lock(&self.shared.engine.live);
                     told_last(&mut live.archive, &item.name);
                     drop(live);
-                    self.shared.moved();
+                    self.shared.engine.moved();
                     turn.waiting -= 1;
                 }
             }
@@ -462,7 +463,7 @@ impl Archiver {
     /// at the catalogue tells.
     fn read_again(&mut self, items: &[Item]) {
         let first = {
-            let stored = lock(&self.shared.stored);
+            let stored = lock(&self.shared.engine.stored);
             items.iter().find(|item| !stored.contains(&item.name))
         };
         let Some(first) = first else {
@@ -487,7 +488,7 @@ impl Archiver {
         self.heartbeat = Instant::now() + HEARTBEAT;
         match self.engine.heartbeat().await {
             Ok(sample) => {
-                let mut live = lock(&self.shared.live);
+                let mut live = lock(&self.shared.engine.live);
                 live.samples.push_back(sample);
                 while live.samples.len() > SAMPLES {
                     live.samples.pop_front();
@@ -532,7 +533,7 @@ fn diverged_in(work: &Work<'_>) -> bool {
     let line = Line::of(
         work.lineage,
         &work.repo.owner,
-        work.repo.first,
+        work.repo.data.first,
         work.facts.size,
     );
     diverged(&work.repo.catalogue(), &line).is_some()

@@ -52,7 +52,7 @@ pub async fn run(shared: Arc<Shared>) {
     let mut asked = false;
     loop {
         // What cannot be read is as it was.
-        if let Some(now) = breaks_archive(&shared.place) {
+        if let Some(now) = breaks_archive(&shared.engine.place) {
             asked = now;
         }
         let mut soon = None;
@@ -112,10 +112,10 @@ impl Leaving {
 /// One look. When the next one is due; none where it cannot be told, or later will do.
 fn look(shared: &Arc<Shared>, leaving: &mut Leaving, backlog: &mut Backlog) -> Option<Duration> {
     // There may be no data yet, or it is being replaced.
-    let look = local::look(&shared.place).ok()?;
+    let look = local::look(&shared.engine.place).ok()?;
     leaving.files.retain(|name| look.log.contains(name));
     let waiting: Vec<&String> = {
-        let stored = lock(&shared.stored);
+        let stored = lock(&shared.engine.stored);
         let waits = |name: &&String| !stored.contains(*name) && look.is_whole(name);
         look.ready.iter().filter(waits).collect()
     };
@@ -131,7 +131,7 @@ fn look(shared: &Arc<Shared>, leaving: &mut Leaving, backlog: &mut Backlog) -> O
     backlog.look(&seen, now);
     let waits = backlog.since().map(|since| now.saturating_sub(since));
     let away = waits.is_some_and(|waits| {
-        let archive = &lock(&shared.live).archive;
+        let archive = &lock(&shared.engine.live).archive;
         is_away(archive, waits, Timestamp::now())
     });
     let count = room::let_go(&seen, gone, away);
@@ -140,13 +140,13 @@ fn look(shared: &Arc<Shared>, leaving: &mut Leaving, backlog: &mut Backlog) -> O
             name,
             "let go without being archived, as it is set: log that waits has nearly filled the volume"
         );
-        lock(&shared.live).archive.let_go += 1;
+        lock(&shared.engine.live).archive.let_go += 1;
         leaving.files.insert(name.clone());
         leaving.count += 1;
-        shared.let_go(name);
+        shared.engine.let_go(name);
     }
     if leaving.files.iter().all(|name| !look.ready.contains(name)) {
-        leaving.have_removed(&shared.place);
+        leaving.have_removed(&shared.engine.place);
     }
     seen.is_close().then_some(CLOSE)
 }

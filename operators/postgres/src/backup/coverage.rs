@@ -22,8 +22,6 @@ pub const STOP: &str = "stop";
 pub const TIMELINE: &str = "timeline";
 /// Key in a backup's details: major version of PostgreSQL.
 pub const MAJOR: &str = "major";
-/// Key in a backup's details: text of the order that it was made for.
-pub const ORDER: &str = "order";
 /// Key in a backup's details: PostgreSQL's system identifier.
 pub const SYSTEM_IDENTIFIER: &str = "systemIdentifier";
 

@@ -7,7 +7,6 @@
 //! on. Data that was restored has the identifier of what it was restored from, and must not have its id:
 //! a restore leaves a [`Provenance`] in the data directory, which counts instead.
 
-use mainstay_backup::crypto::sha256;
 use mainstay_backup::ids::{BackupId, OwnerId};
 use serde::{Deserialize, Serialize};
 
@@ -63,10 +62,7 @@ impl Provenance {
 
 /// The id of data that `initdb` made.
 pub fn derived(system_identifier: &str) -> OwnerId {
-    let digest = sha256(format!("mainstay owner {system_identifier}").as_bytes());
-    let mut half = [0; 16];
-    half.copy_from_slice(&digest[..16]);
-    OwnerId::new(half)
+    OwnerId::of(system_identifier)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use mainstay_backup::ids::BackupId;
 use mainstay_backup::layout;
 use mainstay_backup::manifest::{LogNeed, Manifest, NativeSnapshot};
 use mainstay_backup::source::{Snapshot, SnapshotSource, SourceError, SourceFile, Taken, Wish};
+use mainstay_shared::backups::container::chunks::{Chunk, Chunks};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot};
@@ -25,15 +26,12 @@ use tokio::time::{Instant, sleep};
 
 use super::archiver::note_found;
 use super::checked::{Checker, Files, Range};
-use super::chunks::{Chunk, Chunks};
-use super::coverage::{
-    Line, MAJOR, ORDER, Part, SEGMENT_SIZE, START, STOP, SYSTEM_IDENTIFIER, TIMELINE,
-};
+use super::coverage::{Line, MAJOR, Part, SEGMENT_SIZE, START, STOP, SYSTEM_IDENTIFIER, TIMELINE};
 use super::crc32c::Crc32c;
 use super::engine::Facts;
 use super::lineage::Lineage;
-use super::settings::RUN;
-use super::state::{Job, Repo, lock};
+use super::settings::{ORDER, RUN};
+use super::state::{Job, Repo};
 use super::tar::{BLOCK, Event, Kind, Parser};
 use super::wal::{Lsn, Segment};
 use crate::agent::place::Place;
@@ -71,10 +69,6 @@ pub struct BaseBackup {
 }
 
 impl BaseBackup {
-    fn step(&self, step: &str) {
-        step.clone_into(&mut lock(&self.job.step));
-    }
-
     /// The parent's own manifest, as a file.
     async fn parent(&self, parent: &Manifest) -> Result<Option<PathBuf>, SourceError> {
         let Some(entry) = parent.files.iter().find(|file| file.name == MANIFEST) else {
@@ -180,7 +174,7 @@ impl SnapshotSource for BaseBackup {
         wish: &'a Wish<'a>,
     ) -> BoxFuture<'a, Result<Box<dyn Snapshot>, SourceError>> {
         Box::pin(async move {
-            self.step("waiting for a checkpoint");
+            self.job.step("waiting for a checkpoint");
             let mut parent = match wish.parent {
                 Some(manifest) => self.parent(manifest).await?.map(|path| (manifest, path)),
                 None => None,
@@ -199,7 +193,7 @@ impl SnapshotSource for BaseBackup {
             };
             let incremental = std::sync::atomic::Ordering::Relaxed;
             self.job.incremental.store(parent.is_some(), incremental);
-            self.step("copying");
+            self.job.step("copying");
             let (archive, one) = mpsc::channel(WAITING);
             let (manifest, two) = mpsc::channel(WAITING);
             let (ended, outcome) = oneshot::channel();
@@ -293,9 +287,10 @@ impl Snapshot for Running {
                 from: label(range.start)?,
                 until: label(Lsn(range.end.0.saturating_sub(1)))?,
             };
-            "waiting until the log that it needs is stored".clone_into(&mut lock(&self.job.step));
+            self.job
+                .step("waiting until the log that it needs is stored");
             wait_for(&self.repo, &log, range, size).await?;
-            "sealing".clone_into(&mut lock(&self.job.step));
+            self.job.step("sealing");
             let details = BTreeMap::from(
                 [
                     (SEGMENT_SIZE, size.bytes().to_string()),

@@ -75,11 +75,11 @@ async fn answer(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
 
 async fn judge(question: &Question, shared: &Shared) -> Answer {
     let patience = Duration::from_millis(question.patience_ms);
-    let mut moved = shared.moved.subscribe();
-    let there = || lock(&shared.stored).contains(&question.file);
-    let broken = || lock(&shared.live).archive.state == ArchiveState::Broken;
+    let mut moved = shared.engine.moved.subscribe();
+    let there = || lock(&shared.engine.stored).contains(&question.file);
+    let broken = || lock(&shared.engine.live).archive.state == ArchiveState::Broken;
     if !there() {
-        shared.archiver.notify_one();
+        shared.engine.archiver.notify_one();
         let _ = timeout(patience, moved.wait_for(|_| there() || broken())).await;
     }
     if there() {
@@ -88,7 +88,7 @@ async fn judge(question: &Question, shared: &Shared) -> Answer {
             why: None,
         };
     }
-    let reason = lock(&shared.live).archive.reason.clone();
+    let reason = lock(&shared.engine.live).archive.reason.clone();
     Answer {
         stored: false,
         why: Some(reason.unwrap_or_else(|| "it is not stored yet".to_owned())),

@@ -16,14 +16,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mainstay_backup::crypto::EncryptionSpec;
 use mainstay_shared::agent::paths;
 use mainstay_shared::backups::drill::{Drill, Start};
+use mainstay_shared::operator::desired::backup::{
+    container, own_repository, own_repository_is_read, own_secrets, run, run_volume,
+};
 use mainstay_shared::operator::desired::claim;
 use mainstay_shared::operator::desired::parts::{install, pod_security, pull_secrets, resources};
 use mainstay_shared::operator::desired::volumes::{bin, mount, named, scratch};
 use mainstay_shared::{names, network, placement};
 
-use super::backup::{
-    container, own_repository, own_repository_is_read, own_secrets, run, run_volume,
-};
 use super::pod::USER;
 use super::pod::volumes::shm;
 use crate::agent::place::DATA;
@@ -122,11 +122,11 @@ pub fn pod(
         shm(memory),
         scratch("tmp", None, None),
         run_volume(),
-        own_secrets("restore-secrets", &v.common.set.name, backup),
+        own_secrets("restore-secrets", &v.common.set.name, &backup.access),
     ];
-    volumes.extend(own_repository(backup));
+    volumes.extend(own_repository(&backup.access));
     let mut restore = engine(v, wanted, names::RESTORE);
-    let repository = own_repository_is_read(backup);
+    let repository = own_repository_is_read(&backup.access);
     restore
         .volume_mounts
         .get_or_insert_default()
@@ -182,7 +182,7 @@ fn engine(v: &Validated, wanted: &Wanted, step: &str) -> Container {
         resources: Some(resources(cpu, memory, memory)),
         termination_message_policy: Some("File".into()),
         volume_mounts: Some(mounts),
-        ..container(v)
+        ..container(&v.common)
     }
 }
 

@@ -1,23 +1,13 @@
 //! The pod that removes copies of keys from a repository. It belongs to the operation and goes with it.
 
-use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec};
+use k8s_openapi::api::core::v1::Pod;
 use mainstay_backup::shred::ShredSettings;
 use mainstay_crds::operation::Operation;
-use mainstay_shared::backups::destroy::CONTAINER;
-use mainstay_shared::operator::desired::parts::{container_security, pod_security, resources};
-use mainstay_shared::operator::desired::shred::of_pod;
-use mainstay_shared::operator::desired::volumes::mount;
+use mainstay_shared::operator::desired::shred;
 
-use super::backup::{repository, repository_mount, store_secrets};
 use super::pod::USER;
-use crate::backup::settings::{MEMORY_MIB, REPOSITORY, SECRETS, SHRED};
 use crate::engine::APP;
 use crate::validate::backup::Access;
-
-/// Volume with the store's credentials.
-const CREDENTIALS: &str = "store";
-/// Volume with the repository, where it is on one.
-const VOLUME: &str = "repository";
 
 /// The pod. No key is in it.
 ///
@@ -29,44 +19,7 @@ pub fn pod(
     access: &Access,
     operator_image: &str,
 ) -> Result<Pod, serde_json::Error> {
-    let mut volumes = vec![store_secrets(CREDENTIALS, access)];
-    volumes.extend(repository(VOLUME, access));
-    let mut mounts = vec![mount(CREDENTIALS, SECRETS, true)];
-    let claim = access.claim.as_ref();
-    mounts.extend(claim.map(|claim| repository_mount(VOLUME, REPOSITORY, claim, false)));
-    let (request, limit) = MEMORY_MIB;
-    let mib = |n: u32| i64::from(n) << 20;
-    let container = Container {
-        name: CONTAINER.into(),
-        image: Some(operator_image.to_owned()),
-        image_pull_policy: Some("IfNotPresent".into()),
-        args: Some(vec![CONTAINER.into()]),
-        env: Some(vec![EnvVar {
-            name: SHRED.into(),
-            value: Some(serde_json::to_string(settings)?),
-            value_from: None,
-        }]),
-        resources: Some(resources(50, mib(request), mib(limit))),
-        security_context: Some(container_security()),
-        termination_message_policy: Some("File".into()),
-        volume_mounts: Some(mounts),
-        ..Container::default()
-    };
-    Ok(Pod {
-        metadata: of_pod(operation, APP),
-        spec: Some(PodSpec {
-            automount_service_account_token: Some(false),
-            enable_service_links: Some(false),
-            restart_policy: Some("Never".into()),
-            active_deadline_seconds: Some(operation.spec.timeout_seconds().into()),
-            termination_grace_period_seconds: Some(15),
-            security_context: Some(pod_security(USER)),
-            containers: vec![container],
-            volumes: Some(volumes),
-            ..PodSpec::default()
-        }),
-        status: None,
-    })
+    shred::pod(operation, settings, access, operator_image, (APP, USER))
 }
 
 #[cfg(test)]

@@ -56,8 +56,8 @@ fn first(v: &Validated, template: &Template<'_>, beside: &backup::Beside<'_>) ->
     if let Some(identifier) = beside.seeded {
         all.push(backup::seed(v, identifier));
     }
-    if beside.backup.is_some() {
-        all.push(backup::sidecar(v));
+    if let Some(own) = beside.backup {
+        all.push(backup::sidecar(v, own));
     }
     all
 }

@@ -3,10 +3,9 @@
 //! The operator's own image, and how it shapes a pod, are not in it: upgrading the operator
 //! restarts no data pod.
 
-use mainstay_shared::operator::desired::revision::{Revision, inputs};
+use mainstay_shared::operator::desired::revision::{Revision, inputs, of_repository};
 
 use crate::validate::Validated;
-use crate::validate::backup::AuthorityRef;
 
 /// The revision of a resource.
 ///
@@ -15,22 +14,7 @@ use crate::validate::backup::AuthorityRef;
 pub fn revision(v: &Validated) -> Revision {
     let mut inputs = inputs(&v.common, v.major.to_string());
     if let Some(backup) = &v.backup {
-        // What is mounted; what is told by a file changes without new pods.
-        let access = &backup.access;
-        let claim = access.claim.as_ref().map(|claim| format!("volume {claim}"));
-        if let Some(mounted) = claim.or_else(|| access.credentials.clone()) {
-            inputs.insert("backup".to_owned(), mounted);
-        }
-        if let Some(authority) = &access.authority {
-            let (kind, name, key) = match authority {
-                AuthorityRef::ConfigMap(name, key) => ("ConfigMap", name, key),
-                AuthorityRef::Secret(name, key) => ("Secret", name, key),
-            };
-            inputs.insert(
-                "backup.authority".to_owned(),
-                format!("{kind} {name} {key}"),
-            );
-        }
+        of_repository(&mut inputs, &backup.access);
     }
     Revision::of(&inputs)
 }

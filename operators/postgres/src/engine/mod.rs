@@ -64,6 +64,7 @@ impl Engine for Postgresql {
     const CONTAINER: &'static str = CONTAINER;
     const PORT: u16 = PORT;
     const PASSING: &'static [&'static str] = &credentials::PASSING;
+    const IN_PLACE: bool = true;
     const STRENGTHEN: &'static str = "ALTER ROLE or ALTER DATABASE … RESET ends it";
 
     fn catalogue(text: &str) -> Result<Catalogue, String> {

@@ -1,7 +1,6 @@
 //! Backups, and the beginning from one, as they are meant.
 
 use jiff::Timestamp;
-use mainstay_backup::crypto::EncryptionSpec;
 use mainstay_backup::retention::Policy;
 use mainstay_crds::common::backup::rules;
 use mainstay_crds::common::backup::{
@@ -16,23 +15,20 @@ use mainstay_shared::backups::cron::{Cron, CronError};
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
 use mainstay_shared::operator::validated::backup::{
-    Judge, NO_SUCH_DAY, cron, encryption, limits, policy,
+    Judge, NO_SUCH_DAY, cron, for_reading, own, policy, source,
 };
 use mainstay_shared::operator::validated::read::within;
-use mainstay_shared::operator::validated::repository::{place, repository};
-use mainstay_shared::operator::validated::{Backups, Drills, Problem, syntax};
+use mainstay_shared::operator::validated::repository::place;
+use mainstay_shared::operator::validated::{Backups, Drills, Problem};
 
 pub use mainstay_shared::operator::desired::store::{Access, AuthorityRef};
+pub use mainstay_shared::operator::validated::backup::{apart, last};
 
 use super::Validated;
-use crate::backup::settings::{DrillCheck, RepositorySpec, RestoreSettings, Settings, Target};
+use crate::backup::settings::{DrillCheck, RestoreSettings, Settings, Target};
 
 /// When gaps of schedules are counted from; any day would do.
 const EPOCH: Timestamp = Timestamp::UNIX_EPOCH;
-
-/// What is said of a repository that would be read and written at once.
-pub const ONTO_ITSELF: &str =
-    "the set would write its backups where bootstrap.recovery reads others': write another prefix";
 
 /// Backups. Defaults are applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,7 +120,6 @@ pub fn backup(
         at: "backup",
         problems,
     };
-    let encryption = encryption(asked, &mut judge);
     let cron = cron(asked, set, &mut judge);
     let incrementals = asked.schedule.as_ref().and_then(|s| s.incrementals);
     let chain = incrementals.unwrap_or(0);
@@ -136,28 +131,13 @@ pub fn backup(
     let policy = policy(asked, &mut judge);
     let wanted = asked.drill.as_ref();
     let drill = wanted.map(|wanted| drill(wanted, set, &mut judge));
-    let (bytes_per_second, concurrency) = limits(asked.limits.as_ref(), &mut judge);
-    let owner = asked.adopt.as_ref().map(|text| text.parse());
-    judge.check(
-        owner.as_ref().is_none_or(Result::is_ok),
-        ".adopt",
-        rules::OWNER,
-    );
-    let (repository, access) = repository(&asked.repository, set, &mut judge)?;
-    let (set, cron) = (set?, cron?);
+    let (settings, access) = own(asked, set, &mut judge)?;
+    let cron = cron?;
     Some(Backup {
-        place: place(&repository),
+        place: place(&settings.repository),
         settings: Settings {
-            resource: format!("{}/{}", set.namespace, set.name),
-            repository: RepositorySpec {
-                bytes_per_second,
-                concurrency,
-                encryption: Some(encryption),
-                ..repository
-            },
-            immutable: asked.repository.immutable.unwrap_or(false),
-            adopt: owner.and_then(Result::ok),
             break_archive: on_full == OnFull::BreakArchive,
+            ..settings
         },
         access,
         on_full,
@@ -183,37 +163,19 @@ pub fn recovery(
         at: "bootstrap.recovery",
         problems,
     };
-    judge.check(syntax::is_subdomain(&asked.keys), ".keys", rules::SECRET);
-    let backup = asked.backup.as_ref().map(|id| id.parse());
-    judge.check(
-        backup.as_ref().is_none_or(Result::is_ok),
-        ".backup",
-        rules::BACKUP_ID,
-    );
-    if asked.repository.prefix.is_none() {
-        judge.say(".repository.prefix", rules::PREFIX_IS_NAMED);
-    }
     let target = target(asked.target.as_ref(), ".target", &mut judge);
-    let (repository, access) = repository(&asked.repository, set, &mut judge)?;
-    let set = set?;
+    let source = source(asked, set, &mut judge)?;
     Some(Recovery {
-        place: place(&repository),
+        place: place(&source.repository),
         settings: RestoreSettings {
-            resource: format!("{}/{}", set.namespace, set.name),
-            repository: RepositorySpec {
-                // Which recipients does not matter for reading; that it is encrypted does.
-                encryption: Some(EncryptionSpec {
-                    recipients: Vec::new(),
-                    i_accept_key_loss: true,
-                }),
-                ..repository
-            },
+            resource: source.resource,
+            repository: source.repository,
             major: major?,
-            backup: backup.and_then(Result::ok),
+            backup: source.backup,
             target: target?,
             owner: None,
         },
-        access,
+        access: source.access,
         keys: asked.keys.clone(),
     })
 }
@@ -252,13 +214,7 @@ pub fn in_place(
         place: own.place.clone(),
         settings: RestoreSettings {
             resource: own.settings.resource.clone(),
-            repository: RepositorySpec {
-                encryption: Some(EncryptionSpec {
-                    recipients: Vec::new(),
-                    i_accept_key_loss: true,
-                }),
-                ..own.settings.repository.clone()
-            },
+            repository: for_reading(own.settings.repository.clone()),
             major: validated.major,
             backup: backup.and_then(Result::ok),
             target,
@@ -267,32 +223,6 @@ pub fn in_place(
         access: own.access.clone(),
         keys: names::backup_keys(&validated.common.set.name),
     }))
-}
-
-/// A last backup needs a repository.
-pub fn last(resource: &Postgres, problems: &mut Vec<Problem>) {
-    let spec = &resource.spec;
-    let asked = spec.deletion.as_ref().and_then(|d| d.final_backup);
-    if asked == Some(true) && spec.backup.is_none() {
-        problems.push(Problem::Backup {
-            field: "deletion.finalBackup".to_owned(),
-            sentence: rules::FINAL_BACKUP,
-        });
-    }
-}
-
-/// A set does not write where it is made from: its own backups would be another's.
-pub fn apart(backup: Option<&Backup>, recovery: Option<&Recovery>, problems: &mut Vec<Problem>) {
-    let place = |s: &RepositorySpec| (s.place.clone(), s.prefix.clone());
-    let same = backup.zip(recovery).is_some_and(|(backup, recovery)| {
-        place(&backup.settings.repository) == place(&recovery.settings.repository)
-    });
-    if same {
-        problems.push(Problem::Backup {
-            field: "backup.repository.prefix".to_owned(),
-            sentence: ONTO_ITSELF,
-        });
-    }
 }
 
 fn drill(asked: &AskedDrill, set: Option<&SetId>, judge: &mut Judge<'_>) -> Option<Drill> {

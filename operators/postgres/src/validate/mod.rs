@@ -113,8 +113,10 @@ pub fn validate(resource: &Postgres, catalogue: &Catalogue) -> Result<Validated,
     let set = common.stored();
     let backup = backup::backup(resource, set, major, durability, &mut said);
     let recovery = backup::recovery(resource, set, major, &mut said);
-    backup::last(resource, &mut said);
-    backup::apart(backup.as_ref(), recovery.as_ref(), &mut said);
+    backup::last(spec.deletion.as_ref(), spec.backup.is_some(), &mut said);
+    let own = backup.as_ref().map(|b| &b.settings.repository);
+    let other = recovery.as_ref().map(|r| &r.settings.repository);
+    backup::apart(own, other, &mut said);
     problems.extend(said.into_iter().map(Problem::from));
     if !syntax::is_identifier(spec.database(), RESERVED_DATABASES) {
         problems.push(Problem::Database);

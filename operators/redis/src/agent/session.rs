@@ -387,7 +387,7 @@ fn config_set(directives: &[(&str, &str)]) -> Words {
 }
 
 /// `library_name`, its name, …, `library_code`, its code.
-fn mark_in(libraries: &Value) -> Option<Mark> {
+pub(crate) fn mark_in(libraries: &Value) -> Option<Mark> {
     let library = libraries.items().first()?.items();
     let at = library
         .iter()

@@ -8,12 +8,13 @@ use mainstay_shared::agent::config::{SetConfig, Zones};
 use mainstay_shared::agent::paths::{CONFIG_FILE, ZONES_FILE};
 use mainstay_shared::names;
 
+use super::backup;
 use super::memory::maxmemory;
 use crate::settings::{RedisConfig, RedisSettings};
 use crate::validate::Validated;
 
 /// The ConfigMap, and the hash of the configuration in it. Zones are no part of that: whatever is
-/// scheduled, nothing has to be loaded.
+/// scheduled, nothing has to be loaded. What backups are told is none either: the agents do not read it.
 ///
 /// # Errors
 /// When it cannot be written as JSON, which it always can.
@@ -24,12 +25,14 @@ pub fn config_map(
 ) -> Result<(ConfigMap, String), serde_json::Error> {
     let (text, hash) = config(v, members).render()?;
     let zones = serde_json::to_string_pretty(zones)?;
+    let mut data = BTreeMap::from([
+        (CONFIG_FILE.to_owned(), text),
+        (ZONES_FILE.to_owned(), zones),
+    ]);
+    data.extend(backup::files(v)?);
     let map = ConfigMap {
         metadata: v.common.set.owned(names::config_map(&v.common.set.name)),
-        data: Some(BTreeMap::from([
-            (CONFIG_FILE.to_owned(), text),
-            (ZONES_FILE.to_owned(), zones),
-        ])),
+        data: Some(data),
         ..ConfigMap::default()
     };
     Ok((map, hash))

@@ -14,7 +14,10 @@ use mainstay_shared::operator::logins::Login;
 use sha2::{Digest, Sha256};
 
 use super::login;
-use crate::settings::{PORT, PROBE_KEY, PROBE_ROLE, REPLICATION_PASSWORD, REPLICATION_ROLE, RULES};
+use crate::settings::{
+    BACKUP_PASSWORD, BACKUP_ROLE, BACKUP_RULES, PORT, PROBE_KEY, PROBE_ROLE, REPLICATION_PASSWORD,
+    REPLICATION_ROLE, RULES,
+};
 use crate::validate::Validated;
 
 /// The application's ACL user.
@@ -36,6 +39,9 @@ const APPLICATION_RULES: &str = "~* &* +@all -@admin -@dangerous +flushall +flus
 /// Rules of a replica: what it follows with.
 const REPLICATION_RULES: &str = "resetkeys resetchannels -@all +ping +psync +replconf";
 
+/// Rules of a user that is not needed.
+const OFF: &str = "off";
+
 /// Rules of the operator's probe: whether it is a primary, and one key to write.
 fn probe_rules() -> String {
     format!("resetchannels ~{PROBE_KEY} -@all +ping +info +role +get +set")
@@ -54,15 +60,23 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
         }
     };
     let (replication, probe) = (own(REPLICATION_PASSWORD)?, own(PROBE_PASSWORD)?);
-    let wanted = [
+    // What a Secret was made with stays in it: a user that is not needed any more lets nobody in.
+    let rules = match &v.backup {
+        Some(_) => Some(BACKUP_RULES),
+        None => given.roles.get(BACKUP_ROLE).map(|_| OFF),
+    };
+    let backup = rules.map(|_| own(BACKUP_PASSWORD)).transpose()?;
+    let mut wanted = vec![
         (USER, given.password, APPLICATION_RULES.to_owned()),
         (REPLICATION_ROLE, &replication, REPLICATION_RULES.to_owned()),
         (PROBE_ROLE, &probe, probe_rules()),
     ];
-    let of_the_set = wanted.map(|(name, password, rules)| {
+    let made = backup.as_ref().zip(rules);
+    wanted.extend(made.map(|(password, rules)| (BACKUP_ROLE, password, rules.to_owned())));
+    let of_the_set = wanted.into_iter().map(|(name, password, rules)| {
         role(name, password, rules, given.roles.get(name), given.now)
     });
-    let mut roles = Vec::from(of_the_set);
+    let mut roles: Vec<Role> = of_the_set.collect();
     for login in given.logins {
         let before = role_of(login, given);
         if login.is_wrong {
@@ -76,7 +90,7 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
     let kept = |name: String| set.kept(name, "credentials");
     let mut secrets = vec![
         application_secret(v, given.password, given.ca),
-        internal_secret(v, &replication, &probe),
+        internal_secret(v, &replication, &probe, backup.as_ref()),
         roles_object(kept(names::access_secret(&set.name)), &roles)?,
     ];
     let of_logins = given.logins.iter().filter(|l| !l.is_wrong);
@@ -132,16 +146,23 @@ pub(super) fn binding(v: &Validated, user: &str, password: &Password, ca: &str) 
 }
 
 /// The set's own passwords.
-fn internal_secret(v: &Validated, replication: &Password, probe: &Password) -> Secret {
+fn internal_secret(
+    v: &Validated,
+    replication: &Password,
+    probe: &Password,
+    backup: Option<&Password>,
+) -> Secret {
     let set = &v.common.set;
     let text = |password: &Password| ByteString(password.expose().as_bytes().to_vec());
+    let mut data = BTreeMap::from([
+        (REPLICATION_PASSWORD.to_owned(), text(replication)),
+        (PROBE_PASSWORD.to_owned(), text(probe)),
+    ]);
+    data.extend(backup.map(|password| (BACKUP_PASSWORD.to_owned(), text(password))));
     Secret {
         metadata: set.kept(names::internal_secret(&set.name), "credentials"),
         type_: Some("Opaque".into()),
-        data: Some(BTreeMap::from([
-            (REPLICATION_PASSWORD.to_owned(), text(replication)),
-            (PROBE_PASSWORD.to_owned(), text(probe)),
-        ])),
+        data: Some(data),
         ..Secret::default()
     }
 }
@@ -193,7 +214,8 @@ mod tests {
     use mainstay_shared::access::existing_roles;
 
     use super::*;
-    use crate::desired::tests::cache;
+    use crate::agent::render::rules;
+    use crate::desired::tests::{backed_up, cache};
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000).unwrap() + SignedDuration::from_hours(hours)
@@ -201,6 +223,18 @@ mod tests {
 
     /// Data by names of Secrets.
     fn made(
+        password: &Password,
+        before: &BTreeMap<String, BTreeMap<String, ByteString>>,
+        now: Timestamp,
+    ) -> (
+        BTreeMap<String, BTreeMap<String, ByteString>>,
+        Option<Timestamp>,
+    ) {
+        made_of(&cache(), password, before, now)
+    }
+
+    fn made_of(
+        v: &Validated,
         password: &Password,
         before: &BTreeMap<String, BTreeMap<String, ByteString>>,
         now: Timestamp,
@@ -217,7 +251,7 @@ mod tests {
             logins: &[],
             now,
         };
-        let credentials = credentials(&cache(), &given).unwrap();
+        let credentials = credentials(v, &given).unwrap();
         let secrets = credentials.secrets.into_iter();
         let data = secrets.map(|s| (s.metadata.name.unwrap(), s.data.unwrap()));
         (data.collect(), credentials.due)
@@ -239,6 +273,24 @@ mod tests {
         let probe = &first["cache-internal"][PROBE_PASSWORD];
         let probe = Password::from_bytes(&probe.0).unwrap();
         assert_eq!(all[PROBE_ROLE].verifier, verifier(&probe));
+    }
+
+    #[test]
+    fn who_makes_backups_is_let_in_as_long_as_there_are_any() {
+        let password = Password::from_entropy(&[1; ENTROPY_BYTES]);
+        let (before, _) = made(&password, &BTreeMap::new(), at(0));
+        assert!(!roles(&before).contains_key(BACKUP_ROLE));
+        let (with, _) = made_of(&backed_up(false), &password, &before, at(0));
+        let own = with["cache-internal"][BACKUP_PASSWORD].clone();
+        let role = roles(&with)[BACKUP_ROLE].clone();
+        let own_password = Password::from_bytes(&own.0).unwrap();
+        assert_eq!(role.verifier, verifier(&own_password));
+        assert_eq!(rules(&role), format!("on {} {BACKUP_RULES}", role.verifier));
+        let (without, _) = made(&password, &with, at(0));
+        assert!(rules(&roles(&without)[BACKUP_ROLE]).ends_with(" off"));
+        // Once more it is the same.
+        let (again, _) = made_of(&backed_up(false), &password, &without, at(0));
+        assert_eq!(again["cache-internal"][BACKUP_PASSWORD], own);
     }
 
     #[test]

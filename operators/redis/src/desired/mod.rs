@@ -3,6 +3,7 @@
 //! Pods and claims are made one by one as the planner says; the Secrets depend on what they hold
 //! already; everything else is applied as a whole.
 
+pub mod backup;
 pub mod config_map;
 pub mod credentials;
 pub mod login;
@@ -11,8 +12,6 @@ pub mod pod;
 pub mod revision;
 #[cfg(test)]
 pub(crate) mod tests;
-
-use std::collections::BTreeSet;
 
 use mainstay_shared::network::Flows;
 use mainstay_shared::operator::desired::{DesiredError, Objects, Surroundings, of_every_set};
@@ -32,14 +31,15 @@ const ENGINE_PORT: EnginePort = EnginePort {
 /// # Errors
 /// When no API server's address is known; then nothing is to be applied or pruned in this pass.
 pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, DesiredError> {
+    let stores = backup::stores(v);
     let flows = Flows {
         engine_port: PORT,
         operator_namespace: around.operator_namespace,
         api_servers: around.api_servers,
         clients: &v.common.clients,
         poolers: false,
-        backups: false,
-        stores: &BTreeSet::new(),
+        backups: v.backup.is_some(),
+        stores: &stores,
     };
     let config_map = config_map::config_map(v, around.members, around.zones)?;
     of_every_set(&v.common, &flows, ENGINE_PORT, config_map)

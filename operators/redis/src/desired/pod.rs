@@ -7,12 +7,13 @@ use mainstay_shared::operator::desired::parts::install;
 use mainstay_shared::operator::desired::pod::{self, SCRATCH, Server, Shape};
 use mainstay_shared::operator::desired::volumes::{SECRET_MODE, mount, named};
 
+use super::backup::{self, Beside, RUN_VOLUME};
 use crate::engine::CONTAINER;
 use crate::settings::{DATA, INTERNAL, PORT, PORT_NAME, REPLICATION_PASSWORD};
 use crate::validate::Validated;
 
 /// User and group of the official images.
-const USER: i64 = 999;
+pub(crate) const USER: i64 = 999;
 /// Seconds for an orderly stop: a primary waits for its replicas, and what is in memory may have to be written.
 const STOP_SECONDS: i64 = 100;
 /// The engine's container.
@@ -27,13 +28,28 @@ const SERVER: Server<'static> = Server {
 /// The pod of `instance`.
 pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
     let mounts = pod::mounts(DATA, vec![mount("internal", INTERNAL, true)]);
+    let restored = v.recovery.as_ref();
+    let restored = restored.filter(|_| instance == template.seat && template.identifier.is_none());
+    let beside = Beside {
+        backup: v.backup.as_ref(),
+        restored,
+    };
+    let mut first = vec![install(template.operator_image)];
+    first.extend(restored.map(|_| backup::restore(v)));
+    first.extend(beside.backup.map(|own| backup::sidecar(v, own)));
+    let mut scratches = SCRATCH.to_vec();
+    if beside.backup.is_some() || restored.is_some() {
+        scratches.push(RUN_VOLUME);
+    }
+    let mut volumes = vec![internal(v)];
+    volumes.extend(backup::volumes(v, &beside));
     let shape = Shape {
         user: USER,
         stop_seconds: STOP_SECONDS,
-        scratches: SCRATCH.to_vec(),
-        first: vec![install(template.operator_image)],
+        scratches,
+        first,
         engine: pod::server(&v.common, SERVER, mounts),
-        volumes: pod::volumes(&v.common.set.name, instance, vec![internal(v)]),
+        volumes: pod::volumes(&v.common.set.name, instance, volumes),
     };
     pod::pod(&v.common, instance, template, shape)
 }

@@ -1,6 +1,6 @@
 //! The revision of a pod's template: what of the resource is in a pod and changes only with it.
 
-use mainstay_shared::operator::desired::revision::{Revision, inputs};
+use mainstay_shared::operator::desired::revision::{Revision, inputs, of_repository};
 
 use crate::settings::Flavour;
 use crate::validate::Validated;
@@ -14,7 +14,11 @@ pub fn revision(v: &Validated) -> Revision {
         Flavour::Redis => "Redis",
         Flavour::Valkey => "Valkey",
     };
-    Revision::of(&inputs(&v.common, format!("{engine} {}", v.version)))
+    let mut inputs = inputs(&v.common, format!("{engine} {}", v.version));
+    if let Some(backup) = &v.backup {
+        of_repository(&mut inputs, &backup.access);
+    }
+    Revision::of(&inputs)
 }
 
 #[cfg(test)]

@@ -62,6 +62,8 @@ pub fn cache() -> Validated {
         }),
         policy: "noeviction".into(),
         parameters: BTreeMap::new(),
+        backup: None,
+        recovery: None,
     }
 }
 
@@ -226,4 +228,138 @@ fn nothing_is_made_while_no_api_server_is_known() {
         live: &[],
     };
     assert!(objects(&v, &around).is_err());
+}
+
+/// The set with backups, and a beginning from those of another.
+pub fn backed_up(beginning: bool) -> Validated {
+    let mut spec = json!({
+        "version": "8.0", "instances": 3, "image": "redis:8.0.2", "storage": {"size": "20Gi"},
+        "parameters": {"databases": "64"},
+        "backup": {
+            "repository": {"s3": {"bucket": "backups"}, "credentials": "backup-store"},
+            "encryption": {"iAcceptKeyLoss": true},
+        },
+    });
+    if beginning {
+        spec["bootstrap"] = json!({"recovery": {
+            "repository": {"volume": {"claimName": "old"}, "prefix": "shop/old"},
+            "keys": "old-keys", "backup": "20260102t030405z-0011223344556677",
+        }});
+    }
+    let resource: Redis = serde_json::from_value(json!({
+        "metadata": {"name": "cache", "namespace": "shop", "generation": 1, "uid": cache().common.set.uid},
+        "spec": spec,
+    }))
+    .unwrap();
+    validate(&resource, &Catalogue::default()).unwrap()
+}
+
+fn container<'a>(pod: &'a serde_json::Value, name: &str) -> Option<&'a serde_json::Value> {
+    let all = pod["spec"]["initContainers"].as_array().unwrap();
+    all.iter().find(|c| c["name"] == name)
+}
+
+fn mounts(container: &serde_json::Value) -> BTreeSet<&str> {
+    let mounts = container["volumeMounts"].as_array().unwrap().iter();
+    mounts.map(|m| m["mountPath"].as_str().unwrap()).collect()
+}
+
+fn named<'a>(all: &'a [Object], kind: &str, name: &str) -> &'a serde_json::Value {
+    let found = all
+        .iter()
+        .find(|o| o.resource.kind == kind && o.key().name == name);
+    &found.unwrap().value
+}
+
+#[test]
+fn who_makes_backups_has_neither_the_data_nor_the_engines_socket() {
+    let all = all(&backed_up(false));
+    let pod = named(&all, "Pod", "cache-2");
+    let beside = container(pod, "backup").unwrap();
+    assert_eq!(beside["restartPolicy"], "Always");
+    assert_eq!(
+        mounts(beside),
+        BTreeSet::from([
+            "/mainstay/backup-run",
+            "/mainstay/backup-secrets",
+            "/mainstay/bin",
+            "/mainstay/config",
+            "/mainstay/internal",
+            "/mainstay/tls",
+            "/tmp",
+        ])
+    );
+    // Its password is the only one that it gets, and nothing keeps the pod from starting.
+    let volumes = pod["spec"]["volumes"].as_array().unwrap();
+    let of = |name: &str| volumes.iter().find(|v| v["name"] == name).unwrap();
+    let password = &of("backup-password")["secret"];
+    assert_eq!(password["optional"], true);
+    assert_eq!(
+        password["items"],
+        json!([{"key": "backup", "path": "backup"}])
+    );
+    for source in of("backup-secrets")["projected"]["sources"]
+        .as_array()
+        .unwrap()
+    {
+        assert_eq!(source["secret"]["optional"], true);
+    }
+    assert!(container(pod, "restore").is_none());
+    let policy = named(&all, "NetworkPolicy", "cache").to_string();
+    assert!(
+        policy.contains("443") && policy.contains("9632"),
+        "{policy}"
+    );
+}
+
+#[test]
+fn only_the_first_instance_is_made_from_a_repository_and_only_while_there_is_no_data() {
+    let v = backed_up(true);
+    let all = all(&v);
+    let first = container(named(&all, "Pod", "cache-1"), "restore").unwrap();
+    assert!(mounts(first).contains("/data"));
+    assert!(mounts(first).contains("/mainstay/restore-repository/old"));
+    assert!(!mounts(first).contains("/mainstay/internal"));
+    assert!(container(named(&all, "Pod", "cache-2"), "restore").is_none());
+    let revision = revision(&v);
+    let template = Template {
+        operator_image: "mainstay/redis-operator:0.1.0",
+        seat: "cache-1",
+        revision: &revision,
+        config_hash: "hash",
+        identifier: Some("0011"),
+    };
+    let later = Object::of(&pod(&v, "cache-1", &template)).unwrap();
+    assert!(container(&later.value, "restore").is_none());
+}
+
+#[test]
+fn containers_are_told_what_they_have_to_know() {
+    let all = all(&backed_up(true));
+    let files = &named(&all, "ConfigMap", "cache-config")["data"];
+    let file = |name: &str| files[name].as_str().unwrap();
+    let backup: crate::backup::settings::Settings =
+        serde_json::from_str(file("backup.json")).unwrap();
+    assert_eq!(backup.repository.prefix, "shop/cache");
+    let restore: crate::backup::settings::RestoreSettings =
+        serde_json::from_str(file("restore.json")).unwrap();
+    assert_eq!(
+        (restore.version.as_str(), restore.databases),
+        ("8.0", Some(64))
+    );
+    assert_eq!(restore.repository.prefix, "shop/old");
+    assert!(restore.backup.is_some());
+}
+
+#[test]
+fn backups_make_pods_anew_once_and_their_schedule_does_not() {
+    let mut v = backed_up(false);
+    assert_ne!(revision(&v), revision(&cache()));
+    let before = revision(&v);
+    let backup = v.backup.as_mut().unwrap();
+    backup.settings.repository.prefix = "elsewhere".into();
+    backup.policy.count = Some(3);
+    assert_eq!(revision(&v), before);
+    v.backup.as_mut().unwrap().access.credentials = Some("others".into());
+    assert_ne!(revision(&v), before);
 }

@@ -7,18 +7,24 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Pod;
+use mainstay_backup::shred::ShredSettings;
 use mainstay_crds::access::Access;
+use mainstay_crds::operation::Operation;
 use mainstay_crds::redis::{Redis, RedisStatus};
 use mainstay_shared::access::Password;
 use mainstay_shared::apply::Object;
 use mainstay_shared::operator::desired::credentials::{Credentials, CredentialsError, Given};
 use mainstay_shared::operator::desired::revision::Revision;
+use mainstay_shared::operator::desired::shred;
+use mainstay_shared::operator::desired::store::Store;
 use mainstay_shared::operator::desired::{DesiredError, Objects, Surroundings, Template};
 use mainstay_shared::operator::engine::{Answer, Engine, Leaving, Target};
 use mainstay_shared::operator::status::SetStatus;
 use mainstay_shared::operator::validated::Common;
+use mainstay_shared::operator::validated::repository::store;
 
 use self::probe::{ProbeError, round_trip};
+use crate::desired::pod::USER;
 use crate::desired::{self, credentials, login};
 use crate::settings::PORT;
 use crate::validate::{Catalogue, Problem, Validated, validate};
@@ -64,11 +70,11 @@ impl Engine for RedisEngine {
     fn leaving(resource: &Redis) -> Leaving<'_> {
         Leaving {
             deletion: resource.spec.deletion.as_ref(),
-            backups: false,
+            backups: resource.spec.backup.is_some(),
         }
     }
 
-    /// There are no restores, so no history was left behind.
+    /// It does not go back in place, so no history was left behind.
     fn settle(v: &mut Validated, image: Option<String>, _history: u64) {
         if let Some(image) = image {
             v.common.image = image;
@@ -105,6 +111,20 @@ impl Engine for RedisEngine {
 
     fn probe_password(internal: &BTreeMap<String, ByteString>) -> Option<Password> {
         Password::from_bytes(&internal.get(credentials::PROBE_PASSWORD)?.0)
+    }
+
+    fn store(operation: &Operation) -> Result<Store, String> {
+        store(operation)
+    }
+
+    fn shred_pod(
+        operation: &Operation,
+        settings: &ShredSettings,
+        store: &Store,
+        operator_image: &str,
+    ) -> Result<Option<Pod>, serde_json::Error> {
+        let of = (APP, USER);
+        shred::pod(operation, settings, &store.access, operator_image, of).map(Some)
     }
 
     async fn probe(target: &Target) -> Result<Answer, ProbeError> {

@@ -5,8 +5,7 @@ use mainstay_shared::operator::status::SetStatus;
 
 use crate::settings::ReplicasToWrite;
 
-/// What every add-on says, of this status. Nobody acknowledges a write of Redis, and it has no backups: of these it
-/// says nothing.
+/// What every add-on says, of this status. Nobody acknowledges a write of Redis: of that it says nothing.
 pub fn common(status: &RedisStatus) -> SetStatus {
     let RedisStatus {
         bound: _,
@@ -21,6 +20,7 @@ pub fn common(status: &RedisStatus) -> SetStatus {
         system_identifier,
         instances,
         survives,
+        recovery,
         certificates,
         pending_changes,
         waiting_for,
@@ -41,7 +41,7 @@ pub fn common(status: &RedisStatus) -> SetStatus {
         weakened: Vec::new(),
         instances,
         survives,
-        recovery: None,
+        recovery,
         certificates,
         pending_changes,
         waiting_for,
@@ -66,7 +66,7 @@ pub fn whole(common: SetStatus, replicas: Option<ReplicasToWrite>) -> RedisStatu
         weakened: _,
         instances,
         survives,
-        recovery: _,
+        recovery,
         certificates,
         pending_changes,
         waiting_for,
@@ -89,6 +89,7 @@ pub fn whole(common: SetStatus, replicas: Option<ReplicasToWrite>) -> RedisStatu
         system_identifier,
         instances,
         survives,
+        recovery,
         certificates,
         pending_changes,
         waiting_for,

@@ -1,6 +1,7 @@
 //! From a spec to what is meant by it: defaults applied, quantities read, illegal combinations
 //! unrepresentable.
 
+pub mod backup;
 mod catalogue;
 mod parameters;
 mod problem;
@@ -14,11 +15,14 @@ use mainstay_crds::redis::{Bounded, Redis, RedisSpec};
 use mainstay_shared::operator::validated::Common;
 use mainstay_shared::operator::validated::read::{self, Asked, Image};
 
+pub use backup::{Backup, Recovery};
 pub use catalogue::{Catalogue, CatalogueError};
 pub use problem::Problem;
 
 use crate::settings::{Flavour, Persistence, ReplicasToWrite};
 
+/// The parameter that says how many databases there are.
+pub const DATABASES: &str = "databases";
 /// Seconds since a replica was heard of, unless said.
 const MAX_LAG_SECONDS: u32 = 10;
 
@@ -42,6 +46,10 @@ pub struct Validated {
     pub policy: String,
     /// The user's parameters; none of them is managed.
     pub parameters: BTreeMap<String, String>,
+    /// Backups, if they are asked for.
+    pub backup: Option<Backup>,
+    /// What the first data is made from; none: it is empty.
+    pub recovery: Option<Recovery>,
 }
 
 /// What the resource means, or everything that is wrong with it.
@@ -83,16 +91,24 @@ pub fn validate(resource: &Redis, catalogue: &Catalogue) -> Result<Validated, Ve
     if !POLICIES.contains(&policy) {
         problems.push(Problem::Policy);
     }
-    if spec.deletion.as_ref().and_then(|d| d.final_backup) == Some(true) {
-        problems.push(Problem::FinalBackup);
-    }
     parameters::check(&spec.parameters, persistence, &mut problems);
+    let mut said = Vec::new();
+    let set = common.stored();
+    let kept = persistence != Some(Persistence::None);
+    let backup = backup::backup(resource, set, kept, &mut said);
+    let recovery = backup::recovery(resource, set, kept, &mut said);
+    backup::last(spec.deletion.as_ref(), spec.backup.is_some(), &mut said);
+    let own = backup.as_ref().map(|b| &b.settings.repository);
+    let other = recovery.as_ref().map(|r| &r.source.repository);
+    backup::apart(own, other, &mut said);
+    problems.extend(said.into_iter().map(Problem::from));
     match (flavour, version, image, persistence) {
         (Some(flavour), Some(version), Some(image), Some(persistence)) if problems.is_empty() => {
             Ok(Validated {
                 common: Common {
                     image,
                     image_is_named: spec.image.is_some(),
+                    backup: backup.as_ref().map(Backup::common),
                     ..common
                 },
                 flavour,
@@ -101,6 +117,8 @@ pub fn validate(resource: &Redis, catalogue: &Catalogue) -> Result<Validated, Ve
                 replicas,
                 policy: policy.to_owned(),
                 parameters: spec.parameters.clone(),
+                backup,
+                recovery,
             })
         }
         _ => Err(problems),

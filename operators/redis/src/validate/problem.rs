@@ -49,9 +49,6 @@ pub enum Problem {
     /// No policy of Redis'.
     #[error("spec.maxmemoryPolicy: {}", rules::POLICY)]
     Policy,
-    /// A last backup, which nothing makes.
-    #[error("spec.deletion.finalBackup: {}", rules::FINAL_BACKUP)]
-    FinalBackup,
     /// A parameter that is not the user's to set.
     #[error("spec.parameters: {name}: {sentence}")]
     ParameterRefused {
@@ -99,7 +96,6 @@ impl Problem {
             Self::Persistence => "InvalidPersistence",
             Self::NoneWithReplicas => "ReplicasNeedPersistence",
             Self::Policy => "InvalidMaxmemoryPolicy",
-            Self::FinalBackup => "NoBackups",
             Self::ParameterRefused { .. } => "ParameterManaged",
             Self::ParameterUnknown(_) => "ParameterUnknown",
             Self::ParameterName => "InvalidParameterName",

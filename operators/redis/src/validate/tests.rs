@@ -85,7 +85,7 @@ const EVERY_REASON: &[&str] = &[
     "InvalidPersistence",
     "ReplicasNeedPersistence",
     "InvalidMaxmemoryPolicy",
-    "NoBackups",
+    "InvalidBackup",
     "ParameterManaged",
     "ParameterUnknown",
     "InvalidParameterName",

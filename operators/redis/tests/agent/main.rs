@@ -11,6 +11,7 @@
 #[allow(dead_code, reason = "tests of another engine share a server")]
 #[path = "../../../postgres/tests/agent/api.rs"]
 mod api;
+mod backup;
 mod faults;
 mod logins;
 mod pod;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -21,8 +23,8 @@ use mainstay_e2e::tools;
 use mainstay_redis::agent::render::check;
 use mainstay_redis::resp::{Connection, RespError, Value, Words, words};
 use mainstay_redis::settings::{
-    DATA, INTERNAL, PORT, PROBE_ROLE, REPLICATION_PASSWORD, REPLICATION_ROLE, RULES, RedisConfig,
-    RedisSettings,
+    BACKUP_PASSWORD, BACKUP_ROLE, BACKUP_RULES, DATA, INTERNAL, PORT, PROBE_ROLE,
+    REPLICATION_PASSWORD, REPLICATION_ROLE, RULES, RedisConfig, RedisSettings,
 };
 use mainstay_shared::agent::api::Status;
 use mainstay_shared::agent::client::AgentClient;
@@ -74,6 +76,7 @@ pub struct Set {
     authority: Pair,
     operator: Pair,
     replication: String,
+    backup: String,
     folder: tempfile::TempDir,
     programs: Arc<tempfile::TempDir>,
 }
@@ -186,6 +189,7 @@ impl Set {
             authority,
             operator,
             replication: format!("replication-of-{name}"),
+            backup: format!("backup-of-{name}"),
             folder,
             programs,
         }
@@ -211,6 +215,7 @@ impl Set {
                 "+psync +replconf +ping",
             ),
             role(PROBE_ROLE, &["probe"], "~mainstay:probe +ping +set"),
+            role(BACKUP_ROLE, &[&self.backup], BACKUP_RULES),
         ];
         roles.extend(self.logins.iter().cloned());
         roles
@@ -301,14 +306,45 @@ impl Set {
             &pod.path(INTERNAL).join(REPLICATION_PASSWORD),
             &self.replication,
         );
+        replace(&pod.path(INTERNAL).join(BACKUP_PASSWORD), &self.backup);
         pod.give();
         hash
     }
 
+    /// A command of this program in a pod, as the kubelet would start it.
+    pub fn command(&self, pod: &Pod, subcommand: &str) -> Command {
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(pod.root.join("log"))
+            .unwrap();
+        let mut command = Command::new(PROGRAM);
+        command
+            .arg(subcommand)
+            .env_clear()
+            .env("PATH", self.path())
+            .env(paths::ROOT, &pod.root)
+            .env("MAINSTAY_LISTEN", &pod.address)
+            .env("POD_NAME", &pod.name)
+            .env("POD_UID", "uid")
+            .env("POD_IP", &pod.address)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        if let Some((uid, gid)) = pod.owner {
+            command.uid(uid.as_raw()).gid(gid.as_raw());
+        }
+        command
+    }
+
+    /// Where pods find programs.
+    fn path(&self) -> String {
+        format!("{}:/usr/bin:/bin", self.programs.path().display())
+    }
+
     /// Start the pod's processes.
     pub fn start(&self, pod: &mut Pod, uid: &str) {
-        let path = format!("{}:/usr/bin:/bin", self.programs.path().display());
-        pod.spawn(PROGRAM, &path, &api::kubeconfig(&self.api), uid);
+        pod.spawn(PROGRAM, &self.path(), &api::kubeconfig(&self.api), uid);
     }
 
     /// All instances, started, at the addresses from `first` on; when the first leads and the others follow.
@@ -340,9 +376,14 @@ impl Set {
 
     /// The operator's client of a pod's agent.
     pub fn agent(&self, pod: &Pod) -> AgentClient {
+        self.client(pod, names::AGENT_PORT)
+    }
+
+    /// The same of another of our servers in it.
+    pub fn client(&self, pod: &Pod, port: i32) -> AgentClient {
         let tls = client_config(&self.authority.ca, Some(&self.operator)).unwrap();
         let host = names::instance_host(&pod.name, &self.name, &self.namespace);
-        let address = format!("{}:{}", pod.address, names::AGENT_PORT);
+        let address = format!("{}:{port}", pod.address);
         AgentClient::new(address.parse().unwrap(), &host, Arc::new(tls)).unwrap()
     }
 
@@ -404,6 +445,7 @@ impl Set {
             let log = pod.log();
             assert!(!log.contains(&self.password), "a password is in the log");
             assert!(!log.contains(&self.replication), "a password is in the log");
+            assert!(!log.contains(&self.backup), "a password is in the log");
             assert!(
                 !log.contains(&check(&self.password)),
                 "a check value is in the log"

@@ -45,6 +45,8 @@ pub struct Setting<'a> {
     pub aside: &'a [Instance],
     /// What the primary's backup container says.
     pub report: Option<&'a Report>,
+    /// Whether sets of its engine go back in place at all.
+    pub possible: bool,
     /// Whether the set has a repository.
     pub has_repository: bool,
     /// The API server has no pod of the set any more: asked, since a cache may be late.

@@ -191,6 +191,15 @@ impl<'a> One<'a> {
         if setting.deleting {
             return self.say(Failed, format!("{} is being deleted", setting.set));
         }
+        if !setting.possible {
+            return self.say(
+                Failed,
+                format!(
+                    "{} does not go back in place: make a new resource from its repository (bootstrap.recovery)",
+                    setting.set
+                ),
+            );
+        }
         if !setting.has_repository {
             return self.say(
                 Failed,

@@ -165,6 +165,7 @@ impl World {
                 instances: &instances,
                 aside: &aside,
                 report: Some(&self.report),
+                possible: true,
                 has_repository: true,
                 stopped: self.pods.is_empty(),
                 busy: None,

@@ -4,6 +4,7 @@
 //! Pods and claims are made one by one as the planner says; the Secrets depend on what they hold
 //! already; everything else is applied as a whole.
 
+pub mod backup;
 pub mod backup_keys;
 pub mod certificate;
 pub mod claim;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use mainstay_crds::common::quantity;
 use serde_json::{Value, json};
 
+use super::store::{Access, AuthorityRef};
 use crate::agent::config::hash;
 use crate::operator::validated::Common;
 
@@ -48,6 +49,24 @@ pub fn inputs(common: &Common, version: String) -> BTreeMap<String, String> {
         flatten("placement", &json!(placement), &mut inputs);
     }
     inputs
+}
+
+/// What pods hold with whom backups are made, besides: what is mounted. What is told by a file changes without new pods.
+pub fn of_repository(inputs: &mut BTreeMap<String, String>, access: &Access) {
+    let claim = access.claim.as_ref().map(|claim| format!("volume {claim}"));
+    if let Some(mounted) = claim.or_else(|| access.credentials.clone()) {
+        inputs.insert("backup".to_owned(), mounted);
+    }
+    if let Some(authority) = &access.authority {
+        let (kind, name, key) = match authority {
+            AuthorityRef::ConfigMap(name, key) => ("ConfigMap", name, key),
+            AuthorityRef::Secret(name, key) => ("Secret", name, key),
+        };
+        inputs.insert(
+            "backup.authority".to_owned(),
+            format!("{kind} {name} {key}"),
+        );
+    }
 }
 
 /// The image that the user names. One from the catalogue counts by its source alone: a change of

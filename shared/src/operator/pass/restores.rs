@@ -77,6 +77,7 @@ impl<E: Engine> Pass<'_, E> {
                 instances: &observed.instances,
                 aside: &observed.aside,
                 report: report.primary_backup.as_ref(),
+                possible: E::IN_PLACE,
                 has_repository: validated.common.backup.is_some(),
                 stopped,
                 busy,

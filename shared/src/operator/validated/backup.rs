@@ -2,20 +2,28 @@
 
 use jiff::SignedDuration;
 use mainstay_backup::crypto::{EncryptionError, EncryptionSpec};
+use mainstay_backup::ids::BackupId;
 use mainstay_backup::retention::Policy;
+use mainstay_backup::spec::RepositorySpec;
 use mainstay_crds::common::backup::rules;
-use mainstay_crds::common::backup::{Backups, Limits};
-use mainstay_crds::common::quantity;
+use mainstay_crds::common::backup::{Backups, Limits, Recovery};
+use mainstay_crds::common::{Deletion, quantity};
 
-use super::Problem;
 use super::read::within;
+use super::repository::repository;
+use super::{Problem, syntax};
+use crate::backups::container::settings::Settings;
 use crate::backups::cron::{Cron, CronError};
 use crate::metadata::SetId;
+use crate::operator::desired::store::Access;
 
 /// Days of the recovery window unless said.
 const DAYS: i32 = 14;
 /// What is said of a schedule that is never due.
 pub const NO_SUCH_DAY: &str = "there is no such day: write one that every year has, for example \"30 2 1 * *\" for the first of each month";
+/// What is said of a repository that would be read and written at once.
+pub const ONTO_ITSELF: &str =
+    "the set would write its backups where bootstrap.recovery reads others': write another prefix";
 /// Collects what is wrong with one block.
 pub struct Judge<'a> {
     /// The block, for example `backup`.
@@ -38,6 +46,112 @@ impl Judge<'_> {
         if !holds {
             self.say(field, sentence);
         }
+    }
+}
+
+/// What the containers are told that make backups, and how their repository is reached; or what is wrong with it.
+pub fn own(
+    asked: &Backups,
+    set: Option<&SetId>,
+    judge: &mut Judge<'_>,
+) -> Option<(Settings, Access)> {
+    let encryption = encryption(asked, judge);
+    let (bytes_per_second, concurrency) = limits(asked.limits.as_ref(), judge);
+    let owner = asked.adopt.as_ref().map(|text| text.parse());
+    judge.check(
+        owner.as_ref().is_none_or(Result::is_ok),
+        ".adopt",
+        rules::OWNER,
+    );
+    let (repository, access) = repository(&asked.repository, set, judge)?;
+    let set = set?;
+    let settings = Settings {
+        resource: format!("{}/{}", set.namespace, set.name),
+        repository: RepositorySpec {
+            bytes_per_second,
+            concurrency,
+            encryption: Some(encryption),
+            ..repository
+        },
+        immutable: asked.repository.immutable.unwrap_or(false),
+        adopt: owner.and_then(Result::ok),
+        break_archive: false,
+    };
+    Some((settings, access))
+}
+
+/// What a set is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// For people: which resource is made.
+    pub resource: String,
+    /// The repository, for reading.
+    pub repository: RepositorySpec,
+    /// How it is reached.
+    pub access: Access,
+    /// The backup that is asked for; none: it is chosen.
+    pub backup: Option<BackupId>,
+}
+
+/// What a set is made from; or what is wrong with it. The moment is the engine's to judge.
+pub fn source(asked: &Recovery, set: Option<&SetId>, judge: &mut Judge<'_>) -> Option<Source> {
+    judge.check(syntax::is_subdomain(&asked.keys), ".keys", rules::SECRET);
+    let backup = asked.backup.as_ref().map(|id| id.parse());
+    judge.check(
+        backup.as_ref().is_none_or(Result::is_ok),
+        ".backup",
+        rules::BACKUP_ID,
+    );
+    if asked.repository.prefix.is_none() {
+        judge.say(".repository.prefix", rules::PREFIX_IS_NAMED);
+    }
+    let (repository, access) = repository(&asked.repository, set, judge)?;
+    let set = set?;
+    Some(Source {
+        resource: format!("{}/{}", set.namespace, set.name),
+        repository: for_reading(repository),
+        access,
+        backup: backup.and_then(Result::ok),
+    })
+}
+
+/// A repository that is only read: which recipients does not matter then; that it is encrypted does.
+pub fn for_reading(repository: RepositorySpec) -> RepositorySpec {
+    RepositorySpec {
+        encryption: Some(EncryptionSpec {
+            recipients: Vec::new(),
+            i_accept_key_loss: true,
+        }),
+        ..repository
+    }
+}
+
+/// A last backup needs a repository.
+pub fn last(deletion: Option<&Deletion>, backups: bool, problems: &mut Vec<Problem>) {
+    let asked = deletion.and_then(|d| d.final_backup);
+    if asked == Some(true) && !backups {
+        problems.push(Problem::Backup {
+            field: "deletion.finalBackup".to_owned(),
+            sentence: rules::FINAL_BACKUP,
+        });
+    }
+}
+
+/// A set does not write where it is made from: its own backups would be another's.
+pub fn apart(
+    own: Option<&RepositorySpec>,
+    other: Option<&RepositorySpec>,
+    problems: &mut Vec<Problem>,
+) {
+    let place = |s: &RepositorySpec| (s.place.clone(), s.prefix.clone());
+    if own
+        .zip(other)
+        .is_some_and(|(own, other)| place(own) == place(other))
+    {
+        problems.push(Problem::Backup {
+            field: "backup.repository.prefix".to_owned(),
+            sentence: ONTO_ITSELF,
+        });
     }
 }
 

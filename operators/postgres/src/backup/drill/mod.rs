@@ -17,6 +17,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mainstay_backup::drill::DrillReport;
 use mainstay_shared::agent::paths;
+use mainstay_shared::backups::container::restoring::make;
+use mainstay_shared::backups::container::told_to_stop;
 use tokio::process::Command;
 use tokio::time::timeout;
 use tokio_postgres::SimpleQueryMessage;
@@ -66,7 +68,7 @@ fn setting(error: impl std::fmt::Display) -> DrillError {
 /// It did not pass.
 pub async fn run() -> Result<(), DrillError> {
     let place = Place::from_environment().map_err(setting)?;
-    let told = super::told_to_stop().map_err(setting)?;
+    let told = told_to_stop().map_err(setting)?;
     let mut report = DrillReport::default();
     let ended = tokio::select! {
         ended = drill(&place, &mut report) => Some(ended),
@@ -156,7 +158,7 @@ impl Scratch {
     fn make(place: &Place) -> io::Result<Self> {
         let folder = place.volume().join("pgdata.drill");
         absent(fs::remove_dir_all(&folder))?;
-        super::restore::make(&folder)?;
+        make(&folder)?;
         Ok(Self(folder))
     }
 }

@@ -22,26 +22,23 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use mainstay_backup::catalogue::Catalogue;
-use mainstay_backup::crypto::{Keyring, Protection};
-use mainstay_backup::escrow;
+use mainstay_backup::crypto::Keyring;
 use mainstay_backup::ids::OwnerId;
 use mainstay_backup::manifest::Manifest;
 use mainstay_backup::repository::Repository;
-use mainstay_backup::spec;
-use mainstay_backup::store::{Store, StoreError};
 use mainstay_backup::stream::GetError;
 use mainstay_shared::agent::paths;
+use mainstay_shared::backups::container::keeper::random;
+use mainstay_shared::backups::container::restoring::{
+    self, RestoreError, make, open, refused, settings,
+};
 use tokio::process::Command;
 use tokio::runtime::Handle;
 
-use super::api::{Reached, RestoreReport, RestoreStep};
-use super::keeper::random;
+use super::api::{Reached, RestoreStep};
 use super::local;
 use super::owner::Provenance;
-use super::settings::{
-    ESCROW_KEYS, INSTANCE_KEYS, OWNER_FILE, RESTORE_FILE, RESTORE_REPOSITORY, RESTORE_SECRETS,
-    RESTORE_STATUS, RUN, RestoreSettings, TERMINATION_MESSAGE, Target,
-};
+use super::settings::{OWNER_FILE, RESTORE_FILE, RUN, RestoreSettings, Target};
 use super::snapshot::{ARCHIVE, MANIFEST};
 use super::state::lock;
 use super::wal::{Lsn, Segment};
@@ -54,71 +51,8 @@ use server::{Private, Purpose, Recovery, Server};
 /// Room beyond the backup's own: log that is replayed, and what PostgreSQL writes.
 const ROOM: u64 = 512 << 20;
 
-/// Why there is no data.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// Somebody has to change something first.
-    #[error("{0}")]
-    Refused(String),
-    /// The same may succeed later.
-    #[error("{0}")]
-    Later(String),
-    /// What is in the repository is damaged, or the target was not reached.
-    #[error("{0}")]
-    Failed(String),
-    /// The volume.
-    #[error("the data volume: {0}")]
-    Volume(#[from] io::Error),
-}
-
-impl From<StoreError> for RestoreError {
-    fn from(error: StoreError) -> Self {
-        if error.reason.passes() {
-            Self::Later(error.to_string())
-        } else {
-            Self::Refused(error.to_string())
-        }
-    }
-}
-
-fn refused(error: impl std::fmt::Display) -> RestoreError {
-    RestoreError::Refused(error.to_string())
-}
-
 /// What it does is told while it does it.
-struct Teller {
-    report: Mutex<RestoreReport>,
-    status: PathBuf,
-    last_words: PathBuf,
-}
-
-impl Teller {
-    fn change(&self, change: impl FnOnce(&mut RestoreReport)) {
-        let mut report = lock(&self.report);
-        change(&mut report);
-        let Ok(text) = serde_json::to_string(&*report) else {
-            return;
-        };
-        let new = self.status.with_extension("new");
-        // Who looks must never see half of it; that nobody can look is no reason to stop.
-        if let Err(error) = fs::write(&new, &text).and_then(|()| fs::rename(&new, &self.status)) {
-            tracing::debug!(%error, "the status of the restore cannot be written");
-        }
-        if report.ended.is_some()
-            && let Err(error) = fs::write(&self.last_words, &text)
-        {
-            tracing::debug!(%error, "no last words");
-        }
-    }
-
-    fn step(&self, step: RestoreStep, message: &str) {
-        tracing::info!(?step, message, "restore");
-        self.change(|report| {
-            report.step = step;
-            message.clone_into(&mut report.message);
-        });
-    }
-}
+type Teller = restoring::Teller<Reached>;
 
 /// Makes the data directory, unless there is one.
 ///
@@ -130,44 +64,15 @@ pub async fn run() -> Result<(), RestoreError> {
         tracing::info!("there is data: nothing is restored");
         return Ok(());
     }
-    let last_words = place.mount(TERMINATION_MESSAGE);
-    let teller = Teller {
-        report: Mutex::new(RestoreReport {
-            begun: Some(Timestamp::now()),
-            ..RestoreReport::default()
-        }),
-        status: place.mount(RESTORE_STATUS),
-        last_words,
-    };
+    let teller = Teller::begin(&place.root);
     let work = place.volume().join("pgdata.restore");
-    let told = super::told_to_stop()?;
-    let outcome = tokio::select! {
-        outcome = restore(&place, &work, &teller) => outcome,
-        () = told => Err(RestoreError::Later("the restore was told to stop".to_owned())),
-    };
-    if let Err(error) = &outcome {
-        let (message, retryable) = (error.to_string(), matches!(error, RestoreError::Later(_)));
-        teller.change(|report| {
-            report.step = RestoreStep::Failed;
-            report.message = message;
-            report.retryable = retryable;
-            report.ended = Some(Timestamp::now());
-        });
-        // A half-made folder is only in the way.
-        if let Err(error) = absent(fs::remove_dir_all(&work)) {
-            tracing::warn!(%error, "what is left of the restore cannot be removed");
-        }
-    }
-    outcome
+    restoring::told(&teller, &work, restore(&place, &work, &teller)).await
 }
 
 async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), RestoreError> {
     teller.step(RestoreStep::Choosing, "reading the repository");
-    let file = place.mount(paths::CONFIG).join(RESTORE_FILE);
-    let text = fs::read_to_string(&file).map_err(|e| refused(format!("{RESTORE_FILE}: {e}")))?;
-    let settings: RestoreSettings =
-        serde_json::from_str(&text).map_err(|e| refused(format!("{RESTORE_FILE}: {e}")))?;
-    let repository = Arc::new(open(place, &settings).await?);
+    let settings: RestoreSettings = settings(&place.mount(paths::CONFIG), RESTORE_FILE)?;
+    let repository = Arc::new(open(&place.root, &settings.repository).await?);
     let catalogue = Catalogue::read(&repository, None).await?;
     let choice = choose(
         &catalogue,
@@ -212,29 +117,6 @@ async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), Rest
     Ok(())
 }
 
-/// The repository, with the keys that open it: the instance's own, or those that escrow opens.
-async fn open(place: &Place, settings: &RestoreSettings) -> Result<Repository, RestoreError> {
-    let secrets = place.mount(RESTORE_SECRETS);
-    let volume = place.mount(RESTORE_REPOSITORY);
-    let of = &settings.repository;
-    let opened = of.settings(&secrets, &volume).map_err(refused)?;
-    let store = Store::open(&opened)?;
-    if of.encryption.is_none() {
-        return Ok(Repository::new(store, Protection::Plain));
-    }
-    let own = spec::read(&secrets, INSTANCE_KEYS).map_err(refused)?;
-    let keyring = match (own, spec::read(&secrets, ESCROW_KEYS).map_err(refused)?) {
-        (Some(text), _) => Keyring::parse(&text).map_err(refused)?,
-        (None, Some(identity)) => escrow::keys(&store, &identity).await.map_err(refused)?,
-        (None, None) => {
-            return Err(refused(format!(
-                "the repository is encrypted: give `{INSTANCE_KEYS}`, or an escrow key as `{ESCROW_KEYS}`"
-            )));
-        }
-    };
-    Ok(Repository::new(store, Protection::opening(keyring)))
-}
-
 fn plain(manifest: &Manifest) -> u64 {
     manifest.files.iter().map(|file| file.size).sum()
 }
@@ -245,24 +127,8 @@ fn room(place: &Place, choice: &Choice) -> Result<u64, RestoreError> {
     // While a chain is combined, what it is combined from is there too.
     let combined = if choice.chain.len() > 1 { total } else { 0 };
     let needed = total + combined + ROOM;
-    let volume = rustix::fs::statvfs(place.volume()).map_err(io::Error::from)?;
-    let free = volume.f_bavail.saturating_mul(volume.f_frsize);
-    if free < needed {
-        return Err(refused(format!(
-            "restoring needs {} MiB on the data volume, and {} MiB are free: make it larger",
-            needed >> 20,
-            free >> 20
-        )));
-    }
+    restoring::room(&place.volume(), needed)?;
     Ok(total)
-}
-
-pub(super) fn make(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
 }
 
 /// Brings the chain back, and makes one data directory of it.
@@ -314,11 +180,7 @@ async fn one(
     folder: &Path,
     teller: &Teller,
 ) -> Result<(), RestoreError> {
-    let failed = |error: GetError| match error {
-        GetError::Store(error) if error.reason.passes() => RestoreError::Later(error.to_string()),
-        GetError::Output(error) => RestoreError::Volume(error),
-        other => RestoreError::Failed(format!("backup {}: {other}", manifest.id)),
-    };
+    let failed = |error: GetError| RestoreError::of_get(&manifest.id, error);
     for entry in &manifest.files {
         match entry.name.as_str() {
             ARCHIVE => {

@@ -8,25 +8,24 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use mainstay_backup::catalogue::Catalogue;
 use mainstay_backup::repository::Repository;
 use mainstay_shared::agent::paths;
+use mainstay_shared::backups::container::restoring::{RestoreError, make, open, refused, settings};
+use mainstay_shared::backups::container::{lock, told_to_stop};
 use tokio::time::timeout;
 
-use super::super::api::{RestoreReport, RestoreStep};
+use super::super::api::RestoreStep;
 use super::super::coverage::SYSTEM_IDENTIFIER;
-use super::super::settings::{
-    BACKUP_FILE, RESTORE_STATUS, RUN, RestoreSettings, Settings, TERMINATION_MESSAGE, Target,
-};
-use super::super::state::lock;
+use super::super::settings::{BACKUP_FILE, RUN, Settings, Target};
 use super::choose::{Choice, choose};
 use super::log::Log;
 use super::server::{Private, Purpose, Server};
-use super::{RestoreError, Teller, fetch, make, open, refused, room};
+use super::{Teller, fetch, room};
 use crate::agent::data::{absent, control};
 use crate::agent::place::Place;
 
@@ -54,16 +53,9 @@ pub async fn run(wanted: &Wanted) -> Result<(), RestoreError> {
         tracing::info!("there is data: nothing is brought back");
         return Ok(());
     }
-    let teller = Teller {
-        report: Mutex::new(RestoreReport {
-            begun: Some(Timestamp::now()),
-            ..RestoreReport::default()
-        }),
-        status: place.mount(RESTORE_STATUS),
-        last_words: place.mount(TERMINATION_MESSAGE),
-    };
+    let teller = Teller::begin(&place.root);
     let work = place.volume().join("pgdata.restore");
-    let told = super::super::told_to_stop()?;
+    let told = told_to_stop()?;
     let outcome = tokio::select! {
         outcome = seed(&place, &work, wanted, &teller) => outcome,
         () = told => Err(RestoreError::Later("it was told to stop".to_owned())),
@@ -71,12 +63,7 @@ pub async fn run(wanted: &Wanted) -> Result<(), RestoreError> {
     absent(fs::remove_dir_all(&work))?;
     if let Err(error) = outcome {
         tracing::warn!(%error, "nothing is brought back: the data will be copied from the primary");
-        teller.change(|report| {
-            report.step = RestoreStep::Failed;
-            report.message = error.to_string();
-            report.retryable = true;
-            report.ended = Some(Timestamp::now());
-        });
+        teller.failed(error.to_string(), true);
     }
     Ok(())
 }
@@ -88,20 +75,8 @@ async fn seed(
     teller: &Teller,
 ) -> Result<(), RestoreError> {
     teller.step(RestoreStep::Choosing, "reading the repository");
-    let file = place.mount(paths::CONFIG).join(BACKUP_FILE);
-    let text = fs::read_to_string(&file).map_err(|e| refused(format!("{BACKUP_FILE}: {e}")))?;
-    let own: Settings =
-        serde_json::from_str(&text).map_err(|e| refused(format!("{BACKUP_FILE}: {e}")))?;
-    let settings = RestoreSettings {
-        resource: own.resource,
-        repository: own.repository,
-        major: wanted.major,
-        backup: None,
-        target: Target::Latest,
-        // The copy is the set's own: whose it is came with the data.
-        owner: None,
-    };
-    let repository = Arc::new(open(place, &settings).await?);
+    let own: Settings = settings(&place.mount(paths::CONFIG), BACKUP_FILE)?;
+    let repository = Arc::new(open(&place.root, &own.repository).await?);
     let catalogue = Catalogue::read(&repository, None).await?;
     let now = Timestamp::now();
     let choice = choose(&catalogue, wanted.major, None, &Target::Latest, now).map_err(refused)?;

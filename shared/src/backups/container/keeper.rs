@@ -8,14 +8,13 @@ use mainstay_backup::catalogue::Catalogue;
 use mainstay_backup::owner::Claim;
 use mainstay_backup::repository::{ClaimError, Repository};
 use mainstay_backup::store::Store;
-use mainstay_shared::agent::{config, paths};
 use tokio::time::{Instant, timeout};
 
-use super::engine::Engine;
-use super::local;
+use super::Engine;
 use super::settings::{BACKUP_FILE, REPOSITORY, SECRETS, Settings};
 use super::state::{Away, Repo, Shared, lock};
 use crate::agent::mounts::{Fingerprint, fingerprint};
+use crate::agent::{config, paths};
 
 /// How often mounts are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -27,21 +26,18 @@ const REFUSED: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_secs(20);
 
 /// Looks after the repository until the process ends.
-pub struct Keeper {
-    shared: Arc<Shared>,
-    engine: Engine,
+pub struct Keeper<E: Engine> {
+    shared: Arc<Shared<E>>,
     seen: Option<(Fingerprint, Fingerprint)>,
     next: Instant,
     pause: Duration,
 }
 
-impl Keeper {
+impl<E: Engine> Keeper<E> {
     /// Nothing is known.
-    pub fn new(shared: Arc<Shared>) -> Self {
-        let engine = Engine::new(Arc::clone(&shared.place));
+    pub fn new(shared: Arc<Shared<E>>) -> Self {
         Self {
             shared,
-            engine,
             seen: None,
             next: Instant::now(),
             pause: LOOK,
@@ -52,7 +48,7 @@ impl Keeper {
     pub async fn run(mut self) {
         loop {
             let asked = timeout(LOOK, self.shared.keeper.notified()).await.is_ok();
-            let mount = |path| self.shared.place.mount(path);
+            let mount = |path| self.shared.engine.ground().mount(path);
             let now = (
                 fingerprint(&mount(paths::CONFIG)),
                 fingerprint(&mount(SECRETS)),
@@ -74,7 +70,7 @@ impl Keeper {
                     if let Some(repo) = opened {
                         self.shared.repo.send_modify(|held| *held = Ok(repo));
                     }
-                    self.shared.archiver.notify_one();
+                    self.shared.engine.looked();
                 }
                 Err(away) => {
                     let wait = if away.refused {
@@ -92,7 +88,7 @@ impl Keeper {
                     // What was opened stays in use over a failure that may pass.
                     if away.refused || self.shared.repo().is_err() || changed {
                         self.shared.repo.send_modify(|held| *held = Err(away));
-                        self.shared.archiver.notify_one();
+                        self.shared.engine.looked();
                     }
                 }
             }
@@ -101,7 +97,7 @@ impl Keeper {
     }
 
     /// The catalogue again.
-    async fn again(&self, repo: &Arc<Repo>) -> Result<(), Away> {
+    async fn again(&self, repo: &Arc<Repo<E::Data>>) -> Result<(), Away> {
         let away = |owner| move |error: ClaimError| refusal(owner, &error);
         let ours = repo.writer().still_ours().await;
         ours.map_err(away(Some(repo.owner.clone())))?;
@@ -110,20 +106,19 @@ impl Keeper {
             .map_err(|e| refusal(Some(repo.owner.clone()), &e.into()))
     }
 
-    async fn open(&mut self) -> Result<Repo, Away> {
+    async fn open(&self) -> Result<Repo<E::Data>, Away> {
         let waits = |reason: String| Away {
             reason,
             ..Away::default()
         };
-        let place = Arc::clone(&self.shared.place);
+        let place = self.shared.engine.ground();
         let file = place.mount(paths::CONFIG).join(BACKUP_FILE);
         let text = std::fs::read_to_string(&file)
             .map_err(|e| waits(format!("{BACKUP_FILE} cannot be read: {e}")))?;
         let settings: Settings = serde_json::from_str(&text)
             .map_err(|e| waits(format!("{BACKUP_FILE} cannot be understood: {e}")))?;
         *lock(&self.shared.settings_hash) = Some(config::hash(&text));
-        let facts = self.engine.facts().await.map_err(waits)?;
-        let (owner, first) = local::owner(&place, &facts.system_identifier).map_err(waits)?;
+        let (owner, data) = self.shared.engine.owner().await.map_err(waits)?;
         let known = |reason: String| Away {
             reason,
             refused: false,
@@ -158,7 +153,7 @@ impl Keeper {
             owned: ours,
             settings,
             owner: owner.clone(),
-            first,
+            data,
             catalogue: std::sync::Mutex::default(),
             read_at: std::sync::Mutex::default(),
         };
@@ -173,7 +168,7 @@ impl Keeper {
 ///
 /// # Errors
 /// The store's answer.
-pub async fn read(repo: &Repo) -> Result<(), mainstay_backup::store::StoreError> {
+pub async fn read<D>(repo: &Repo<D>) -> Result<(), mainstay_backup::store::StoreError> {
     let known = repo.catalogue().clone();
     let mut read = Catalogue::read(&repo.repository, Some(&known)).await?;
     let mut held = repo.catalogue();

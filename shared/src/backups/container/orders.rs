@@ -1,28 +1,22 @@
 //! Carrying orders out: one backup at a time, and retention. I/O.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use jiff::{SignedDuration, Timestamp};
 use mainstay_backup::api::{Order, OrderResult, Outcome, PruneReport};
-use mainstay_backup::catalogue::Catalogue;
 use mainstay_backup::ids::BackupId;
 use mainstay_backup::manifest::Manifest;
 use mainstay_backup::prune::prune;
 use mainstay_backup::retention::{Policy, leftovers, plan};
 use mainstay_backup::run::{self, RunError, run};
-use mainstay_backup::source::SourceError;
+use mainstay_backup::source::{SnapshotSource, SourceError};
 use mainstay_backup::stream::{PutError, SPLIT};
 
-use super::coverage::{Line, ORDER, SYSTEM_IDENTIFIER, broken};
-use super::engine::{Engine, Facts};
+use super::Engine;
 use super::keeper::{random, read};
-use super::local;
-use super::snapshot::{BaseBackup, MANIFEST};
+use super::settings::ORDER;
 use super::state::{Job, Repo, Shared, lock};
 
-/// Major version from which on there are increments.
-const INCREMENTS: u32 = 17;
 /// A chain is not longer than so many increments, unless an order says so.
 const CHAIN: u32 = 6;
 /// How old an unfinished backup is before it is cleared away.
@@ -39,11 +33,20 @@ pub enum Refusal {
     Away(String),
 }
 
+/// Which backup is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The changes since the newest one would do.
+    pub incremental: bool,
+    /// A chain is not longer than so many increments.
+    pub chain: u32,
+}
+
 /// Takes an order. What comes of it is in the report.
 ///
 /// # Errors
 /// It is not taken.
-pub fn take(shared: &Arc<Shared>, order: Order) -> Result<(), Refusal> {
+pub fn take<E: Engine>(shared: &Arc<Shared<E>>, order: Order) -> Result<(), Refusal> {
     match order {
         Order::Refresh => {
             shared.keeper.notify_one();
@@ -60,7 +63,10 @@ pub fn take(shared: &Arc<Shared>, order: Order) -> Result<(), Refusal> {
             order,
             incremental,
             chain,
-        } => begin(shared, order, incremental, chain.unwrap_or(CHAIN)),
+        } => {
+            let chain = chain.unwrap_or(CHAIN);
+            begin(shared, order, Wish { incremental, chain })
+        }
         Order::Prune { policy } => {
             let repo = repo(shared)?;
             {
@@ -84,16 +90,11 @@ pub fn take(shared: &Arc<Shared>, order: Order) -> Result<(), Refusal> {
     }
 }
 
-fn repo(shared: &Shared) -> Result<Arc<Repo>, Refusal> {
+fn repo<E: Engine>(shared: &Shared<E>) -> Result<Arc<Repo<E::Data>>, Refusal> {
     shared.repo().map_err(|away| Refusal::Away(away.reason))
 }
 
-fn begin(
-    shared: &Arc<Shared>,
-    order: String,
-    incremental: bool,
-    chain: u32,
-) -> Result<(), Refusal> {
+fn begin<E: Engine>(shared: &Arc<Shared<E>>, order: String, wish: Wish) -> Result<(), Refusal> {
     let repo = repo(shared)?;
     let made = |m: &Manifest| m.details.get(ORDER) == Some(&order);
     if repo.catalogue().backups.iter().any(made) {
@@ -128,7 +129,7 @@ fn begin(
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let outcome = tokio::select! {
-            made = make(&shared, &repo, &job, incremental, chain) => made,
+            made = E::make(&shared, &repo, &job, wish) => made,
             () = job.cancel.notified() => Outcome::Cancelled,
         };
         tracing::info!(order = job.order, ?outcome, "backup");
@@ -142,51 +143,21 @@ fn begin(
     Ok(())
 }
 
-async fn make(
-    shared: &Arc<Shared>,
-    repo: &Arc<Repo>,
-    job: &Arc<Job>,
-    incremental: bool,
-    chain: u32,
+/// Makes the backup of a job from what the engine gives. Its details have the order ([`ORDER`]), by which it is found
+/// again.
+pub async fn store<D>(
+    repo: &Repo<D>,
+    source: &dyn SnapshotSource,
+    job: &Job,
+    parent: Option<&Manifest>,
 ) -> Outcome {
-    let later = |why: String| Outcome::Failed {
-        why,
-        retryable: true,
-    };
-    let mut engine = Engine::new(Arc::clone(&shared.place));
-    let facts = match engine.facts().await {
-        Ok(facts) => facts,
-        Err(why) => return later(why),
-    };
-    let lineage = match local::lineage(&shared.place, facts.timeline) {
-        Ok(lineage) => lineage,
-        Err(why) => return later(why),
-    };
-    job.total
-        .store(engine.bytes().await.unwrap_or_default(), Ordering::Relaxed);
-    let line = Line::of(&lineage, &repo.owner, repo.first, facts.size);
-    if incremental && let Err(error) = read(repo).await {
-        return later(error.to_string());
-    }
-    let parent = if incremental && facts.major >= INCREMENTS && facts.summarizes {
-        parent(&repo.catalogue(), &line, &facts, chain).cloned()
-    } else {
-        None
-    };
-    let source = BaseBackup {
-        place: Arc::clone(&shared.place),
-        repo: Arc::clone(repo),
-        facts,
-        lineage,
-        job: Arc::clone(job),
-    };
     let order = run::Order {
         id: job.id.clone(),
-        parent: parent.as_ref(),
+        parent,
         progress: Arc::clone(&job.progress),
         split: SPLIT,
     };
-    match run(&repo.writer(), &source, order, &Timestamp::now).await {
+    match run(&repo.writer(), source, order, &Timestamp::now).await {
         Ok(manifest) => {
             let id = manifest.id.clone();
             repo.catalogue().backups.push(manifest);
@@ -199,26 +170,6 @@ async fn make(
     }
 }
 
-/// The backup that an increment holds the changes since: the newest of this line that can be restored, unless
-/// its chain is long enough.
-fn parent<'a>(
-    catalogue: &'a Catalogue,
-    line: &Line,
-    facts: &Facts,
-    chain: u32,
-) -> Option<&'a Manifest> {
-    let newest = catalogue
-        .backups
-        .iter()
-        .filter(|m| m.log.as_ref().is_some_and(|log| line.holds(&log.history)))
-        .filter(|m| m.details.get(SYSTEM_IDENTIFIER) == Some(&facts.system_identifier))
-        .max_by_key(|m| m.consistent_at)?;
-    let whole = newest.files.iter().any(|file| file.name == MANIFEST);
-    let increments = catalogue.chain(&newest.id).ok()?.len() - 1;
-    let room = u32::try_from(increments).is_ok_and(|n| n < chain);
-    (whole && room && broken(catalogue, newest).is_none()).then_some(newest)
-}
-
 fn retryable(error: &RunError) -> bool {
     match error {
         RunError::Put(PutError::Store(error)) => error.reason.passes(),
@@ -229,12 +180,12 @@ fn retryable(error: &RunError) -> bool {
     }
 }
 
-/// What nobody has: it is only there so that retention knows an engine.
-struct NoNative;
+/// What no engine has whose backups are files: it is only there so that retention knows one.
+struct NoNative(&'static str);
 
 impl mainstay_backup::source::SnapshotSource for NoNative {
     fn name(&self) -> String {
-        "PostgreSQL".to_owned()
+        self.0.to_owned()
     }
 
     fn begin<'a>(
@@ -259,7 +210,11 @@ impl mainstay_backup::source::SnapshotSource for NoNative {
     }
 }
 
-async fn retain(shared: &Shared, repo: &Repo, policy: &Policy) -> PruneReport {
+async fn retain<E: Engine>(
+    shared: &Shared<E>,
+    repo: &Repo<E::Data>,
+    policy: &Policy,
+) -> PruneReport {
     let mut report = PruneReport {
         at: Timestamp::now(),
         backups: Vec::new(),
@@ -272,12 +227,7 @@ async fn retain(shared: &Shared, repo: &Repo, policy: &Policy) -> PruneReport {
         read(repo).await.map_err(|e| e.to_string())?;
         let owners = repo.repository.owners().await.map_err(|e| e.to_string())?;
         let catalogue = repo.catalogue().clone();
-        let live = {
-            let live = lock(&shared.live);
-            let last = live.line.as_ref().and_then(|line| line.parts.last());
-            last.filter(|_| live.writes)
-                .map(|part| part.history.clone())
-        };
+        let live = shared.engine.live();
         let busy = lock(&shared.jobs)
             .running
             .as_ref()
@@ -286,7 +236,14 @@ async fn retain(shared: &Shared, repo: &Repo, policy: &Policy) -> PruneReport {
         let planned = plan(policy, now, &catalogue.facts(live));
         report.plan = planned.to_string().chars().take(16_000).collect();
         let left = leftovers(&catalogue.unfinished, &owners, busy.as_ref(), LEFT, now);
-        let pruned = prune(&repo.writer(), &NoNative, &catalogue, &planned, &left).await;
+        let pruned = prune(
+            &repo.writer(),
+            &NoNative(E::NAME),
+            &catalogue,
+            &planned,
+            &left,
+        )
+        .await;
         let pruned = pruned.map_err(|e| e.to_string())?;
         report.backups = pruned.backups;
         report.pieces = pruned.pieces as u64;
@@ -308,7 +265,7 @@ async fn retain(shared: &Shared, repo: &Repo, policy: &Policy) -> PruneReport {
 }
 
 /// What is gone is not in the catalogue any more, whatever was stored meanwhile.
-fn forget_deleted(repo: &Repo, pieces: &[String], backups: &[BackupId]) {
+fn forget_deleted<D>(repo: &Repo<D>, pieces: &[String], backups: &[BackupId]) {
     let gone: std::collections::HashSet<&String> = pieces.iter().collect();
     let mut catalogue = repo.catalogue();
     let key =

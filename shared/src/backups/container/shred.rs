@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use mainstay_backup::shred::{ShredReport, ShredSettings, shred};
 use mainstay_backup::store::Store;
-use mainstay_shared::agent::paths::under;
 
 use super::settings::{REPOSITORY, SECRETS, SHRED, TERMINATION_MESSAGE};
+use crate::agent::paths::under;
 use crate::agent::place::root;
 
 /// How long what failed is waited for before another pod tries again.

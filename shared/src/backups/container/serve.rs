@@ -1,4 +1,4 @@
-//! The interface of the backup container over HTTPS: see [`super::api`]. I/O.
+//! The interface of the backup container over HTTPS: see [`mainstay_backup::api`]. I/O.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,21 +7,29 @@ use std::time::Duration;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use mainstay_backup::api::{ORDERS, Order, REPORT};
-use mainstay_shared::agent::api::LIVEZ;
-use mainstay_shared::agent::listen::{Answer, Caller, Service, json, read, text};
 use tokio::time::timeout;
 
+use super::Engine;
 use super::orders::{self, Refusal};
 use super::state::Shared;
+use crate::agent::api::LIVEZ;
+use crate::agent::listen::{Answer, Caller, Service, json, read, text};
 
 /// Longest wait of a long poll.
 const POLL: Duration = Duration::from_mins(5);
 
 /// What is served.
-#[derive(Clone)]
-pub struct Interface {
+pub struct Interface<E: Engine> {
     /// What the parts share.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<Shared<E>>,
+}
+
+impl<E: Engine> Clone for Interface<E> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
 }
 
 /// Who may call which path.
@@ -33,7 +41,7 @@ fn allowed(caller: &Caller, path: &str) -> bool {
     }
 }
 
-impl Service for Interface {
+impl<E: Engine> Service for Interface<E> {
     fn keeps(&self, caller: &Caller) -> bool {
         *caller == Caller::Operator
     }
@@ -63,7 +71,7 @@ impl Service for Interface {
     }
 }
 
-impl Interface {
+impl<E: Engine> Interface<E> {
     async fn report(&self, after: Option<u64>, wait: Option<u64>) -> Answer {
         let mut report = self.shared.report.subscribe();
         if let Some(after) = after {

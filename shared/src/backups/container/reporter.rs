@@ -5,17 +5,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mainstay_backup::api::{
-    ArchiveState, BackupEntry, OwnerState, Ownership, Report, Running, Unread,
-};
+use mainstay_backup::api::{BackupEntry, OwnerState, Ownership, Report, Running, Unread};
 use mainstay_backup::catalogue::Catalogue;
 use mainstay_backup::manifest::Manifest;
 use mainstay_backup::store::Guard;
 use tokio::time::{sleep, timeout};
 
-use super::coverage::{ORDER, broken, latest, window};
-use super::local;
-use super::state::{Job, Live, Shared, lock};
+use super::Engine;
+use super::settings::ORDER;
+use super::state::{Job, Shared, lock};
 
 /// Shortest time between two reports.
 const REST: Duration = Duration::from_millis(300);
@@ -25,7 +23,7 @@ const MOST: Duration = Duration::from_secs(5);
 const TOLD: usize = 200;
 
 /// Reports until the process ends.
-pub async fn run(shared: Arc<Shared>) {
+pub async fn run<E: Engine>(shared: Arc<Shared<E>>) {
     loop {
         let _ = timeout(MOST, shared.reporter.notified()).await;
         let next = make(&shared, Timestamp::now());
@@ -71,40 +69,12 @@ fn changes(told: &Report, next: &Report) -> (bool, bool) {
     )
 }
 
-/// A store that does not answer is no store that is well: who asks it has nothing to tell, so it is told here.
-fn hanging(shared: &Shared, live: &mut Live, now: Timestamp) {
-    let silent = live
-        .asking
-        .and_then(|a| a.silent(live.archive.last_at, now));
-    let Some(since) = silent else { return };
-    let archive = &mut live.archive;
-    archive.state = ArchiveState::Unreachable;
-    archive.since = Some(since);
-    archive.reason = Some(format!("the store does not answer since {}", whole(since)));
-    let Ok(names) = local::ready(&shared.place) else {
-        return;
-    };
-    let stored = lock(&shared.stored);
-    let waiting = names.iter().filter(|name| !stored.contains(*name)).count();
-    let size = live.line.as_ref().map_or(0, |line| line.size.bytes());
-    archive.waiting_pieces = u32::try_from(waiting).unwrap_or(u32::MAX);
-    archive.waiting_bytes = size.saturating_mul(waiting as u64);
-}
-
-/// To the second.
-fn whole(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
-}
-
-fn make(shared: &Shared, now: Timestamp) -> Report {
-    let mut live = lock(&shared.live).clone();
-    hanging(shared, &mut live, now);
+fn make<E: Engine>(shared: &Shared<E>, now: Timestamp) -> Report {
+    let me = &shared.engine.ground().me;
     let mut report = Report {
-        instance: shared.place.me.instance.clone(),
-        nonce: shared.place.me.nonce.clone(),
+        instance: me.instance.clone(),
+        nonce: me.nonce.clone(),
         settings_hash: lock(&shared.settings_hash).clone(),
-        writes_log: live.writes,
-        archive: live.archive,
         ..Report::default()
     };
     {
@@ -126,6 +96,7 @@ fn make(shared: &Shared, now: Timestamp) -> Report {
                 reason: Some(away.reason),
                 unguarded: None,
             };
+            shared.engine.tell(None, now, &mut report);
             return report;
         }
     };
@@ -139,17 +110,11 @@ fn make(shared: &Shared, now: Timestamp) -> Report {
         },
     };
     report.catalogue_at = *lock(&repo.read_at);
+    shared.engine.tell(Some(&*repo), now, &mut report);
     let catalogue = repo.catalogue();
-    if let Some(line) = &live.line {
-        let window = window(&catalogue, line);
-        report.earliest = window.earliest;
-        report.gaps = window.gaps;
-        let samples: Vec<_> = live.samples.into_iter().collect();
-        report.latest = latest(&samples, window.until).filter(|_| live.writes);
-    }
     let skip = catalogue.backups.len().saturating_sub(TOLD);
     let entries = catalogue.backups.iter().skip(skip);
-    report.catalogue = entries.map(|m| entry(&catalogue, m)).collect();
+    report.catalogue = entries.map(|m| entry::<E>(&catalogue, m)).collect();
     report.unread = catalogue
         .unread
         .iter()
@@ -162,7 +127,7 @@ fn make(shared: &Shared, now: Timestamp) -> Report {
     report
 }
 
-fn entry(catalogue: &Catalogue, manifest: &Manifest) -> BackupEntry {
+fn entry<E: Engine>(catalogue: &Catalogue, manifest: &Manifest) -> BackupEntry {
     BackupEntry {
         id: manifest.id.clone(),
         parent: manifest.parent.clone(),
@@ -174,7 +139,7 @@ fn entry(catalogue: &Catalogue, manifest: &Manifest) -> BackupEntry {
         stored_bytes: manifest.objects().map(|object| object.size).sum(),
         log_from: manifest.log.as_ref().map(|log| log.from.clone()),
         history: manifest.log.as_ref().map(|log| log.history.clone()),
-        broken: broken(catalogue, manifest),
+        broken: E::broken(catalogue, manifest),
     }
 }
 

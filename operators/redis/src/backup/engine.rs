@@ -1,0 +1,222 @@
+//! Asking the running engine, as the user that may receive its dataset, over TLS from within the pod. I/O.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_shared::agent::mounts::read_identity;
+use mainstay_shared::agent::paths;
+use mainstay_shared::backups::container::Ground;
+use mainstay_shared::names::instance_host;
+use mainstay_shared::pki::client_config;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::time::timeout;
+
+use crate::agent::mark::{LIBRARY, Mark};
+use crate::agent::session::mark_in;
+use crate::agent::vitals::Vitals;
+use crate::resp::{Connection, RespError, words};
+use crate::settings::{BACKUP_PASSWORD, BACKUP_ROLE, Flavour, INTERNAL, PORT, RedisConfig};
+
+/// Longest wait for a connection, log-in included.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Longest wait for an answer: a fork holds a large engine up for a moment.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Where the engine is, and as whom it is asked.
+#[derive(Clone)]
+pub struct Access {
+    address: SocketAddr,
+    host: ServerName<'static>,
+    tls: Arc<ClientConfig>,
+    password: String,
+}
+
+impl Access {
+    /// By what is mounted.
+    ///
+    /// # Errors
+    /// Something is missing; a sentence.
+    pub fn read(ground: &Ground) -> Result<Self, String> {
+        let file = ground.mount(paths::CONFIG).join(paths::CONFIG_FILE);
+        let wrong = |e: &dyn std::fmt::Display| format!("{}: {e}", paths::CONFIG_FILE);
+        let text = fs::read_to_string(&file).map_err(|e| wrong(&e))?;
+        let config: RedisConfig = serde_json::from_str(&text).map_err(|e| wrong(&e))?;
+        let host = instance_host(&ground.me.instance, &config.set, &config.namespace);
+        let host = ServerName::try_from(host).map_err(|e| e.to_string())?;
+        let pair = read_identity(&ground.mount(paths::TLS))?;
+        // It shows no certificate: a password says who it is.
+        let tls = client_config(&pair.ca, None).map_err(|e| e.to_string())?;
+        let secret = ground.mount(INTERNAL).join(BACKUP_PASSWORD);
+        let password = fs::read_to_string(&secret);
+        let password = password.map_err(|e| {
+            format!("the password of {BACKUP_ROLE} cannot be read, which comes with the set's next change: {e}")
+        })?;
+        // Within a pod it listens everywhere.
+        let ip = ground.listen.parse();
+        let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        Ok(Self {
+            address: SocketAddr::new(ip, PORT),
+            host,
+            tls: Arc::new(tls),
+            password: password.trim().to_owned(),
+        })
+    }
+
+    /// A connection that is logged in.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub async fn connect(&self) -> Result<Connection, String> {
+        let connect = async {
+            let (host, tls) = (self.host.clone(), Arc::clone(&self.tls));
+            let mut connection = Connection::tls(self.address, host, tls).await?;
+            connection.login(BACKUP_ROLE, &self.password).await?;
+            Ok::<_, RespError>(connection)
+        };
+        match timeout(CONNECT, connect).await {
+            Ok(done) => done.map_err(|e| e.to_string()),
+            Err(_) => Err("Redis does not take a connection in time".to_owned()),
+        }
+    }
+}
+
+/// What the engine says of itself.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// As its agent sees it.
+    pub vitals: Vitals,
+    /// Whose dataset it is, and how far it goes.
+    pub mark: Mark,
+    /// Whose program it is.
+    pub flavour: Flavour,
+    /// Keys by database.
+    pub keys: BTreeMap<u32, u64>,
+    /// Bytes that were copied since a fork began, since they were written meanwhile.
+    pub copied: u64,
+}
+
+impl Facts {
+    /// Why no backup can be made of it now, if there is a reason.
+    pub fn unfit(&self) -> Option<&'static str> {
+        let Vitals {
+            loading,
+            is_primary,
+            link_up,
+            syncing,
+            ..
+        } = self.vitals;
+        if loading {
+            return Some("it reads its dataset");
+        }
+        if !is_primary && (!link_up || syncing) {
+            return Some("it does not receive from a primary");
+        }
+        None
+    }
+}
+
+/// Asks.
+///
+/// # Errors
+/// No answer, or a dataset without a mark; a sentence.
+pub async fn facts(connection: &mut Connection) -> Result<Facts, String> {
+    let asked = [
+        words(["INFO"]),
+        words(["FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE"]),
+    ];
+    let answers = timeout(ANSWER, connection.pipeline(&asked)).await;
+    let answers = answers.map_err(|_| "Redis does not answer in time".to_owned())?;
+    let answers = answers.map_err(|e| e.to_string())?;
+    let [info, library] = answers.as_slice() else {
+        return Err("Redis has not answered everything".to_owned());
+    };
+    let info = info.clone().accepted().map_err(|e| e.to_string())?;
+    let info = info.text().unwrap_or_default();
+    let mark = mark_in(library);
+    let vitals = Vitals::read(&info, mark.clone(), 0);
+    let vitals = vitals.ok_or_else(|| "Redis does not say what it is".to_owned())?;
+    let mark = mark.ok_or_else(|| {
+        "the dataset does not say whose it is: that is so until a primary leads for the first time".to_owned()
+    })?;
+    Ok(Facts {
+        vitals,
+        mark,
+        flavour: flavour(&info),
+        keys: keys(&info),
+        copied: number(&info, "current_cow_size").unwrap_or(0),
+    })
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = info.lines();
+    lines.find_map(|l| Some(l.strip_prefix(name)?.strip_prefix(':')?.trim()))
+}
+
+/// A number that `INFO` says.
+pub fn number(info: &str, name: &str) -> Option<u64> {
+    field(info, name)?.parse().ok()
+}
+
+/// Whose program it is.
+pub fn flavour(info: &str) -> Flavour {
+    if field(info, "valkey_version").is_some() {
+        Flavour::Valkey
+    } else {
+        Flavour::Redis
+    }
+}
+
+/// Keys by database.
+pub fn keys(info: &str) -> BTreeMap<u32, u64> {
+    let one = |line: &str| {
+        let (database, rest) = line.trim().strip_prefix("db")?.split_once(":keys=")?;
+        Some((
+            database.parse().ok()?,
+            rest.split(',').next()?.parse().ok()?,
+        ))
+    };
+    info.lines().filter_map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INFO: &str = "redis_version:7.0.15\r\nrole:slave\r\nmaster_link_status:up\r\nloading:0\r\ncurrent_cow_size:4096\r\n\
+        db0:keys=5,expires=1,avg_ttl=0\r\ndb12:keys=2,expires=0\r\ndbx:keys=9\r\n";
+
+    fn facts_of(info: &str) -> Facts {
+        Facts {
+            vitals: Vitals::read(info, None, 0).unwrap(),
+            mark: Mark::default(),
+            flavour: flavour(info),
+            keys: keys(info),
+            copied: number(info, "current_cow_size").unwrap_or(0),
+        }
+    }
+
+    #[test]
+    fn what_it_says_is_understood() {
+        let facts = facts_of(INFO);
+        assert_eq!(facts.keys, BTreeMap::from([(0, 5), (12, 2)]));
+        assert_eq!((facts.copied, facts.flavour), (4096, Flavour::Redis));
+        assert_eq!(facts.unfit(), None);
+        assert_eq!(flavour("valkey_version:8.1.0\r\n"), Flavour::Valkey);
+    }
+
+    #[test]
+    fn a_dataset_that_may_be_old_or_half_is_not_taken() {
+        let unfit = |from: &str, to: &str| facts_of(&INFO.replace(from, to)).unfit();
+        assert!(unfit("link_status:up", "link_status:down").is_some());
+        assert!(unfit("loading:0", "loading:1").is_some());
+        assert!(unfit("role:slave", "role:slave\r\nmaster_sync_in_progress:1").is_some());
+        let alone = INFO
+            .replace("role:slave", "role:master")
+            .replace("master_link_status:up\r\n", "");
+        assert_eq!(facts_of(&alone).unfit(), None);
+    }
+}

@@ -1,0 +1,204 @@
+//! The data of a new set from a repository. I/O; which backup is taken is chosen by [`super::choose`].
+//!
+//! It runs before the agent of a new set's founder, and only where there is no data. The snapshot is brought back and
+//! read by a Redis that nobody else reaches; it has to be the dataset that the manifest speaks of. That Redis gives it a
+//! mark of its own, as the first dataset of a set has one (no promotion yet, another set's name), and writes what the
+//! set's engine starts from. Only then the folder gets the name by which it counts as data.
+
+pub mod server;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use jiff::Timestamp;
+use mainstay_backup::catalogue::Catalogue;
+use mainstay_backup::crypto::Keyring;
+use mainstay_backup::ids::OwnerId;
+use mainstay_backup::manifest::Manifest;
+use mainstay_backup::repository::Repository;
+use mainstay_shared::agent::paths;
+use mainstay_shared::agent::place::long_nonce;
+use mainstay_shared::agent::state::absent;
+use mainstay_shared::backups::container::restoring::{
+    self, RestoreError, RestoreStep, make, open, refused, settings,
+};
+use mainstay_shared::election::member::{Epoch, Position};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt as _;
+
+use super::choose::{Image, choose};
+use super::settings::{RESTORE_FILE, RestoreSettings};
+use super::shards::{Dataset, Shard};
+use crate::agent::mark::Mark;
+use crate::agent::past::{self, Orderly};
+use crate::agent::place::{self, Place};
+use server::{SNAPSHOT, Server};
+
+/// Room beyond the snapshot, and what is written of it.
+const ROOM: u64 = 64 << 20;
+
+/// What was reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reached {
+    /// The moment whose state it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<Timestamp>,
+    /// Keys of all databases.
+    pub keys: u64,
+    /// Identifier that the data bears from now on.
+    pub set: String,
+}
+
+/// What a restore tells.
+pub type RestoreReport = restoring::RestoreReport<Reached>;
+/// What it does is told while it does it.
+type Teller = restoring::Teller<Reached>;
+
+/// Makes the data, unless there is some.
+///
+/// # Errors
+/// There is none afterwards, and nothing that could be taken for some.
+pub async fn run() -> Result<(), RestoreError> {
+    let place = Place::from_environment().map_err(refused)?;
+    if place.data().exists() {
+        tracing::info!("there is data: nothing is restored");
+        return Ok(());
+    }
+    let teller = Teller::begin(&place.root);
+    let work = place.volume().join("redis.restore");
+    restoring::told(&teller, &work, restore(&place, &work, &teller)).await
+}
+
+async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), RestoreError> {
+    teller.step(RestoreStep::Choosing, "reading the repository");
+    let wanted: RestoreSettings = settings(&place.mount(paths::CONFIG), RESTORE_FILE)?;
+    let repository = open(&place.root, &wanted.repository).await?;
+    let catalogue = Catalogue::read(&repository, None).await?;
+    let image = Image {
+        flavour: wanted.flavour,
+        version: &wanted.version,
+    };
+    let (manifest, dataset) = choose(&catalogue, wanted.backup.as_ref(), image).map_err(refused)?;
+    let [shard] = &dataset.shards[..] else {
+        return Err(refused(format!(
+            "backup {} is of {} shards, and this set has one",
+            manifest.id,
+            dataset.shards.len()
+        )));
+    };
+    absent(fs::remove_dir_all(work))?;
+    let total: u64 = manifest.files.iter().map(|file| file.size).sum();
+    restoring::room(&place.volume(), total.saturating_mul(2) + ROOM)?;
+    let keyring = repository.protection().keyring();
+    let key = keyring.and_then(Keyring::recipient).map(|r| r.to_string());
+    teller.change(|report| {
+        report.backup = Some(manifest.id.clone());
+        report.key = key;
+        report.total_bytes = Some(total);
+    });
+    let data = work.join("redis");
+    make(&data)?;
+    fetch(&repository, manifest, shard, &data, teller).await?;
+    let (reached, mark) = convert(&wanted, &dataset, manifest, work, &data, teller).await?;
+    teller.step(RestoreStep::Finishing, "writing everything to the disk");
+    settle(place, &data, &mark)?;
+    absent(fs::remove_dir_all(work))?;
+    let keys = reached.keys;
+    teller.change(|report| {
+        report.step = RestoreStep::Done;
+        report.message = format!("restored {keys} keys as of {}", manifest.consistent_at);
+        report.owner = Some(OwnerId::of(&reached.set));
+        report.reached = Some(reached);
+        report.ended = Some(Timestamp::now());
+    });
+    Ok(())
+}
+
+/// Brings the snapshot back into its folder.
+async fn fetch(
+    repository: &Repository,
+    manifest: &Manifest,
+    shard: &Shard,
+    data: &Path,
+    teller: &Teller,
+) -> Result<(), RestoreError> {
+    teller.step(RestoreStep::Fetching, &format!("backup {}", manifest.id));
+    let entry = manifest.files.iter().find(|entry| entry.name == shard.file);
+    let entry = entry.ok_or_else(|| refused(format!("there is no file {}", shard.file)))?;
+    let mut file = tokio::fs::File::create(data.join(SNAPSHOT)).await?;
+    let got = repository.getting().file(entry, &mut file).await;
+    got.map_err(|e| RestoreError::of_get(&manifest.id, e))?;
+    file.flush().await?;
+    teller.change(|report| report.bytes += entry.size);
+    Ok(())
+}
+
+/// Has a Redis read the snapshot and write what the set's engine starts from, under a mark of its own.
+async fn convert(
+    wanted: &RestoreSettings,
+    dataset: &Dataset,
+    manifest: &Manifest,
+    work: &Path,
+    data: &Path,
+    teller: &Teller,
+) -> Result<(Reached, Mark), RestoreError> {
+    let failed = |why: String| RestoreError::Failed(format!("backup {}: {why}", manifest.id));
+    teller.step(RestoreStep::Replaying, "Redis reads it");
+    let program = place::server(wanted.flavour).map_err(refused)?;
+    let mut server = Server::start(&program, data, work, wanted.databases).map_err(failed)?;
+    let progress = |bytes: u64| {
+        teller.change(|report| report.message = format!("Redis has read {} MiB", bytes >> 20));
+    };
+    server.read(progress).await.map_err(failed)?;
+    teller.step(RestoreStep::Checking, "whether it is that dataset");
+    let held = server.held().await.map_err(failed)?;
+    let found = held.mark.as_ref().map(|m| (m.set.as_str(), m.epoch));
+    if found != Some((dataset.set.as_str(), dataset.epoch)) {
+        return Err(failed(format!(
+            "its mark says {found:?}, and its manifest {} of epoch {}",
+            dataset.set, dataset.epoch
+        )));
+    }
+    let set = long_nonce().map_err(|e| RestoreError::Failed(e.to_string()))?;
+    let mark = Mark {
+        set: set.clone(),
+        replid: held.vitals.replid.clone(),
+        base: held.vitals.offset,
+        offset: held.vitals.offset,
+        // It was promoted for nobody yet.
+        ..Mark::default()
+    };
+    server.mark(&mark).await.map_err(failed)?;
+    teller.step(
+        RestoreStep::Finishing,
+        "Redis writes what the set starts from",
+    );
+    server.write(wanted.persistence).await.map_err(failed)?;
+    if wanted.persistence == crate::settings::Persistence::Aof {
+        absent(fs::remove_file(data.join(SNAPSHOT)))?;
+    }
+    let reached = Reached {
+        taken: Some(manifest.consistent_at),
+        keys: held.keys.values().sum(),
+        set,
+    };
+    Ok((reached, mark))
+}
+
+/// Makes it the data, durably.
+fn settle(place: &Place, data: &Path, mark: &Mark) -> Result<(), RestoreError> {
+    make(&place.state())?;
+    // Redis was stopped in order, and has written it all: nobody can have more.
+    let position = Position {
+        epoch: Epoch(mark.epoch),
+        lsn: mark.offset,
+    };
+    past::keep(&place.orderly(), &Orderly { position })?;
+    let folder = fs::File::open(place.volume())?;
+    rustix::fs::syncfs(&folder).map_err(io::Error::from)?;
+    fs::rename(data, place.data())?;
+    folder.sync_all()?;
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! A Redis of its own, which reads a snapshot and writes what the set's engine will start from: nobody outside this
+//! container reaches it. I/O.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::super::engine::{keys, number};
+use crate::agent::mark::{LIBRARY, Mark};
+use crate::agent::session::mark_in;
+use crate::agent::vitals::Vitals;
+use crate::resp::{Connection, RespError, Value, Words, words};
+use crate::settings::Persistence;
+
+/// The snapshot that it reads, in its folder; and the one that it writes.
+pub const SNAPSHOT: &str = "dump.rdb";
+/// Longest wait for one answer; it is asked nothing that takes long.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How often it is looked whether something is done.
+const LOOK: Duration = Duration::from_millis(100);
+/// Longest time from the wish to end until it has ended: it may write all it has.
+const STOP: Duration = Duration::from_mins(60);
+/// Lines of its log that say why it ended.
+const LINES: usize = 3;
+
+/// What it has in memory.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// As its agent would see it.
+    pub vitals: Vitals,
+    /// The dataset's mark.
+    pub mark: Option<Mark>,
+    /// Keys by database.
+    pub keys: BTreeMap<u32, u64>,
+}
+
+/// A server that runs.
+pub struct Server {
+    child: Child,
+    log: PathBuf,
+    socket: PathBuf,
+}
+
+impl Server {
+    /// Starts one on the snapshot in `data`; its socket and log are in `scratch`.
+    ///
+    /// # Errors
+    /// It cannot be started; a sentence.
+    pub fn start(
+        program: &Path,
+        data: &Path,
+        scratch: &Path,
+        databases: Option<u32>,
+    ) -> Result<Self, String> {
+        let failed = |e: std::io::Error| format!("{}: {e}", program.display());
+        let (log, socket) = (scratch.join("log"), scratch.join("redis.sock"));
+        let output = fs::File::create(&log).map_err(failed)?;
+        let mut command = Command::new(program);
+        let mut set = |name: &str, value: &str| {
+            command.args([&format!("--{name}"), value]);
+        };
+        set("port", "0");
+        set("unixsocket", &socket.display().to_string());
+        set("unixsocketperm", "700");
+        set("dir", &data.display().to_string());
+        set("dbfilename", SNAPSHOT);
+        // A snapshot is read only where there is no append-only file yet.
+        set("appendonly", "no");
+        set("save", "");
+        set("daemonize", "no");
+        set("maxmemory", "0");
+        if let Some(databases) = databases {
+            set("databases", &databases.to_string());
+        }
+        command
+            .env("LANG", "C.UTF-8")
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().map_err(failed)?)
+            .stderr(output)
+            .kill_on_drop(true);
+        let child = command.spawn().map_err(failed)?;
+        Ok(Self { child, log, socket })
+    }
+
+    /// What it said last.
+    fn words(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        // A process and the time come before what is said: `1:M 02 Jan 2026 03:04:05.678 # …`.
+        let said = |line: &&str| {
+            let at = line.find(" # ").or_else(|| line.find(" * "));
+            at.map_or((*line).to_owned(), |at| line[at + 3..].to_owned())
+        };
+        let last = lines.len().saturating_sub(LINES);
+        let last: Vec<String> = lines.iter().skip(last).map(said).collect();
+        last.join("; ")
+    }
+
+    /// Waits until it has read the snapshot; `progress` is told the bytes it has read.
+    ///
+    /// # Errors
+    /// It refuses it: what it said.
+    pub async fn read(&mut self, mut progress: impl FnMut(u64)) -> Result<(), String> {
+        loop {
+            if let Some(status) = self.child.try_wait().map_err(|e| e.to_string())? {
+                return Err(format!("Redis ended ({status}): {}", self.words()));
+            }
+            match self.call(words(["INFO", "persistence"])).await {
+                Ok(info) => {
+                    let info = info.text().unwrap_or_default();
+                    if number(&info, "loading") == Some(0) {
+                        return Ok(());
+                    }
+                    progress(number(&info, "loading_loaded_bytes").unwrap_or(0));
+                }
+                // It does not listen yet, or is about to end.
+                Err(error) => tracing::debug!(%error, "Redis does not answer yet"),
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    async fn call(&self, command: Words) -> Result<Value, String> {
+        let asked = async {
+            let mut connection = Connection::unix(&self.socket).await?;
+            connection.call(command).await
+        };
+        let answer = timeout(ANSWER, asked).await;
+        let answer = answer.map_err(|_| "Redis does not answer in time".to_owned())?;
+        answer.map_err(|e| e.to_string())
+    }
+
+    /// What it has.
+    ///
+    /// # Errors
+    /// No answer; a sentence.
+    pub async fn held(&self) -> Result<Held, String> {
+        let info = self.call(words(["INFO"])).await?;
+        let info = info.text().unwrap_or_default();
+        let list = words(["FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE"]);
+        let mark = mark_in(&self.call(list).await?);
+        let vitals = Vitals::read(&info, mark.clone(), 0);
+        Ok(Held {
+            vitals: vitals.ok_or_else(|| "Redis does not say what it is".to_owned())?,
+            mark,
+            keys: keys(&info),
+        })
+    }
+
+    /// Gives the dataset this mark.
+    ///
+    /// # Errors
+    /// It refuses; a sentence.
+    pub async fn mark(&self, mark: &Mark) -> Result<(), String> {
+        let load = words(["FUNCTION", "LOAD", "REPLACE", &mark.code()]);
+        self.call(load).await.map(drop)
+    }
+
+    /// Has it write what an engine with such persistence starts from, and end.
+    ///
+    /// # Errors
+    /// It did not; what it said.
+    pub async fn write(mut self, persistence: Persistence) -> Result<(), String> {
+        let last = match persistence {
+            Persistence::Aof => {
+                self.call(words(["CONFIG", "SET", "appendonly", "yes"]))
+                    .await?;
+                self.rewritten().await?;
+                "NOSAVE"
+            }
+            Persistence::Rdb | Persistence::None => "SAVE",
+        };
+        // It says nothing when it does: its connections end.
+        let mut connection = Connection::unix(&self.socket)
+            .await
+            .map_err(|e| e.to_string())?;
+        let end = timeout(STOP, connection.call(words(["SHUTDOWN", last])));
+        if let Ok(Err(RespError::Refused(why))) = end.await {
+            return Err(format!("Redis does not end: {why}; {}", self.words()));
+        }
+        let ended = timeout(STOP, self.child.wait()).await;
+        match ended {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) => Err(format!("Redis ended ({status}): {}", self.words())),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("Redis does not end".to_owned()),
+        }
+    }
+
+    /// Waits until the append-only file is there.
+    async fn rewritten(&mut self) -> Result<(), String> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().map_err(|e| e.to_string())? {
+                return Err(format!("Redis ended ({status}): {}", self.words()));
+            }
+            let info = self.call(words(["INFO", "persistence"])).await?;
+            let info = info.text().unwrap_or_default();
+            let is = |name: &str, value: u64| number(&info, name) == Some(value);
+            let idle = is("aof_rewrite_in_progress", 0) && is("aof_rewrite_scheduled", 0);
+            if idle && info.contains("aof_last_bgrewrite_status:err") {
+                return Err(format!(
+                    "Redis cannot write its append-only file: {}",
+                    self.words()
+                ));
+            }
+            if idle && is("aof_enabled", 1) {
+                return Ok(());
+            }
+            if begun.elapsed() > STOP {
+                return Err("Redis does not write its append-only file in time".to_owned());
+            }
+            sleep(LOOK).await;
+        }
+    }
+}

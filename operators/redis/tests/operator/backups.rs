@@ -1,0 +1,166 @@
+//! Backups: who is asked for one, what they may do, and what is said of it.
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::ResourceExt;
+use mainstay_crds::backup::{Backup, BackupPhase, BackupStatus};
+use mainstay_crds::restore::{Restore, RestorePhase};
+use mainstay_redis::settings::{BACKUP_PASSWORD, BACKUP_ROLE, RULES};
+use mainstay_testkit::api::FakeApi;
+use mainstay_testkit::cluster::FakeCluster;
+
+use super::sidecar::Sidecars;
+use super::*;
+
+type World = mainstay_testkit::world::World<RedisEngine, Around>;
+
+/// What is there besides agents: containers that make backups.
+#[derive(Default)]
+struct Around {
+    sidecars: Sidecars,
+}
+
+impl mainstay_testkit::world::Beside for Around {
+    async fn turn(&mut self, api: &FakeApi, cluster: &FakeCluster) {
+        self.sidecars.turn(api, cluster).await;
+    }
+}
+
+/// A set of three with backups, settled, with its first backup made.
+async fn backed_up() -> World {
+    let mut world = World::new();
+    super::start_with(&mut world, "8.0.2");
+    let redis: Redis = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Redis",
+        "metadata": {"namespace": "shop", "name": "db", "generation": 1},
+        "spec": {
+            "version": "8.0", "instances": 3, "storage": {"size": "1Gi"},
+            "backup": {
+                "repository": {
+                    "s3": {"bucket": "backups", "endpoint": "https://store.example.com:9000"},
+                    "credentials": "store",
+                },
+                "encryption": {"iAcceptKeyLoss": true},
+            },
+        },
+    }))
+    .unwrap();
+    world.api.put(&redis);
+    complete(&mut world).await;
+    world
+        .until("the first backup to be told of", |w| {
+            let recovery = w.status().recovery;
+            recovery.is_some_and(|r| r.last_backup.is_some())
+        })
+        .await;
+    world.settled().await;
+    world
+}
+
+/// Wait for somebody to make a backup, and complete it. Returns who it was.
+async fn complete(world: &mut World) -> String {
+    world
+        .until("somebody to make a backup", |w| {
+            w.beside.sidecars.maker().is_some()
+        })
+        .await;
+    let (sidecar, _) = world.beside.sidecars.maker().unwrap();
+    sidecar.complete();
+    sidecar.instance.clone()
+}
+
+fn said(world: &World, name: &str) -> BackupStatus {
+    let backup: Option<Backup> = world.api.get(SHOP, name);
+    backup.and_then(|b| b.status).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_set_with_backups_says_what_can_be_recovered_and_a_replica_makes_the_next() {
+    let mut world = backed_up().await;
+    let status = world.status();
+    let recovery = status.recovery.clone().unwrap();
+    assert_eq!(
+        recovery.repository.as_deref(),
+        Some("s3://backups/shop/db at store.example.com:9000")
+    );
+    assert!(recovery.earliest.is_some() && recovery.latest.is_some());
+    assert_eq!((recovery.backups, recovery.on_full), (Some(1), None));
+    let healthy = conditions::find(&status.conditions, conditions::BACKUP_HEALTHY).unwrap();
+    assert_eq!(
+        (healthy.status.as_str(), healthy.reason.as_str()),
+        ("True", "BackedUp")
+    );
+    assert!(conditions::find(&status.conditions, conditions::RECOVERY_PROVEN).is_none());
+    // Its keys are made with it, and a user that may receive the dataset.
+    data(&world, "db-backup-keys");
+    let password = &data(&world, "db-internal")[BACKUP_PASSWORD].0;
+    let known = existing_roles(&data(&world, "db-access"));
+    let verifier = format!("#{}", hex(&Sha256::digest(password)));
+    assert_eq!(known[BACKUP_ROLE].verifier, verifier);
+
+    let backup: Backup = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Backup",
+        "metadata": {"name": "mine", "namespace": "shop", "generation": 1},
+        "spec": {"target": {"kind": "Redis", "name": "db"}},
+    }))
+    .unwrap();
+    world.api.put(&backup);
+    let maker = complete(&mut world).await;
+    assert_ne!(Some(&maker), world.status().primary.as_ref());
+    world
+        .until("mine to be made", |w| {
+            said(w, "mine").phase == Some(BackupPhase::Succeeded)
+        })
+        .await;
+    let recovery = world.status().recovery.unwrap();
+    assert_eq!(
+        recovery.last_backup.map(|b| b.id),
+        said(&world, "mine").backup_id
+    );
+}
+
+#[tokio::test]
+async fn going_back_in_place_is_refused_before_anything_is_done() {
+    let mut world = backed_up().await;
+    let before: Vec<String> = world
+        .api
+        .list::<Pod>()
+        .iter()
+        .filter_map(|p| p.uid())
+        .collect();
+    let restore: Restore = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Restore",
+        "metadata": {"name": "back", "namespace": "shop", "generation": 1},
+        "spec": {"target": {"kind": "Redis", "name": "db"}},
+    }))
+    .unwrap();
+    world.api.put(&restore);
+    let status = |w: &World| w.api.get::<Restore>(SHOP, "back").and_then(|r| r.status);
+    world
+        .until("the restore to be refused", |w| {
+            status(w).and_then(|s| s.phase) == Some(RestorePhase::Failed)
+        })
+        .await;
+    let message = status(&world).and_then(|s| s.message).unwrap();
+    assert!(message.contains("bootstrap.recovery"), "{message}");
+    world.settled().await;
+    let after: Vec<String> = world
+        .api
+        .list::<Pod>()
+        .iter()
+        .filter_map(|p| p.uid())
+        .collect();
+    assert_eq!(after, before);
+    assert_eq!(world.api.list::<PersistentVolumeClaim>().len(), 3);
+}
+
+#[tokio::test]
+async fn without_backups_again_there_is_no_user_that_may_receive_the_dataset() {
+    let mut world = backed_up().await;
+    world.change(|redis| redis.spec.backup = None);
+    world.settled().await;
+    let known = existing_roles(&data(&world, "db-access"));
+    assert_eq!(known[BACKUP_ROLE].attributes[RULES], "off");
+    assert_eq!(world.beside.sidecars.all().count(), 0);
+    // What opens the backups stays.
+    data(&world, "db-backup-keys");
+}
