@@ -10,6 +10,7 @@ use mainstay_e2e::chaos::fault::Fault;
 use mainstay_e2e::chaos::record::{self, Runs};
 use mainstay_e2e::chaos::{Oracle, Run, faults, run as run_once};
 use mainstay_e2e::cluster::Steps;
+use mainstay_e2e::scenarios::set::Kind;
 use mainstay_e2e::scenarios::{Company, Context};
 use mainstay_e2e::stage;
 use tokio::sync::Semaphore;
@@ -20,6 +21,9 @@ use tokio::sync::Semaphore;
     reason = "independent flags, not a state"
 )]
 pub struct Args {
+    /// What kind of set is broken.
+    #[arg(long, value_enum, default_value = "postgres")]
+    engine: Kind,
     /// Only faults called so, or else all whose name contains one of these words.
     #[arg(long, value_name = "WORD")]
     scenario: Vec<String>,
@@ -30,7 +34,7 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..))]
     together: u8,
-    /// Add the runs to docs/chaos.csv, and show all that are there.
+    /// Add the runs to docs/chaos.csv (of a Redis: docs/chaos-redis.csv), and show all that are there.
     #[arg(long)]
     record: bool,
     /// Without the writers and readers inside the pods, which take processor time: for figures of what a
@@ -62,9 +66,10 @@ async fn break_things(args: &Args) -> anyhow::Result<()> {
                 None => name.contains(word.as_str()),
             })
     };
-    let chosen: Vec<_> = faults::all().filter(|f| asked(f.name)).collect();
+    let kind = args.engine;
+    let chosen: Vec<_> = faults::of(kind).filter(|f| asked(f.name)).collect();
     if chosen.is_empty() {
-        let names: Vec<_> = faults::all().map(|f| f.name).collect();
+        let names: Vec<_> = faults::of(kind).map(|f| f.name).collect();
         bail!("no fault is called so; there are {}", names.join(", "));
     }
     if args.list {
@@ -73,7 +78,7 @@ async fn break_things(args: &Args) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let mut book = Book::open(args.record)?;
+    let mut book = Book::open(kind, args.record)?;
     let ctx = stage::local(&args.name, &Steps::shown()).await?;
     let together = usize::from(args.together);
     let (sharing, alone): (Vec<_>, Vec<_>) = (1..=args.runs)
@@ -117,11 +122,13 @@ async fn once<'a>(
     } else {
         Oracle::Whole
     };
-    (fault, run_once(ctx, fault, number, oracle, args.keep).await)
+    let ran = run_once(ctx, args.engine, fault, number, oracle, args.keep).await;
+    (fault, ran)
 }
 
 /// What all runs came to.
 struct Book {
+    kind: Kind,
     version: String,
     runs: Runs,
     kept: bool,
@@ -131,14 +138,15 @@ struct Book {
 
 impl Book {
     /// With what is kept of this version, if it is to be kept.
-    fn open(kept: bool) -> anyhow::Result<Self> {
+    fn open(kind: Kind, kept: bool) -> anyhow::Result<Self> {
         let version = record::version()?;
         let mut runs = Runs::new();
         if kept {
-            let text = std::fs::read_to_string(record::file()).unwrap_or_default();
-            runs = record::read(&text, &version).context("docs/chaos.csv")?;
+            let text = std::fs::read_to_string(record::file(kind)).unwrap_or_default();
+            runs = record::read(&text, kind, &version).context(record::name(kind))?;
         }
         Ok(Self {
+            kind,
             version,
             runs,
             kept,
@@ -165,8 +173,8 @@ impl Book {
                 );
                 if let Some(loss) = run.loss {
                     println!(
-                        "   {name}: lost {} bytes of at most {}",
-                        loss.bytes, loss.bound
+                        "   {name}: lost {} writes that were no promise, {} bytes of at most {}",
+                        run.unpromised, loss.bytes, loss.bound
                     );
                 }
                 if run.broken() {
@@ -182,7 +190,8 @@ impl Book {
         };
         self.runs.entry(name.to_owned()).or_default().push(run);
         if self.kept {
-            std::fs::write(record::file(), record::write(&self.runs, &self.version))?;
+            let text = record::write(&self.runs, self.kind, &self.version);
+            std::fs::write(record::file(self.kind), text)?;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::faults::process::{self, PodProcess};
 use crate::scenarios::Company;
 use crate::scenarios::failures::faults;
 use crate::scenarios::kit::{INSTANCES, Sandbox};
+use crate::scenarios::set::Kind;
 use crate::scenarios::writer::Writer;
 
 /// A fault.
@@ -23,7 +24,9 @@ pub struct Fault {
     pub name: &'static str,
     /// What happens, in a sentence.
     pub what: &'static str,
-    /// What an acknowledgement is worth in the set.
+    /// To which kinds of sets it is done.
+    pub kinds: &'static [Kind],
+    /// What an acknowledgement is worth in the set, if it is a `Postgres`.
     pub worth: Worth,
     /// Where the client is.
     pub client: Place,
@@ -43,6 +46,9 @@ pub enum Worth {
     Quorum,
     /// It is on the primary's disk.
     Async,
+    /// So many replicas have confirmed it that one of them decides who is elected. What nobody confirmed is only
+    /// taken: it may be lost, of the last seconds.
+    Confirmed,
 }
 
 /// Where the client is that writes through the Service.
@@ -64,12 +70,27 @@ impl Fault {
         Self {
             name,
             what,
+            kinds: &[Kind::Postgres],
             worth: Worth::Quorum,
             client: Place::WithReplica,
             sure: false,
             company: Company::Shares,
             run,
         }
+    }
+
+    /// To sets of each kind.
+    #[must_use]
+    pub const fn of_any(mut self) -> Self {
+        self.kinds = &[Kind::Postgres, Kind::Redis];
+        self
+    }
+
+    /// To a Redis only.
+    #[must_use]
+    pub const fn of_redis(mut self) -> Self {
+        self.kinds = &[Kind::Redis];
+        self
     }
 
     /// During which nothing else may run.
@@ -105,11 +126,20 @@ impl Fault {
         (self.worth, self.client, self.sure) == (other.worth, other.client, other.sure)
     }
 
+    /// What an acknowledgement is worth in a set of that kind.
+    pub fn worth(&self, kind: Kind) -> Worth {
+        match kind {
+            Kind::Postgres => self.worth,
+            Kind::Redis => Worth::Confirmed,
+        }
+    }
+
     /// What the set is like.
-    pub fn spec(&self) -> Value {
-        let durability = match self.worth {
+    pub fn spec(&self, kind: Kind) -> Value {
+        let durability = match self.worth(kind) {
             Worth::Quorum => "quorum",
             Worth::Async => "async",
+            Worth::Confirmed => "bounded",
         };
         json!({"instances": 3, "durability": durability})
     }
@@ -129,12 +159,14 @@ pub(super) use fault;
 pub struct Ground<'a> {
     /// The namespace.
     pub sandbox: &'a Sandbox<'a>,
+    /// Of which kind the set is.
+    pub kind: Kind,
     /// Who is primary before.
     pub primary: String,
     /// The others.
     pub replicas: Vec<String>,
     /// The client.
-    pub writer: Writer<'a>,
+    pub writer: &'a Writer<'a>,
     /// Those who write in each member's own network.
     pub witnesses: &'a Witnesses,
 }
@@ -144,9 +176,7 @@ fn others(primary: &str) -> Vec<String> {
     others.map(str::to_owned).collect()
 }
 
-/// Command line of the first process of an engine.
-pub const POSTMASTER: &str = "bin/postgres -D";
-/// Of an agent.
+/// Command line of an agent.
 pub const AGENT: &str = "mainstay agent";
 /// Of the first process of a container.
 pub const INIT: &str = "mainstay init";
@@ -155,12 +185,14 @@ impl<'a> Ground<'a> {
     /// A set of three with that primary.
     pub fn new(
         sandbox: &'a Sandbox<'a>,
+        kind: Kind,
         primary: String,
-        writer: Writer<'a>,
+        writer: &'a Writer<'a>,
         witnesses: &'a Witnesses,
     ) -> Self {
         Self {
             sandbox,
+            kind,
             replicas: others(&primary),
             primary,
             writer,
@@ -172,6 +204,30 @@ impl<'a> Ground<'a> {
     pub fn is_led_by(&mut self, primary: String) {
         self.replicas = others(&primary);
         self.primary = primary;
+    }
+
+    /// Who is primary now, by the status.
+    ///
+    /// # Errors
+    /// It names nobody.
+    pub async fn leads(&self) -> Result<String> {
+        self.kind.primary(self.sandbox, "db").await
+    }
+
+    /// Wait until another one is primary than was before.
+    ///
+    /// # Errors
+    /// None is in time.
+    pub async fn succeeded(&self) -> Result<String> {
+        self.kind.another_primary(self.sandbox, &self.primary).await
+    }
+
+    /// Wait until the set is whole.
+    ///
+    /// # Errors
+    /// It is not in time.
+    pub async fn settled(&self) -> Result<()> {
+        self.kind.settled(self.sandbox, "db").await
     }
 
     /// The first of the replicas.
@@ -200,6 +256,14 @@ impl<'a> Ground<'a> {
     pub async fn address(&self, instance: &str) -> Result<IpAddr> {
         let ip = self.pod(instance).await?.status.and_then(|s| s.pod_ip);
         Ok(ip.context("a pod that runs has an address")?.parse()?)
+    }
+
+    /// The first process of an instance's engine.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn engine(&self, instance: &str) -> Result<PodProcess> {
+        self.process(instance, self.kind.process()).await
     }
 
     /// The processes of an instance's pod whose command line contains `part`.

@@ -2,7 +2,7 @@
 //!
 //! One run is a fresh set of three in a namespace of its own, and a client that writes through the
 //! primary Service and reconnects every 10 ms; besides, a writer and a reader in each member's own
-//! network. Then comes the fault, and the wait until all is whole again. At the end all ledgers are compared with the
+//! network. The set is a `Postgres` or a `Redis`. Then comes the fault, and the wait until all is whole again. At the end all ledgers are compared with the
 //! rows, number by number, with each other (was there more than one who took writes?), and the rows of
 //! all instances with each other.
 
@@ -10,6 +10,7 @@ pub mod fault;
 pub mod faults;
 pub mod readers;
 pub mod record;
+pub mod rows;
 pub mod verdict;
 pub mod witness;
 
@@ -22,10 +23,12 @@ use kube::ResourceExt as _;
 use kube::api::{ListParams, LogParams};
 
 use crate::scenarios::Context;
-use crate::scenarios::failover::{equal, primary, written_as};
-use crate::scenarios::kit::{Look, READY, Sandbox};
+use crate::scenarios::failover::set_with_place;
+use crate::scenarios::kit::Sandbox;
+use crate::scenarios::set::Kind;
+use crate::scenarios::writer::Writer;
 use crate::workload::ledger::Entry;
-use fault::{Fault, Ground};
+use fault::{Fault, Ground, Worth};
 pub use record::upper_bound;
 pub use verdict::Run;
 use witness::Witnesses;
@@ -39,7 +42,7 @@ pub enum Oracle {
     ClientAlone,
 }
 
-/// Do it once, in a namespace of its own whose name ends with this number. Its namespace is removed
+/// Do it once to a set of that kind, in a namespace of its own whose name ends with this number. Its namespace is removed
 /// afterwards, also after a failure; then what was seen is in a folder that the error names. So it is of every
 /// run that is to be `kept`.
 ///
@@ -47,13 +50,14 @@ pub enum Oracle {
 /// What did not come about in time; a broken promise is none, but in the result.
 pub async fn run(
     ctx: &Context,
+    kind: Kind,
     fault: &Fault,
     number: usize,
     oracle: Oracle,
     kept: bool,
 ) -> Result<Run> {
     let sandbox = Sandbox::new(ctx, &format!("{}-{number}", fault.name)).await?;
-    let outcome = match run_in(&sandbox, fault, oracle).await {
+    let outcome = match run_in(&sandbox, kind, fault, oracle).await {
         Ok(run) => {
             // Of a broken promise it is there already, from before what followed.
             if kept && !run.broken() {
@@ -125,17 +129,23 @@ fn keep_ledgers(s: &Sandbox<'_>, ledgers: &[(String, Vec<Entry>)]) -> PathBuf {
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_in(sandbox: &Sandbox<'_>, fault: &Fault, oracle: Oracle) -> Result<Run> {
-    one_after_another(sandbox, &[fault], oracle).await
+pub async fn run_in(
+    sandbox: &Sandbox<'_>,
+    kind: Kind,
+    fault: &Fault,
+    oracle: Oracle,
+) -> Result<Run> {
+    one_after_another(sandbox, kind, &[fault], oracle).await
 }
 
-/// Do these to one set in an empty namespace, which is left as it is then: each when all is whole again after the one
+/// Do these to one set of that kind in an empty namespace, which is left as it is then: each when all is whole again after the one
 /// before, and the ledgers of all that time are judged at the end. `whole` is the longest of those times.
 ///
 /// # Errors
 /// As [`run`]; when the faults are not for the same kind of set and client.
 pub async fn one_after_another(
     sandbox: &Sandbox<'_>,
+    kind: Kind,
     faults: &[&Fault],
     oracle: Oracle,
 ) -> Result<Run> {
@@ -147,15 +157,25 @@ pub async fn one_after_another(
             fault.name,
             other.name
         );
+        ensure!(
+            other.kinds.contains(&kind),
+            "{} is no fault of a {}",
+            other.name,
+            kind.name()
+        );
     }
-    let (writer, primary_before) =
-        written_as(sandbox, &fault.spec(), fault.client, fault.sure).await?;
+    let spec = fault.spec(kind);
+    let (node, primary_before) = set_with_place(sandbox, kind, &spec, fault.client).await?;
+    let writer = match kind {
+        Kind::Postgres => Writer::start(sandbox, &node, fault.sure).await?,
+        Kind::Redis => Writer::of_redis(sandbox, &node).await?,
+    };
     let witnesses = match oracle {
-        Oracle::Whole => Witnesses::start(sandbox, fault.sure).await?,
+        Oracle::Whole => Witnesses::start(sandbox, kind, fault.sure).await?,
         Oracle::ClientAlone => Witnesses::none()?,
     };
     witnesses.hear(sandbox, &primary_before).await?;
-    let mut ground = Ground::new(sandbox, primary_before, writer, &witnesses);
+    let mut ground = Ground::new(sandbox, kind, primary_before, &writer, &witnesses);
     let mut whole = Duration::ZERO;
     for fault in faults {
         if faults.len() > 1 {
@@ -164,34 +184,27 @@ pub async fn one_after_another(
         let since: Instant = (fault.run)(&ground)
             .await
             .with_context(|| format!("the fault {}", fault.name))?;
-        sandbox.settled("db", READY).await?;
+        ground.settled().await?;
         whole = whole.max(since.elapsed());
         ground.writer.more(50).await?;
         // Whoever leads now is seen from inside as well: else what it did would not have been judged.
-        let leads = primary(sandbox, "db").await?;
+        let leads = ground.leads().await?;
         witnesses.hear(sandbox, &leads).await?;
         ground.is_led_by(leads);
     }
-    let client = ground.writer.ledger().await?;
+    let client = writer.ledger().await?;
     let (testimonies, shown) = witnesses.end()?;
     let mut ledgers = vec![(verdict::CLIENT.to_owned(), client)];
     ledgers.extend(testimonies.into_iter().map(|t| (t.run, t.entries)));
-    // One statement sees all: a write that a ledger has was there before, or is lost. Whoever leads is
-    // asked: on a busy machine that may be somebody else by now.
-    let rows = sandbox
-        .until("the rows of all ledgers", READY, || async {
-            let leads = primary(sandbox, "db").await?;
-            let rows = sandbox.admin_sql_in(&leads, "app", verdict::ROWS).await;
-            Ok(match rows {
-                Ok(rows) => Look::Done(rows),
-                Err(error) => Look::NotYet(format!("{error:#}")),
-            })
-        })
-        .await?;
-    let rows = verdict::rows(&rows).context("the rows of all ledgers")?;
+    let rows = rows::all(sandbox, kind, &writer).await?;
+    let worth = fault.worth(kind);
+    let told = match worth {
+        Worth::Confirmed => readers::confirmed(&ledgers[0].1),
+        Worth::Quorum | Worth::Async => Vec::new(),
+    };
     let run = Run {
-        reads: readers::judge(&shown),
-        ..verdict::judge(&ledgers, &rows, whole, fault.worth)
+        reads: readers::judge(&shown, &told),
+        ..verdict::judge(&ledgers, &rows, whole, worth)
     };
     if run.broken() {
         let folder = keep_ledgers(sandbox, &ledgers);
@@ -204,6 +217,6 @@ pub async fn one_after_another(
         }
         keep(sandbox, &format!("{run:?}")).await;
     }
-    equal(sandbox).await?;
+    rows::equal(sandbox, kind, &writer).await?;
     Ok(run)
 }

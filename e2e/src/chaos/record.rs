@@ -13,6 +13,7 @@ use super::Run;
 use super::readers::Reads;
 use crate::figures::Spread;
 use crate::images::recipe::hash;
+use crate::scenarios::set::Kind;
 use crate::workload::terms::Loss;
 
 /// Runs by fault; none for one that did not end, of which nothing is known.
@@ -20,11 +21,32 @@ pub type Runs = BTreeMap<String, Vec<Option<Run>>>;
 
 /// In place of the numbers of a run that did not end.
 const UNENDED: &str = ",did not end";
+/// Of a `Postgres`, whose acknowledgements are all worth the same: what is lost where commits wait for nobody is no
+/// promise.
 const COLUMNS: &str = "fault,gap ms,whole ms,acknowledged,lost,refused but there,second writer,read gap ms,shown less,others ran,lost bytes,of at most";
 
+/// Its name: each kind of set has its own.
+pub fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => "docs/chaos.csv",
+        Kind::Redis => "docs/chaos-redis.csv",
+    }
+}
+
 /// The file.
-pub fn file() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/chaos.csv")
+pub fn file(kind: Kind) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(name(kind))
+}
+
+/// The line above the runs. Of a Redis some acknowledgements are promises and others are not, so there is one
+/// column more.
+fn columns(kind: Kind) -> String {
+    match kind {
+        Kind::Postgres => COLUMNS.to_owned(),
+        Kind::Redis => format!("{COLUMNS},lost unconfirmed"),
+    }
 }
 
 /// Identifies the sources of the election.
@@ -61,31 +83,32 @@ fn collect(root: &Path, folder: &Path, into: &mut BTreeMap<String, Vec<u8>>) -> 
 ///
 /// # Errors
 /// A line that is none of ours.
-pub fn read(text: &str, version: &str) -> Result<Runs> {
+pub fn read(text: &str, kind: Kind, version: &str) -> Result<Runs> {
     let mut runs = Runs::new();
     let mut lines = text.lines();
-    if lines.next() != Some(&heading(version)) || lines.next() != Some(COLUMNS) {
+    if lines.next() != Some(&heading(kind, version)) || lines.next() != Some(&columns(kind)) {
         return Ok(runs);
     }
     for line in lines.filter(|l| !l.is_empty()) {
-        let run = parse(line).with_context(|| format!("{line:?}"))?;
+        let run = parse(line, kind).with_context(|| format!("{line:?}"))?;
         runs.entry(run.0).or_default().push(run.1);
     }
     Ok(runs)
 }
 
-fn parse(line: &str) -> Option<(String, Option<Run>)> {
+fn parse(line: &str, kind: Kind) -> Option<(String, Option<Run>)> {
     let mut words = line.split(',');
     let fault = words.next()?.to_owned();
     if line.ends_with(UNENDED) {
         return Some((fault, None));
     }
     let mut number = || words.next()?.parse::<u64>().ok();
-    let run = Run {
+    let mut run = Run {
         gap: Duration::from_millis(number()?),
         whole: Duration::from_millis(number()?),
         acknowledged: number()?.try_into().ok()?,
         lost: number()?.try_into().ok()?,
+        unpromised: 0,
         resurrected: number()?.try_into().ok()?,
         violations: number()?.try_into().ok()?,
         reads: Reads {
@@ -105,16 +128,27 @@ fn parse(line: &str) -> Option<(String, Option<Run>)> {
             }),
         },
     };
+    match kind {
+        Kind::Postgres if run.loss.is_some() => {
+            run.unpromised = std::mem::take(&mut run.lost);
+        }
+        Kind::Postgres => {}
+        Kind::Redis => run.unpromised = words.next()?.parse().ok()?,
+    }
     words.next().is_none().then_some((fault, Some(run)))
 }
 
-fn heading(version: &str) -> String {
-    format!("# election {version}; made by: cargo xtask chaos --record")
+fn heading(kind: Kind, version: &str) -> String {
+    let engine = match kind {
+        Kind::Postgres => "",
+        Kind::Redis => " --engine redis",
+    };
+    format!("# election {version}; made by: cargo xtask chaos{engine} --record")
 }
 
 /// The runs as text.
-pub fn write(runs: &Runs, version: &str) -> String {
-    let mut text = format!("{}\n{COLUMNS}\n", heading(version));
+pub fn write(runs: &Runs, kind: Kind, version: &str) -> String {
+    let mut text = format!("{}\n{}\n", heading(kind, version), columns(kind));
     for (fault, runs) in runs {
         for run in runs {
             let Some(run) = run else {
@@ -123,10 +157,18 @@ pub fn write(runs: &Runs, version: &str) -> String {
                 text.push('\n');
                 continue;
             };
-            let loss = run.loss.map_or_else(
+            let mut loss = run.loss.map_or_else(
                 || ",".to_owned(),
                 |loss| format!("{},{}", loss.bytes, loss.bound),
             );
+            let gone = match kind {
+                Kind::Postgres => run.lost + run.unpromised,
+                Kind::Redis => {
+                    // Writing to a String cannot fail.
+                    let _ = write!(loss, ",{}", run.unpromised);
+                    run.lost
+                }
+            };
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
@@ -134,7 +176,7 @@ pub fn write(runs: &Runs, version: &str) -> String {
                 run.gap.as_millis(),
                 run.whole.as_millis(),
                 run.acknowledged,
-                run.lost,
+                gone,
                 run.resurrected,
                 run.violations,
                 run.reads.gap.as_millis(),
@@ -192,9 +234,11 @@ pub fn table(runs: &Runs) -> String {
     text
 }
 
-/// How many writes were lost, and where some may be, the largest loss of a run and what it may be.
+/// How many writes were lost, and of those that were no promise how many, with the largest loss of a run and what
+/// it may be.
 fn lost(runs: &[Run]) -> String {
     let lost: usize = runs.iter().map(|run| run.lost).sum();
+    let unpromised: usize = runs.iter().map(|run| run.unpromised).sum();
     let largest = runs
         .iter()
         .filter_map(|run| run.loss)
@@ -203,7 +247,7 @@ fn lost(runs: &[Run]) -> String {
         || lost.to_string(),
         |loss| {
             format!(
-                "{lost}; {} of at most {} KiB",
+                "{lost}; not promised {unpromised}, {} of at most {} KiB",
                 loss.bytes.div_ceil(1024),
                 loss.bound / 1024
             )
@@ -233,7 +277,7 @@ mod tests {
         let beside = Run {
             beside: true,
             violations: 2,
-            lost: 3,
+            unpromised: 3,
             loss: Some(Loss { bytes: 5, bound: 7 }),
             ..run(9000)
         };
@@ -245,21 +289,49 @@ mod tests {
             ("b".to_owned(), vec![Some(run(5))]),
         ]
         .into();
-        let text = write(&runs, "v1");
-        assert_eq!(read(&text, "v1").unwrap(), runs);
-        assert_eq!(read(&text, "v2").unwrap(), Runs::new());
+        let kind = Kind::Postgres;
+        let text = write(&runs, kind, "v1");
+        assert_eq!(read(&text, kind, "v1").unwrap(), runs);
+        assert_eq!(read(&text, kind, "v2").unwrap(), Runs::new());
         let less = text.replace(",second writer", "");
-        assert_eq!(read(&less, "v1").unwrap(), Runs::new());
-        assert!(read(&format!("{text}nonsense\n"), "v1").is_err());
-        assert!(read(&format!("{text}b,5,9000,1234,0,0,0,0,0,perhaps,,\n"), "v1").is_err());
+        assert_eq!(read(&less, kind, "v1").unwrap(), Runs::new());
+        assert!(read(&format!("{text}nonsense\n"), kind, "v1").is_err());
+        assert!(
+            read(
+                &format!("{text}b,5,9000,1234,0,0,0,0,0,perhaps,,\n"),
+                kind,
+                "v1"
+            )
+            .is_err()
+        );
         // The gap of the run that was not alone is in no figure, what it broke is.
         let table = table(&runs);
-        let row = "| a | 0.0 / 0.0 / 0.0 (n=2) | 9.0 / 9.0 / 9.0 (n=2) | 3702 | 3; 1 of at most 0 KiB | 0 | 2 | 0.3 / 0.3 / 0.3 (n=2) | 0 | 1 | a promise was broken |";
+        let row = "| a | 0.0 / 0.0 / 0.0 (n=2) | 9.0 / 9.0 / 9.0 (n=2) | 3702 | 0; not promised 3, 1 of at most 0 KiB | 0 | 2 | 0.3 / 0.3 / 0.3 (n=2) | 0 | 1 | a promise was broken |";
         assert!(table.contains(row), "{table}");
         assert!(
             table.contains("| 0 | 0 | 0 | 0.3 / 0.3 / 0.3 (n=1) | 0 | 0 | 95.0 % of 1 runs |"),
             "{table}"
         );
+    }
+
+    #[test]
+    fn of_a_redis_what_was_confirmed_and_what_was_not_are_told_apart() {
+        let both = Run {
+            lost: 1,
+            unpromised: 3,
+            loss: Some(Loss { bytes: 5, bound: 7 }),
+            ..run(10)
+        };
+        let runs: Runs = [("a".to_owned(), vec![Some(run(5)), Some(both), None])].into();
+        let text = write(&runs, Kind::Redis, "v1");
+        assert_eq!(read(&text, Kind::Redis, "v1").unwrap(), runs);
+        assert_eq!(read(&text, Kind::Postgres, "v1").unwrap(), Runs::new());
+        let table = table(&runs);
+        assert!(
+            table.contains("| 1; not promised 3, 1 of at most 0 KiB |"),
+            "{table}"
+        );
+        assert!(table.contains("a promise was broken"), "{table}");
     }
 
     #[test]

@@ -1,23 +1,24 @@
 //! What a run came to: a function of the ledgers and the rows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::fault::Worth;
 use super::readers::Reads;
+use crate::scenarios::writer::Rows;
 use crate::workload::ledger::{Entry, Verdict};
 use crate::workload::terms::{self, Loss, Violation};
 
 /// Name of the client's ledger, which writes through the Service.
 pub const CLIENT: &str = "workload";
-/// Every row of every ledger.
-pub const ROWS: &str = "select run || ' ' || id from mainstay_ledger";
-
 /// What a successor may lack of what was published last, in bytes, where commits wait for nobody.
 const LAG: u64 = 16 << 20;
 /// How long before a primary's end it has published last, in microseconds: it stops four seconds after
 /// the last renewal that succeeded, and what it publishes was looked up at most two before.
 const AGE: u64 = 6_000_000;
+/// What nobody confirmed can be lost for so long, in microseconds, where a primary takes no write that some
+/// replicas were not heard of for ten seconds: they report once a second, and Redis counts whole ones.
+const UNHEARD: u64 = 12_000_000;
 
 /// What a run came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,17 +27,19 @@ pub struct Run {
     pub gap: Duration,
     /// From the fault, or from when its cause was taken away, until everything was whole again.
     pub whole: Duration,
-    /// Writes that were acknowledged, to all writers.
+    /// Writes that were acknowledged, to all writers, with a promise or without.
     pub acknowledged: usize,
-    /// Acknowledged writes that are gone.
+    /// Acknowledged writes that are gone, though it was promised that they stay.
     pub lost: usize,
+    /// Those that are gone and were not promised: where commits wait for nobody, and what nobody confirmed.
+    pub unpromised: usize,
     /// Writes that were refused and are there.
     pub resurrected: usize,
     /// Acknowledgements where another one was to give them.
     pub violations: usize,
     /// What readers saw.
     pub reads: Reads,
-    /// Where commits wait for nobody and something was lost: how much, and how much may be.
+    /// Where something was lost that was not promised: how much, and how much may be.
     pub loss: Option<Loss>,
     /// Others were done at the same time, so that its times say less.
     pub beside: bool,
@@ -45,32 +48,13 @@ pub struct Run {
 impl Run {
     /// Whether a promise was broken.
     pub fn broken(&self) -> bool {
-        let lost = match self.loss {
-            Some(loss) => loss.bytes > loss.bound,
-            None => self.lost > 0,
-        };
-        lost || self.resurrected > 0 || self.violations > 0 || self.reads.back > 0
+        let much = self.loss.is_some_and(|loss| loss.bytes > loss.bound);
+        self.lost > 0 || much || self.resurrected > 0 || self.violations > 0 || self.reads.back > 0
     }
-}
-
-/// The numbers that are there, by ledger, of what [`ROWS`] prints.
-pub fn rows(text: &str) -> Option<BTreeMap<String, BTreeSet<u64>>> {
-    let mut rows: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
-    for line in text.lines() {
-        let (run, id) = line.rsplit_once(' ')?;
-        let of = rows.entry(run.to_owned()).or_default();
-        of.insert(id.parse().ok()?);
-    }
-    Some(rows)
 }
 
 /// What it came to.
-pub fn judge(
-    ledgers: &[(String, Vec<Entry>)],
-    rows: &BTreeMap<String, BTreeSet<u64>>,
-    whole: Duration,
-    worth: Worth,
-) -> Run {
+pub fn judge(ledgers: &[(String, Vec<Entry>)], rows: &Rows, whole: Duration, worth: Worth) -> Run {
     let nothing = BTreeSet::new();
     let mut run = Run {
         whole,
@@ -82,16 +66,24 @@ pub fn judge(
         if name == CLIENT {
             run.gap = verdict.gap();
         }
-        run.acknowledged += verdict.acknowledged;
-        run.lost += verdict.lost.len();
+        run.acknowledged += verdict.acknowledged + verdict.taken;
         run.resurrected += verdict.resurrected.len();
-        lost.push(verdict.lost.into_iter().collect());
+        let mut unpromised: BTreeSet<u64> = verdict.forgotten.into_iter().collect();
+        if worth == Worth::Async {
+            unpromised.extend(verdict.lost);
+        } else {
+            run.lost += verdict.lost.len();
+        }
+        run.unpromised += unpromised.len();
+        lost.push(unpromised);
     }
     let all: Vec<_> = ledgers.iter().map(|(_, entries)| entries.clone()).collect();
     run.violations = terms::violations(&all).len();
-    if worth == Worth::Async {
-        run.loss = terms::loss(&all, &lost, LAG, AGE);
-    }
+    let (lag, age) = match worth {
+        Worth::Confirmed => (0, UNHEARD),
+        Worth::Quorum | Worth::Async => (LAG, AGE),
+    };
+    run.loss = terms::loss(&all, &lost, lag, age);
     run
 }
 
@@ -105,6 +97,7 @@ pub fn violations(ledgers: &[(String, Vec<Entry>)]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenarios::writer::rows;
     use crate::workload::ledger::{Outcome, Term};
 
     fn entry(id: u64, epoch: u64, sent: u64, outcome: Outcome) -> Entry {
@@ -156,10 +149,35 @@ mod tests {
     }
 
     #[test]
+    fn of_what_nobody_confirmed_some_may_be_lost_and_of_the_rest_nothing() {
+        use Outcome::{Acknowledged, Taken};
+        let client = |middle| {
+            let entries = [
+                entry(1, 1, 10, Acknowledged),
+                entry(2, 1, 20, middle),
+                entry(3, 1, 30, Taken),
+                entry(4, 2, 500, Acknowledged),
+            ];
+            vec![(CLIENT.to_owned(), entries.to_vec())]
+        };
+        let there = rows("workload 1\nworkload 4").unwrap();
+        let judged = |middle| judge(&client(middle), &there, Duration::ZERO, Worth::Confirmed);
+        let within = judged(Taken);
+        assert!(!within.broken() && within.unpromised == 2, "{within:?}");
+        let loss = Loss {
+            bytes: 2000,
+            bound: 2000,
+        };
+        assert_eq!((within.loss, within.acknowledged), (Some(loss), 4));
+        let promised = judged(Acknowledged);
+        assert!(promised.broken() && promised.lost == 1, "{promised:?}");
+    }
+
+    #[test]
     fn where_commits_wait_for_nobody_a_loss_within_its_bound_is_none() {
         let lost = judged("workload 1\nworkload 2\ndb-1-1 1", Worth::Async);
         assert_eq!(lost.loss.map(|loss| loss.bytes), Some(1000));
-        assert!(!lost.broken() && lost.lost == 1, "{lost:?}");
+        assert!(!lost.broken() && lost.unpromised == 1, "{lost:?}");
         let much = Run {
             loss: Some(Loss { bytes: 3, bound: 2 }),
             ..Run::default()

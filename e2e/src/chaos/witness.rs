@@ -22,11 +22,12 @@ use tokio::sync::watch;
 use super::readers::{self, Book, Shown};
 use crate::faults::inside;
 use crate::scenarios::kit::{Look, READY, Sandbox};
+use crate::scenarios::set::Kind;
 use crate::workload::binding::{Binding, BindingError};
 use crate::workload::journal::{self, Journal};
 use crate::workload::ledger::{self, Outcome};
-use crate::workload::postgres::Member;
-use crate::workload::writer::{self, Again, Pace};
+use crate::workload::writer::{self, Again, Engine, Pace, Shows};
+use crate::workload::{postgres, redis};
 
 /// How often pods are looked for.
 const LOOK: Duration = Duration::from_millis(300);
@@ -58,12 +59,12 @@ pub struct Witnesses {
 }
 
 impl Witnesses {
-    /// Finds the pods of the set `db` from now on, and has a writer in each, which repeats what it does
+    /// Finds the pods of the set `db`, which is of that kind, from now on, and has a writer in each, which repeats what it does
     /// not know the outcome of if it is missing, or in any case.
     ///
     /// # Errors
     /// The application's Secret cannot be read, or there can be no thread.
-    pub async fn start(s: &Sandbox<'_>, in_any_case: bool) -> Result<Self> {
+    pub async fn start(s: &Sandbox<'_>, kind: Kind, in_any_case: bool) -> Result<Self> {
         let secret = s.api::<Secret>().get("db-app").await?;
         let data = secret.data.unwrap_or_default();
         let binding = Binding::of(|key| {
@@ -80,6 +81,7 @@ impl Witnesses {
         let (over, watched) = watch::channel(false);
         let book = Book::default();
         let look = Looking {
+            kind,
             cgroup: format!("/mainstay/{}/", s.ctx.cluster.name()),
             namespace: s.namespace.clone(),
             binding,
@@ -149,14 +151,12 @@ impl Witnesses {
             READY,
             || async {
                 let all = self.so_far()?;
-                let mut entries = all.iter().flat_map(|testimony| &testimony.entries);
-                let own = format!("{instance}@");
-                let heard = entries.any(|entry| {
-                    let term = entry.term.as_ref();
-                    entry.outcome == Outcome::Acknowledged
-                        && entry.sent > since
-                        && term.is_some_and(|term| term.server.starts_with(&own))
-                });
+                // A pod's writer asks that pod's server alone.
+                let own = format!("{instance}-");
+                let its = all.iter().filter(|t| t.run.starts_with(&own));
+                let mut entries = its.flat_map(|testimony| &testimony.entries);
+                let heard =
+                    entries.any(|entry| entry.outcome >= Outcome::Taken && entry.sent > since);
                 let told = || {
                     all.iter()
                         .map(|t| (&t.run, t.entries.last()))
@@ -213,6 +213,7 @@ struct Seen {
 }
 
 struct Looking {
+    kind: Kind,
     /// Part of the control groups of the cluster's processes: another one on this machine may have a
     /// namespace of the same name.
     cgroup: String,
@@ -258,17 +259,40 @@ impl Looking {
 
     fn write(&self, pod: &Seen, count: usize) -> Result<Writing> {
         let run = format!("{}-{count}", pod.instance);
-        let member = Member {
-            binding: self.binding.clone(),
-            host: format!("{}.db-peers.{}.svc", pod.instance, self.namespace),
-            address: pod.address,
-            run: run.clone(),
-        };
-        let file = self.folder.join(&run);
+        let binding = self.binding.clone();
+        let host = format!("{}.db-peers.{}.svc", pod.instance, self.namespace);
+        let address = pod.address;
+        match self.kind {
+            Kind::Postgres => {
+                let member = postgres::Member {
+                    binding,
+                    host,
+                    address,
+                    run: run.clone(),
+                };
+                self.write_to(member, pod, &run)
+            }
+            Kind::Redis => {
+                let member = redis::Member {
+                    binding,
+                    host,
+                    address,
+                    run: run.clone(),
+                };
+                self.write_to(member, pod, &run)
+            }
+        }
+    }
+
+    fn write_to<E>(&self, member: E, pod: &Seen, run: &str) -> Result<Writing>
+    where
+        E: Engine<Session: Shows> + Send + 'static,
+    {
+        let file = self.folder.join(run);
         let mut journal = Journal::open(Some(&file))?;
         let (pace, book) = (self.pace, Book::clone(&self.book));
         let (over, mut told) = watch::channel(false);
-        let thread = inside::network_of(pod.pid, &run, move || {
+        let thread = inside::network_of(pod.pid, run, move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build();

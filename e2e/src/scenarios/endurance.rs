@@ -7,6 +7,7 @@ use super::failover::{another_primary, equal, primary, written};
 use super::failures::signal;
 use super::kit::{INSTANCES, Look, READY, Sandbox};
 use super::operators;
+use super::set::Kind;
 use crate::chaos;
 
 /// How often everything is broken once.
@@ -55,14 +56,14 @@ pub async fn failures_under_load(s: &Sandbox<'_>) -> Result<()> {
     equal(s).await
 }
 
-/// Faults of `cargo xtask chaos`, one after the other.
-pub async fn faults(s: &Sandbox<'_>, names: &[&str]) -> Result<()> {
+/// Faults of `cargo xtask chaos` to one set of that kind, one after the other.
+pub async fn faults(s: &Sandbox<'_>, kind: Kind, names: &[&str]) -> Result<()> {
     let faults = names.iter().map(|name| {
         let found = chaos::faults::called(name);
         found.with_context(|| format!("there is no fault {name}"))
     });
     let faults = faults.collect::<Result<Vec<_>>>()?;
-    let run = match chaos::one_after_another(s, &faults, chaos::Oracle::Whole).await {
+    let run = match chaos::one_after_another(s, kind, &faults, chaos::Oracle::Whole).await {
         Ok(run) => run,
         Err(error) => {
             let folder = chaos::keep(s, &format!("{error:#}")).await;

@@ -2,30 +2,22 @@
 //! the primary is lost or leaves. How it does is in `crate::chaos`.
 
 use anyhow::{Context as _, Result};
-use mainstay_crds::postgres::Postgres;
 use serde_json::{Value, json};
 
 use super::failures::node_of;
 use super::kit::{INSTANCES, Look, READY, Sandbox};
+use super::set::Kind;
 use super::writer::Writer;
 use crate::chaos::fault::Place;
 
 /// The primary's name, by the status.
 pub(crate) async fn primary(s: &Sandbox<'_>, set: &str) -> Result<String> {
-    let pg = s.api::<Postgres>().get(set).await?;
-    let status = pg.status.unwrap_or_default();
-    status.primary.context("the status names no primary")
+    Kind::Postgres.primary(s, set).await
 }
 
 /// Wait until another instance is primary.
 pub(crate) async fn another_primary(s: &Sandbox<'_>, before: &str) -> Result<String> {
-    s.until("another primary", READY, || async {
-        Ok(match primary(s, "db").await {
-            Ok(now) if now != before => Look::Done(now),
-            other => Look::seen(&other),
-        })
-    })
-    .await
+    Kind::Postgres.another_primary(s, before).await
 }
 
 /// A set of three with a writer on a node that is not the primary's. Returns the primary too.
@@ -33,7 +25,7 @@ pub(crate) async fn written<'a>(s: &'a Sandbox<'a>) -> Result<(Writer<'a>, Strin
     written_as(s, &json!({"instances": 3}), Place::WithReplica, false).await
 }
 
-/// Such a set as is asked for, with a writer at a place, which repeats what it does not know if it is
+/// Such a `Postgres` as is asked for, with a writer at a place, which repeats what it does not know if it is
 /// missing, or in any case. Returns the primary too.
 pub(crate) async fn written_as<'a>(
     s: &'a Sandbox<'a>,
@@ -41,15 +33,26 @@ pub(crate) async fn written_as<'a>(
     place: Place,
     in_any_case: bool,
 ) -> Result<(Writer<'a>, String)> {
-    s.postgres("db", spec).await?;
-    s.settled("db", READY).await?;
-    let before = primary(s, "db").await?;
+    let (node, before) = set_with_place(s, Kind::Postgres, spec, place).await?;
+    Ok((Writer::start(s, &node, in_any_case).await?, before))
+}
+
+/// Such a set, and the node that is such a place, with who is primary.
+pub(crate) async fn set_with_place(
+    s: &Sandbox<'_>,
+    kind: Kind,
+    spec: &Value,
+    place: Place,
+) -> Result<(String, String)> {
+    kind.apply(s, "db", spec).await?;
+    kind.settled(s, "db").await?;
+    let before = kind.primary(s, "db").await?;
     let beside = INSTANCES.into_iter().find(|i| match place {
         Place::WithReplica => *i != before,
         Place::WithPrimary => *i == before,
     });
     let node = node_of(s, beside.context("there are three")?).await?;
-    Ok((Writer::start(s, &node, in_any_case).await?, before))
+    Ok((node, before))
 }
 
 /// A question about the rows that are there by now, and the primary's answer.

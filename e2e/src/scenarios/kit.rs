@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::Context;
+use super::set::Set;
 
 /// How long a set of up to three instances may take to become ready, with every allowance for a
 /// slow machine. Figures are measured by the benchmarks, not asserted here.
@@ -83,33 +84,44 @@ impl<'a> Sandbox<'a> {
         Api::namespaced(self.ctx.client.clone(), &self.namespace)
     }
 
-    /// Apply a `Postgres` called `name` with these fields besides version 17, a small volume and
-    /// deletion protection off.
+    /// Apply a set called `name` with these fields besides [`Set::base`].
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn apply<K: Set>(&self, name: &str, spec: &Value) -> Result<K> {
+        let mut full = K::base();
+        merge(&mut full, spec);
+        let kind = K::kind(&());
+        let object = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": kind,
+            "metadata": {"name": name},
+            "spec": full,
+        });
+        let with = PatchParams::apply("e2e").force();
+        self.api::<K>()
+            .patch(name, &with, &Patch::Apply(&object))
+            .await
+            .with_context(|| format!("apply {kind} {name}"))
+    }
+
+    /// Apply a `Postgres`.
     ///
     /// # Errors
     /// When the API server refuses it.
     pub async fn postgres(&self, name: &str, spec: &Value) -> Result<Postgres> {
-        let mut full = json!({
-            "version": "17",
-            "storage": {"size": "1Gi"},
-            "resources": {"cpu": "100m", "memory": "256Mi"},
-            "deletion": {"protection": false, "volumes": "Delete"},
-        });
-        merge(&mut full, spec);
-        let object = json!({
-            "apiVersion": "mainstay.dev/v1alpha1",
-            "kind": "Postgres",
-            "metadata": {"name": name},
-            "spec": full,
-        });
-        self.api::<Postgres>()
-            .patch(
-                name,
-                &PatchParams::apply("e2e").force(),
-                &Patch::Apply(&object),
-            )
-            .await
-            .with_context(|| format!("apply Postgres {name}"))
+        self.apply(name, spec).await
+    }
+
+    /// Merge-patch the spec of a set.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn change_of<K: Set>(&self, name: &str, spec: &Value) -> Result<K> {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        let changed = self.api::<K>();
+        let changed = changed.patch(name, &PatchParams::default(), &patch).await;
+        changed.with_context(|| format!("change {} {name}", K::kind(&())))
     }
 
     /// Merge-patch the spec of a `Postgres`.
@@ -117,58 +129,34 @@ impl<'a> Sandbox<'a> {
     /// # Errors
     /// When the API server refuses it.
     pub async fn change(&self, name: &str, spec: &Value) -> Result<Postgres> {
-        self.api::<Postgres>()
-            .patch(
-                name,
-                &PatchParams::default(),
-                &Patch::Merge(json!({"spec": spec})),
-            )
-            .await
-            .with_context(|| format!("change Postgres {name}"))
+        self.change_of(name, spec).await
     }
 
-    /// Wait until the status speaks of the newest spec, is `Ready`, and has as many ready instances
-    /// as asked for, with nothing left to do.
+    /// Wait until a set is whole: see [`super::set::Seen::whole`].
+    ///
+    /// # Errors
+    /// After `within`, with the status as last seen.
+    pub async fn settled_of<K: Set>(&self, name: &str, within: Duration) -> Result<K> {
+        let api = self.api::<K>();
+        let what = format!("{name} to be ready and settled");
+        self.until(&what, within, || async {
+            let set = api.get(name).await?;
+            let seen = set.seen();
+            Ok(if seen.whole {
+                Look::Done(set)
+            } else {
+                Look::NotYet(seen.told)
+            })
+        })
+        .await
+    }
+
+    /// Wait until a `Postgres` is whole.
     ///
     /// # Errors
     /// After `within`, with the status as last seen.
     pub async fn settled(&self, name: &str, within: Duration) -> Result<Postgres> {
-        let api = self.api::<Postgres>();
-        self.until(
-            &format!("{name} to be ready and settled"),
-            within,
-            || async {
-                let pg = api.get(name).await?;
-                let status = pg.status.clone().unwrap_or_default();
-                let wanted = pg.spec.instances();
-                let ready = status.instances.iter().filter(|i| i.ready).count();
-                let done = status.observed_generation == pg.metadata.generation
-                    && condition(&pg, "Ready") == Some("True")
-                    && condition(&pg, "Reconciling") != Some("True")
-                    && i32::try_from(ready)? == wanted
-                    && status.instances.len() == ready
-                    && status.pending_changes.is_empty();
-                if done {
-                    return Ok(Look::Done(pg));
-                }
-                Ok(Look::NotYet(format!(
-                    "ready {:?}, waiting {:?}, conditions {:?}, instances {:?}",
-                    status.ready,
-                    status.waiting,
-                    status
-                        .conditions
-                        .iter()
-                        .map(|c| (&c.type_, &c.status, &c.message))
-                        .collect::<Vec<_>>(),
-                    status
-                        .instances
-                        .iter()
-                        .map(|i| (&i.name, i.role, i.ready, &i.state))
-                        .collect::<Vec<_>>(),
-                )))
-            },
-        )
-        .await
+        self.settled_of(name, within).await
     }
 
     /// Look again and again until `look` is done.

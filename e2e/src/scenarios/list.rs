@@ -1,15 +1,17 @@
 //! All scenarios, in the order in which they run: first those that may share the cluster, several at a
 //! time and those that take longest first; then one after the other those that need it for themselves.
 
+use super::set::Kind;
 use super::{
     Company, Scenario, backups, changes, deletion, drills, endurance, failures, last_backup,
-    network, operations, operators, pooler, redis, restores, service, zones,
+    network, operations, operators, pooler, restores, service, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
 /// thought about its company yet. `shares` in front says that it may run next to others, `alone "why"`
 /// that it may not, `still "why"` that nothing may be removed meanwhile either, `long` that only `--full`
-/// runs it (last). `fault`, behind these, is one of `cargo xtask chaos`; `faults` are several, to one set.
+/// runs it (last). `fault`, behind these, is one of `cargo xtask chaos`; `faults` are several, to one set; `of`
+/// says of which kind if it is no `Postgres`.
 macro_rules! scenario {
     (long $($rest:tt)*) => {
         Scenario {
@@ -21,13 +23,16 @@ macro_rules! scenario {
         scenario!(faults $fault [$fault], $shows)
     };
     (faults $name:literal [$($fault:literal),+], $shows:literal) => {
+        scenario!(of Postgres faults $name [$($fault),+], $shows)
+    };
+    (of $kind:ident faults $name:literal [$($fault:literal),+], $shows:literal) => {
         Scenario {
             name: concat!("chaos_", $name),
             shows: concat!("under load, ", $shows, ": one writer, and nothing acknowledged is lost"),
             long: false,
             company: Company::Alone("nobody has said that it may share the cluster"),
-            faults: &[$($fault),+],
-            run: |sandbox| Box::pin(endurance::faults(sandbox, &[$($fault),+])),
+            faults: (Kind::$kind, &[$($fault),+]),
+            run: |sandbox| Box::pin(endurance::faults(sandbox, Kind::$kind, &[$($fault),+])),
         }
     };
     (shares $($rest:tt)*) => {
@@ -54,7 +59,7 @@ macro_rules! scenario {
             shows: $shows,
             long: false,
             company: Company::Alone("nobody has said that it may share the cluster"),
-            faults: &[],
+            faults: (Kind::Postgres, &[]),
             run: |sandbox| Box::pin($module::$function(sandbox)),
         }
     };
@@ -111,8 +116,12 @@ pub const ALL: &[Scenario] = &[
         "another instance takes over on request, and nothing acknowledged is lost"
     ),
     scenario!(
-        shares redis::redis_pods_lost,
-        "Redis, under load: the primary's pod is deleted by force and told to go, then all pods by force at once; what WAIT confirmed is there"
+        shares of Redis faults "redis_pods" ["pod_deleted", "pod_forced", "all_forced"],
+        "of Redis: the primary's pod is told to go and deleted by force, then all pods by force at once"
+    ),
+    scenario!(
+        shares of Redis faults "redis_changes" ["credentials_rotated", "primary_volume_lost"],
+        "of Redis: the password and all certificates are changed without an error, then the primary's volume is lost with its pod"
     ),
     scenario!(
         shares pooler::pooler_hand_over,
@@ -211,6 +220,11 @@ pub const ALL: &[Scenario] = &[
         "the primary's node is cut off, and comes back"
     ),
     scenario!(
+        alone "it cuts a node off",
+        of Redis faults "redis_node_cut" ["node_cut"],
+        "of Redis: the primary's node is cut off, and comes back"
+    ),
+    scenario!(
         alone "it changes a node's zone and cuts two nodes off",
         zones::zone_lost,
         "of two zones the larger is cut off with the primary: nothing acknowledged is lost"
@@ -269,8 +283,10 @@ mod tests {
             let called = |name: &&str| {
                 faults::called(name).unwrap_or_else(|| panic!("no fault is called {name}"))
             };
-            let faults: Vec<_> = scenario.faults.iter().map(called).collect();
+            let (kind, names) = scenario.faults;
+            let faults: Vec<_> = names.iter().map(called).collect();
             for fault in &faults {
+                assert!(fault.kinds.contains(&kind), "{}", scenario.name);
                 let shares = |company| company == Company::Shares;
                 let same = shares(scenario.company) == shares(fault.company);
                 assert!(same, "{} in {}", fault.name, scenario.name);

@@ -21,9 +21,9 @@ mod object_store;
 pub mod operations;
 pub mod operators;
 pub mod pooler;
-mod redis;
 mod restores;
 pub mod service;
+pub mod set;
 pub mod writer;
 pub mod zones;
 
@@ -36,6 +36,7 @@ use futures::future::BoxFuture;
 use crate::cluster::Cluster;
 pub use kit::Sandbox;
 pub use list::ALL;
+use set::Kind;
 
 /// The cluster that scenarios run on, and what is installed there.
 pub struct Context {
@@ -82,8 +83,9 @@ pub struct Scenario {
     pub long: bool,
     /// Whether others may run at the same time.
     pub company: Company,
-    /// The faults of `cargo xtask chaos` that it is made of; none for others.
-    pub faults: &'static [&'static str],
+    /// The faults of `cargo xtask chaos` that it is made of, and to which kind of set they are done; none for
+    /// others.
+    pub faults: (Kind, &'static [&'static str]),
     /// The function.
     pub run: for<'a> fn(&'a Sandbox<'a>) -> BoxFuture<'a, Result<()>>,
 }

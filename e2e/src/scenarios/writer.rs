@@ -1,5 +1,6 @@
 //! An application that writes all the while and keeps a ledger of what was acknowledged.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,17 +11,39 @@ use serde_json::{Value, json};
 use crate::workload::ledger::{self, Entry, Outcome, Verdict};
 
 use super::kit::{Look, READY, Sandbox};
+use super::set::Kind;
+
+/// Name of the pod and of its container, where there is one.
+const WRITER: &str = "writer";
+/// Of each two writes one asks a replica to confirm it, as many as an election needs; the other shows what is
+/// lost without.
+const CONFIRMED: [&str; 4] = ["--wait", "1", "--wait-every", "2"];
 
 /// A pod that writes a row every few milliseconds through the primary Service of the set `db`.
 pub struct Writer<'a> {
     sandbox: &'a Sandbox<'a>,
+    kind: Kind,
+    pod: &'static str,
 }
 
+/// What numbers there are of each ledger.
+pub type Rows = BTreeMap<String, BTreeSet<u64>>;
+
 impl<'a> Writer<'a> {
-    /// Started on a node, and writing. What nobody knows the outcome of it writes again if it is
+    /// Started on a node, and writing rows. What nobody knows the outcome of it writes again if it is
     /// missing, or in any case.
     pub async fn start(sandbox: &'a Sandbox<'a>, node: &str, in_any_case: bool) -> Result<Self> {
-        Self::bound(sandbox, node, in_any_case, json!(null)).await
+        let more: &[&str] = if in_any_case {
+            &["--retries-write"]
+        } else {
+            &[]
+        };
+        let writer = Self {
+            sandbox,
+            kind: Kind::Postgres,
+            pod: WRITER,
+        };
+        writer.begin(node, json!(null), more).await
     }
 
     /// The same through the set's pooler: what its Secret says of that is where the host usually is.
@@ -28,19 +51,43 @@ impl<'a> Writer<'a> {
         let same = ["port", "database", "username", "password", "ca.crt"];
         let mut items = vec![json!({"key": "pooler-host", "path": "host"})];
         items.extend(same.map(|key| json!({"key": key, "path": key})));
-        Self::bound(sandbox, node, false, json!(items)).await
+        let writer = Self {
+            sandbox,
+            kind: Kind::Postgres,
+            pod: WRITER,
+        };
+        writer.begin(node, json!(items), &[]).await
     }
 
-    async fn bound(
+    /// Started on a node, and setting keys of a Redis; each second one is confirmed.
+    pub async fn of_redis(sandbox: &'a Sandbox<'a>, node: &str) -> Result<Self> {
+        Self::another_of_redis(sandbox, WRITER, node, &CONFIRMED).await
+    }
+
+    /// One more, in a pod of that name and with a ledger of that name, with options of its own.
+    pub async fn another_of_redis(
         sandbox: &'a Sandbox<'a>,
+        name: &'static str,
         node: &str,
-        in_any_case: bool,
-        items: Value,
+        options: &[&str],
     ) -> Result<Self> {
+        let mut more = options.to_vec();
+        if name != WRITER {
+            more.extend(["--run", name]);
+        }
+        let writer = Self {
+            sandbox,
+            kind: Kind::Redis,
+            pod: name,
+        };
+        writer.begin(node, json!(null), &more).await
+    }
+
+    async fn begin(self, node: &str, items: Value, more: &[&str]) -> Result<Self> {
         // A pooler makes clients wait, and answers.
         let patience = if items.is_null() { "1s" } else { "15s" };
         let mut args = vec![
-            "postgres",
+            self.kind.word(),
             "write",
             "--ledger",
             "/ledger/ledger",
@@ -49,11 +96,9 @@ impl<'a> Writer<'a> {
             "--answer-timeout",
             patience,
         ];
-        if in_any_case {
-            args.push("--retries-write");
-        }
+        args.extend(more);
         let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": "writer", "labels": {"access.mainstay.dev/db": "allow"}},
+            "metadata": {"name": self.pod, "labels": {"access.mainstay.dev/db": "allow"}},
             "spec": {
                 "nodeName": node,
                 "terminationGracePeriodSeconds": 0,
@@ -63,8 +108,8 @@ impl<'a> Writer<'a> {
                     "runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"},
                 },
                 "containers": [{
-                    "name": "writer",
-                    "image": sandbox.ctx.images.workload,
+                    "name": WRITER,
+                    "image": self.sandbox.ctx.images.workload,
                     "imagePullPolicy": "IfNotPresent",
                     "args": args,
                     "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
@@ -83,40 +128,42 @@ impl<'a> Writer<'a> {
                 ],
             },
         }))?;
-        sandbox
+        self.sandbox
             .api::<Pod>()
             .create(&PostParams::default(), &pod)
             .await?;
-        let writer = Self { sandbox };
-        writer.more(100).await?;
-        Ok(writer)
+        self.more(100).await?;
+        Ok(self)
+    }
+
+    /// Run a command of the workload for this kind of set in the pod, and return what it printed.
+    pub async fn run(&self, command: &[&str]) -> Result<String> {
+        let mut all = vec!["/mainstay-workload", self.kind.word()];
+        all.extend(command);
+        self.sandbox.exec(self.pod, WRITER, &all).await
     }
 
     /// What the ledger and the primary say.
     pub async fn verdict(&self) -> Result<Verdict> {
-        let verify = [
-            "/mainstay-workload",
-            "postgres",
-            "verify",
-            "--ledger",
-            "/ledger/ledger",
-        ];
-        let text = self.sandbox.exec("writer", "writer", &verify).await?;
+        let text = self.run(&["verify", "--ledger", "/ledger/ledger"]).await?;
         serde_json::from_str(&text).with_context(|| text)
     }
 
     /// The ledger.
     pub async fn ledger(&self) -> Result<Vec<Entry>> {
-        let print = [
-            "/mainstay-workload",
-            "postgres",
-            "ledger",
-            "--ledger",
-            "/ledger/ledger",
-        ];
-        let text = self.sandbox.exec("writer", "writer", &print).await?;
+        let text = self.run(&["ledger", "--ledger", "/ledger/ledger"]).await?;
         // What is printed lacks the end of its last line.
         Ok(ledger::parse(&format!("{text}\n"))?)
+    }
+
+    /// The numbers of all ledgers that a Redis has: its primary, or the one behind another host.
+    pub async fn rows(&self, host: Option<&str>) -> Result<Rows> {
+        let mut command = vec!["rows"];
+        if let Some(host) = host {
+            command.extend(["--host", host]);
+        }
+        let text = self.run(&command).await?;
+        rows(&text).with_context(|| format!("rows of {host:?}"))
     }
 
     /// Wait until so many more rows were acknowledged, whatever became of others. The ledger then.
@@ -144,4 +191,15 @@ impl<'a> Writer<'a> {
         ensure!(verdict.holds(), "{verdict}");
         Ok(verdict.gap())
     }
+}
+
+/// The numbers that are there: on each line the name of a ledger and a number.
+pub fn rows(text: &str) -> Option<Rows> {
+    let mut rows = Rows::new();
+    for line in text.lines() {
+        let (run, id) = line.rsplit_once(' ')?;
+        let of = rows.entry(run.to_owned()).or_default();
+        of.insert(id.parse().ok()?);
+    }
+    Some(rows)
 }

@@ -20,6 +20,8 @@ pub enum Outcome {
     Failed,
     /// It was sent, and nobody knows: both are right.
     Unknown,
+    /// The server has it, and neither waited for others nor said that it stays: it may go with the server.
+    Taken,
     /// The server promised that the write stays. It must be there ever after.
     Acknowledged,
 }
@@ -28,6 +30,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Acknowledged => "acknowledged",
+            Self::Taken => "taken",
             Self::Unknown => "unknown",
             Self::Failed => "failed",
         })
@@ -123,6 +126,7 @@ impl FromStr for Entry {
             let (id, sent, done) = (number()?, number()?, number()?);
             let outcome = match words.next()? {
                 "acknowledged" => Outcome::Acknowledged,
+                "taken" => Outcome::Taken,
                 "unknown" => Outcome::Unknown,
                 "failed" => Outcome::Failed,
                 _ => return None,
@@ -165,6 +169,10 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, NoEntry> {
 pub struct Verdict {
     /// Writes that were acknowledged.
     pub acknowledged: usize,
+    /// Writes that a server took without a promise.
+    pub taken: usize,
+    /// Those of them that are not there.
+    pub forgotten: Vec<u64>,
     /// Writes of which the client does not know what became.
     pub unknown: usize,
     /// Those of them that are there.
@@ -178,7 +186,7 @@ pub struct Verdict {
     /// There without an entry: what was under way when the client was killed, or was written since
     /// the ledger was read.
     pub unrecorded: usize,
-    /// Longest time between two acknowledgements, in microseconds.
+    /// Longest time in which no server took or acknowledged a write, in microseconds.
     pub longest_gap: u64,
     /// When the longest gap began: microseconds since the machine started.
     pub gap_from: u64,
@@ -193,7 +201,7 @@ impl Verdict {
         for entry in entries {
             let outcome = known.entry(entry.id).or_insert(entry.outcome);
             *outcome = entry.outcome.max(*outcome);
-            if entry.outcome == Outcome::Acknowledged {
+            if entry.outcome >= Outcome::Taken {
                 let gap = last.map_or(0, |last| entry.done.saturating_sub(last));
                 if gap > verdict.longest_gap {
                     verdict.longest_gap = gap;
@@ -209,6 +217,12 @@ impl Verdict {
                     verdict.acknowledged += 1;
                     if !there {
                         verdict.lost.push(*id);
+                    }
+                }
+                Outcome::Taken => {
+                    verdict.taken += 1;
+                    if !there {
+                        verdict.forgotten.push(*id);
                     }
                 }
                 Outcome::Unknown => {
@@ -232,7 +246,7 @@ impl Verdict {
         self.lost.is_empty() && self.resurrected.is_empty() && self.acknowledged > 0
     }
 
-    /// Longest time between two acknowledgements.
+    /// Longest time in which no server took or acknowledged a write.
     pub fn gap(&self) -> Duration {
         Duration::from_micros(self.longest_gap)
     }
@@ -246,6 +260,14 @@ impl fmt::Display for Verdict {
             self.acknowledged,
             self.lost.len()
         )?;
+        if self.taken > 0 {
+            writeln!(
+                f,
+                "taken without a promise {}, of which gone {}",
+                self.taken,
+                self.forgotten.len()
+            )?;
+        }
         writeln!(
             f,
             "unknown {}, of which present {}",
@@ -339,6 +361,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_taken_without_a_promise_may_go_and_is_counted() {
+        let entries = [
+            entry(1, 100, Outcome::Acknowledged),
+            entry(2, 200, Outcome::Taken),
+            entry(3, 300, Outcome::Taken),
+        ];
+        let verdict = Verdict::new(&entries, &BTreeSet::from([1, 3]));
+        assert!(verdict.holds(), "{verdict}");
+        assert_eq!((verdict.taken, &*verdict.forgotten), (2, &[2][..]));
+        assert_eq!(verdict.longest_gap, 100, "it was served");
+    }
+
+    #[test]
     fn a_ledger_without_an_acknowledgement_shows_nothing() {
         assert!(!Verdict::new(&[], &BTreeSet::new()).holds());
         assert!(!Verdict::new(&[entry(1, 10, Outcome::Unknown)], &BTreeSet::from([1])).holds());
@@ -362,9 +397,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(id: u64, sent: u64, done: u64, outcome in 0..3_u8,
+        fn what_is_written_is_read_back(id: u64, sent: u64, done: u64, outcome in 0..4_u8,
             term in proptest::option::of((0..9_u64, 0..9_u64, "[a-z0-9@-]{0,9}")), detail in "[^\\x00-\\x1f]{0,40}") {
-            let outcome = [Outcome::Acknowledged, Outcome::Unknown, Outcome::Failed][usize::from(outcome)];
+            let outcome = [Outcome::Acknowledged, Outcome::Taken, Outcome::Unknown, Outcome::Failed][usize::from(outcome)];
             // Unicode has more line ends than a ledger.
             prop_assume!(!detail.contains(['\u{85}', '\u{2028}', '\u{2029}']));
             let term = term.map(|(epoch, position, server)| Term { epoch, position, server });

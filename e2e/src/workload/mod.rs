@@ -5,10 +5,13 @@ pub mod journal;
 pub mod ledger;
 pub mod network;
 pub mod postgres;
+pub mod redis;
 pub mod terms;
+pub mod tls;
 pub mod writer;
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,7 +22,8 @@ use tokio::time::Instant;
 use journal::Journal;
 use ledger::Verdict;
 use postgres::{Postgres, Side};
-use writer::{Again, Pace};
+use redis::{Confirm, Redis};
+use writer::{Again, Engine, Pace};
 
 /// A client for tests: writes, keeps a ledger of what was acknowledged, and checks it.
 #[derive(Debug, Parser)]
@@ -34,6 +38,9 @@ enum Command {
     /// PostgreSQL.
     #[command(subcommand)]
     Postgres(PostgresCommand),
+    /// Redis or Valkey.
+    #[command(subcommand)]
+    Redis(RedisCommand),
     /// Connects to a listener and says whether it was reached. Exit code: 0 reached, 1 no answer,
     /// 2 refused, 3 anything else.
     TcpProbe {
@@ -57,47 +64,26 @@ enum PostgresCommand {
     Write {
         #[command(flatten)]
         on: On,
-        /// File of the ledger; standard output without.
-        #[arg(long)]
-        ledger: Option<PathBuf>,
-        /// From the beginning of one write to that of the next; 0s: at once.
-        #[arg(long, default_value = "10ms", value_parser = duration)]
-        interval: Duration,
-        /// From a failure to the next attempt.
-        #[arg(long, default_value = "10ms", value_parser = duration)]
-        retry: Duration,
-        /// Longest time that a connection may take to be made.
-        #[arg(long, default_value = "2s", value_parser = duration)]
-        connect_timeout: Duration,
-        /// Longest time that a write may take.
-        #[arg(long, default_value = "5s", value_parser = duration)]
-        answer_timeout: Duration,
+        #[command(flatten)]
+        writing: Writing,
         /// Write something whenever a write of unknown outcome is tried again, also where it is found:
         /// where sessions that wait for replicas are cancelled, that it is there is no promise.
         #[arg(long)]
         retries_write: bool,
-        /// Stop after this time.
-        #[arg(long, value_parser = duration)]
-        lasting: Option<Duration>,
     },
     /// Checks that every acknowledged row of a ledger is there. Exit code 1 when not. A sentence for
     /// people goes to standard error, JSON to standard output.
     Verify {
         #[command(flatten)]
         on: On,
-        /// File of the ledger.
-        #[arg(long)]
-        ledger: PathBuf,
+        #[command(flatten)]
+        kept: Kept,
         /// Which server is asked.
         #[arg(long, value_enum, default_value = "primary")]
         side: Side,
     },
     /// Prints a ledger.
-    Ledger {
-        /// Its file.
-        #[arg(long)]
-        ledger: PathBuf,
-    },
+    Ledger(Kept),
     /// Writes one row, reads it, and says over what connection.
     Check {
         /// Folder of the binding.
@@ -112,7 +98,57 @@ enum PostgresCommand {
     },
 }
 
-/// Which rows of which database.
+#[derive(Debug, Subcommand)]
+enum RedisCommand {
+    /// Sets numbered keys until it is told to stop; writes the ledger.
+    Write {
+        #[command(flatten)]
+        on: On,
+        #[command(flatten)]
+        writing: Writing,
+        /// So many replicas must confirm a write (`WAIT`), or it is no promise and written again. 0: none is
+        /// asked, and every write is only taken.
+        #[arg(long, default_value_t = 1)]
+        wait: u32,
+        /// Replicas are asked for each so many numbers; others are only taken.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+        wait_every: u64,
+        /// Longest time that replicas may take to confirm.
+        #[arg(long, default_value = "500ms", value_parser = duration)]
+        wait_timeout: Duration,
+        /// A new connection for each write.
+        #[arg(long)]
+        fresh: bool,
+    },
+    /// Checks that every acknowledged key of a ledger is on the primary. Exit code 1 when not. A sentence for
+    /// people goes to standard error, JSON to standard output.
+    Verify {
+        #[command(flatten)]
+        on: On,
+        #[command(flatten)]
+        kept: Kept,
+    },
+    /// Prints a ledger.
+    Ledger(Kept),
+    /// Prints the numbers that are there, of all ledgers: a name and a number on each line.
+    Rows {
+        #[command(flatten)]
+        on: On,
+        /// Another host of the set; without, the primary's.
+        #[arg(long)]
+        host: Option<String>,
+    },
+    /// Sends one command to the primary and prints the answer.
+    Call {
+        #[command(flatten)]
+        on: On,
+        /// Its words.
+        #[arg(required = true)]
+        words: Vec<String>,
+    },
+}
+
+/// Whose ledger in which database.
 #[derive(Debug, clap::Args)]
 struct On {
     /// Folder with the files of the binding (servicebinding.io).
@@ -130,6 +166,84 @@ impl On {
             run: self.run,
         }
     }
+
+    fn redis(self) -> Redis {
+        Redis {
+            binding: self.binding,
+            run: self.run,
+            confirm: Confirm::NOBODY,
+            fresh: false,
+        }
+    }
+}
+
+/// How is written.
+#[derive(Debug, clap::Args)]
+struct Writing {
+    /// File of the ledger; standard output without.
+    #[arg(long)]
+    ledger: Option<PathBuf>,
+    /// From the beginning of one write to that of the next; 0s: at once.
+    #[arg(long, default_value = "10ms", value_parser = duration)]
+    interval: Duration,
+    /// From a failure to the next attempt.
+    #[arg(long, default_value = "10ms", value_parser = duration)]
+    retry: Duration,
+    /// Longest time that a connection may take to be made.
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    connect_timeout: Duration,
+    /// Longest time that a write may take.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    answer_timeout: Duration,
+    /// Stop after this time.
+    #[arg(long, value_parser = duration)]
+    lasting: Option<Duration>,
+}
+
+impl Writing {
+    /// Writes to the end, or until it is told to stop.
+    async fn run<E: Engine>(self, engine: &E, again: Again) -> Result<ExitCode, Error> {
+        let mut journal = Journal::open(self.ledger.as_deref())?;
+        let pace = Pace {
+            interval: self.interval,
+            retry: self.retry,
+            connect: self.connect_timeout,
+            answer: self.answer_timeout,
+            again,
+            end: self.lasting.map(|lasting| Instant::now() + lasting),
+        };
+        until_told(writer::run(engine, pace, &mut journal))
+            .await?
+            .transpose()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A ledger that was written.
+#[derive(Debug, clap::Args)]
+struct Kept {
+    /// Its file.
+    #[arg(long)]
+    ledger: PathBuf,
+}
+
+/// Says what a ledger and the numbers that are there come to.
+fn verify(ledger: &Path, present: &BTreeSet<u64>) -> Result<ExitCode, Error> {
+    let verdict = Verdict::new(&journal::read(ledger)?, present);
+    eprintln!("{verdict}");
+    println!("{}", serde_json::to_string(&verdict)?);
+    Ok(if verdict.holds() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print(ledger: &Path) -> Result<ExitCode, Error> {
+    for entry in journal::read(ledger)? {
+        println!("{entry}");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Why a command failed.
@@ -139,6 +253,8 @@ enum Error {
     Journal(#[from] journal::JournalError),
     #[error(transparent)]
     Postgres(#[from] postgres::PostgresError),
+    #[error(transparent)]
+    Redis(#[from] redis::RedisError),
     #[error("{0}")]
     System(#[from] std::io::Error),
     #[error("{0}")]
@@ -167,52 +283,27 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
             until_told(network::serve(&ports)).await?.transpose()?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Postgres(PostgresCommand::Write {
+        Command::Postgres(command) => on_postgres(command).await,
+        Command::Redis(command) => on_redis(command).await,
+    }
+}
+
+async fn on_postgres(command: PostgresCommand) -> Result<ExitCode, Error> {
+    match command {
+        PostgresCommand::Write {
             on,
-            ledger,
-            interval,
-            retry,
-            connect_timeout,
-            answer_timeout,
+            writing,
             retries_write,
-            lasting,
-        }) => {
-            let mut journal = Journal::open(ledger.as_deref())?;
-            let pace = Pace {
-                interval,
-                retry,
-                connect: connect_timeout,
-                answer: answer_timeout,
-                again: Again::of(retries_write),
-                end: lasting.map(|lasting| Instant::now() + lasting),
-            };
-            until_told(writer::run(&on.postgres(), pace, &mut journal))
-                .await?
-                .transpose()?;
-            Ok(ExitCode::SUCCESS)
+        } => writing.run(&on.postgres(), Again::of(retries_write)).await,
+        PostgresCommand::Verify { on, kept, side } => {
+            verify(&kept.ledger, &on.postgres().present(side).await?)
         }
-        Command::Postgres(PostgresCommand::Verify { on, ledger, side }) => {
-            let entries = journal::read(&ledger)?;
-            let verdict = Verdict::new(&entries, &on.postgres().present(side).await?);
-            eprintln!("{verdict}");
-            println!("{}", serde_json::to_string(&verdict)?);
-            Ok(if verdict.holds() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
-        }
-        Command::Postgres(PostgresCommand::Ledger { ledger }) => {
-            for entry in journal::read(&ledger)? {
-                println!("{entry}");
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Postgres(PostgresCommand::Check {
+        PostgresCommand::Ledger(kept) => print(&kept.ledger),
+        PostgresCommand::Check {
             binding,
             replica,
             patience,
-        }) => {
+        } => {
             let checked = postgres::check(&binding, replica, patience).await?;
             println!(
                 "connected to {} (PostgreSQL {}, {}, certificate verified)",
@@ -222,6 +313,52 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
             if let Some((host, address)) = checked.replica {
                 println!("read the same row through {host} on the replica at {address}");
             }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn on_redis(command: RedisCommand) -> Result<ExitCode, Error> {
+    match command {
+        RedisCommand::Write {
+            on,
+            writing,
+            wait,
+            wait_every,
+            wait_timeout,
+            fresh,
+        } => {
+            let confirm = Confirm {
+                replicas: wait,
+                every: wait_every,
+                within: wait_timeout,
+            };
+            let redis = Redis {
+                confirm,
+                fresh,
+                ..on.redis()
+            };
+            // What replicas did not confirm is not there for others until it is written again.
+            writing.run(&redis, Again::InAnyCase).await
+        }
+        RedisCommand::Verify { on, kept } => verify(&kept.ledger, &on.redis().present().await?),
+        RedisCommand::Ledger(kept) => print(&kept.ledger),
+        RedisCommand::Rows { on, host } => {
+            let mut connection = on.redis().connect_to(host.as_deref()).await?;
+            for (run, ids) in connection.rows().await? {
+                for id in ids {
+                    println!("{run} {id}");
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        RedisCommand::Call { on, words } => {
+            let mut connection = on.redis().connect_to(None).await?;
+            let (name, rest) = words.split_first().map_or(("", &[][..]), |(n, r)| (n, r));
+            let mut command = ::redis::cmd(name);
+            command.arg(rest);
+            let answer: ::redis::Value = connection.ask(&command).await?;
+            println!("{answer:?}");
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -9,9 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{AsyncMessage, Client, Config, Row, Statement};
@@ -19,7 +16,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::binding::{Binding, BindingError};
 use super::ledger::{Outcome, Term};
-use super::writer::{Again, Attempt, Engine, Session};
+use super::tls::{self, TlsError};
+use super::writer::{Again, Attempt, Engine, Session, Shows};
 
 /// Why PostgreSQL could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,12 +25,9 @@ pub enum PostgresError {
     /// The binding.
     #[error(transparent)]
     Binding(#[from] BindingError),
-    /// The authority's certificate.
-    #[error("ca.crt of the binding: {0}")]
-    Authority(String),
-    /// TLS cannot be set up at all.
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The connection, or the server's answer.
     #[error("{host}: {}", chain(.source))]
     Server {
@@ -136,7 +131,8 @@ async fn connect(
     if let Some(address) = address {
         config.hostaddr(address);
     }
-    let (client, mut connection) = config.connect(tls(&binding.ca)?).await.map_err(failed)?;
+    let tls = MakeRustlsConnect::new(tls::trusting(&binding.ca)?);
+    let (client, mut connection) = config.connect(tls).await.map_err(failed)?;
     let warned = Arc::new(AtomicBool::new(false));
     let warns = warned.clone();
     let driver = tokio::spawn(async move {
@@ -221,6 +217,18 @@ impl Engine for Member {
         let address = Some(self.address);
         let connection = connect(&self.binding, &self.host, address, &self.run).await;
         connection.map_err(|error| error.to_string())
+    }
+}
+
+/// The server, as it was started; the newest row that it shows.
+const NEWEST: &str = "select current_setting('cluster_name') || '@' || host(inet_server_addr())
+        || ' since ' || pg_postmaster_start_time(),
+    coalesce((select max(id) from mainstay_ledger where run = $1), 0)";
+
+impl Shows for Connection {
+    async fn newest(&mut self, run: &str) -> Option<(String, i64)> {
+        let row = self.client.query_one(NEWEST, &[&run]).await.ok()?;
+        Some((row.get(0), row.get(1)))
     }
 }
 
@@ -458,26 +466,6 @@ async fn read_on_replica(
     })
 }
 
-fn tls(ca: &str) -> Result<MakeRustlsConnect, PostgresError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
-        let certificate =
-            certificate.map_err(|error| PostgresError::Authority(error.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|error| PostgresError::Authority(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(PostgresError::Authority("it holds no certificate".into()));
-    }
-    let config =
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
-}
-
 /// An error with its causes: those of this client hide what happened in their sources.
 fn chain(error: &tokio_postgres::Error) -> String {
     let mut text = error.to_string();
@@ -516,14 +504,5 @@ mod tests {
         assert!(!broken.alone && judge(Err(&error), true, true).alone);
         assert_eq!((broken.outcome, broken.usable), (Outcome::Unknown, false));
         assert!(!broken.detail.is_empty());
-    }
-
-    #[test]
-    fn an_authority_without_a_certificate_is_refused() {
-        assert!(matches!(tls("").err(), Some(PostgresError::Authority(_))));
-        assert!(matches!(
-            tls("-----BEGIN CERTIFICATE-----\nMTIz\n-----END CERTIFICATE-----\n").err(),
-            Some(PostgresError::Authority(_))
-        ));
     }
 }

@@ -46,7 +46,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// All acknowledgements of which is known who gave them.
+/// All acknowledgements of which is known who gave them, with a promise or without.
 fn acknowledged(ledgers: &[Vec<Entry>]) -> impl Iterator<Item = (&Entry, &Term)> {
     ledgers.iter().flat_map(|ledger| given(ledger))
 }
@@ -54,7 +54,7 @@ fn acknowledged(ledgers: &[Vec<Entry>]) -> impl Iterator<Item = (&Entry, &Term)>
 /// Those of one ledger.
 fn given(ledger: &[Entry]) -> impl Iterator<Item = (&Entry, &Term)> {
     let all = ledger.iter();
-    all.filter(|entry| entry.outcome == Outcome::Acknowledged)
+    all.filter(|entry| entry.outcome >= Outcome::Taken)
         .filter_map(|entry| Some((entry, entry.term.as_ref()?)))
 }
 

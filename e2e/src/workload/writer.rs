@@ -26,6 +26,12 @@ pub trait Session {
     fn write(&mut self, id: u64, again: Again) -> impl Future<Output = Attempt>;
 }
 
+/// A connection that can be asked what its server shows.
+pub trait Shows {
+    /// The server, from one start to its end, and the newest number of ledger `run` that it shows.
+    fn newest(&mut self, run: &str) -> impl Future<Output = Option<(String, i64)>>;
+}
+
 /// Whether a number is written for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
@@ -101,7 +107,7 @@ pub async fn run<E: Engine>(
         if !attempt.usable {
             session = None;
         }
-        let next = if attempt.outcome == Outcome::Acknowledged {
+        let next = if attempt.outcome >= Outcome::Taken {
             begun + pace.interval
         } else {
             Instant::now() + pace.retry
@@ -123,7 +129,7 @@ pub async fn run<E: Engine>(
 /// What is written next under the same number, if anything.
 fn still_owed((id, again): (u64, Again), attempt: &Attempt, retry: Again) -> Option<(u64, Again)> {
     match attempt.outcome {
-        Outcome::Acknowledged => None,
+        Outcome::Acknowledged | Outcome::Taken => None,
         _ if attempt.alone => Some((id, Again::InAnyCase)),
         Outcome::Unknown if again == Again::No => Some((id, retry)),
         Outcome::Failed if again == Again::No => None,

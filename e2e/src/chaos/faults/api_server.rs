@@ -10,9 +10,8 @@ use kube::api::DeleteParams;
 use rustix::process::Signal;
 
 use super::processes;
-use crate::chaos::fault::{Fault, Ground, POSTMASTER, fault};
+use crate::chaos::fault::{Fault, Ground, fault};
 use crate::faults::{Undo, node, process};
-use crate::scenarios::failover::{another_primary, primary};
 use crate::scenarios::failures::{faults, node_of};
 use crate::scenarios::kit::{Look, READY, Sandbox};
 use crate::workload::ledger::Verdict;
@@ -21,27 +20,31 @@ const NOBODY: &str = "nobody has an API server";
 
 /// This family.
 pub const FAULTS: &[Fault] = &[
-    fault!(lease_deleted, "the set's Lease is deleted"),
+    fault!(lease_deleted, "the set's Lease is deleted").of_any(),
     fault!(
         api_server_frozen,
         "the API server answers nobody for 20 seconds"
     )
-    .alone(NOBODY),
+    .alone(NOBODY)
+    .of_any(),
     fault!(
         api_server_away_long,
         "the API server answers nobody for 3 minutes"
     )
-    .alone(NOBODY),
+    .alone(NOBODY)
+    .of_any(),
     fault!(
         engine_lost_without_api_server,
         "SIGKILL to the primary's first engine process while the API server answers nobody, for 20 seconds"
     )
-    .alone(NOBODY),
+    .alone(NOBODY)
+    .of_any(),
     fault!(
         pod_lost_without_api_server,
         "the primary's node loses power while the API server answers nobody, for 20 seconds"
     )
-    .alone(NOBODY),
+    .alone(NOBODY)
+    .of_any(),
 ];
 
 async fn lease_deleted(g: &Ground<'_>) -> Result<Instant> {
@@ -89,7 +92,7 @@ async fn idle(g: &Ground<'_>, time: Duration) -> Result<Instant> {
     let gap = Verdict::new(&entries, &BTreeSet::new()).gap();
     // One that had stopped would have been away from when its Lease ran out.
     ensure!(gap < time / 2, "writes paused for {gap:?}");
-    let now = primary(g.sandbox, "db").await?;
+    let now = g.leads().await?;
     ensure!(now == g.primary, "{now} is primary after {}", g.primary);
     Ok(since)
 }
@@ -102,14 +105,14 @@ fn frozen(s: &Sandbox<'_>) -> Result<Undo<'static>> {
 const BEFORE: Duration = Duration::from_secs(2);
 
 async fn engine_lost_without_api_server(g: &Ground<'_>) -> Result<Instant> {
-    let engine = g.process(&g.primary, POSTMASTER).await?;
+    let engine = g.engine(&g.primary).await?;
     let frozen = frozen(g.sandbox)?;
     tokio::time::sleep(BEFORE).await;
     engine.signal(Signal::KILL)?;
     tokio::time::sleep(AWAY).await;
     frozen.undo().await?;
     let since = Instant::now();
-    processes::another(g, POSTMASTER, engine.pid).await?;
+    processes::another(g, g.kind.process(), engine.pid).await?;
     g.writer.more(50).await?;
     Ok(since)
 }
@@ -121,7 +124,7 @@ async fn pod_lost_without_api_server(g: &Ground<'_>) -> Result<Instant> {
     let off = node::power_off(faults(g.sandbox)?, &name).await?;
     tokio::time::sleep(AWAY).await;
     frozen.undo().await?;
-    another_primary(g.sandbox, &g.primary).await?;
+    g.succeeded().await?;
     g.writer.more(50).await?;
     off.undo().await?;
     Ok(Instant::now())

@@ -11,9 +11,8 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::{pods, renamed};
-use crate::chaos::fault::{Fault, Ground, POSTMASTER, fault};
+use crate::chaos::fault::{Fault, Ground, fault};
 use crate::faults::pod::Deletion;
-use crate::scenarios::failover::primary;
 use crate::scenarios::kit::{INSTANCES, Look, READY};
 use crate::scenarios::operations;
 
@@ -22,7 +21,8 @@ pub const FAULTS: &[Fault] = &[
     fault!(
         switchover,
         "another instance is asked to take over, by an Operation"
-    ),
+    )
+    .of_any(),
     fault!(
         switchover_lagging,
         "another instance is asked to take over while one lacks 64 MiB"
@@ -53,7 +53,9 @@ async fn moved(g: &Ground<'_>) -> Result<()> {
 
 async fn switchover(g: &Ground<'_>) -> Result<Instant> {
     let since = Instant::now();
-    operations::ask(g.sandbox, "move", &json!({"to": g.replica()?})).await?;
+    let set = json!({"kind": g.kind.name(), "name": "db"});
+    let ask = json!({"target": set, "to": g.replica()?});
+    operations::ask(g.sandbox, "move", &ask).await?;
     moved(g).await?;
     Ok(since)
 }
@@ -141,8 +143,8 @@ async fn scaled(g: &Ground<'_>) -> Result<Instant> {
     // There are three nodes.
     let shared = json!({"placement": {"nodes": "Preferred"}});
     g.sandbox.change("db", &shared).await?;
-    g.sandbox.settled("db", READY).await?;
-    let before = primary(g.sandbox, "db").await?;
+    g.settled().await?;
+    let before = g.leads().await?;
     g.sandbox.change("db", &json!({"instances": 5})).await?;
     g.sandbox
         .until("a fourth instance", READY, || async {
@@ -155,9 +157,9 @@ async fn scaled(g: &Ground<'_>) -> Result<Instant> {
     pods::replaced(g, &[&before], Deletion::Forced).await?;
     // Whoever is elected: its own next pod may be in time for it.
     g.writer.more(100).await?;
-    g.sandbox.settled("db", READY).await?;
-    let now = primary(g.sandbox, "db").await?;
+    g.settled().await?;
+    let now = g.leads().await?;
     g.sandbox.change("db", &json!({"instances": 3})).await?;
-    g.process(&now, POSTMASTER).await?.signal(Signal::KILL)?;
+    g.engine(&now).await?.signal(Signal::KILL)?;
     Ok(Instant::now())
 }

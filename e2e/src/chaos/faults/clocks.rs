@@ -12,15 +12,18 @@ pub const FAULTS: &[Fault] = &[
     fault!(
         primary_wall_clock_wrong,
         "for 15 seconds the wall clock of the primary's agent is an hour ahead"
-    ),
+    )
+    .of_any(),
     fault!(
         primary_clock_jumps,
         "the clocks of the primary's agent jump an hour ahead, as after a pause of its machine, and 15 seconds later it is killed"
-    ),
+    )
+    .of_any(),
     fault!(
         replica_clock_jumps,
         "the clocks of a replica's agent jump an hour ahead, as after a pause of its machine, and 15 seconds later it is killed"
-    ),
+    )
+    .of_any(),
     fault!(
         async_replica_clock_jumps,
         "the same, and commits wait for nobody"

@@ -13,11 +13,13 @@ pub const FAULTS: &[Fault] = &[
     fault!(
         lossy,
         "for 20 seconds the primary's links to its replicas lose one packet in twenty"
-    ),
+    )
+    .of_any(),
     fault!(
         lossy_and_slow,
         "for 30 seconds the primary's links to its replicas lose one packet in twenty, and delay each other one by 200 ms"
-    ),
+    )
+    .of_any(),
 ];
 
 /// Long enough for several renewals, and for a connection that stalls to be noticed.

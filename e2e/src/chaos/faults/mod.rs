@@ -3,6 +3,7 @@
 pub mod api_server;
 pub mod changes;
 pub mod clocks;
+pub mod credentials;
 pub mod lossy;
 pub mod network;
 pub mod nodes;
@@ -19,11 +20,11 @@ use kube::ResourceExt as _;
 
 use super::fault::{Fault, Ground};
 use crate::faults::Undo;
-use crate::scenarios::failover::another_primary;
 use crate::scenarios::kit::{Look, READY};
+use crate::scenarios::set::Kind;
 
 /// All families.
-const FAMILIES: [&[Fault]; 11] = [
+const FAMILIES: [&[Fault]; 12] = [
     pods::FAULTS,
     processes::FAULTS,
     network::FAULTS,
@@ -31,6 +32,7 @@ const FAMILIES: [&[Fault]; 11] = [
     api_server::FAULTS,
     operators::FAULTS,
     changes::FAULTS,
+    credentials::FAULTS,
     sessions::FAULTS,
     volumes::FAULTS,
     clocks::FAULTS,
@@ -40,6 +42,11 @@ const FAMILIES: [&[Fault]; 11] = [
 /// Every fault.
 pub fn all() -> impl Iterator<Item = &'static Fault> {
     FAMILIES.into_iter().flatten()
+}
+
+/// Those that are done to sets of a kind.
+pub fn of(kind: Kind) -> impl Iterator<Item = &'static Fault> {
+    all().filter(move |fault| fault.kinds.contains(&kind))
 }
 
 /// The fault of that name.
@@ -66,13 +73,14 @@ async fn renamed(g: &Ground<'_>, instances: &[&str], before: &BTreeSet<String>) 
 
 /// The primary is away until another one has taken writes.
 async fn succeeded(g: &Ground<'_>, away: Undo<'_>) -> Result<()> {
-    another_primary(g.sandbox, &g.primary).await?;
+    g.succeeded().await?;
     g.writer.more(200).await?;
     Ok(away.undo().await?)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fault::Worth;
     use super::*;
 
     #[test]
@@ -82,6 +90,9 @@ mod tests {
             assert!(names.insert(fault.name), "{} is there twice", fault.name);
             assert!(fault.name.len() < 45, "{}", fault.name);
             assert_eq!(called(fault.name).map(|f| f.what), Some(fault.what));
+            // What commits wait for is a `Postgres`' own, and so is a session that repeats in any case.
+            let own = fault.worth != Worth::Quorum || fault.sure;
+            assert!(!own || fault.kinds == [Kind::Postgres], "{}", fault.name);
         }
     }
 }

@@ -9,7 +9,6 @@ use kube::api::Api;
 
 use super::succeeded;
 use crate::chaos::fault::{Fault, Ground, fault};
-use crate::scenarios::failover::primary;
 use crate::scenarios::failures::node_of;
 
 /// This family.
@@ -17,11 +16,13 @@ pub const FAULTS: &[Fault] = &[
     fault!(
         peers_cut,
         "the primary reaches the API server and its clients, and no replica, until another one leads"
-    ),
+    )
+    .of_any(),
     fault!(
         api_server_cut,
         "for 20 seconds the primary reaches its replicas and its clients, and not the API server"
-    ),
+    )
+    .of_any(),
     fault!(
         async_api_server_cut,
         "the same, and commits wait for nobody"
@@ -90,7 +91,7 @@ async fn api_server_cut(g: &Ground<'_>) -> Result<Instant> {
     tokio::time::sleep(UNHEARD).await;
     g.writer.more(100).await?;
     // Its peers hold still for it.
-    let now = primary(g.sandbox, "db").await?;
+    let now = g.leads().await?;
     ensure!(now == g.primary, "{now} is primary after {}", g.primary);
     silenced.undo().await?;
     Ok(Instant::now())

@@ -10,7 +10,6 @@ use kube::api::EvictParams;
 use super::{renamed, succeeded};
 use crate::chaos::fault::{Fault, Ground, fault};
 use crate::faults::node;
-use crate::scenarios::failover::another_primary;
 use crate::scenarios::failures::{faults, node_of};
 use crate::scenarios::kit::{INSTANCES, Look, READY};
 use crate::scenarios::operations;
@@ -20,30 +19,40 @@ const DRAINS: &str = "it cordons a node";
 
 /// This family.
 pub const FAULTS: &[Fault] = &[
-    fault!(node_cut, "the primary's node is cut off, and comes back").alone(CUTS),
+    fault!(node_cut, "the primary's node is cut off, and comes back")
+        .alone(CUTS)
+        .of_any(),
     fault!(
         node_cut_with_client,
         "the primary's node is cut off, its client with it, and comes back"
     )
     .alone(CUTS)
-    .beside_the_primary(),
-    fault!(replica_cut, "a replica's node is cut off, and comes back").alone(CUTS),
+    .beside_the_primary()
+    .of_any(),
+    fault!(replica_cut, "a replica's node is cut off, and comes back")
+        .alone(CUTS)
+        .of_any(),
     fault!(
         replicas_cut,
         "the nodes of both replicas are cut off, and come back"
     )
-    .alone(CUTS),
-    fault!(node_crashed, "the primary's node loses power, and boots").alone("a node loses power"),
+    .alone(CUTS)
+    .of_any(),
+    fault!(node_crashed, "the primary's node loses power, and boots")
+        .alone("a node loses power")
+        .of_any(),
     fault!(
         drained,
         "the primary's node is drained: cordoned, its pod evicted"
     )
-    .alone(DRAINS),
+    .alone(DRAINS)
+    .of_any(),
     fault!(
         drained_in_turn,
         "each node is drained, one after the other, and put back when all is whole"
     )
-    .alone(DRAINS),
+    .alone(DRAINS)
+    .of_any(),
     fault!(
         async_node_cut,
         "the primary's node is cut off, and comes back, and commits wait for nobody"
@@ -66,7 +75,7 @@ async fn async_node_cut(g: &Ground<'_>) -> Result<Instant> {
 async fn node_cut_with_client(g: &Ground<'_>) -> Result<Instant> {
     let name = node_of(g.sandbox, &g.primary).await?;
     let cut = node::cut(faults(g.sandbox)?, &name).await?;
-    let next = another_primary(g.sandbox, &g.primary).await?;
+    let next = g.succeeded().await?;
     // The client is not there to be asked.
     g.witnesses.hear(g.sandbox, &next).await?;
     cut.undo().await?;
@@ -153,7 +162,7 @@ async fn drained_in_turn(g: &Ground<'_>) -> Result<Instant> {
     let mut since = Instant::now();
     for instance in INSTANCES {
         since = drain(g, instance).await?;
-        g.sandbox.settled("db", READY).await?;
+        g.settled().await?;
     }
     Ok(since)
 }

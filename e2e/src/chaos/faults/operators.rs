@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::{pods, processes, renamed};
-use crate::chaos::fault::{Fault, Ground, POSTMASTER, fault};
+use crate::chaos::fault::{Fault, Ground, fault};
 use crate::faults::pod::Deletion;
 use crate::scenarios::kit::{Look, READY};
 use crate::scenarios::operators::SYSTEM;
@@ -23,12 +23,14 @@ pub const FAULTS: &[Fault] = &[
         without_operator_pod_forced,
         "the primary's pod is deleted by force while no operator runs"
     )
-    .alone(NO_OPERATOR),
+    .alone(NO_OPERATOR)
+    .of_any(),
     fault!(
         without_operator_pod_deleted,
         "the primary's pod is deleted in order while no operator runs"
     )
-    .alone(NO_OPERATOR),
+    .alone(NO_OPERATOR)
+    .of_any(),
     fault!(
         without_operator_postmaster_killed,
         "SIGKILL to the primary's first engine process while no operator runs"
@@ -39,6 +41,18 @@ pub const FAULTS: &[Fault] = &[
         "SIGSTOP to the primary's first engine process while no operator runs"
     )
     .alone(NO_OPERATOR),
+    fault!(
+        without_operator_engine_killed,
+        "SIGKILL to the primary's engine while no operator runs"
+    )
+    .alone(NO_OPERATOR)
+    .of_redis(),
+    fault!(
+        without_operator_engine_stopped,
+        "SIGSTOP to the primary's engine while no operator runs"
+    )
+    .alone(NO_OPERATOR)
+    .of_redis(),
 ];
 
 async fn without_operator_pod_forced(g: &Ground<'_>) -> Result<Instant> {
@@ -63,19 +77,27 @@ async fn without_pod(g: &Ground<'_>, how: Deletion) -> Result<Instant> {
     Ok(since)
 }
 
-async fn without_operator_postmaster_killed(g: &Ground<'_>) -> Result<Instant> {
+async fn without_operator_engine_killed(g: &Ground<'_>) -> Result<Instant> {
     without_engine(g, Signal::KILL).await
 }
 
-async fn without_operator_postmaster_stopped(g: &Ground<'_>) -> Result<Instant> {
+async fn without_operator_engine_stopped(g: &Ground<'_>) -> Result<Instant> {
     without_engine(g, Signal::STOP).await
+}
+
+async fn without_operator_postmaster_killed(g: &Ground<'_>) -> Result<Instant> {
+    without_operator_engine_killed(g).await
+}
+
+async fn without_operator_postmaster_stopped(g: &Ground<'_>) -> Result<Instant> {
+    without_operator_engine_stopped(g).await
 }
 
 async fn without_engine(g: &Ground<'_>, how: Signal) -> Result<Instant> {
     let operators = away(g).await?;
     let outcome = async {
-        let before = processes::signal(g, POSTMASTER, how).await?;
-        processes::another(g, POSTMASTER, before).await?;
+        let before = processes::signal(g, g.kind.process(), how).await?;
+        processes::another(g, g.kind.process(), before).await?;
         g.writer.more(200).await
     };
     let outcome = outcome.await;

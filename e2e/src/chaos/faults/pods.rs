@@ -13,13 +13,14 @@ use crate::scenarios::kit::INSTANCES;
 
 /// This family.
 pub const FAULTS: &[Fault] = &[
-    fault!(pod_forced, "the primary's pod is deleted by force"),
+    fault!(pod_forced, "the primary's pod is deleted by force").of_any(),
     fault!(
         pod_deleted,
         "the primary's pod is deleted in order, as a drain does"
-    ),
-    fault!(two_forced, "two of three pods are deleted by force at once"),
-    fault!(all_forced, "all pods are deleted by force at once"),
+    )
+    .of_any(),
+    fault!(two_forced, "two of three pods are deleted by force at once").of_any(),
+    fault!(all_forced, "all pods are deleted by force at once").of_any(),
     fault!(
         async_pod_forced,
         "the primary's pod is deleted by force, and commits wait for nobody"

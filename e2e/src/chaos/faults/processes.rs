@@ -5,9 +5,9 @@ use std::time::Instant;
 use anyhow::Result;
 use rustix::process::Signal;
 
-use crate::chaos::fault::{AGENT, Fault, Ground, INIT, POSTMASTER, fault};
-use crate::scenarios::failover::primary;
+use crate::chaos::fault::{AGENT, Fault, Ground, INIT, fault};
 use crate::scenarios::kit::{Look, READY};
+use crate::scenarios::set::Kind;
 
 /// This family.
 pub const FAULTS: &[Fault] = &[
@@ -19,20 +19,29 @@ pub const FAULTS: &[Fault] = &[
         postmaster_stopped,
         "SIGSTOP to the primary's first engine process"
     ),
-    fault!(agent_killed, "SIGKILL to the primary's agent"),
-    fault!(agent_stopped, "SIGSTOP to the primary's agent"),
+    fault!(
+        engine_killed,
+        "SIGKILL to the primary's engine, whose memory is lost with it"
+    )
+    .of_redis(),
+    fault!(engine_stopped, "SIGSTOP to the primary's engine").of_redis(),
+    fault!(agent_killed, "SIGKILL to the primary's agent").of_any(),
+    fault!(agent_stopped, "SIGSTOP to the primary's agent").of_any(),
     fault!(
         container_killed,
         "SIGKILL to the first process of the primary's container"
-    ),
+    )
+    .of_any(),
     fault!(
         container_killed_repeatedly,
         "the same, three times, each time to whoever is primary when all is whole again: the kubelet makes the container wait"
-    ),
+    )
+    .of_any(),
     fault!(
         out_of_memory,
         "a session of the primary takes more memory than its container may have"
-    ),
+    )
+    .of_any(),
     fault!(
         async_container_killed,
         "SIGKILL to the first process of the primary's container, and commits wait for nobody"
@@ -67,12 +76,20 @@ async fn signalled(g: &Ground<'_>, part: &str, which: Signal) -> Result<Instant>
     Ok(since)
 }
 
+async fn engine_killed(g: &Ground<'_>) -> Result<Instant> {
+    signalled(g, g.kind.process(), Signal::KILL).await
+}
+
+async fn engine_stopped(g: &Ground<'_>) -> Result<Instant> {
+    signalled(g, g.kind.process(), Signal::STOP).await
+}
+
 async fn postmaster_killed(g: &Ground<'_>) -> Result<Instant> {
-    signalled(g, POSTMASTER, Signal::KILL).await
+    engine_killed(g).await
 }
 
 async fn postmaster_stopped(g: &Ground<'_>) -> Result<Instant> {
-    signalled(g, POSTMASTER, Signal::STOP).await
+    engine_stopped(g).await
 }
 
 async fn agent_killed(g: &Ground<'_>) -> Result<Instant> {
@@ -98,8 +115,8 @@ async fn container_killed_repeatedly(g: &Ground<'_>) -> Result<Instant> {
     let mut since = Instant::now();
     for _ in 0..KILLS {
         // With one at a time, others can take over.
-        g.sandbox.settled("db", READY).await?;
-        let now = primary(g.sandbox, "db").await?;
+        g.settled().await?;
+        let now = g.leads().await?;
         let init = g.process(&now, INIT).await?;
         init.kill()?;
         since = Instant::now();
@@ -123,12 +140,20 @@ async fn container_killed_repeatedly(g: &Ground<'_>) -> Result<Instant> {
 
 /// More than a container of these sets may have.
 const TOO_MUCH: &str = "select length(repeat('x', 1000000000))";
+/// The same in a script, whose memory is not counted as data.
+const TOO_MUCH_FOR_REDIS: &str = "return #string.rep('x', 1000000000)";
 
 async fn out_of_memory(g: &Ground<'_>) -> Result<Instant> {
-    let before = g.process(&g.primary, POSTMASTER).await?.pid;
+    let before = g.engine(&g.primary).await?.pid;
     let since = Instant::now();
     // Its session does not outlive it. That it came to that is seen by the engine's end.
-    let _ = g.sandbox.admin_sql(&g.primary, TOO_MUCH).await;
-    another(g, POSTMASTER, before).await?;
+    let _ = match g.kind {
+        Kind::Postgres => g.sandbox.admin_sql(&g.primary, TOO_MUCH).await,
+        Kind::Redis => {
+            let script = ["call", "EVAL", TOO_MUCH_FOR_REDIS, "0"];
+            g.writer.run(&script).await
+        }
+    };
+    another(g, g.kind.process(), before).await?;
     Ok(since)
 }

@@ -7,10 +7,9 @@ use mainstay_crds::postgres::Postgres;
 use serde_json::json;
 
 use super::{pods, renamed, succeeded};
-use crate::chaos::fault::{Fault, Ground, POSTMASTER, fault};
+use crate::chaos::fault::{Fault, Ground, fault};
 use crate::faults::pod::Deletion;
 use crate::faults::volume::Volume;
-use crate::scenarios::failover::another_primary;
 use crate::scenarios::failures::faults;
 use crate::scenarios::kit::{Look, READY};
 
@@ -27,11 +26,13 @@ pub const FAULTS: &[Fault] = &[
     fault!(
         primary_frozen,
         "writes to the primary's volume never return, until another one leads"
-    ),
+    )
+    .of_any(),
     fault!(
         replica_frozen,
         "writes to a replica's volume never return, for 15 seconds"
-    ),
+    )
+    .of_any(),
     fault!(
         replica_damaged,
         "a replica's data is damaged and its engine killed; its volume is deleted, as the status says"
@@ -39,11 +40,13 @@ pub const FAULTS: &[Fault] = &[
     fault!(
         primary_volume_lost,
         "the primary's volume is lost with its pod"
-    ),
+    )
+    .of_any(),
     fault!(
         recloned_pod_forced,
         "a replica's volume is lost; as soon as it is copied anew the primary's pod is deleted by force"
-    ),
+    )
+    .of_any(),
 ];
 
 async fn volume(g: &Ground<'_>, instance: &str) -> Result<Volume> {
@@ -74,13 +77,13 @@ async fn primary_full(g: &Ground<'_>) -> Result<Instant> {
     let full = volume(g, &g.primary).await?.fill(faults(g.sandbox)?).await;
     let full = full?;
     switch(g).await;
-    another_primary(g.sandbox, &g.primary).await?;
+    g.succeeded().await?;
     g.writer.more(200).await?;
     let larger = json!({"storage": {"size": "2Gi"}});
     g.sandbox.change("db", &larger).await?;
     let since = Instant::now();
     // What fills it stays until then: it is the growth that helps.
-    g.sandbox.settled("db", READY).await?;
+    g.settled().await?;
     full.undo().await?;
     Ok(since)
 }
@@ -143,7 +146,7 @@ async fn replica_frozen(g: &Ground<'_>) -> Result<Instant> {
 async fn replica_damaged(g: &Ground<'_>) -> Result<Instant> {
     let replica = g.replica()?;
     let volume = volume(g, replica).await?;
-    let engine = g.process(replica, POSTMASTER).await?;
+    let engine = g.engine(replica).await?;
     volume
         .damage(faults(g.sandbox)?, "pgdata/global/pg_control")
         .await?;
@@ -164,14 +167,14 @@ async fn lost(g: &Ground<'_>, instance: &str, volume: Volume) -> Result<Instant>
 
 async fn primary_volume_lost(g: &Ground<'_>) -> Result<Instant> {
     let since = lost(g, &g.primary, volume(g, &g.primary).await?).await?;
-    another_primary(g.sandbox, &g.primary).await?;
+    g.succeeded().await?;
     Ok(since)
 }
 
 async fn recloned_pod_forced(g: &Ground<'_>) -> Result<Instant> {
     let replica = g.replica()?;
     lost(g, replica, volume(g, replica).await?).await?;
-    g.sandbox.settled("db", READY).await?;
+    g.settled().await?;
     let gone = pods::gone(g, &[&g.primary], Deletion::Forced).await?;
     let since = Instant::now();
     renamed(g, &[&g.primary], &gone).await?;

@@ -1,0 +1,120 @@
+//! Passwords and certificates are changed while applications write, also such as connect anew all the time.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use mainstay_crds::redis::Redis;
+use serde_json::json;
+
+use crate::chaos::fault::{Fault, Ground, fault};
+use crate::scenarios::failures::node_of;
+use crate::scenarios::kit::{INSTANCES, Look, READY};
+use crate::scenarios::writer::Writer;
+use crate::workload::ledger::{Entry, Outcome};
+
+/// This family.
+pub const FAULTS: &[Fault] = &[fault!(
+    credentials_rotated,
+    "the application's password is changed and all certificates are issued anew; one client keeps its connection, one connects for each write, and one comes with the new password"
+)
+.of_redis()];
+
+/// Connects for each write.
+const FRESH: &str = "fresh";
+/// Comes when the password has changed.
+const NEWCOMER: &str = "newcomer";
+/// Both write at leisure, since each of their connections begins with a handshake.
+const OPTIONS: [&str; 5] = ["--fresh", "--wait", "1", "--interval", "50ms"];
+
+/// The serial numbers that are served, by instance.
+async fn served(g: &Ground<'_>) -> Result<BTreeMap<String, String>> {
+    let redis = g.sandbox.api::<Redis>().get("db").await?;
+    let certificates = redis.status.unwrap_or_default().certificates.into_iter();
+    Ok(certificates.map(|c| (c.name, c.served_serial)).collect())
+}
+
+/// Ids of the engines' processes.
+async fn engines(g: &Ground<'_>) -> Result<Vec<i32>> {
+    let mut all = Vec::new();
+    for instance in INSTANCES {
+        all.push(g.engine(instance).await?.pid);
+    }
+    Ok(all)
+}
+
+async fn credentials_rotated(g: &Ground<'_>) -> Result<Instant> {
+    let s = g.sandbox;
+    let node = node_of(s, g.replica()?).await?;
+    let fresh = Writer::another_of_redis(s, FRESH, &node, &OPTIONS).await?;
+    let (old, processes) = (served(g).await?, engines(g).await?);
+    ensure!(
+        old.len() == INSTANCES.len(),
+        "the status has certificates of {old:?}"
+    );
+    let before = g.writer.ledger().await?.len();
+
+    let secrets = s.api::<Secret>();
+    let since = Instant::now();
+    for instance in INSTANCES {
+        let secret = format!("{instance}-tls");
+        secrets.delete(&secret, &DeleteParams::default()).await?;
+    }
+    let changed = json!({"stringData": {"password": "another-password-of-the-user-1"}});
+    secrets
+        .patch("db-app", &PatchParams::default(), &Patch::Merge(changed))
+        .await?;
+    s.until("other certificates to be served", READY, || async {
+        let now = served(g).await?;
+        let all = old.iter().all(|(instance, serial)| {
+            let other = now.get(instance);
+            other.is_some_and(|now| now != serial)
+        });
+        Ok(if all {
+            Look::Done(())
+        } else {
+            Look::seen(&now)
+        })
+    })
+    .await?;
+    // It has nothing but the new password, so it is served when that is known.
+    let newcomer = Writer::another_of_redis(s, NEWCOMER, &node, &OPTIONS).await?;
+    // The kubelet looks at a pod that changes, and mounts what its Secrets hold by now.
+    let again = json!({"metadata": {"annotations": {"e2e/mounts": "again"}}});
+    let pods = s.api::<Pod>();
+    pods.patch(FRESH, &PatchParams::default(), &Patch::Merge(again))
+        .await?;
+    newcomer.more(50).await?;
+    let connected = fresh.more(200).await?;
+
+    ensure!(
+        processes == engines(g).await?,
+        "an engine was started again"
+    );
+    let kept = g.writer.ledger().await?.split_off(before);
+    for (who, entries) in [(FRESH, connected), ("the client", kept)] {
+        let errors: Vec<String> = errors(&entries).map(Entry::to_string).collect();
+        ensure!(
+            errors.is_empty(),
+            "{who} had {} errors: {:?}",
+            errors.len(),
+            errors.iter().take(5).collect::<Vec<_>>()
+        );
+    }
+    for client in [&fresh, &newcomer] {
+        let verdict = client.verdict().await?;
+        ensure!(verdict.holds(), "{verdict}");
+    }
+    // Whose ledger is judged with the others' writes on.
+    for name in [FRESH, NEWCOMER] {
+        s.delete::<Pod>(name, READY).await?;
+    }
+    Ok(since)
+}
+
+/// What was neither taken nor acknowledged.
+fn errors(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    entries.iter().filter(|e| e.outcome < Outcome::Taken)
+}

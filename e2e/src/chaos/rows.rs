@@ -1,0 +1,108 @@
+//! What is there at the end: on whoever leads, and on all.
+
+use anyhow::{Context as _, Result};
+
+use super::verdict::CLIENT;
+use crate::scenarios::failover;
+use crate::scenarios::kit::{INSTANCES, Look, READY, Sandbox};
+use crate::scenarios::set::Kind;
+use crate::scenarios::writer::{self, Rows, Writer};
+use crate::workload::ledger::{Entry, Outcome};
+
+/// Every row of every ledger.
+const ROWS: &str = "select run || ' ' || id from mainstay_ledger";
+
+/// The numbers of all ledgers that the primary has. Whatever is there all the while is among them: a write
+/// that a ledger has was there before, or is lost. Whoever leads is asked: on a busy machine that may be
+/// somebody else by now.
+///
+/// # Errors
+/// It cannot be asked, for long.
+pub async fn all(s: &Sandbox<'_>, kind: Kind, writer: &Writer<'_>) -> Result<Rows> {
+    s.until("the rows of all ledgers", READY, || async {
+        let asked = async {
+            match kind {
+                Kind::Postgres => {
+                    let leads = kind.primary(s, "db").await?;
+                    let rows = s.admin_sql_in(&leads, "app", ROWS).await?;
+                    writer::rows(&rows).context("the rows of all ledgers")
+                }
+                Kind::Redis => writer.rows(None).await,
+            }
+        };
+        Ok(match asked.await {
+            Ok(rows) => Look::Done(rows),
+            Err(error) => Look::NotYet(format!("{error:#}")),
+        })
+    })
+    .await
+}
+
+/// All instances have the same.
+///
+/// # Errors
+/// One has not, for long.
+pub async fn equal(s: &Sandbox<'_>, kind: Kind, writer: &Writer<'_>) -> Result<()> {
+    match kind {
+        Kind::Postgres => failover::equal(s).await,
+        Kind::Redis => same_everywhere(s, writer).await,
+    }
+}
+
+async fn same_everywhere(s: &Sandbox<'_>, writer: &Writer<'_>) -> Result<()> {
+    // The client writes all the while: its numbers up to here are compared, and all others.
+    let last = newest(&writer.ledger().await?);
+    let so_far = |mut rows: Rows| {
+        if let Some(own) = rows.get_mut(CLIENT) {
+            own.retain(|id| *id <= last);
+        }
+        rows
+    };
+    let expected = so_far(all(s, Kind::Redis, writer).await?);
+    for instance in INSTANCES {
+        let host = format!("{instance}.db-peers.{}.svc", s.namespace);
+        s.until(&format!("the rows on {instance}"), READY, || async {
+            Ok(match writer.rows(Some(&host)).await.map(so_far) {
+                Ok(rows) if rows == expected => Look::Done(()),
+                Ok(rows) => Look::seen(&differences(&expected, &rows)),
+                Err(error) => Look::NotYet(format!("{error:#}")),
+            })
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// The newest number of which is known that it is there.
+fn newest(entries: &[Entry]) -> u64 {
+    let there = entries.iter().filter(|e| e.outcome >= Outcome::Taken);
+    there.map(|e| e.id).max().unwrap_or(0)
+}
+
+/// How many numbers of each ledger one has and the other lacks.
+fn differences(one: &Rows, other: &Rows) -> Vec<(String, usize, usize)> {
+    let nothing = std::collections::BTreeSet::new();
+    let names: std::collections::BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    let counts = names.into_iter().map(|name| {
+        let here = one.get(name).unwrap_or(&nothing);
+        let there = other.get(name).unwrap_or(&nothing);
+        let missing = here.difference(there).count();
+        (name.clone(), missing, there.difference(here).count())
+    });
+    counts.filter(|(_, less, more)| less + more > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_told_by_ledger() {
+        let rows = |text| writer::rows(text).unwrap();
+        let one = rows("workload 1\nworkload 2\ndb-1-1 1");
+        assert_eq!(differences(&one, &one), []);
+        let other = rows("workload 2\nworkload 3\ndb-1-1 1\ndb-2-2 9");
+        let expected = [("db-2-2".to_owned(), 0, 1), ("workload".to_owned(), 1, 1)];
+        assert_eq!(differences(&one, &other), expected);
+    }
+}

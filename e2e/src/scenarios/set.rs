@@ -1,0 +1,219 @@
+//! Sets of every engine, as far as scenarios see the same in them.
+
+use std::fmt::Debug;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Resource;
+use kube::core::NamespaceResourceScope;
+use mainstay_crds::common::InstanceStatus;
+use mainstay_crds::postgres::Postgres;
+use mainstay_crds::redis::Redis;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::kit::{Look, READY, Sandbox};
+
+/// A resource that is a set.
+pub trait Set:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned
+{
+    /// Fields besides those that a scenario asks for: a version, a small volume, little memory, no protection.
+    fn base() -> Value;
+    /// As it is now.
+    fn seen(&self) -> Seen;
+}
+
+/// A set as it is now, by its status.
+pub struct Seen {
+    /// The status speaks of the newest spec, it is `Ready`, has as many ready instances as asked for, and
+    /// nothing is left to do.
+    pub whole: bool,
+    /// Who takes writes.
+    pub primary: Option<String>,
+    /// What a person would look at.
+    pub told: String,
+}
+
+/// What statuses of all engines have.
+struct Status {
+    generation: Option<i64>,
+    wanted: i32,
+    observed: Option<i64>,
+    conditions: Vec<Condition>,
+    instances: Vec<InstanceStatus>,
+    primary: Option<String>,
+    pending: Vec<String>,
+    ready: Option<String>,
+    waiting: Option<String>,
+}
+
+impl Status {
+    fn seen(self) -> Seen {
+        let is = |kind: &str| {
+            let found = self.conditions.iter().find(|c| c.type_ == kind);
+            found.is_some_and(|c| c.status == "True")
+        };
+        let ready = self.instances.iter().filter(|i| i.ready).count();
+        let whole = self.observed == self.generation
+            && is("Ready")
+            && !is("Reconciling")
+            && i32::try_from(ready) == Ok(self.wanted)
+            && self.instances.len() == ready
+            && self.pending.is_empty();
+        let conditions = self.conditions.iter();
+        let conditions = conditions.map(|c| (&c.type_, &c.status, &c.message));
+        let instances = self.instances.iter();
+        let instances = instances.map(|i| (&i.name, i.role, i.ready, &i.state));
+        Seen {
+            told: format!(
+                "ready {:?}, waiting {:?}, conditions {:?}, instances {:?}",
+                self.ready,
+                self.waiting,
+                conditions.collect::<Vec<_>>(),
+                instances.collect::<Vec<_>>()
+            ),
+            whole,
+            primary: self.primary,
+        }
+    }
+}
+
+/// Their statuses have the same fields, and no type in common.
+macro_rules! set {
+    ($kind:ty, $base:tt) => {
+        impl Set for $kind {
+            fn base() -> Value {
+                json!($base)
+            }
+
+            fn seen(&self) -> Seen {
+                let status = self.status.clone().unwrap_or_default();
+                let all = Status {
+                    generation: self.metadata.generation,
+                    wanted: self.spec.instances(),
+                    observed: status.observed_generation,
+                    conditions: status.conditions,
+                    instances: status.instances,
+                    primary: status.primary,
+                    pending: status.pending_changes,
+                    ready: status.ready,
+                    waiting: status.waiting,
+                };
+                all.seen()
+            }
+        }
+    };
+}
+
+set!(Postgres, {
+    "version": "17",
+    "storage": {"size": "1Gi"},
+    "resources": {"cpu": "100m", "memory": "256Mi"},
+    "deletion": {"protection": false, "volumes": "Delete"},
+});
+set!(Redis, {
+    "version": "8.0",
+    "storage": {"size": "1Gi"},
+    "resources": {"cpu": "50m", "memory": "256Mi"},
+    "deletion": {"protection": false, "volumes": "Delete"},
+});
+
+/// Which of them, where that is not known before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// PostgreSQL.
+    Postgres,
+    /// Redis, one primary with replicas.
+    Redis,
+}
+
+/// Do the same with either.
+macro_rules! either {
+    ($kind:expr, $type:ident => $what:expr) => {
+        match $kind {
+            Kind::Postgres => {
+                type $type = Postgres;
+                $what
+            }
+            Kind::Redis => {
+                type $type = Redis;
+                $what
+            }
+        }
+    };
+}
+
+impl Kind {
+    /// As `kind` says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "Postgres",
+            Self::Redis => "Redis",
+        }
+    }
+
+    /// As commands say it: the workload's, and the project's own.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Redis => "redis",
+        }
+    }
+
+    /// Command line of the first process of an engine.
+    pub fn process(self) -> &'static str {
+        match self {
+            Self::Postgres => "bin/postgres -D",
+            Self::Redis => "redis-server",
+        }
+    }
+
+    /// Apply one with these fields besides [`Set::base`].
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn apply(self, s: &Sandbox<'_>, name: &str, spec: &Value) -> Result<()> {
+        either!(self, K => s.apply::<K>(name, spec).await.map(drop))
+    }
+
+    /// Merge-patch its spec.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn change(self, s: &Sandbox<'_>, name: &str, spec: &Value) -> Result<()> {
+        either!(self, K => s.change_of::<K>(name, spec).await.map(drop))
+    }
+
+    /// Wait until it is whole: see [`Seen::whole`].
+    ///
+    /// # Errors
+    /// It is not in time, with the status as last seen.
+    pub async fn settled(self, s: &Sandbox<'_>, name: &str) -> Result<()> {
+        either!(self, K => s.settled_of::<K>(name, READY).await.map(drop))
+    }
+
+    /// Who takes writes, by the status.
+    ///
+    /// # Errors
+    /// It names nobody.
+    pub async fn primary(self, s: &Sandbox<'_>, name: &str) -> Result<String> {
+        let seen = either!(self, K => s.api::<K>().get(name).await?.seen());
+        seen.primary.context("the status names no primary")
+    }
+
+    /// Wait until another instance of the set `db` is primary.
+    ///
+    /// # Errors
+    /// None is in time.
+    pub async fn another_primary(self, s: &Sandbox<'_>, before: &str) -> Result<String> {
+        s.until("another primary", READY, || async {
+            Ok(match self.primary(s, "db").await {
+                Ok(now) if now != before => Look::Done(now),
+                other => Look::seen(&other),
+            })
+        })
+        .await
+    }
+}
