@@ -191,6 +191,9 @@ pub struct BackupStatus {
     /// When it was complete, by the instance's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Time>,
+    /// The moment whose state it is, of an engine that keeps no log besides its backups: nothing after that is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistent_at: Option<Time>,
     /// Bytes as stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_bytes: Option<i64>,

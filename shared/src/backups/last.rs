@@ -59,7 +59,7 @@ pub fn last(set: &SetId, backups: &[Backup], keys: &str, since: Option<Timestamp
             (Some(id), Some(place), Some(ended)) => Last::Kept(format!(
                 "everything up to {} is kept in {place}: backup {id}, which the Secret {keys} and the escrow \
                  identities open",
-                ended.0
+                status.consistent_at.unwrap_or(ended).0
             )),
             _ => Last::Failed(format!("{name}: it does not say what is kept, and where")),
         },
@@ -129,6 +129,18 @@ mod tests {
         ] {
             assert!(words.contains(word), "{word}: {words}");
         }
+    }
+
+    #[test]
+    fn where_there_is_no_log_it_goes_as_far_as_the_backup() {
+        let mut backups = with(BackupPhase::Succeeded);
+        let status = backups[1].status.as_mut().unwrap();
+        let before = noon() - jiff::SignedDuration::from_secs(90);
+        status.consistent_at = Some(Time(before));
+        let Last::Kept(words) = last(&set(), &backups, "db-backup-keys", None) else {
+            panic!("it is kept");
+        };
+        assert!(words.contains("up to 2026-03-01T11:58:30Z"), "{words}");
     }
 
     #[test]

@@ -543,6 +543,7 @@ fn complete(made: &BackupEntry, status: &mut BackupStatus) {
     status.parent = made.parent.as_ref().map(ToString::to_string);
     status.begun = Some(whole(made.begun));
     status.ended = Some(whole(made.ended));
+    status.consistent_at = made.log_from.is_none().then(|| whole(made.consistent_at));
     status.stored_bytes = Some(signed(made.stored_bytes));
     status.size = Some(size(made.stored_bytes));
 }

@@ -139,7 +139,7 @@ pub fn told(access: &Access, stage: &Stage, now: Timestamp) -> Option<Told> {
     status.message.clone_from(&message);
     let there = !matches!(stage, Stage::Wrong(_) | Stage::NoTarget | Stage::NoSecret);
     status.username = there.then(|| name.clone());
-    status.secret_ref = there.then(|| SecretRef { name });
+    status.secret_ref = there.then_some(SecretRef { name });
     let text = message.as_deref().unwrap_or_default();
     let (ready, reason) = match stage {
         Stage::Known => (State::True, reasons::SETTLED),

@@ -119,6 +119,41 @@ impl Facts {
     }
 }
 
+/// Part of `maxmemory` that may be copied while a snapshot is sent: a third of it is left for that.
+const COPIED: u64 = 4;
+
+/// Within which an engine stays one that a backup is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    is_primary: bool,
+    /// Bytes that may be copied; 0: any.
+    copied: u64,
+}
+
+impl Bounds {
+    /// Of an engine as it is when a backup begins.
+    pub fn of(before: &Facts) -> Self {
+        Self {
+            is_primary: before.vitals.is_primary,
+            copied: before.vitals.memory_limit / COPIED,
+        }
+    }
+
+    /// Why the backup is given up, if there is a reason.
+    pub fn left_by(&self, now: &Facts) -> Option<String> {
+        if now.vitals.is_primary != self.is_primary {
+            return Some("the primary changed while the dataset was read".to_owned());
+        }
+        (self.copied > 0 && now.copied > self.copied).then(|| {
+            format!(
+                "{} MiB were written while the dataset was read, which needs the memory that is left: a faster store, or \
+                 a quieter hour, would help",
+                now.copied >> 20
+            )
+        })
+    }
+}
+
 /// Asks.
 ///
 /// # Errors
@@ -206,6 +241,22 @@ mod tests {
         assert_eq!((facts.copied, facts.flavour), (4096, Flavour::Redis));
         assert_eq!(facts.unfit(), None);
         assert_eq!(flavour("valkey_version:8.1.0\r\n"), Flavour::Valkey);
+    }
+
+    #[test]
+    fn no_backup_takes_the_memory_that_is_left_for_a_fork() {
+        let with = |copied: u64| {
+            let copied = format!("current_cow_size:{copied}\r\nmaxmemory:400\r\n");
+            facts_of(&INFO.replace("current_cow_size:4096\r\n", &copied))
+        };
+        let bounds = Bounds::of(&with(0));
+        assert_eq!(bounds.left_by(&with(100)), None);
+        let why = bounds.left_by(&with(101)).unwrap();
+        assert!(why.contains("memory"), "{why}");
+        let unlimited = Bounds::of(&facts_of(INFO));
+        assert_eq!(unlimited.left_by(&with(1 << 40)), None);
+        let other = facts_of(&INFO.replace("role:slave", "role:master"));
+        assert!(bounds.left_by(&other).is_some());
     }
 
     #[test]

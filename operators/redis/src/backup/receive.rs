@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::engine::{Access, Facts, facts};
+use super::engine::{Access, Bounds, Facts, facts};
 use super::payload::{Frame, Line, Payload, line};
 use super::shards::{Dataset, Shard, Slots};
 use crate::resp::{Connection, words};
@@ -44,8 +44,6 @@ const SILENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(2);
 /// A replica that has not heard of its primary for so many seconds has an old dataset.
 const HEARD: u64 = 10;
-/// Part of `maxmemory` that may be copied while a snapshot is sent: a third of it is left for that.
-const COPIED: u64 = 4;
 
 /// Of a connection that ends early.
 const BROKEN_OFF: &str = "Redis broke off in the middle of its dataset, as it does when its primary changes, or when nothing was \
@@ -113,13 +111,12 @@ impl Receiver {
         self.job.step("receiving the dataset");
         let (queue, chunks) = mpsc::channel(WAITING);
         let (ended, outcome) = oneshot::channel();
-        let limit = before.vitals.memory_limit / COPIED;
-        let is_primary = before.vitals.is_primary;
+        let bounds = Bounds::of(&before);
         let pump = tokio::spawn(async move {
             let failed = queue.clone();
             let outcome = tokio::select! {
                 outcome = pump(begun.stream, begun.frame, queue) => outcome,
-                why = watch(&mut watched, is_primary, limit) => Err(why),
+                why = watch(&mut watched, &bounds) => Err(why),
             };
             if let Err(why) = &outcome {
                 // Whoever still reads must not take this for the end.
@@ -243,22 +240,16 @@ async fn pump<S: AsyncRead + Unpin>(
 }
 
 /// Looks at the engine until there is a reason to leave it alone.
-async fn watch(connection: &mut Connection, is_primary: bool, limit: u64) -> String {
+async fn watch(connection: &mut Connection, before: &Bounds) -> String {
     loop {
         sleep(LOOK).await;
         match facts(connection).await {
             Err(why) => return why,
-            Ok(now) if now.vitals.is_primary != is_primary => {
-                return "the primary changed while the dataset was read".to_owned();
+            Ok(now) => {
+                if let Some(why) = before.left_by(&now) {
+                    return why;
+                }
             }
-            Ok(now) if limit > 0 && now.copied > limit => {
-                return format!(
-                    "{} MiB were written while the dataset was read, which needs the memory that is left: a faster store, \
-                     or a quieter hour, would help",
-                    now.copied >> 20
-                );
-            }
-            Ok(_) => {}
         }
     }
 }

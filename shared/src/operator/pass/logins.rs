@@ -10,7 +10,7 @@ use crate::operator::observe::Observed;
 
 impl<E: Engine> Pass<'_, E> {
     /// The logins that are asked for.
-    pub(super) fn logins(&self, observed: &Observed) -> Result<Vec<Login>, PassError> {
+    pub(super) fn logins(observed: &Observed) -> Result<Vec<Login>, PassError> {
         let all = observed.accesses.iter();
         all.map(|access| {
             Ok(Login {

@@ -90,7 +90,7 @@ impl<E: Engine> Pass<'_, E> {
         let application = stored(names::application_secret(&self.set.name));
         let roles = stored(names::access_secret(&self.set.name));
         let internal = stored(names::internal_secret(&self.set.name));
-        let logins = self.logins(observed)?;
+        let logins = Self::logins(observed)?;
         let given = Given {
             password: &material::password(application)?,
             ca: &authority.certificate,
