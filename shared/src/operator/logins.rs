@@ -200,11 +200,11 @@ mod tests {
             ordinal,
             pod: None,
             claim: None,
-            agent: Known::Known(Box::new(Status {
+            agent: Known::Known(Status {
                 ready,
                 users_hash: hash.map(str::to_owned),
                 ..Status::default()
-            })),
+            }),
         }
     }
 

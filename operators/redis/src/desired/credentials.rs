@@ -61,17 +61,17 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
     };
     let (replication, probe) = (own(REPLICATION_PASSWORD)?, own(PROBE_PASSWORD)?);
     // What a Secret was made with stays in it: a user that is not needed any more lets nobody in.
-    let rules = match &v.backup {
+    let receives = match &v.backup {
         Some(_) => Some(BACKUP_RULES),
         None => given.roles.get(BACKUP_ROLE).map(|_| OFF),
     };
-    let backup = rules.map(|_| own(BACKUP_PASSWORD)).transpose()?;
+    let backup = receives.map(|_| own(BACKUP_PASSWORD)).transpose()?;
     let mut wanted = vec![
         (USER, given.password, APPLICATION_RULES.to_owned()),
         (REPLICATION_ROLE, &replication, REPLICATION_RULES.to_owned()),
         (PROBE_ROLE, &probe, probe_rules()),
     ];
-    let made = backup.as_ref().zip(rules);
+    let made = backup.as_ref().zip(receives);
     wanted.extend(made.map(|(password, rules)| (BACKUP_ROLE, password, rules.to_owned())));
     let of_the_set = wanted.into_iter().map(|(name, password, rules)| {
         role(name, password, rules, given.roles.get(name), given.now)

@@ -1,7 +1,6 @@
 //! Backups: who is asked for one, what they may do, and what is said of it.
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::ResourceExt;
 use mainstay_crds::backup::{Backup, BackupPhase, BackupStatus};
 use mainstay_crds::restore::{Restore, RestorePhase};
 use mainstay_redis::settings::{BACKUP_PASSWORD, BACKUP_ROLE, RULES};
@@ -125,7 +124,7 @@ async fn going_back_in_place_is_refused_before_anything_is_done() {
         .api
         .list::<Pod>()
         .iter()
-        .filter_map(|p| p.uid())
+        .filter_map(kube::ResourceExt::uid)
         .collect();
     let restore: Restore = serde_json::from_value(json!({
         "apiVersion": "mainstay.dev/v1alpha1", "kind": "Restore",
@@ -147,7 +146,7 @@ async fn going_back_in_place_is_refused_before_anything_is_done() {
         .api
         .list::<Pod>()
         .iter()
-        .filter_map(|p| p.uid())
+        .filter_map(kube::ResourceExt::uid)
         .collect();
     assert_eq!(after, before);
     assert_eq!(world.api.list::<PersistentVolumeClaim>().len(), 3);

@@ -17,6 +17,7 @@ use mainstay_backup::crypto::Keyring;
 use mainstay_backup::ids::OwnerId;
 use mainstay_backup::manifest::Manifest;
 use mainstay_backup::repository::Repository;
+use mainstay_shared::agent::past;
 use mainstay_shared::agent::paths;
 use mainstay_shared::agent::place::long_nonce;
 use mainstay_shared::agent::state::absent;
@@ -31,7 +32,7 @@ use super::choose::{Image, choose};
 use super::settings::{RESTORE_FILE, RestoreSettings};
 use super::shards::{Dataset, Shard};
 use crate::agent::mark::Mark;
-use crate::agent::past::{self, Orderly};
+use crate::agent::past::Orderly;
 use crate::agent::place::{self, Place};
 use server::{SNAPSHOT, Server};
 
