@@ -9,6 +9,7 @@ mod drill;
 mod drills;
 mod follow;
 mod restore;
+mod sets;
 mod status;
 mod words;
 

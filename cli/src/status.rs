@@ -3,13 +3,10 @@
 use anyhow::Result;
 use clap::Args;
 use jiff::Timestamp;
-use kube::ResourceExt as _;
-use kube::api::ListParams;
 use mainstay_crds::common::RecoveryStatus;
 use mainstay_crds::common::backup::DrillRecord;
-use mainstay_crds::postgres::{Postgres, PostgresStatus};
-use serde::Serialize;
 
+use crate::sets::{self, Set};
 use crate::words::{NONE, age, condition, moment, or_none, span};
 use crate::{Asked, Output, json, table};
 
@@ -19,16 +16,9 @@ pub struct Options {
     set: Option<String>,
 }
 
-/// What programs get.
-#[derive(Debug, Serialize)]
-struct Summary<'a> {
-    namespace: &'a str,
-    name: String,
-    status: PostgresStatus,
-}
-
-const HEAD: [&str; 8] = [
+const HEAD: [&str; 9] = [
     "NAME",
+    "KIND",
     "READY",
     "PRIMARY",
     "INSTANCES",
@@ -38,13 +28,14 @@ const HEAD: [&str; 8] = [
     "WAITING",
 ];
 
-fn row(pg: &Postgres, now: Timestamp) -> Vec<String> {
-    let status = pg.status.clone().unwrap_or_default();
+fn row(set: &Set, now: Timestamp) -> Vec<String> {
+    let status = &set.said;
     let is = |kind| condition(&status.conditions, kind).map(|c| c.status.clone());
     let recovery = status.recovery.clone().unwrap_or_default();
     let backed_up = recovery.last_backup.and_then(|b| b.at);
     vec![
-        pg.name_any(),
+        set.name.clone(),
+        set.kind.clone(),
         or_none(is("Ready")),
         or_none(status.primary.clone()),
         or_none(status.ready.clone()),
@@ -56,11 +47,12 @@ fn row(pg: &Postgres, now: Timestamp) -> Vec<String> {
 }
 
 /// One set, in lines: what is good in a word, what is not in its sentence.
-fn details(pg: &Postgres, now: Timestamp) -> Vec<String> {
-    let status = pg.status.clone().unwrap_or_default();
+fn details(set: &Set, now: Timestamp) -> Vec<String> {
+    let status = &set.said;
     let mut lines = vec![format!(
-        "{}: PostgreSQL {}, {} instances ready, primary {}",
-        pg.name_any(),
+        "{}: {} {}, {} instances ready, primary {}",
+        set.name,
+        set.engine,
         or_none(status.version.clone()),
         or_none(status.ready.clone()),
         or_none(status.primary.clone()),
@@ -95,6 +87,12 @@ fn details(pg: &Postgres, now: Timestamp) -> Vec<String> {
                 .reason
                 .as_ref()
                 .map_or_else(String::new, |r| format!(" ({r})")),
+        ));
+    }
+    if let Some(bound) = &status.bound {
+        lines.push(format!(
+            "  bounded: takes a write while {} of its replicas were heard of within {}s",
+            bound.replicas, bound.seconds
         ));
     }
     if let Some(recovery) = &status.recovery {
@@ -155,42 +153,39 @@ pub fn drilled(drill: &DrillRecord) -> String {
 
 pub async fn run(options: &Options, asked: Asked<'_>) -> Result<()> {
     let Asked { scene, output, out } = asked;
-    let api = scene.api::<Postgres>();
-    let mut all = match &options.set {
-        Some(name) => vec![api.get(name).await?],
-        None => api.list(&ListParams::default()).await?.items,
+    let all = match &options.set {
+        Some(name) => sets::named(scene, name).await?,
+        None => sets::all(scene).await?,
     };
-    all.sort_by_key(Postgres::name_any);
     if output == Output::Json {
-        let summary = |pg: &Postgres| Summary {
-            namespace: &scene.namespace,
-            name: pg.name_any(),
-            status: pg.status.clone().unwrap_or_default(),
+        // What programs get.
+        let summary = |set: &Set| {
+            serde_json::json!({
+                "namespace": scene.namespace, "kind": set.kind, "name": set.name, "status": set.status,
+            })
         };
         return json(out, &all.iter().map(summary).collect::<Vec<_>>());
     }
     let now = Timestamp::now();
-    match (&options.set, &all[..]) {
-        (Some(_), [pg]) => {
-            for line in details(pg, now) {
-                writeln!(out, "{line}")?;
-            }
-            Ok(())
+    if options.set.is_some() {
+        for line in all.iter().flat_map(|set| details(set, now)) {
+            writeln!(out, "{line}")?;
         }
-        (_, []) => {
-            eprintln!("nothing in namespace {}", scene.namespace);
-            Ok(())
-        }
-        _ => {
-            let rows: Vec<Vec<String>> = all.iter().map(|pg| row(pg, now)).collect();
-            table(out, &HEAD, &rows)
-        }
+        return Ok(());
     }
+    if all.is_empty() {
+        eprintln!("nothing in namespace {}", scene.namespace);
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = all.iter().map(|set| row(set, now)).collect();
+    table(out, &HEAD, &rows)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mainstay_crds::postgres::Postgres;
+    use mainstay_crds::redis::Redis;
     use serde_json::json;
 
     #[test]
@@ -225,7 +220,8 @@ mod tests {
         }))
         .unwrap();
         let now: Timestamp = "2026-01-02T00:01:00Z".parse().unwrap();
-        let lines = details(&pg, now);
+        let set = Set::of(&pg).unwrap();
+        let lines = details(&set, now);
         assert_eq!(
             lines,
             [
@@ -239,6 +235,48 @@ mod tests {
                 "  restart db-2 waits for 60s: it is copied",
             ]
         );
-        assert_eq!(row(&pg, now)[..5], ["db", "True", "db-1", "1/2", "17.12"]);
+        let first = ["db", "Postgres", "True", "db-1", "1/2", "17.12"];
+        assert_eq!(row(&set, now)[..6], first);
+    }
+
+    #[test]
+    fn a_redis_is_told_in_the_same_words() {
+        let redis: Redis = serde_json::from_value(json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "Redis", "metadata": {"name": "cache"},
+            "spec": {"engine": "Valkey", "version": "8.1", "storage": {"size": "1Gi"}},
+            "status": {
+                "version": "8.1.3", "ready": "3/3", "primary": "cache-2", "waiting": "restart cache-1",
+                "bound": {"replicas": 1, "seconds": 10},
+                "conditions": [{
+                    "type": "Ready", "status": "False", "reason": "NotServing", "message": "no replica is heard of",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }],
+                "instances": [{"name": "cache-2", "role": "Primary", "ready": true, "node": "n1"}],
+                "survives": {"node": true, "zone": false, "reason": "one zone"},
+                "pendingChanges": ["restart cache-1: databases"],
+                "waitingFor": [{
+                    "step": "restart cache-1", "predicate": "p", "reason": "cache-3 is copied",
+                    "since": "2026-01-02T00:00:00Z",
+                }],
+            },
+        }))
+        .unwrap();
+        let now: Timestamp = "2026-01-02T00:01:00Z".parse().unwrap();
+        let set = Set::of(&redis).unwrap();
+        assert_eq!(
+            details(&set, now),
+            [
+                "cache: Valkey 8.1.3, 3/3 instances ready, primary cache-2",
+                "  Ready: False (no replica is heard of)",
+                "  cache-2: primary on n1 in zone -, ready",
+                "  survives: any one node, not every zone (one zone)",
+                "  bounded: takes a write while 1 of its replicas were heard of within 10s",
+                "  restart cache-1 waits for 60s: cache-3 is copied",
+                "  to do: restart cache-1: databases",
+            ]
+        );
+        let row = row(&set, now);
+        assert_eq!(row[..3], ["cache", "Redis", "False"]);
+        assert_eq!(row[6..], ["-", "-", "restart cache-1"]);
     }
 }

@@ -11,6 +11,7 @@ use kubectl_mainstay::{Arguments, Scene, run};
 use mainstay_crds::backup::{Backup, BackupPhase};
 use mainstay_crds::operation::{Action, Operation};
 use mainstay_crds::postgres::Postgres;
+use mainstay_crds::redis::Redis;
 use mainstay_testkit::api::{FakeApi, Fault, Rule, Verb};
 use serde_json::{Value, json};
 
@@ -80,6 +81,57 @@ async fn sets_and_drills_are_listed() {
         "{text}"
     );
     assert!(asked(&api, "status nobody").await.is_err());
+}
+
+#[tokio::test]
+async fn sets_of_every_kind_are_told_together() {
+    let api = api();
+    let redis: Redis = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Redis",
+        "metadata": {"name": "cache", "namespace": NAMESPACE},
+        "spec": {"version": "8.0", "storage": {"size": "1Gi"}},
+        "status": {"ready": "3/3", "primary": "cache-2"},
+    }))
+    .unwrap();
+    api.put(&redis);
+    let text = asked(&api, "status").await.unwrap();
+    let lines: Vec<Vec<&str>> = text
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    assert_eq!(lines[1][..4], ["cache", "Redis", "-", "cache-2"], "{text}");
+    assert_eq!(lines[2][..2], ["db", "Postgres"], "{text}");
+    let text = asked(&api, "status cache").await.unwrap();
+    assert!(
+        text.starts_with("cache: Redis -, 3/3 instances ready, primary cache-2\n"),
+        "{text}"
+    );
+    let all: Value = serde_json::from_str(&asked(&api, "status -o json").await.unwrap()).unwrap();
+    assert_eq!(
+        (&all[0]["kind"], &all[1]["kind"]),
+        (&json!("Redis"), &json!("Postgres"))
+    );
+    let error = asked(&api, "status nobody").await.unwrap_err();
+    assert!(
+        error.to_string().contains("no set called nobody"),
+        "{error:#}"
+    );
+
+    // An add-on that is not installed hides nobody.
+    api.add_rule(
+        Rule::new(Fault::Code(404))
+            .verb(Verb::List)
+            .resource("redises"),
+    );
+    let text = asked(&api, "status").await.unwrap();
+    assert!(text.contains("db ") && !text.contains("cache"), "{text}");
+    // One that may not be read is no empty list.
+    api.add_rule(
+        Rule::new(Fault::Code(403))
+            .verb(Verb::List)
+            .resource("postgreses"),
+    );
+    assert!(asked(&api, "status").await.is_err());
 }
 
 #[tokio::test]

@@ -31,13 +31,15 @@ fn recovery(patch: &Value) -> Value {
     json!({ "bootstrap": { "recovery": recovery } })
 }
 
-/// As a cache that keeps nothing.
+/// As a cache that keeps nothing. What is null stays so: it takes something out of the resource.
 fn unkept(mut spec: Value) -> Value {
     let cache = json!({
         "instances": 1, "durability": null, "bounded": null, "persistence": "none",
         "parameters": { "appendfsync": null },
     });
-    merge(&mut spec, &cache);
+    if let (Some(spec), Value::Object(cache)) = (spec.as_object_mut(), cache) {
+        spec.extend(cache);
+    }
     spec
 }
 
