@@ -69,8 +69,8 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
         (REPLICATION_ROLE, &replication, REPLICATION_RULES.to_owned()),
         (PROBE_ROLE, &probe, probe_rules()),
     ];
-    let made = backup.as_ref().zip(rules);
-    wanted.extend(made.map(|(password, rules)| (BACKUP_ROLE, password, rules.to_owned())));
+    let beside = backup.as_ref().zip(rules);
+    wanted.extend(beside.map(|(password, rules)| (BACKUP_ROLE, password, rules.to_owned())));
     let roles: Vec<Role> = wanted
         .into_iter()
         .map(|(name, password, rules)| {
