@@ -59,17 +59,17 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
     };
     let (replication, probe) = (own(REPLICATION_PASSWORD)?, own(PROBE_PASSWORD)?);
     // What a Secret was made with stays in it: a user that is not needed any more lets nobody in.
-    let rules = match &v.backup {
+    let allowed = match &v.backup {
         Some(_) => Some(BACKUP_RULES),
         None => given.roles.get(BACKUP_ROLE).map(|_| OFF),
     };
-    let backup = rules.map(|_| own(BACKUP_PASSWORD)).transpose()?;
+    let backup = allowed.map(|_| own(BACKUP_PASSWORD)).transpose()?;
     let mut wanted = vec![
         (USER, given.password, APPLICATION_RULES.to_owned()),
         (REPLICATION_ROLE, &replication, REPLICATION_RULES.to_owned()),
         (PROBE_ROLE, &probe, probe_rules()),
     ];
-    let beside = backup.as_ref().zip(rules);
+    let beside = backup.as_ref().zip(allowed);
     wanted.extend(beside.map(|(password, rules)| (BACKUP_ROLE, password, rules.to_owned())));
     let roles: Vec<Role> = wanted
         .into_iter()
