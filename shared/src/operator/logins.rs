@@ -182,7 +182,7 @@ mod tests {
 
     use super::*;
     use crate::agent::api::Status;
-    use crate::instances::Known;
+    use crate::instances::{Known, PodSeen};
 
     fn access(name: &str) -> Access {
         let mut access = Access::new(name, AccessSpec::default());
@@ -198,7 +198,7 @@ mod tests {
         Instance {
             name: names::instance("db", ordinal),
             ordinal,
-            pod: None,
+            pod: Some(PodSeen::default()),
             claim: None,
             agent: Known::Known(Status {
                 ready,

@@ -110,11 +110,12 @@ async fn a_set_with_backups_says_what_can_be_recovered_and_a_replica_makes_the_n
             said(w, "mine").phase == Some(BackupPhase::Succeeded)
         })
         .await;
-    let recovery = world.status().recovery.unwrap();
-    assert_eq!(
-        recovery.last_backup.map(|b| b.id),
-        said(&world, "mine").backup_id
-    );
+    world
+        .until("the newest backup to be told", |w| {
+            let last = w.status().recovery.and_then(|r| r.last_backup);
+            last.map(|b| b.id) == said(w, "mine").backup_id
+        })
+        .await;
 }
 
 #[tokio::test]
