@@ -120,10 +120,6 @@ pub const ALL: &[Scenario] = &[
         "of Redis: the primary's pod is told to go and deleted by force, then all pods by force at once"
     ),
     scenario!(
-        shares of Redis faults "redis_changes" ["credentials_rotated", "primary_volume_lost"],
-        "of Redis: the password and all certificates are changed without an error, then the primary's volume is lost with its pod"
-    ),
-    scenario!(
         shares pooler::pooler_hand_over,
         "through the pooler planned hand-overs are latency and no error, and nothing acknowledged is lost"
     ),

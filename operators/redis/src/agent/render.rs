@@ -125,9 +125,13 @@ pub fn configuration(settings: &RedisSettings, facts: &Facts) -> String {
     text
 }
 
-/// The ACL file: no user `default`, those of the set, and this agent's own.
+/// What is said of the user `default`: nobody is it, but who reads the append-only file is, and has to be allowed what
+/// others were. Else all that was written in transactions is left out, without an end of the start.
+const DEFAULT_USER: &str = "user default off ~* &* +@all\n";
+
+/// The ACL file: nobody is `default`; those of the set, and this agent's own.
 pub fn acl(roles: &[Role], agent_password: &str) -> String {
-    let mut text = "user default off\n".to_owned();
+    let mut text = DEFAULT_USER.to_owned();
     let mut line = |name: &str, rules: &str| {
         let _ = writeln!(text, "user {name} {rules}");
     };
@@ -231,7 +235,7 @@ mod tests {
             text.contains("user app on #aa #bb ~app:* +@read\n"),
             "{text}"
         );
-        assert!(text.starts_with("user default off\n"));
+        assert!(text.starts_with(DEFAULT_USER));
         assert!(!text.contains("secret"));
     }
 }

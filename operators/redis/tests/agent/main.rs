@@ -94,7 +94,11 @@ async fn a_new_set_serves_and_outlives_its_agent() {
     .await;
     db.set("c", "3").await.expect("who is logged in stays so");
 
-    // A restart keeps everything, and brings the rest into force.
+    // A restart keeps everything, also what was written in a transaction, and brings the rest into force.
+    for command in ["MULTI", "SET d 4", "SET e 5", "EXEC"] {
+        let command = command.split(' ').map(str::to_owned).collect();
+        db.call(command).await.unwrap();
+    }
     let nonce = set.until(one, "ready", |s| s.ready).await.nonce;
     let restarted = set.agent(one).restart(&nonce, "databases").await;
     let restarted = restarted.unwrap();
@@ -102,7 +106,7 @@ async fn a_new_set_serves_and_outlives_its_agent() {
     assert!(restarted.pending_restart.is_empty());
     set.until(one, "ready after the restart", |s| s.ready).await;
     let mut db = set.connect(one).await.unwrap();
-    assert_eq!(db.size().await, 3);
+    assert_eq!(db.size().await, 5);
     assert!(db.call(words(["SELECT", "5"])).await.is_err());
 
     // And so does the end of the container.
@@ -110,7 +114,7 @@ async fn a_new_set_serves_and_outlives_its_agent() {
     assert!(one.terminate());
     set.start(&mut one, "uid-again");
     set.until(&one, "ready in another pod", |s| s.ready).await;
-    assert_eq!(set.connect(&one).await.unwrap().size().await, 3);
+    assert_eq!(set.connect(&one).await.unwrap().size().await, 5);
     set.finish(vec![one]);
 }
 
