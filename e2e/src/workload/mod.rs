@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use journal::Journal;
-use ledger::Verdict;
+use ledger::{Entry, Verdict};
 use postgres::{Postgres, Side};
 use redis::{Confirm, Redis};
 use writer::{Again, Engine, Pace};
@@ -228,8 +228,10 @@ struct Kept {
 }
 
 /// Says what a ledger and the numbers that are there come to.
-fn verify(ledger: &Path, present: &BTreeSet<u64>) -> Result<ExitCode, Error> {
-    let verdict = Verdict::new(&journal::read(ledger)?, present);
+///
+/// The ledger is read before the numbers are: while somebody writes, it knows of none that they lack.
+fn verify(entries: &[Entry], present: &BTreeSet<u64>) -> Result<ExitCode, Error> {
+    let verdict = Verdict::new(entries, present);
     eprintln!("{verdict}");
     println!("{}", serde_json::to_string(&verdict)?);
     Ok(if verdict.holds() {
@@ -296,7 +298,8 @@ async fn on_postgres(command: PostgresCommand) -> Result<ExitCode, Error> {
             retries_write,
         } => writing.run(&on.postgres(), Again::of(retries_write)).await,
         PostgresCommand::Verify { on, kept, side } => {
-            verify(&kept.ledger, &on.postgres().present(side).await?)
+            let entries = journal::read(&kept.ledger)?;
+            verify(&entries, &on.postgres().present(side).await?)
         }
         PostgresCommand::Ledger(kept) => print(&kept.ledger),
         PostgresCommand::Check {
@@ -341,7 +344,10 @@ async fn on_redis(command: RedisCommand) -> Result<ExitCode, Error> {
             // What replicas did not confirm is not there for others until it is written again.
             writing.run(&redis, Again::InAnyCase).await
         }
-        RedisCommand::Verify { on, kept } => verify(&kept.ledger, &on.redis().present().await?),
+        RedisCommand::Verify { on, kept } => {
+            let entries = journal::read(&kept.ledger)?;
+            verify(&entries, &on.redis().present().await?)
+        }
         RedisCommand::Ledger(kept) => print(&kept.ledger),
         RedisCommand::Rows { on, host } => {
             let mut connection = on.redis().connect_to(host.as_deref()).await?;
