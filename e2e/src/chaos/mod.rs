@@ -57,19 +57,14 @@ pub async fn run(
     kept: bool,
 ) -> Result<Run> {
     let sandbox = Sandbox::new(ctx, &format!("{}-{number}", fault.name)).await?;
-    let outcome = match run_in(&sandbox, kind, fault, oracle).await {
-        Ok(run) => {
-            // Of a broken promise it is there already, from before what followed.
-            if kept && !run.broken() {
-                keep(&sandbox, &format!("{run:?}")).await;
-            }
-            Ok(run)
-        }
-        Err(error) => {
-            let folder = keep(&sandbox, &format!("{error:#}")).await;
-            Err(error.context(format!("see {}", folder.display())))
-        }
-    };
+    let outcome = run_in(&sandbox, kind, fault, oracle).await;
+    // Of a broken promise it is there already, from before what followed; so it is of a failure.
+    if let Ok(run) = &outcome
+        && kept
+        && !run.broken()
+    {
+        keep(&sandbox, &format!("{run:?}")).await;
+    }
     match (outcome, sandbox.remove().await) {
         (Ok(_), Err(error)) => Err(error),
         (outcome, _) => outcome,
@@ -82,7 +77,7 @@ fn folder() -> PathBuf {
 }
 
 /// Keep the error, the state, and all that the pods logged. What cannot be had is left out.
-pub(crate) async fn keep(s: &Sandbox<'_>, error: &str) -> PathBuf {
+async fn keep(s: &Sandbox<'_>, error: &str) -> PathBuf {
     let folder = folder().join(&s.namespace);
     let put = |name: &str, text: &str| {
         let _ = std::fs::create_dir_all(&folder);
@@ -144,6 +139,18 @@ pub async fn run_in(
 /// # Errors
 /// As [`run`]; when the faults are not for the same kind of set and client.
 pub async fn one_after_another(
+    sandbox: &Sandbox<'_>,
+    kind: Kind,
+    faults: &[&Fault],
+    oracle: Oracle,
+) -> Result<Run> {
+    let outcome = judged(sandbox, kind, faults, oracle).await;
+    let Err(error) = outcome else { return outcome };
+    let folder = keep(sandbox, &format!("{error:#}")).await;
+    Err(error.context(format!("see {}", folder.display())))
+}
+
+async fn judged(
     sandbox: &Sandbox<'_>,
     kind: Kind,
     faults: &[&Fault],

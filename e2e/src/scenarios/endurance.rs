@@ -63,13 +63,7 @@ pub async fn faults(s: &Sandbox<'_>, kind: Kind, names: &[&str]) -> Result<()> {
         found.with_context(|| format!("there is no fault {name}"))
     });
     let faults = faults.collect::<Result<Vec<_>>>()?;
-    let run = match chaos::one_after_another(s, kind, &faults, chaos::Oracle::Whole).await {
-        Ok(run) => run,
-        Err(error) => {
-            let folder = chaos::keep(s, &format!("{error:#}")).await;
-            return Err(error.context(format!("see {}", folder.display())));
-        }
-    };
+    let run = chaos::one_after_another(s, kind, &faults, chaos::Oracle::Whole).await?;
     s.say(&format!(
         "writes paused for {:?} at most, whole again after {:?}",
         run.gap, run.whole

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::config::{self, Role, SetConfig, Zones};
 use super::paths::{self, under};
+use super::state::absent;
 use crate::pki::{
     CA_KEY, CERTIFICATE_KEY, ClientAuth, PRIVATE_KEY_KEY, Pair, PrivateKeyPem, client_config,
     server_config,
@@ -189,10 +190,7 @@ fn read_roles(folder: &Path) -> Result<Vec<Role>, String> {
 pub fn place_file(path: &Path, content: &str, mode: u32) -> std::io::Result<()> {
     use std::io::Write;
     let temporary = path.with_extension("new");
-    match fs::remove_file(&temporary) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
+    absent(fs::remove_file(&temporary))?;
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -3,14 +3,13 @@
 use crate::election::member::Ballot;
 use crate::election::message::Wanted;
 
-/// Whether clients are let in by an engine that was `promoted` for this ballot; `was_open`: it, since its last start, has let
-/// them in for it.
+/// Whether clients are let in. `open_for`: the ballot for which the engine was promoted and, since its last start, has let them in.
 ///
 /// An open door stays open for as long as its ballot is wanted: the election may not have seen the engine yet, as when the
 /// agent was just started beside it, and clients shall not notice.
-pub fn is_open(wanted: &Wanted, promoted: Option<&Ballot>, was_open: bool) -> bool {
+pub fn is_open(wanted: &Wanted, open_for: Option<&Ballot>) -> bool {
     match wanted {
-        Wanted::Primary { ballot, open, .. } => *open || (was_open && promoted == Some(ballot)),
+        Wanted::Primary { ballot, open, .. } => *open || open_for == Some(ballot),
         _ => false,
     }
 }
@@ -40,12 +39,11 @@ mod tests {
             open,
         };
         let (two, one) = (ballot(2), ballot(1));
-        assert!(is_open(&wanted(true), Some(&two), false));
-        assert!(is_open(&wanted(false), Some(&two), true));
-        assert!(!is_open(&wanted(false), Some(&two), false));
-        // Of a term before, or of nobody: shut, whatever it was.
-        assert!(!is_open(&wanted(false), Some(&one), true));
-        assert!(!is_open(&wanted(false), None, true));
-        assert!(!is_open(&Wanted::Detached, Some(&two), true));
+        assert!(is_open(&wanted(true), None));
+        assert!(is_open(&wanted(false), Some(&two)));
+        assert!(!is_open(&wanted(false), None));
+        // It was open in a term before.
+        assert!(!is_open(&wanted(false), Some(&one)));
+        assert!(!is_open(&Wanted::Detached, Some(&two)));
     }
 }

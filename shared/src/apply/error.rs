@@ -123,6 +123,11 @@ impl Cause {
         }
     }
 
+    /// What was asked about has changed since it was seen, or is gone: that is news, by which it is looked at anew.
+    pub fn is_overtaken(&self) -> bool {
+        matches!(self, Self::NotFound(_) | Self::Conflict(_))
+    }
+
     /// A short name for logs and metrics, from a bounded set.
     pub fn label(&self) -> &'static str {
         match self {

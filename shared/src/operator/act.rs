@@ -289,9 +289,7 @@ impl Hands<'_> {
         let said = io::write_status_as_seen(self.client, &told.operation, &told.status).await;
         match said {
             Ok(()) => Ok(true),
-            Err(error) if matches!(error.cause, Cause::NotFound(_) | Cause::Conflict(_)) => {
-                Ok(false)
-            }
+            Err(error) if error.cause.is_overtaken() => Ok(false),
             Err(error) => Err(error),
         }
     }

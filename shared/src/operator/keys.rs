@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::apply::inventory::Seen;
 use crate::apply::io;
-use crate::apply::{ApplyError, Cause, Object};
+use crate::apply::{ApplyError, Object};
 use crate::backups::destroy::{self, SecretSeen, Setting, Step, Target};
 use crate::backups::drill::pod::seen;
 use crate::names;
@@ -216,7 +216,7 @@ async fn say<E: Engine>(context: &Context<E>, told: &Told) -> Result<(), KeysErr
             }
             Ok(())
         }
-        Err(error) if matches!(error.cause, Cause::NotFound(_) | Cause::Conflict(_)) => Ok(()),
+        Err(error) if error.cause.is_overtaken() => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -16,9 +16,11 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{Config as Watch, DefaultBackoff, Event};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use mainstay_crds::operation::{Action, Operation};
 use mainstay_crds::restore::Restore;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -266,6 +268,19 @@ async fn watch<E: Engine>(
     }
 }
 
+/// Say something of an object that is about a set which is not there. That it could not be said is told, and no more.
+async fn say<E, K, S>(context: &Context<E>, set: &SetKey, what: &str, object: &K, status: &S)
+where
+    E: Engine,
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + std::fmt::Debug,
+    S: Serialize,
+{
+    let said = io::write_status_as_seen(&context.client, object, status).await;
+    if let Err(error) = said {
+        tracing::warn!(%set, %error, "{what}");
+    }
+}
+
 /// Say of operations on a set that is not there, of backups and of restores, that they wait for it, or that nothing comes of them. One that has
 /// changed meanwhile is news again.
 async fn without_target<E: Engine>(context: Arc<Context<E>>, set: SetKey) {
@@ -273,34 +288,43 @@ async fn without_target<E: Engine>(context: Arc<Context<E>>, set: SetKey) {
     // Keys are destroyed when the set is gone.
     operations.retain(|o| o.spec.action != Action::DestroyKeys);
     for told in operations::without_target(&operations, Timestamp::now()) {
-        let said = io::write_status_as_seen(&context.client, &told.operation, &told.status).await;
-        if let Err(error) = said {
-            tracing::warn!(%set, %error, "an operation's status");
-        }
+        say(
+            &context,
+            &set,
+            "an operation's status",
+            &told.operation,
+            &told.status,
+        )
+        .await;
     }
     let waiting = backups::ordered(context.cache.typed(&set, kinds::BACKUP));
     for step in backups::without_target(&waiting, Timestamp::now()) {
         let Some(status) = &step.status else { continue };
-        let said = io::write_status_as_seen(&context.client, &step.backup, status).await;
-        if let Err(error) = said {
-            tracing::warn!(%set, %error, "a backup's status");
-        }
+        say(&context, &set, "a backup's status", &step.backup, status).await;
     }
     for access in logins::ordered(context.cache.typed(&set, kinds::ACCESS)) {
         let Some(told) = logins::told(&access, &Stage::NoTarget, Timestamp::now()) else {
             continue;
         };
-        let said = io::write_status_as_seen(&context.client, &told.access, &told.status).await;
-        if let Err(error) = said {
-            tracing::warn!(%set, %error, "a login's status");
-        }
+        say(
+            &context,
+            &set,
+            "a login's status",
+            &told.access,
+            &told.status,
+        )
+        .await;
     }
     let all = restores::ordered(context.cache.typed(&set, kinds::RESTORE));
     for told in restores::without_target(&all, Timestamp::now()) {
-        let said = io::write_status_as_seen(&context.client, &told.restore, &told.status).await;
-        if let Err(error) = said {
-            tracing::warn!(%set, %error, "a restore's status");
-        }
+        say(
+            &context,
+            &set,
+            "a restore's status",
+            &told.restore,
+            &told.status,
+        )
+        .await;
     }
     // With the set gone nothing is between two states of it.
     let goes = |r: &&Restore| {

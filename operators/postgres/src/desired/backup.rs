@@ -10,7 +10,6 @@ use mainstay_shared::operator::desired::backup::{
 use mainstay_shared::operator::desired::volumes::mount;
 
 use crate::agent::place::{DATA, SOCKETS};
-use crate::backup::settings::{BACKUP_FILE, RESTORE_FILE};
 use crate::settings::ArchiveSettings;
 use crate::validate::{Backup, Recovery, Validated};
 
@@ -51,16 +50,8 @@ pub fn stores(v: &Validated) -> BTreeSet<u16> {
 /// # Errors
 /// When one cannot be written as JSON, which it always can.
 pub fn files(v: &Validated) -> Result<BTreeMap<String, String>, serde_json::Error> {
-    let mut all = BTreeMap::new();
-    if let Some(backup) = &v.backup {
-        let text = serde_json::to_string_pretty(&backup.settings)?;
-        all.insert(BACKUP_FILE.to_owned(), text);
-    }
-    if let Some(recovery) = &v.recovery {
-        let text = serde_json::to_string_pretty(&recovery.settings)?;
-        all.insert(RESTORE_FILE.to_owned(), text);
-    }
-    Ok(all)
+    let restore = v.recovery.as_ref().map(|r| &r.settings);
+    backup::files(v.backup.as_ref().map(|b| &b.settings), restore)
 }
 
 /// What agents must know of the archive.

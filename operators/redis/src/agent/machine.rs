@@ -389,14 +389,15 @@ impl Machine {
         });
         let leader = self.leader();
         let ending = state.stop_within.is_some();
-        if ending {
+        let ended = self.elected_has_ended(&wanted, start);
+        // One whose engine has ended has nothing to hand over, and does not wait for it: its term runs out.
+        if ending && !ended {
             self.leave(now);
         }
         let held = self
             .cluster
             .as_ref()
             .is_some_and(|c| c.driver.held.borrow().is_some());
-        let ended = self.elected_has_ended(&wanted, start);
         let because = self.because();
         next(&Observed {
             wanted: &wanted,

@@ -7,7 +7,7 @@ use mainstay_shared::names;
 use mainstay_shared::operator::desired::backup::{self, Around, common_mounts};
 use mainstay_shared::operator::desired::volumes::{SECRET_MODE, mount, named};
 
-use crate::backup::settings::{BACKUP_FILE, RESTORE_FILE, RestoreSettings};
+use crate::backup::settings::RestoreSettings;
 use crate::settings::{BACKUP_PASSWORD, DATA, INTERNAL};
 use crate::validate::backup::{Backup, Recovery};
 use crate::validate::{DATABASES, Validated};
@@ -39,16 +39,8 @@ pub fn stores(v: &Validated) -> BTreeSet<u16> {
 /// # Errors
 /// When one cannot be written as JSON, which it always can.
 pub fn files(v: &Validated) -> Result<BTreeMap<String, String>, serde_json::Error> {
-    let mut all = BTreeMap::new();
-    if let Some(backup) = &v.backup {
-        let text = serde_json::to_string_pretty(&backup.settings)?;
-        all.insert(BACKUP_FILE.to_owned(), text);
-    }
-    if let Some(recovery) = &v.recovery {
-        let text = serde_json::to_string_pretty(&restore_settings(v, recovery))?;
-        all.insert(RESTORE_FILE.to_owned(), text);
-    }
-    Ok(all)
+    let restore = v.recovery.as_ref().map(|r| restore_settings(v, r));
+    backup::files(v.backup.as_ref().map(|b| &b.settings), restore.as_ref())
 }
 
 /// What the container that restores is told.

@@ -25,6 +25,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getpid};
 
 use super::clock::boottime;
+use super::state::absent;
 use protocol::{Command, EngineSignal, Start};
 use supervisor::{Act, Bounds, Input, Supervisor};
 
@@ -104,10 +105,7 @@ pub fn run(options: &Options) -> Result<(), InitError> {
 }
 
 fn listen(path: &Path, events: Sender<Event>) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
+    absent(fs::remove_file(path))?;
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     thread::spawn(move || {

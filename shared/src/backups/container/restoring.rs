@@ -183,6 +183,17 @@ impl<R: Serialize + Default> Teller<R> {
         });
     }
 
+    /// From which backup it is made, with which key, and how much there is to bring back.
+    pub fn chosen(&self, backup: &BackupId, repository: &Repository, total_bytes: u64) {
+        let keyring = repository.protection().keyring();
+        let key = keyring.and_then(Keyring::recipient).map(|r| r.to_string());
+        self.change(|report| {
+            report.backup = Some(backup.clone());
+            report.key = key;
+            report.total_bytes = Some(total_bytes);
+        });
+    }
+
     /// It failed, for this reason.
     pub fn failed(&self, message: String, retryable: bool) {
         self.change(|report| {

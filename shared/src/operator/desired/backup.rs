@@ -1,17 +1,20 @@
 //! Containers around a repository, as every engine has them: what makes backups, what restores, and what both need.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
     ConfigMapProjection, Container, KeyToPath, PersistentVolumeClaimVolumeSource,
     ProjectedVolumeSource, SecretProjection, Volume, VolumeMount, VolumeProjection,
 };
+use serde::Serialize;
 
 use super::parts::{container_security, environment, port, resources};
 use super::store::{Access, AuthorityRef};
 use super::volumes::{SECRET_MODE, bin, mount, named, scratch};
 use crate::agent::paths;
 use crate::backups::container::settings::{
-    AUTHORITY, ESCROW_KEYS, INSTANCE_KEYS, MEMORY_MIB, REPOSITORY, RESTORE_REPOSITORY,
-    RESTORE_SECRETS, RUN, SECRETS,
+    AUTHORITY, BACKUP_FILE, ESCROW_KEYS, INSTANCE_KEYS, MEMORY_MIB, REPOSITORY, RESTORE_FILE,
+    RESTORE_REPOSITORY, RESTORE_SECRETS, RUN, SECRETS,
 };
 use crate::names;
 use crate::operator::validated::Common;
@@ -31,6 +34,21 @@ pub const OTHER_REPOSITORY: &str = "restore-repository";
 const OWN_SECRETS: &str = "backup-secrets";
 /// The volume with what opens a repository that is restored from.
 pub const RESTORE_SECRETS_VOLUME: &str = "restore-secrets";
+
+/// Files of the ConfigMap of a set: what the containers of backups, and of a beginning from a repository, are told.
+///
+/// # Errors
+/// When one cannot be written as JSON, which it always can.
+pub fn files(
+    backup: Option<&impl Serialize>,
+    restore: Option<&impl Serialize>,
+) -> Result<BTreeMap<String, String>, serde_json::Error> {
+    let backup = backup.map(serde_json::to_string_pretty).transpose()?;
+    let restore = restore.map(serde_json::to_string_pretty).transpose()?;
+    let backup = backup.map(|text| (BACKUP_FILE.to_owned(), text));
+    let restore = restore.map(|text| (RESTORE_FILE.to_owned(), text));
+    Ok(backup.into_iter().chain(restore).collect())
+}
 
 /// The volume that a repository is on, if it is on one.
 pub fn repository(name: &str, access: &Access) -> Option<Volume> {

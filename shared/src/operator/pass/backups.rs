@@ -11,9 +11,9 @@ use mainstay_crds::common::backup::RecoveryStatus;
 
 use super::Pass;
 use super::report::{PassError, Report};
+use crate::apply::Object;
 use crate::apply::inventory::Seen;
 use crate::apply::io::{self, Created};
-use crate::apply::{Cause, Object};
 use crate::backups::plan::Step;
 use crate::backups::{Ask, Member, Setting, drill, health, keep, plan, schedule};
 use crate::conditions::State;
@@ -204,11 +204,7 @@ impl<E: Engine> Pass<'_, E> {
                             true
                         }
                         // It has changed since it was seen, or is gone: it is looked at anew.
-                        Err(error)
-                            if matches!(error.cause, Cause::NotFound(_) | Cause::Conflict(_)) =>
-                        {
-                            false
-                        }
+                        Err(error) if error.cause.is_overtaken() => false,
                         Err(error) => {
                             report.failed(error);
                             false

@@ -128,7 +128,7 @@ impl<E: Engine> Pass<'_, E> {
                         self.context.events.report(&object, happening);
                     }
                 }
-                Err(error) if matches!(error.cause, Cause::NotFound(_) | Cause::Conflict(_)) => {}
+                Err(error) if error.cause.is_overtaken() => {}
                 Err(error) => report.failed(error),
             }
         }

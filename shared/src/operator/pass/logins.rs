@@ -2,7 +2,7 @@
 
 use super::Pass;
 use super::report::{PassError, Report};
-use crate::apply::{Cause, io};
+use crate::apply::io;
 use crate::operator::engine::Engine;
 use crate::operator::logins::{self, Login, Stage};
 use crate::operator::material;
@@ -43,7 +43,7 @@ impl<E: Engine> Pass<'_, E> {
             match said.await {
                 Ok(()) => {}
                 // It has changed meanwhile, or is gone: that is news by itself.
-                Err(error) if matches!(error.cause, Cause::NotFound(_) | Cause::Conflict(_)) => {}
+                Err(error) if error.cause.is_overtaken() => {}
                 Err(error) => report.failed(error),
             }
         }

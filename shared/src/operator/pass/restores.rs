@@ -11,7 +11,7 @@ use serde_json::json;
 use super::report::{PassError, Report};
 use super::{LOOK, Pass};
 use crate::apply::inventory::Seen;
-use crate::apply::{ApplyError, Cause, Object, io};
+use crate::apply::{ApplyError, Object, io};
 use crate::backups::restores::{self, Lease, Setting, Stance, Step, Told};
 use crate::conditions::reasons;
 use crate::names;
@@ -121,7 +121,7 @@ impl<E: Engine> Pass<'_, E> {
                 }
                 Ok(())
             }
-            Err(error) if matches!(error.cause, Cause::NotFound(_) | Cause::Conflict(_)) => Ok(()),
+            Err(error) if error.cause.is_overtaken() => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -1,11 +1,13 @@
 //! What the running engine has become: kept in memory for the next process beside it, so that clients do not notice when the
 //! agent ends. I/O.
 
+use std::fs;
 use std::path::PathBuf;
 
 use mainstay_shared::agent::init::protocol::Engine;
 use mainstay_shared::agent::open::is_open;
 use mainstay_shared::agent::past;
+use mainstay_shared::agent::state::absent;
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::Wanted;
 use serde::{Deserialize, Serialize};
@@ -68,9 +70,10 @@ impl Machine {
     /// Whether clients are let in.
     pub(super) fn lets_in(&self, wanted: &Wanted) -> bool {
         let open_for = self.served().and_then(|s| s.open.as_ref());
-        let promoted = self.promoted();
-        let was_open = promoted.is_some() && open_for == promoted.as_ref();
-        is_open(wanted, promoted.as_ref(), was_open)
+        is_open(
+            wanted,
+            open_for.filter(|b| self.promoted().as_ref() == Some(*b)),
+        )
     }
 
     fn serve(&mut self, served: Served) {
@@ -89,6 +92,6 @@ impl Machine {
     pub(super) fn forget_served(&mut self) -> Result<(), String> {
         self.served = None;
         let file = self.served_file();
-        past::forget(&file).map_err(|e| format!("{}: {e}", file.display()))
+        absent(fs::remove_file(&file)).map_err(|e| format!("{}: {e}", file.display()))
     }
 }

@@ -1,6 +1,7 @@
 //! Whom a replica receives from: kept for the next process beside a running engine, and given up when
 //! that one has no log any more of what comes next. I/O.
 
+use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::init::protocol::Engine;
 use mainstay_shared::agent::past;
+use mainstay_shared::agent::state::absent;
 use mainstay_shared::agent::task::Task;
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::names;
@@ -51,7 +53,7 @@ impl Machine {
         let file = self.upstream_file();
         let kept = match &upstream {
             Some(ballot) => past::note(&file, ballot),
-            None => past::forget(&file),
+            None => absent(fs::remove_file(&file)),
         };
         kept.map_err(|e| format!("{}: {e}", file.display()))?;
         self.upstream = upstream;

@@ -22,7 +22,6 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use mainstay_backup::catalogue::Catalogue;
-use mainstay_backup::crypto::Keyring;
 use mainstay_backup::ids::OwnerId;
 use mainstay_backup::manifest::Manifest;
 use mainstay_backup::repository::Repository;
@@ -85,18 +84,9 @@ async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), Rest
     drop(catalogue);
     absent(fs::remove_dir_all(work))?;
     let total = room(place, &choice)?;
-    let newest = choice
-        .chain
-        .last()
-        .ok_or_else(|| refused("there is no backup"))?
-        .clone();
-    let keyring = repository.protection().keyring();
-    let key = keyring.and_then(Keyring::recipient).map(|r| r.to_string());
-    teller.change(|report| {
-        report.backup = Some(newest.id.clone());
-        report.key = key;
-        report.total_bytes = Some(total);
-    });
+    let newest = choice.chain.last();
+    let newest = newest.ok_or_else(|| refused("there is no backup"))?;
+    teller.chosen(&newest.id, &repository, total);
     make(work)?;
     let data = fetch(place, work, &repository, &choice, teller).await?;
     let (reached, provenance) =

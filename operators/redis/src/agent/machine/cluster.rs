@@ -213,13 +213,6 @@ impl Machine {
         }
     }
 
-    /// Whether this instance leads by an engine that has ended.
-    pub(super) fn leads_in_vain(&self) -> bool {
-        let state = self.init.heard().borrow().state.clone();
-        let running = matches!(state.engine, Engine::Running { .. });
-        self.elected_has_ended(&self.wanted(), running.then_some(state.starts))
-    }
-
     /// What the election is told of the engine.
     pub(super) fn seen(&self) -> Seen {
         let state = self.init.heard().borrow().state.clone();

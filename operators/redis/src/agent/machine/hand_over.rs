@@ -99,10 +99,6 @@ impl Machine {
             return;
         }
         self.leaving = Some(now);
-        // One whose engine has ended has nothing to hand over, and does not wait for it: its term runs out.
-        if self.leads_in_vain() {
-            return;
-        }
         if let Some(cluster) = &self.cluster {
             let _ = cluster.driver.orders.try_send(Order::HandOver(None));
         }

@@ -151,9 +151,8 @@ impl Machine {
             || applied.users != users(&roles)
             || identity.is_some();
         let promoted = self.promoted().filter(|_| role == Role::Primary);
-        let wanted = self.wanted();
-        let open =
-            promoted.is_some() && is_open(&wanted, promoted.as_ref(), vitals.min_replicas != SHUT);
+        let open_for = promoted.as_ref().filter(|_| vitals.min_replicas != SHUT);
+        let open = promoted.is_some() && is_open(&self.wanted(), open_for);
         let door = if open {
             render::open(&config.engine)
         } else {

@@ -13,7 +13,6 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use mainstay_backup::catalogue::Catalogue;
-use mainstay_backup::crypto::Keyring;
 use mainstay_backup::ids::OwnerId;
 use mainstay_backup::manifest::Manifest;
 use mainstay_backup::repository::Repository;
@@ -92,13 +91,7 @@ async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), Rest
     absent(fs::remove_dir_all(work))?;
     let total: u64 = manifest.files.iter().map(|file| file.size).sum();
     restoring::room(&place.volume(), total.saturating_mul(2) + ROOM)?;
-    let keyring = repository.protection().keyring();
-    let key = keyring.and_then(Keyring::recipient).map(|r| r.to_string());
-    teller.change(|report| {
-        report.backup = Some(manifest.id.clone());
-        report.key = key;
-        report.total_bytes = Some(total);
-    });
+    teller.chosen(&manifest.id, &repository, total);
     let data = work.join("redis");
     make(&data)?;
     fetch(&repository, manifest, shard, &data, teller).await?;
