@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
+use backups::Measure;
 use clap::{Args as ClapArgs, Subcommand};
 use mainstay_e2e::cluster::Steps;
 use mainstay_e2e::figures::{self, Spread, memory, requests};
@@ -43,6 +44,16 @@ enum Figure {
         /// How large the database is, in MiB.
         #[arg(long, default_value_t = 1024)]
         mib: u64,
+    },
+    /// Requests a second of a Redis with TLS and of one without; speed and memory of its backups and restores, with an S3
+    /// server in memory. Needs no cluster.
+    Redis {
+        /// How large the dataset is, in MiB. Five times as much memory has to be free.
+        #[arg(long, default_value_t = 1024)]
+        mib: u64,
+        /// How often everything is measured.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
     },
     /// Seconds from applying a `Postgres` with three instances to `Ready`.
     Creation {
@@ -86,6 +97,21 @@ enum Figure {
     },
 }
 
+const BACKUPS: Measure = Measure {
+    program: "mainstay-postgres",
+    suite: "backup",
+    name: "figures::figures",
+};
+const BACKUP_SIZE: Measure = Measure {
+    name: "size::size",
+    ..BACKUPS
+};
+const REDIS: Measure = Measure {
+    program: "mainstay-redis",
+    suite: "agent",
+    name: "figures::figures",
+};
+
 /// Measure and print.
 pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(crate::runtime()?.block_on(measure(args))?)
@@ -94,9 +120,10 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 async fn measure(args: &Args) -> anyhow::Result<()> {
     match args.figure {
         Figure::Backups { mib, runs } => {
-            return backups::measure("figures::figures", mib, runs).await;
+            return backups::measure(&BACKUPS, mib, runs).await;
         }
-        Figure::BackupSize { mib } => return backups::measure("size::size", mib, 1).await,
+        Figure::BackupSize { mib } => return backups::measure(&BACKUP_SIZE, mib, 1).await,
+        Figure::Redis { mib, runs } => return backups::measure(&REDIS, mib, runs).await,
         Figure::Demo { runs } => return demo::measure(&args.name, runs),
         Figure::Images => return images::measure().await,
         Figure::Sets {
@@ -110,6 +137,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     match args.figure {
         Figure::Backups { .. }
         | Figure::BackupSize { .. }
+        | Figure::Redis { .. }
         | Figure::Demo { .. }
         | Figure::Images
         | Figure::Sets { .. } => {}

@@ -11,7 +11,9 @@ use mainstay_crds::postgres::Postgres;
 use serde_json::{Value, json};
 
 use super::failover::{primary, written_as};
+use super::failures::lose;
 use super::kit::{Look, READY, Sandbox, condition, condition_message};
+use super::writer::Writer;
 use crate::chaos::fault::Place;
 use crate::workload::ledger::{Entry, Outcome};
 
@@ -97,8 +99,26 @@ pub(super) async fn kept(s: &Sandbox<'_>, set: &str, ledger: &[Entry]) -> Result
     Ok((acknowledged.len(), kept))
 }
 
-/// Under load: a backup on demand; a table is dropped; a new set from the repository holds every row that was
-/// acknowledged before, and none of later.
+/// The primary goes with its volume, and with what it had not stored yet: another one leads, under load.
+async fn lose_primary(s: &Sandbox<'_>, writer: &Writer<'_>) -> Result<()> {
+    let lost = primary(s, "db").await?;
+    lose(s, &lost).await?;
+    s.until("another primary", READY, || async {
+        let now = primary(s, "db").await?;
+        Ok(if now == lost {
+            Look::NotYet(now)
+        } else {
+            Look::Done(())
+        })
+    })
+    .await?;
+    writer.more(100).await?;
+    s.settled("db", READY).await?;
+    Ok(())
+}
+
+/// Under load: a backup on demand; the primary is lost with its volume; a table is dropped. A new set of two from the
+/// repository holds every row that was acknowledged before the drop, and none of later.
 pub async fn backup_and_recovery(s: &Sandbox<'_>) -> Result<()> {
     let repository = repository(s).await?;
     let wanted = json!({
@@ -119,6 +139,7 @@ pub async fn backup_and_recovery(s: &Sandbox<'_>) -> Result<()> {
         done.size.clone().unwrap_or_default()
     ));
 
+    lose_primary(s, &writer).await?;
     let before = writer.more(200).await?;
     let clock =
         "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
@@ -152,7 +173,7 @@ pub async fn backup_and_recovery(s: &Sandbox<'_>) -> Result<()> {
     let mut from = repository.clone();
     from["prefix"] = json!(format!("{}/db", s.namespace));
     let restored = json!({
-        "instances": 1,
+        "instances": 2,
         "bootstrap": {"recovery": {
             "repository": from, "keys": "db-backup-keys", "target": {"time": moment.trim()},
         }},

@@ -196,13 +196,13 @@ pub async fn only_volume_lost(s: &Sandbox<'_>) -> Result<()> {
     .await
 }
 
-/// Delete claim and pod of an instance.
-async fn lose(s: &Sandbox<'_>, instance: &str) -> Result<()> {
+/// Delete claim and pod of an instance, which is asked nothing before.
+pub(super) async fn lose(s: &Sandbox<'_>, instance: &str) -> Result<()> {
     s.api::<PersistentVolumeClaim>()
         .delete(&format!("{instance}-data"), &DeleteParams::default())
         .await?;
     s.api::<Pod>()
-        .delete(instance, &DeleteParams::default())
+        .delete(instance, &DeleteParams::default().grace_period(0))
         .await?;
     Ok(())
 }

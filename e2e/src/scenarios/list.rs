@@ -129,7 +129,7 @@ pub const ALL: &[Scenario] = &[
     ),
     scenario!(
         shares backups::backup_and_recovery,
-        "under load a backup is made and a table dropped: a new set is as the old one was a moment before"
+        "under load a backup is made, the primary lost with its volume, a table dropped: a new set is as the old one was a moment before"
     ),
     scenario!(
         shares restores::restore_in_place,

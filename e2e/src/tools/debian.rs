@@ -67,7 +67,7 @@ pub async fn postgres() -> Result<(), ToolError> {
     require(POSTGRES).await
 }
 
-/// A folder with `redis-server` and `redis-cli`, made in `folder`.
+/// A folder with `redis-server`, `redis-cli` and `redis-benchmark`, made in `folder`.
 ///
 /// # Errors
 /// As [`require`], or the folder cannot be written.
@@ -76,6 +76,7 @@ pub async fn redis(folder: &Path) -> Result<(), ToolError> {
     for (name, program) in [
         ("redis-server", "/usr/bin/redis-check-rdb"),
         ("redis-cli", "/usr/bin/redis-cli"),
+        ("redis-benchmark", "/usr/bin/redis-benchmark"),
     ] {
         let link = folder.join(name);
         if !link.exists() {

@@ -122,6 +122,8 @@ pub struct Machine {
     promoted_with: Option<(u64, String)>,
     /// Whom the configuration in place names to receive from.
     upstream: Option<Ballot>,
+    /// Since when it receives, as time since boot; the process before is trusted to have let the first file pass.
+    receiving_since: Option<Duration>,
     /// It receives nothing though it should.
     hunger: Hunger,
     /// What replicas lack of the primary's log, of the start of that number.
@@ -207,6 +209,7 @@ impl Machine {
             fresh: None,
             promoted_with: None,
             upstream: None,
+            receiving_since: Some(Duration::ZERO),
             hunger: Hunger::default(),
             throttle: (0, Throttle::default()),
             held: Held::default(),

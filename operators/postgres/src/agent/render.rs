@@ -41,6 +41,8 @@ pub struct Facts {
     pub open: bool,
     /// Writes are taken: the volume is not nearly full of log that waits for the store.
     pub writes: bool,
+    /// New files of the log are filled with zeros before they are used, unless the user has decided.
+    pub zeroed: bool,
     /// On a replica: the least values of settings with which its data can be opened. They come
     /// from the primary's log, so that it does not matter who is restarted first when one of
     /// these settings gets lower.
@@ -231,6 +233,9 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
         // `archive_mode` stays on until a restart: with nothing to run, the log would pile up until then.
         managed.push(("archive_command", "true".to_owned()));
     }
+    if !facts.zeroed && !all.contains_key(ZEROED) {
+        managed.push((ZEROED, "off".to_owned()));
+    }
     if !facts.writes {
         managed.extend(REFUSING.map(|(name, value)| (name, value.to_owned())));
     }
@@ -248,6 +253,9 @@ fn settings(config: &PostgresConfig, facts: &Facts) -> String {
     }
     text
 }
+
+/// Whether a new file of the log is written with zeros, and synced, before it is used.
+const ZEROED: &str = "wal_init_zero";
 
 /// What holds while writes are refused: nothing is written but by who asks for it by name, and a file of the log
 /// that hardly anything is in is not ended.

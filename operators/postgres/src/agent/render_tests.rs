@@ -43,6 +43,7 @@ fn facts() -> Facts {
         standby_names: standby_names(Some(&group(1))),
         open: true,
         writes: true,
+        zeroed: true,
         floors: BTreeMap::new(),
     }
 }
@@ -119,6 +120,23 @@ fn a_closed_door_lets_in_nobody_but_our_own() {
     assert_eq!(last, "host    all  all  all  reject");
     assert!(!access.contains("hostssl all  all  all  scram"));
     assert!(access.contains("mainstay_replication"));
+}
+
+#[test]
+fn a_file_of_the_log_is_not_filled_first_unless_the_user_has_decided() {
+    let hasty = Facts {
+        zeroed: false,
+        ..facts()
+    };
+    let of = |facts: &Facts, parameters: &[(&str, &str)]| {
+        let text = render(&config(parameters), facts).settings;
+        let set = text.lines().find(|l| l.starts_with("wal_init_zero"));
+        set.map(str::to_owned)
+    };
+    assert_eq!(of(&facts(), &[]), None, "PostgreSQL's default");
+    assert_eq!(of(&hasty, &[]).as_deref(), Some("wal_init_zero = 'off'"));
+    let asked = of(&hasty, &[("WAL_init_zero", "on")]);
+    assert_eq!(asked.as_deref(), Some("wal_init_zero = 'on'"));
 }
 
 #[test]

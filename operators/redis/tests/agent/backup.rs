@@ -36,7 +36,7 @@ const BUCKET: &str = "backups";
 const ANSWER: Duration = Duration::from_millis(500);
 
 /// An object store with keys.
-struct Vault {
+pub struct Vault {
     server: Server,
     keyring: Keyring,
     /// What settings say of the network.
@@ -45,7 +45,7 @@ struct Vault {
 
 impl Vault {
     /// After the first set: it is in the network of that.
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let server = Server::start().await.expect("an S3 server");
         server.store().make_bucket(BUCKET, false).await.unwrap();
         Self {
@@ -103,13 +103,13 @@ impl Vault {
     }
 
     /// Starts the container that makes backups, beside what runs in a pod.
-    fn beside(&self, set: &Set, pod: &Pod) -> Beside {
+    pub fn beside(&self, set: &Set, pod: &Pod) -> Beside {
         self.mount(pod);
         Beside(set.command(pod, "backup").spawn().unwrap())
     }
 
     /// Backups, as whoever has the keys reads them.
-    async fn backups(&self, pod: &Pod) -> Vec<Manifest> {
+    pub async fn backups(&self, pod: &Pod) -> Vec<Manifest> {
         let (spec, secrets) = (self.spec(), pod.path(SECRETS));
         let settings = spec.settings(&secrets, &pod.root).unwrap();
         let protection = spec.protection(&secrets).unwrap();
@@ -118,7 +118,7 @@ impl Vault {
     }
 
     /// Makes data for a new set in a pod of it, as the kubelet does before everything else; what was told.
-    fn restore(&self, set: &Set, pod: &Pod) -> RestoreReport {
+    pub fn restore(&self, set: &Set, pod: &Pod) -> RestoreReport {
         let settings = RestoreSettings {
             resource: format!("shop/{}", set.name),
             repository: self.spec(),
@@ -147,15 +147,15 @@ impl Vault {
 }
 
 /// The process that makes backups.
-struct Beside(Child);
+pub struct Beside(Child);
 
 impl Beside {
-    fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.0.id()
     }
 
     /// As the kubelet ends it.
-    fn end(mut self) {
+    pub fn end(mut self) {
         let pid = Pid::from_raw(self.0.id().cast_signed());
         kill(pid, Signal::SIGTERM).unwrap();
         assert!(self.0.wait().unwrap().success());
@@ -189,7 +189,7 @@ async fn until(set: &Set, pod: &Pod, what: &str, wanted: impl Fn(&Report) -> boo
 }
 
 /// Gives an order, and waits for what comes of it.
-async fn back_up(set: &Set, pod: &Pod, order: &str) -> Outcome {
+pub async fn back_up(set: &Set, pod: &Pod, order: &str) -> Outcome {
     until(set, pod, "ours", |r| r.ownership.state == OwnerState::Ours).await;
     take(set, pod, order).await;
     ended(set, pod, order).await

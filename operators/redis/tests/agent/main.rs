@@ -13,7 +13,11 @@
 mod api;
 mod backup;
 mod faults;
+mod figures;
 mod logins;
+#[allow(dead_code, reason = "figures of another engine need more of it")]
+#[path = "../../../postgres/tests/backup/meter.rs"]
+mod meter;
 mod pod;
 #[path = "../../../postgres/tests/agent/processes.rs"]
 mod processes;

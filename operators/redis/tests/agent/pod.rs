@@ -7,8 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -43,8 +43,11 @@ use crate::processes::replace;
 pub use crate::processes::{LONG, Pod};
 use crate::{api, wait_for};
 
-/// What runs in the pods.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-redis");
+/// What runs in the pods, unless the environment names another build of it.
+static PROGRAM: LazyLock<String> = LazyLock::new(|| {
+    let named = std::env::var("MAINSTAY_TEST_PROGRAM");
+    named.unwrap_or_else(|_| env!("CARGO_BIN_EXE_mainstay-redis").to_owned())
+});
 /// Longest wait for one answer of Redis.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -318,7 +321,7 @@ impl Set {
             .append(true)
             .open(pod.root.join("log"))
             .unwrap();
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(&*PROGRAM);
         command
             .arg(subcommand)
             .env_clear()
@@ -337,6 +340,11 @@ impl Set {
         command
     }
 
+    /// One of the engine's programs.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs.path().join(name)
+    }
+
     /// Where pods find programs.
     fn path(&self) -> String {
         format!("{}:/usr/bin:/bin", self.programs.path().display())
@@ -344,7 +352,7 @@ impl Set {
 
     /// Start the pod's processes.
     pub fn start(&self, pod: &mut Pod, uid: &str) {
-        pod.spawn(PROGRAM, &self.path(), &api::kubeconfig(&self.api), uid);
+        pod.spawn(&PROGRAM, &self.path(), &api::kubeconfig(&self.api), uid);
     }
 
     /// All instances, started, at the addresses from `first` on; when the first leads and the others follow.

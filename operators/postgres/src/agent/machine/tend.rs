@@ -86,6 +86,7 @@ impl Machine {
             standby_names: names,
             open: open && writes != Writes::Closed,
             writes: writes == Writes::Taken,
+            zeroed: self.fills_files(),
             // What it was started with stays until the next start, also through a promotion.
             floors: match self.started_as {
                 Role::Replica => self.floors.clone(),
@@ -158,10 +159,11 @@ impl Machine {
             return Ok(false);
         };
         let state = self.init.heard().borrow().state.engine.clone();
-        if matches!(state, Engine::Running { .. })
-            && self.wanted() == Wanted::Unchanged
-            && Configuration::exists(&self.place)
-        {
+        let runs = matches!(state, Engine::Running { .. });
+        if !runs {
+            self.note_receiving(false);
+        }
+        if runs && self.wanted() == Wanted::Unchanged && Configuration::exists(&self.place) {
             // Beside an engine of the process before nothing is changed before the election says how
             // it should be: it might lose its primary, or those who acknowledge.
             return Ok(false);
@@ -188,6 +190,7 @@ impl Machine {
             self.feel_hunger();
             return;
         };
+        self.note_receiving(vitals.in_recovery && vitals.receiving);
         if self.started_ok_since.is_none() {
             self.started_ok_since = Some(at);
             self.last_error = None;

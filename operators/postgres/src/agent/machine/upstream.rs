@@ -12,6 +12,7 @@ use mainstay_shared::agent::past;
 use mainstay_shared::agent::state::absent;
 use mainstay_shared::agent::task::Task;
 use mainstay_shared::election::member::Ballot;
+use mainstay_shared::election::message::{Room, Wanted};
 use mainstay_shared::names;
 
 use super::super::decide::Role;
@@ -24,6 +25,8 @@ use super::Machine;
 const FILE: &str = "upstream.json";
 /// Who has received nothing for so long asks the primary whether it still has what comes next.
 const STARVING: Duration = Duration::from_secs(15);
+/// Who has received for so long has the file of the log that a stream begins with.
+const FLOWING: Duration = Duration::from_secs(10);
 
 /// A replica that receives nothing.
 #[derive(Default)]
@@ -63,6 +66,26 @@ impl Machine {
     /// What the process before rendered for the engine that runs.
     pub(super) fn resume_upstream(&mut self) {
         self.upstream = past::read(&self.upstream_file());
+    }
+
+    /// Note since when it receives, after a look at an engine or where none runs.
+    pub(super) fn note_receiving(&mut self, receives: bool) {
+        self.receiving_since = match self.receiving_since {
+            since @ Some(_) if receives => since,
+            _ => receives.then(boottime),
+        };
+    }
+
+    /// Whether new files of the log are filled with zeros first.
+    ///
+    /// A primary that has just been promoted lets clients in only when a replica has stored something of its
+    /// timeline, for which that replica makes a new file: it does not write and sync 16 MiB of zeros before, unless
+    /// the volume has little room, where only a filled file keeps its place.
+    pub(super) fn fills_files(&self) -> bool {
+        let flows = |since| boottime().saturating_sub(since) >= FLOWING;
+        matches!(self.wanted(), Wanted::Primary { .. })
+            || self.disk.room() != Room::Ample
+            || self.receiving_since.is_some_and(flows)
     }
 
     /// A replica that has received nothing for a while asks the primary whether it ever will.

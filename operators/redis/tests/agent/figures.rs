@@ -1,0 +1,197 @@
+//! Figures for docs/benchmarks.md: `cargo xtask bench redis`. Not a test: it asserts nothing about time.
+//!
+//! `MAINSTAY_FIGURES_MIB` says how large the dataset is that is backed up (1024 by default), `MAINSTAY_FIGURES_ROUNDS` how
+//! often everything is measured (3).
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use mainstay_backup::api::Outcome;
+use mainstay_redis::resp::words;
+use mainstay_shared::agent::paths;
+use mainstay_shared::backups::container::restoring::RestoreStep;
+use mainstay_shared::names;
+
+use crate::backup::{Vault, back_up};
+use crate::meter::{Peak, Rounds, median, peak, processor};
+use crate::pod::{Pod, Set};
+
+/// Port of the one without TLS, at the address of the one with it.
+const PLAIN_PORT: &str = "7000";
+/// What redis-benchmark is asked for: how many requests are sent before answers are waited for, and how many in all.
+const LOADS: [(&str, &str); 2] = [("1", "200000"), ("16", "1000000")];
+/// Values that a script sets at once, and bytes of each.
+const AT_ONCE: u64 = 1000;
+const VALUE: u64 = 1024;
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |v| v.parse().unwrap())
+}
+
+/// A Redis with the same persistence, which knows neither users nor TLS.
+struct Plain {
+    process: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Plain {
+    async fn start(set: &Set, pod: &Pod) -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let process = Command::new(set.program("redis-server"))
+            .args(["--port", PLAIN_PORT, "--bind", &pod.address])
+            .args(["--protected-mode", "no", "--save", ""])
+            .args(["--appendonly", "yes", "--appendfsync", "everysec"])
+            .arg("--dir")
+            .arg(folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let address = format!("{}:{PLAIN_PORT}", pod.address);
+        crate::wait_for("the one without TLS", async || {
+            tokio::net::TcpStream::connect(&address).await.is_ok()
+        })
+        .await;
+        Self { process, folder }
+    }
+
+    fn end(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.folder.close().unwrap();
+    }
+}
+
+/// Requests a second of `SET` and `GET`, as redis-benchmark tells them.
+fn benchmark(set: &Set, pod: &Pod, tls: bool, (pipeline, requests): (&str, &str)) -> [f64; 2] {
+    let mut command = Command::new(set.program("redis-benchmark"));
+    command
+        .args(["-h", &pod.address, "-t", "set,get", "--csv"])
+        .args(["-c", "50", "-d", "100", "-r", "100000"])
+        .args(["-P", pipeline, "-n", requests]);
+    if tls {
+        let authority: PathBuf = pod.path(paths::TLS).join("ca.crt");
+        let host = names::instance_host(&pod.name, &set.name, &set.namespace);
+        command
+            .args(["-p", "6379", "--tls", "--sni", &host, "--cacert"])
+            .arg(authority)
+            .args(["--user", "app", "-a", &set.password]);
+    } else {
+        command.args(["-p", PLAIN_PORT]);
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let of = |test: &str| -> f64 {
+        let line = text.lines().find(|l| l.starts_with(test));
+        let line = line.unwrap_or_else(|| panic!("no {test} in {text}"));
+        line.split('"').nth(3).unwrap().parse().unwrap()
+    };
+    [of("\"SET\""), of("\"GET\"")]
+}
+
+fn spread(values: &[f64]) -> String {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted[sorted.len() - 1];
+    format!("{:.0} / {:.0} / {last:.0}", sorted[0], median(&sorted))
+}
+
+async fn throughput(set: &Set, pod: &Pod, rounds: usize) {
+    let plain = Plain::start(set, pod).await;
+    for load in LOADS {
+        let (mut without, mut with) = ([vec![], vec![]], [vec![], vec![]]);
+        for _ in 0..rounds {
+            for (tls, all) in [(false, &mut without), (true, &mut with)] {
+                for (all, one) in all.iter_mut().zip(benchmark(set, pod, tls, load)) {
+                    all.push(one);
+                }
+            }
+        }
+        for (n, what) in ["SET", "GET"].into_iter().enumerate() {
+            println!(
+                "  {what}, {} at a time of each of 50 clients, requests a second: without TLS {}, ours {} (n={rounds}), ratio {:.2}",
+                load.0,
+                spread(&without[n]),
+                spread(&with[n]),
+                median(&with[n]) / median(&without[n])
+            );
+        }
+    }
+    plain.end();
+}
+
+/// Values of digits that look random: they compress to about half.
+async fn fill(set: &Set, pod: &Pod, mib: u64) {
+    let mut db = set.connect(pod).await.unwrap();
+    db.call(words(["FLUSHALL"])).await.unwrap();
+    let script = "for i = 1, ARGV[2] do local n = ARGV[1] * ARGV[2] + i local v = {} for j = 1, ARGV[3] / 40 do v[j] = redis.sha1hex(n * 100 + j) end redis.call('SET', 'key:' .. n, table.concat(v)) end";
+    for n in 0..mib * (1 << 20) / (AT_ONCE * VALUE) {
+        let (n, at_once, value) = (n.to_string(), AT_ONCE.to_string(), VALUE.to_string());
+        let eval = words(["EVAL", script, "0", &n, &at_once, &value]);
+        db.call(eval).await.unwrap();
+    }
+}
+
+async fn backups(set: &Set, pod: &Pod, rounds: usize) {
+    let vault = Vault::new().await;
+    let beside = vault.beside(set, pod);
+    let pid = beside.pid();
+    let (mut made, mut memory) = (Rounds::default(), Peak::default());
+    for round in 0..rounds {
+        let used = || processor(&pid.to_string(), true);
+        let work = || {
+            peak(pid, || {
+                tokio::task::block_in_place(|| {
+                    let order = format!("order-{round}");
+                    tokio::runtime::Handle::current().block_on(back_up(set, pod, &order))
+                })
+            })
+        };
+        let (outcome, most) = made.time(used, work);
+        assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+        memory = memory.larger(most);
+    }
+    let backups = vault.backups(pod).await;
+    let manifest = backups.last().unwrap();
+    let [plain, stored] = [manifest.plain(), manifest.stored()];
+    let mb = |bytes: u64| f64::from(u32::try_from(bytes / 1000).unwrap()) / 1e3;
+    println!(
+        "  a backup of {:.0} MB, {:.0} MB as stored; memory of its container: {memory}",
+        mb(plain),
+        mb(stored)
+    );
+    made.line("backup", mb(plain));
+    beside.end();
+
+    let mut restored = Rounds::default();
+    for round in 0..rounds {
+        let name = format!("copy-{round}");
+        let set = set.beside(&name, 1).await;
+        let pod = set.pod(1, 20 + u8::try_from(round).unwrap());
+        let children = || processor("self", false);
+        let report = restored.time(children, || vault.restore(&set, &pod));
+        assert_eq!(report.step, RestoreStep::Done, "{report:?}");
+        fs::remove_dir_all(&pod.root).unwrap();
+    }
+    restored.line(
+        "restore, until the file is there and checked; Redis has it to load then",
+        mb(plain),
+    );
+}
+
+#[ignore = "figures: cargo xtask bench redis"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn figures() {
+    let mib = number("MAINSTAY_FIGURES_MIB", 1024);
+    let rounds = usize::try_from(number("MAINSTAY_FIGURES_ROUNDS", 3)).unwrap();
+    let mut set = Set::new(1).await;
+    let bytes = (mib * 2) << 20;
+    let parameters = &mut set.config.engine.parameters;
+    parameters.insert("maxmemory".into(), bytes.to_string());
+    let pods = set.all(1).await;
+    println!("Redis 7.0, one instance with an append-only file");
+    throughput(&set, &pods[0], rounds).await;
+    fill(&set, &pods[0], mib).await;
+    backups(&set, &pods[0], rounds).await;
+    set.finish(pods);
+}
