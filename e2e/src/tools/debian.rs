@@ -86,45 +86,54 @@ pub async fn redis(folder: &Path) -> Result<(), ToolError> {
     Ok(())
 }
 
-/// Makes sure that every program is there; as root on Debian, missing ones are installed.
+/// Seconds that apt waits for another one that installs something.
+const PATIENCE: &str = "DPkg::Lock::Timeout=600";
+
+/// Makes sure that every program is there; as root on Debian, missing ones are installed, by one process at a time: apt
+/// fails where another one reads its lists.
 ///
 /// # Errors
 /// [`ToolError::Missing`] names the programs and packages where they cannot be installed.
 pub async fn require(needs: &[Need]) -> Result<(), ToolError> {
     let path = process::search_path();
-    let missing: Vec<Need> = needs
-        .iter()
-        .copied()
-        .filter(|need| !found(need.program, &path))
-        .collect();
-    if missing.is_empty() {
+    if missing(needs, &path).is_empty() {
+        return Ok(());
+    }
+    let folder = super::cache();
+    std::fs::create_dir_all(&folder).map_err(at(&folder))?;
+    let _one = super::lock(&folder.join("packages.lock")).await?;
+    // Another one may have installed them meanwhile.
+    let wanted = missing(needs, &path);
+    if wanted.is_empty() {
         return Ok(());
     }
     if !rustix::process::geteuid().is_root() || !found("apt-get", &path) {
-        return Err(absent(&missing));
+        return Err(absent(&wanted));
     }
     let apt = || {
         let mut command = process::command("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive");
+        command.args(["-o", PATIENCE]);
         command
     };
     process::run(apt().args(["-q", "update"])).await?;
     process::run(
         apt()
             .args(["-q", "install", "--yes", "--no-install-recommends"])
-            .args(packages(&missing)),
+            .args(packages(&wanted)),
     )
     .await?;
-    let missing: Vec<Need> = needs
-        .iter()
-        .copied()
-        .filter(|need| !found(need.program, &path))
-        .collect();
+    let missing = missing(needs, &path);
     if missing.is_empty() {
         Ok(())
     } else {
         Err(absent(&missing))
     }
+}
+
+fn missing(needs: &[Need], path: &str) -> Vec<Need> {
+    let all = needs.iter().copied();
+    all.filter(|need| !found(need.program, path)).collect()
 }
 
 fn found(program: &str, path: &str) -> bool {

@@ -82,6 +82,15 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Has the file to itself among all processes that ask for it, from now until what is returned is dropped.
+pub(crate) async fn lock(path: &Path) -> Result<std::fs::File, ToolError> {
+    let lock = std::fs::File::create(path).map_err(at(path))?;
+    tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
+        .await
+        .map_err(|error| at(path)(std::io::Error::other(error)))?
+        .map_err(at(path))
+}
+
 /// Makes `path` once, also when several processes ask at the same time: `make` is given a path
 /// beside it to write to, which is moved into place when it succeeds.
 pub(crate) async fn once<F>(
@@ -96,12 +105,7 @@ where
     }
     let folder = path.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).map_err(at(folder))?;
-    let lock_path = path.with_extension("lock");
-    let lock = std::fs::File::create(&lock_path).map_err(at(&lock_path))?;
-    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
-        .await
-        .map_err(|error| at(&lock_path)(std::io::Error::other(error)))?
-        .map_err(at(&lock_path))?;
+    let lock = lock(&path.with_extension("lock")).await?;
     if !path.exists() {
         let draft = path.with_extension("draft");
         make(draft.clone()).await?;
