@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::workload::ledger::{self, Entry, Outcome, Verdict};
+use crate::workload::ledger::{self, Entry, Verdict};
 
 use super::kit::{Look, READY, Sandbox};
 use super::set::Kind;
@@ -151,7 +151,15 @@ impl<'a> Writer<'a> {
 
     /// The ledger.
     pub async fn ledger(&self) -> Result<Vec<Entry>> {
-        let text = self.run(&["ledger", "--ledger", "/ledger/ledger"]).await?;
+        self.ledger_of(0).await
+    }
+
+    /// The ledger, as soon as so many are acknowledged. It is waited for that in the pod, and not for long: to start a
+    /// program there takes more processor time than a thousand rows.
+    async fn ledger_of(&self, acknowledged: usize) -> Result<Vec<Entry>> {
+        let (wanted, file) = (acknowledged.to_string(), "/ledger/ledger");
+        let command = ["ledger", "--ledger", file, "--acknowledged", &wanted];
+        let text = self.run(&command).await?;
         // What is printed lacks the end of its last line.
         Ok(ledger::parse(&format!("{text}\n"))?)
     }
@@ -168,15 +176,12 @@ impl<'a> Writer<'a> {
 
     /// Wait until so many more rows were acknowledged, whatever became of others. The ledger then.
     pub async fn more(&self, rows: usize) -> Result<Vec<Entry>> {
-        let acknowledged = |entries: &[Entry]| {
-            let all = entries.iter();
-            all.filter(|e| e.outcome == Outcome::Acknowledged).count()
-        };
-        let before = self.ledger().await.map_or(0, |l| acknowledged(&l));
+        let before = self.ledger().await;
+        let wanted = rows + before.map_or(0, |entries| ledger::acknowledged(&entries));
         self.sandbox
             .until(&format!("{rows} more rows"), READY, || async {
-                Ok(match self.ledger().await {
-                    Ok(entries) if acknowledged(&entries) >= before + rows => Look::Done(entries),
+                Ok(match self.ledger_of(wanted).await {
+                    Ok(entries) if ledger::acknowledged(&entries) >= wanted => Look::Done(entries),
                     Ok(entries) => Look::seen(&entries.last()),
                     Err(error) => Look::NotYet(format!("{error:#}")),
                 })

@@ -108,6 +108,12 @@ impl fmt::Display for Entry {
     }
 }
 
+/// How many attempts were acknowledged.
+pub fn acknowledged(entries: &[Entry]) -> usize {
+    let all = entries.iter();
+    all.filter(|e| e.outcome == Outcome::Acknowledged).count()
+}
+
 /// A line is no entry of a ledger.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no line of a ledger: {0:?}")]

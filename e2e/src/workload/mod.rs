@@ -11,7 +11,7 @@ pub mod tls;
 pub mod writer;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ enum PostgresCommand {
         side: Side,
     },
     /// Prints a ledger.
-    Ledger(Kept),
+    Ledger(Awaited),
     /// Writes one row, reads it, and says over what connection.
     Check {
         /// Folder of the binding.
@@ -129,7 +129,7 @@ enum RedisCommand {
         kept: Kept,
     },
     /// Prints a ledger.
-    Ledger(Kept),
+    Ledger(Awaited),
     /// Prints the numbers that are there, of all ledgers: a name and a number on each line.
     Rows {
         #[command(flatten)]
@@ -227,6 +227,22 @@ struct Kept {
     ledger: PathBuf,
 }
 
+/// A ledger that is printed, when it has come so far.
+#[derive(Debug, clap::Args)]
+struct Awaited {
+    #[command(flatten)]
+    kept: Kept,
+    /// Wait until so many writes are acknowledged.
+    #[arg(long, default_value_t = 0)]
+    acknowledged: usize,
+    /// Wait no longer than this.
+    #[arg(long, default_value = "20s", value_parser = duration)]
+    within: Duration,
+}
+
+/// How often a ledger is looked at that is waited for.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Says what a ledger and the numbers that are there come to.
 ///
 /// The ledger is read before the numbers are: while somebody writes, it knows of none that they lack.
@@ -241,11 +257,22 @@ fn verify(entries: &[Entry], present: &BTreeSet<u64>) -> Result<ExitCode, Error>
     })
 }
 
-fn print(ledger: &Path) -> Result<ExitCode, Error> {
-    for entry in journal::read(ledger)? {
-        println!("{entry}");
+impl Awaited {
+    async fn print(self) -> Result<ExitCode, Error> {
+        let begun = Instant::now();
+        let entries = loop {
+            let entries = journal::read(&self.kept.ledger)?;
+            let acknowledged = ledger::acknowledged(&entries);
+            if acknowledged >= self.acknowledged || begun.elapsed() >= self.within {
+                break entries;
+            }
+            tokio::time::sleep(LOOK).await;
+        };
+        for entry in entries {
+            println!("{entry}");
+        }
+        Ok(ExitCode::SUCCESS)
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Why a command failed.
@@ -301,7 +328,7 @@ async fn on_postgres(command: PostgresCommand) -> Result<ExitCode, Error> {
             let entries = journal::read(&kept.ledger)?;
             verify(&entries, &on.postgres().present(side).await?)
         }
-        PostgresCommand::Ledger(kept) => print(&kept.ledger),
+        PostgresCommand::Ledger(awaited) => awaited.print().await,
         PostgresCommand::Check {
             binding,
             replica,
@@ -348,7 +375,7 @@ async fn on_redis(command: RedisCommand) -> Result<ExitCode, Error> {
             let entries = journal::read(&kept.ledger)?;
             verify(&entries, &on.redis().present().await?)
         }
-        RedisCommand::Ledger(kept) => print(&kept.ledger),
+        RedisCommand::Ledger(awaited) => awaited.print().await,
         RedisCommand::Rows { on, host } => {
             let mut connection = on.redis().connect_to(host.as_deref()).await?;
             for (run, ids) in connection.rows().await? {
