@@ -7,6 +7,7 @@ mod sets;
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
@@ -30,12 +31,16 @@ enum Figure {
     /// Speed and memory of backups, restores and the archive, against `pg_basebackup | zstd`, with a real PostgreSQL and
     /// an S3 server in memory. Needs no cluster.
     Backups {
-        /// How large the database is, in MiB. Five times as much memory has to be free.
+        /// How large the database is, in MiB. Five times as much has to be free in the folder. With more than 2048 the log
+        /// that has piled up is left out.
         #[arg(long, default_value_t = 1024)]
         mib: u64,
         /// How often what is compared is measured.
         #[arg(long, default_value_t = 3)]
         runs: usize,
+        /// The folder where everything is: by default in memory. On a disk, the disk is measured too.
+        #[arg(long, default_value = backups::MEMORY)]
+        folder: PathBuf,
     },
     /// How large a repository gets with a full backup and ten increments; against pgBackRest's, where it is installed and
     /// knows the version of PostgreSQL.
@@ -43,6 +48,9 @@ enum Figure {
         /// How large the database is, in MiB.
         #[arg(long, default_value_t = 1024)]
         mib: u64,
+        /// The folder where everything is.
+        #[arg(long, default_value = backups::MEMORY)]
+        folder: PathBuf,
     },
     /// Seconds from applying a `Postgres` with three instances to `Ready`.
     Creation {
@@ -93,10 +101,14 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
 async fn measure(args: &Args) -> anyhow::Result<()> {
     match args.figure {
-        Figure::Backups { mib, runs } => {
-            return backups::measure("figures::figures", mib, runs).await;
+        Figure::Backups {
+            mib,
+            runs,
+            ref folder,
+        } => return backups::measure("figures::figures", mib, runs, folder).await,
+        Figure::BackupSize { mib, ref folder } => {
+            return backups::measure("size::size", mib, 1, folder).await;
         }
-        Figure::BackupSize { mib } => return backups::measure("size::size", mib, 1).await,
         Figure::Demo { runs } => return demo::measure(&args.name, runs),
         Figure::Images => return images::measure().await,
         Figure::Sets {
