@@ -7,6 +7,7 @@ mod sets;
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backups::Measure;
@@ -31,12 +32,16 @@ enum Figure {
     /// Speed and memory of backups, restores and the archive, against `pg_basebackup | zstd`, with a real PostgreSQL and
     /// an S3 server in memory. Needs no cluster.
     Backups {
-        /// How large the database is, in MiB. Five times as much memory has to be free.
+        /// How large the database is, in MiB. Five times as much has to be free in the folder. With more than 2048 the log
+        /// that has piled up is left out.
         #[arg(long, default_value_t = 1024)]
         mib: u64,
         /// How often what is compared is measured.
         #[arg(long, default_value_t = 3)]
         runs: usize,
+        /// The folder where everything is: by default in memory. On a disk, the disk is measured too.
+        #[arg(long, default_value = backups::MEMORY)]
+        folder: PathBuf,
     },
     /// How large a repository gets with a full backup and ten increments; against pgBackRest's, where it is installed and
     /// knows the version of PostgreSQL.
@@ -44,6 +49,9 @@ enum Figure {
         /// How large the database is, in MiB.
         #[arg(long, default_value_t = 1024)]
         mib: u64,
+        /// The folder where everything is.
+        #[arg(long, default_value = backups::MEMORY)]
+        folder: PathBuf,
     },
     /// Requests a second of a Redis with TLS and of one without; speed and memory of its backups and restores, with an S3
     /// server in memory. Needs no cluster.
@@ -119,11 +127,17 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
 async fn measure(args: &Args) -> anyhow::Result<()> {
     match args.figure {
-        Figure::Backups { mib, runs } => {
-            return backups::measure(&BACKUPS, mib, runs).await;
+        Figure::Backups {
+            mib,
+            runs,
+            ref folder,
+        } => return backups::measure(&BACKUPS, mib, runs, folder).await,
+        Figure::BackupSize { mib, ref folder } => {
+            return backups::measure(&BACKUP_SIZE, mib, 1, folder).await;
         }
-        Figure::BackupSize { mib } => return backups::measure(&BACKUP_SIZE, mib, 1).await,
-        Figure::Redis { mib, runs } => return backups::measure(&REDIS, mib, runs).await,
+        Figure::Redis { mib, runs } => {
+            return backups::measure(&REDIS, mib, runs, Path::new(backups::MEMORY)).await;
+        }
         Figure::Demo { runs } => return demo::measure(&args.name, runs),
         Figure::Images => return images::measure().await,
         Figure::Sets {

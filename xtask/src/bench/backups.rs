@@ -2,13 +2,16 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use mainstay_e2e::cluster::Steps;
 use mainstay_e2e::images;
 
 /// Memory that is a folder: disks are not what is measured.
-const MEMORY: &str = "/dev/shm";
+pub const MEMORY: &str = "/dev/shm";
+/// Seconds that anything may take with a database that is small, and MiB of a larger one for each more.
+const PATIENCE: (u64, u64) = (90, 16);
 
 /// What measures: a test of a test program, and the program that it runs.
 pub struct Measure {
@@ -20,11 +23,16 @@ pub struct Measure {
     pub name: &'static str,
 }
 
-/// Measure and print.
-pub async fn measure(what: &Measure, mib: u64, runs: usize) -> anyhow::Result<()> {
+/// Measure and print, with everything that it makes in a folder.
+pub async fn measure(
+    what: &Measure,
+    mib: u64,
+    runs: usize,
+    within: &Path,
+) -> anyhow::Result<()> {
     let built = images::program(what.program, &Steps::shown()).await?;
     // An engine's user runs it, who may not look into everybody's cache.
-    let folder = tempfile::tempdir_in(MEMORY)?;
+    let folder = tempfile::tempdir_in(within)?;
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
     let program = folder.path().join(what.program);
     std::fs::copy(&built, &program).with_context(|| format!("copying {}", built.display()))?;
@@ -34,7 +42,12 @@ pub async fn measure(what: &Measure, mib: u64, runs: usize) -> anyhow::Result<()
         .env("MAINSTAY_TEST_PROGRAM", &program)
         .env("MAINSTAY_FIGURES_MIB", mib.to_string())
         .env("MAINSTAY_FIGURES_ROUNDS", runs.to_string())
-        .env("TMPDIR", MEMORY)
+        .env(
+            "MAINSTAY_TEST_PATIENCE",
+            (PATIENCE.0 + mib / PATIENCE.1).to_string(),
+        )
+        .env("MAINSTAY_TEST_FOLDER", folder.path())
+        .env("TMPDIR", folder.path())
         .status()
         .context("starting cargo")?;
     ensure!(status.success(), "the figures could not be measured");

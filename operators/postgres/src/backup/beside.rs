@@ -15,7 +15,8 @@ use mainstay_shared::backups::container::{self, Ground, Wish, keeper, orders};
 use super::coverage::{Line, SYSTEM_IDENTIFIER, broken, latest, window};
 use super::engine::{Engine, Facts};
 use super::local;
-use super::snapshot::{BaseBackup, MANIFEST};
+use super::snapshot::BaseBackup;
+use super::split::MANIFEST;
 use super::state::{Beside, Job, Live, Own, Repo, Shared, lock};
 
 /// Major version from which on there are increments.

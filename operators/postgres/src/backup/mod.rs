@@ -1,6 +1,6 @@
 //! Backups: the container beside PostgreSQL that stores its log and makes base backups, and restores.
 //!
-//! Decisions are in [`wal`], [`lineage`], [`coverage`], [`checked`], [`tar`], [`owner`]; [`archiver`], [`beside`],
+//! Decisions are in [`wal`], [`lineage`], [`coverage`], [`checked`], [`split`], [`tar`], [`owner`]; [`archiver`], [`beside`],
 //! [`snapshot`], [`socket`] and [`push`] do I/O. The container itself is
 //! [`mainstay_shared::backups::container`], as for every engine.
 
@@ -21,6 +21,7 @@ pub mod restore;
 pub mod settings;
 pub mod snapshot;
 pub mod socket;
+pub mod split;
 pub mod state;
 pub mod tar;
 pub mod wal;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -19,31 +20,28 @@ use mainstay_backup::manifest::{LogNeed, Manifest, NativeSnapshot};
 use mainstay_backup::source::{Snapshot, SnapshotSource, SourceError, SourceFile, Taken, Wish};
 use mainstay_shared::backups::container::chunks::{Chunk, Chunks};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::archiver::note_found;
-use super::checked::{Checker, Files, Range};
+use super::checked::Range;
 use super::coverage::{Line, MAJOR, Part, SEGMENT_SIZE, START, STOP, SYSTEM_IDENTIFIER, TIMELINE};
-use super::crc32c::Crc32c;
 use super::engine::Facts;
 use super::lineage::Lineage;
 use super::settings::{ORDER, RUN};
+use super::split::{MANIFEST, Split};
 use super::state::{Job, Repo};
-use super::tar::{BLOCK, Event, Kind, Parser};
 use super::wal::{Lsn, Segment};
 use crate::agent::place::Place;
 use crate::settings::PORT;
 
 /// A backup's file with PostgreSQL's files, in the tar format.
 pub const ARCHIVE: &str = "base.tar";
-/// A backup's file with PostgreSQL's own manifest.
-pub const MANIFEST: &str = "backup_manifest";
 
-/// Bytes that are read at a time.
-const CHUNK: usize = 128 << 10;
+/// Bytes that are handed on at a time.
+const CHUNK: usize = 256 << 10;
 /// Chunks that may wait.
 const WAITING: usize = 4;
 /// Bytes that the program may write before they are read: as much as everybody may ask for. With the usual 64 KiB
@@ -138,8 +136,8 @@ impl BaseBackup {
             // It is slower, and nothing else.
             tracing::debug!(%error, "the pipe stays as it is");
         }
-        let mut first = vec![0; CHUNK];
-        let read = stdout.read(&mut first).await.map_err(later)?;
+        let mut first = Vec::with_capacity(CHUNK);
+        let read = stdout.read_buf(&mut first).await.map_err(later)?;
         if read == 0 {
             let status = child.wait().await.map_err(later)?;
             let said = said.await.unwrap_or_default();
@@ -147,10 +145,9 @@ impl BaseBackup {
                 "pg_basebackup ended ({status}): {said}"
             )));
         }
-        first.truncate(read);
         Ok(Started {
             child,
-            stdout,
+            stdout: stdout.into_owned_fd().map_err(later)?,
             first,
             said,
         })
@@ -159,7 +156,7 @@ impl BaseBackup {
 
 struct Started {
     child: Child,
-    stdout: ChildStdout,
+    stdout: OwnedFd,
     first: Vec<u8>,
     said: JoinHandle<String>,
 }
@@ -379,155 +376,93 @@ async fn pump(
 ) {
     let Started {
         mut child,
-        mut stdout,
+        stdout,
         first,
         said,
     } = started;
-    let mut split = Split::default();
-    let mut archive = Some(archive);
-    let outcome = async {
-        let mut read = first.len();
-        let mut chunk = first;
-        chunk.resize(CHUNK, 0);
-        loop {
-            let parts = split.take(&chunk[..read])?;
-            let hung_up = |_| "storing it was broken off".to_owned();
-            if let Some(archive) = archive.as_ref().filter(|_| !parts.archive.is_empty()) {
-                archive.send(Ok(parts.archive)).await.map_err(hung_up)?;
+    let mut outputs = Outputs {
+        archive: Some(archive),
+        manifest,
+    };
+    // It ends with the program, and when nobody takes what it reads.
+    let dividing = tokio::task::spawn_blocking(move || {
+        let divided = divide(&stdout, first, &mut outputs);
+        (outputs, divided)
+    });
+    let outcome = match dividing.await {
+        Err(error) => Err(error.to_string()),
+        Ok((outputs, divided)) => {
+            let outcome = async {
+                let split = divided?;
+                let status = child.wait().await.map_err(|e| e.to_string())?;
+                let said = said.await.unwrap_or_default();
+                if !status.success() {
+                    return Err(format!("pg_basebackup ended ({status}): {said}"));
+                }
+                split.finish()
+            };
+            let outcome = outcome.await;
+            if let Err(why) = &outcome {
+                outputs.broken(why).await;
             }
-            if split.is_whole() {
-                // Who stores it has to see its end: only then is the list read, which may be long.
-                archive = None;
-            }
-            if !parts.manifest.is_empty() {
-                manifest.send(Ok(parts.manifest)).await.map_err(hung_up)?;
-            }
-            read = stdout.read(&mut chunk).await.map_err(|e| e.to_string())?;
-            if read == 0 {
-                break;
-            }
+            outcome
         }
-        let status = child.wait().await.map_err(|e| e.to_string())?;
-        let said = said.await.unwrap_or_default();
-        if !status.success() {
-            return Err(format!("pg_basebackup ended ({status}): {said}"));
-        }
-        split.finish()
-    }
-    .await;
-    if let Err(why) = &outcome {
-        // Whoever still reads must not take this for the end.
-        let broken = || io::Error::other(why.clone());
-        if let Some(archive) = archive {
-            let _ = archive.send(Err(broken())).await;
-        }
-        let _ = manifest.send(Err(broken())).await;
-    }
+    };
     let _ = ended.send(outcome);
 }
 
-/// The parts of what was taken.
-#[derive(Debug, Default)]
-struct Parts {
-    archive: Vec<u8>,
-    manifest: Vec<u8>,
+/// Where the two parts go.
+struct Outputs {
+    /// None once it is whole: who stores it has to see its end.
+    archive: Option<mpsc::Sender<Chunk>>,
+    manifest: mpsc::Sender<Chunk>,
 }
 
-/// Splits the archive, and checks files as they pass. Pure.
-#[derive(Debug, Default)]
-struct Split {
-    parser: Parser,
-    files: Files,
-    checker: Checker,
-    /// The name and size of the file that passes, and its checksum so far.
-    file: Option<(String, u64, Crc32c)>,
-    /// A header that is not whole yet: it may be the manifest's.
-    header: Vec<u8>,
-    within_manifest: bool,
-    seen_manifest: bool,
-    closed: bool,
+impl Outputs {
+    /// Whoever still reads must not take this for the end.
+    async fn broken(self, why: &str) {
+        for output in self.archive.into_iter().chain([self.manifest]) {
+            let _ = output.send(Err(io::Error::other(why.to_owned()))).await;
+        }
+    }
 }
 
-impl Split {
-    fn take(&mut self, mut input: &[u8]) -> Result<Parts, String> {
-        let mut parts = Parts::default();
-        loop {
-            let (taken, event) = self.parser.step(input).map_err(|e| e.to_string())?;
-            let bytes = &input[..taken];
-            input = &input[taken..];
-            match event {
-                Event::More if taken == 0 => break,
-                Event::More => self.header.extend_from_slice(bytes),
-                Event::Begin(entry) if entry.name == MANIFEST => {
-                    self.header.clear();
-                    self.within_manifest = true;
-                    self.seen_manifest = true;
-                }
-                Event::Begin(entry) => {
-                    if self.seen_manifest {
-                        return Err(format!("{} came after the manifest", entry.name));
-                    }
-                    parts.archive.append(&mut self.header);
-                    parts.archive.extend_from_slice(bytes);
-                    match entry.kind {
-                        Kind::File => self.file = Some((entry.name, entry.size, Crc32c::default())),
-                        Kind::Link(to) if entry.name.starts_with("pg_tblspc/") => {
-                            return Err(format!(
-                                "tablespace {} at {to}: databases with tablespaces cannot be backed up",
-                                entry.name
-                            ));
-                        }
-                        _ => {}
-                    }
-                }
-                Event::Content if self.within_manifest => {
-                    let taken = self.checker.take(bytes, &mut self.files);
-                    taken.map_err(|e| e.to_string())?;
-                    parts.manifest.extend_from_slice(bytes);
-                }
-                Event::Content => {
-                    if let Some((_, _, crc)) = &mut self.file {
-                        crc.update(bytes);
-                    }
-                    parts.archive.extend_from_slice(bytes);
-                }
-                Event::Filling if self.within_manifest => {}
-                Event::Filling => parts.archive.extend_from_slice(bytes),
-                Event::End if self.within_manifest => self.within_manifest = false,
-                Event::End => {
-                    if let Some((name, size, crc)) = self.file.take() {
-                        self.files.came(&name, size, crc.finish());
-                    }
-                }
-                Event::Zeros => {
-                    self.header.clear();
-                    self.close(&mut parts);
-                }
-            }
+/// Reads all that the program writes, waiting for it. A thread of its own takes what there is, while another compresses
+/// and the third, which does everything else, is not held up.
+fn divide(stdout: &OwnedFd, first: Vec<u8>, outputs: &mut Outputs) -> Result<Split, String> {
+    let (mut split, mut chunk) = (Split::default(), first);
+    loop {
+        let ended = fill(stdout, &mut chunk).map_err(|e| e.to_string())?;
+        let parts = split.take(chunk)?;
+        let hung_up = |_| "storing it was broken off".to_owned();
+        if let Some(archive) = &outputs.archive
+            && !parts.archive.is_empty()
+        {
+            archive.blocking_send(Ok(parts.archive)).map_err(hung_up)?;
         }
-        if self.seen_manifest {
-            self.close(&mut parts);
+        if split.is_whole() {
+            // Only then is the list read, which may be long.
+            outputs.archive = None;
         }
-        Ok(parts)
+        if !parts.manifest.is_empty() {
+            let sent = outputs.manifest.blocking_send(Ok(parts.manifest));
+            sent.map_err(hung_up)?;
+        }
+        if ended {
+            return Ok(split);
+        }
+        chunk = Vec::with_capacity(CHUNK);
     }
+}
 
-    /// Whether nothing more comes into the archive: what is left is the list of its files.
-    fn is_whole(&self) -> bool {
-        self.closed && self.seen_manifest
-    }
-
-    /// The archive gets an end of its own.
-    fn close(&mut self, parts: &mut Parts) {
-        if !self.closed {
-            self.closed = true;
-            parts.archive.extend_from_slice(&[0; 2 * BLOCK]);
+/// Reads until a chunk is full; whether it has ended.
+fn fill(stdout: &OwnedFd, chunk: &mut Vec<u8>) -> io::Result<bool> {
+    while chunk.len() < chunk.capacity() {
+        match rustix::io::read(stdout, rustix::buffer::spare_capacity(chunk)) {
+            Ok(0) => return Ok(true),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-
-    fn finish(self) -> Result<Vec<Range>, String> {
-        if !self.seen_manifest || !self.parser.at_boundary() {
-            return Err("what pg_basebackup wrote is not whole".to_owned());
-        }
-        self.checker.finish(&self.files).map_err(|e| e.to_string())
-    }
+    Ok(false)
 }

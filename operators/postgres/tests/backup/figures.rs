@@ -24,6 +24,8 @@ const LEVEL: i32 = 3;
 const OBJECT: usize = 16 << 20;
 /// Uploads of the baseline at a time, as ours.
 const UPLOADS: usize = 3;
+/// Databases up to so many MiB leave log that piles up, to be stored at once; of a larger one it is stored while it is written.
+const PILES_UP: u64 = 2048;
 /// How long it is written without a pause to see what could be recovered meanwhile.
 const LOAD: Duration = Duration::from_secs(20);
 
@@ -300,8 +302,15 @@ async fn figures() {
         let mut node = world.node("db-1");
         node.initialise_with(16);
         node.start(None);
+        if mib > PILES_UP {
+            node.start_sidecar();
+        }
         fill(&node, mib);
-        piled_up(&world, &mut node);
+        if mib > PILES_UP {
+            world.archived(&node);
+        } else {
+            piled_up(&world, &mut node);
+        }
         let baseline = Baseline::new(&world);
         let (mb, objects) = backups(&world, &node, &baseline, rounds);
         restores(&world, &baseline, mb, objects, rounds);

@@ -33,8 +33,10 @@ use sha2::{Digest as _, Sha256};
 
 /// Environment variable: the program to try, instead of the one that was built with the tests.
 const PROGRAM: &str = "MAINSTAY_TEST_PROGRAM";
-/// Longest wait for anything.
-pub const LONG: Duration = Duration::from_secs(90);
+/// Environment variable: seconds, in place of 90, that anything may take. Large databases take longer.
+const PATIENCE: &str = "MAINSTAY_TEST_PATIENCE";
+/// Environment variable: the folder, in place of the one in memory, where everything is that tests make.
+const FOLDER: &str = "MAINSTAY_TEST_FOLDER";
 /// Environment variable: folder of PostgreSQL's programs, instead of the newest that Debian's packages left.
 const PROGRAMS: &str = "MAINSTAY_TEST_POSTGRES";
 /// The bucket.
@@ -73,6 +75,12 @@ pub struct World {
     keyring: Option<Keyring>,
     authority: Pair,
     operator: Pair,
+}
+
+/// Longest wait for anything.
+pub fn long() -> Duration {
+    let seconds = std::env::var(PATIENCE).map_or(90, |seconds| seconds.parse().unwrap());
+    Duration::from_secs(seconds)
 }
 
 /// What runs.
@@ -177,7 +185,8 @@ async fn lock(store: &ObjectStore, folder: &Path) {
 impl World {
     pub async fn new(place: Where, encrypted: bool) -> Self {
         // In memory: what is written is not what is tested.
-        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let folder = std::env::var_os(FOLDER).map_or("/dev/shm".into(), PathBuf::from);
+        let folder = tempfile::tempdir_in(folder).unwrap();
         let server = if place == Where::Folder {
             None
         } else {

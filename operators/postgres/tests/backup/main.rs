@@ -20,6 +20,7 @@ mod figures;
 mod full;
 mod kit;
 mod locked;
+mod memory;
 mod meter;
 mod on_volume;
 mod outages;

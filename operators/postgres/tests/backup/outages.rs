@@ -8,7 +8,7 @@ use mainstay_backup::api::{ArchiveState, Outcome};
 use mainstay_postgres::backup::api::RestoreStep;
 use mainstay_postgres::backup::settings::{SECRET_ACCESS_KEY, SECRETS, Target};
 
-use crate::kit::{BUCKET, LONG, Node, Where, World, bytes, take};
+use crate::kit::{BUCKET, Node, Where, World, bytes, long, take};
 
 /// What passes in a second: so that something is under way for several seconds after its middle was seen, on a busy
 /// machine too.
@@ -39,7 +39,7 @@ async fn database() -> (World, Node) {
 fn until_there(node: &Node, folder: &Path, so_much: u64) {
     let begun = Instant::now();
     while bytes(folder) < so_much {
-        assert!(begun.elapsed() < LONG, "{}", node.log());
+        assert!(begun.elapsed() < long(), "{}", node.log());
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -13,13 +13,13 @@ use crate::crypto::{Encrypted, Protection, Recipient};
 const LEVEL: i32 = 3;
 /// Plain bytes of a frame of zstd; the last one has fewer. As one stream, with what it looks back at in a ring, zstd
 /// takes up to twice the time for the same size: neither the ring nor its tables stay in the processor's cache.
-const FRAME: usize = 1 << 20;
+pub(super) const FRAME: usize = 1 << 20;
 
 /// Turns plain bytes into stored ones: frames of zstd, one after the other, which every decoder takes for one content.
 /// Each has a checksum. That one is missing at the end is told by digest and size of the whole.
 pub(super) struct Encode<W: Write> {
     zstd: Compressor<'static>,
-    /// Plain bytes that are no frame yet.
+    /// Plain bytes that are no frame yet; what comes as whole frames never is here.
     plain: Vec<u8>,
     /// Room for one.
     frame: Vec<u8>,
@@ -62,7 +62,7 @@ impl<W: Write> Encode<W> {
         zstd.include_checksum(true)?;
         Ok(Self {
             zstd,
-            plain: Vec::with_capacity(FRAME),
+            plain: Vec::new(),
             frame: Vec::with_capacity(compress_bound(FRAME)),
             begun: false,
             sealed,
@@ -71,6 +71,15 @@ impl<W: Write> Encode<W> {
 
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
+            if self.plain.is_empty() && bytes.len() >= FRAME {
+                let (frame, left) = bytes.split_at(FRAME);
+                self.frame_of(frame)?;
+                bytes = left;
+                continue;
+            }
+            if self.plain.capacity() == 0 {
+                self.plain.reserve_exact(FRAME);
+            }
             let (taken, left) = bytes.split_at(bytes.len().min(FRAME - self.plain.len()));
             self.plain.extend_from_slice(taken);
             bytes = left;
@@ -82,8 +91,15 @@ impl<W: Write> Encode<W> {
     }
 
     fn end_frame(&mut self) -> io::Result<()> {
-        self.zstd.compress_to_buffer(&self.plain, &mut self.frame)?;
-        self.plain.clear();
+        let mut plain = std::mem::take(&mut self.plain);
+        self.frame_of(&plain)?;
+        plain.clear();
+        self.plain = plain;
+        Ok(())
+    }
+
+    fn frame_of(&mut self, plain: &[u8]) -> io::Result<()> {
+        self.zstd.compress_to_buffer(plain, &mut self.frame)?;
         self.begun = true;
         self.sealed.write_all(&self.frame)
     }

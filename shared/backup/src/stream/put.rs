@@ -1,8 +1,8 @@
 //! On the way in.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
@@ -14,12 +14,15 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::codec::Encode;
-use super::{CHUNK, WAITING};
+use super::codec::{Encode, FRAME};
 use crate::crypto::{Digest, Protection};
 use crate::hex::hex;
 use crate::manifest::ObjectEntry;
 use crate::store::{self, Budget, PART, PATIENCE, Store, StoreError, pause};
+
+/// Frames that wait to be compressed. While one is compressed the next one is there, and the one after it is read: with
+/// less, who reads and who compresses wait for each other.
+const WAITING: usize = 1;
 
 /// Plain bytes of an object, at most. A file that is larger is several objects, one after the other: so
 /// no store's limit is met, a restore reads several at a time, and what breaks costs one object.
@@ -103,12 +106,13 @@ impl<'a> Putting<'a> {
     ) -> Result<Stored, PutError> {
         let mut digester = self.protection.digester();
         let (mut size, mut objects) = (0, Vec::new());
-        let mut ahead = read_chunk(content, CHUNK).await?;
+        let used = Used::default();
+        let mut ahead = read_frame(content, FRAME, used.take()).await?;
         // An empty content is an object too: what is missing is then never taken for empty.
         loop {
             let mut taken = 0;
             let key = next_key();
-            let (chunks, queue) = mpsc::channel::<Bytes>(WAITING);
+            let (chunks, queue) = mpsc::channel::<Vec<u8>>(WAITING);
             let feed = async {
                 while !ahead.is_empty() && taken < self.split {
                     digester.update(&ahead);
@@ -120,9 +124,9 @@ impl<'a> Putting<'a> {
                         // Whoever hung up says why.
                         return Ok(());
                     }
-                    let room = usize::try_from(self.split - taken.min(self.split)).unwrap_or(CHUNK);
-                    ahead = read_chunk(content, if room == 0 { CHUNK } else { room.min(CHUNK) })
-                        .await?;
+                    let room = usize::try_from(self.split - taken.min(self.split)).unwrap_or(FRAME);
+                    let room = if room == 0 { FRAME } else { room.min(FRAME) };
+                    ahead = read_frame(content, room, used.take()).await?;
                 }
                 // Before the object is ended: an upload without its end leaves nothing.
                 if ahead.is_empty()
@@ -134,7 +138,8 @@ impl<'a> Putting<'a> {
                 drop(chunks);
                 Ok::<(), PutError>(())
             };
-            let ((), entry) = futures::future::try_join(feed, self.object(key, queue)).await?;
+            let object = self.object(key, queue, used.clone());
+            let ((), entry) = futures::future::try_join(feed, object).await?;
             objects.push(entry);
             size += taken;
             if ahead.is_empty() {
@@ -151,7 +156,8 @@ impl<'a> Putting<'a> {
     async fn object(
         &self,
         key: String,
-        queue: mpsc::Receiver<Bytes>,
+        queue: mpsc::Receiver<Vec<u8>>,
+        used: Used,
     ) -> Result<ObjectEntry, PutError> {
         let (parts, ready) = mpsc::channel(1);
         let protection = self.protection.clone();
@@ -166,7 +172,7 @@ impl<'a> Putting<'a> {
                 size: 0,
                 hash: Sha256::new(),
             };
-            encode(&protection, sink, queue)
+            encode(&protection, sink, queue, &used)
         });
         let encoding = async { encoding.await.map_err(|_| PutError::BrokenOff)? };
         // Of two errors the upload's counts: it is why the other one was hung up on.
@@ -358,19 +364,37 @@ impl<'a> Putting<'a> {
     }
 }
 
-/// Reads until a chunk is full or the content ends, so that chunks do not depend on how it comes.
-async fn read_chunk(
+/// Frames that were compressed, to be filled again: memory that is given back has to be asked for page by page.
+#[derive(Debug, Clone, Default)]
+struct Used(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Used {
+    /// One that is empty.
+    fn take(&self) -> Vec<u8> {
+        let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        frames.pop().unwrap_or_else(|| Vec::with_capacity(FRAME))
+    }
+
+    fn give(&self, mut frame: Vec<u8>) {
+        frame.clear();
+        let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        frames.push(frame);
+    }
+}
+
+/// Reads until a frame is full or the content ends, so that frames do not depend on how it comes.
+async fn read_frame(
     content: &mut (dyn AsyncRead + Unpin + Send),
     size: usize,
-) -> Result<Bytes, PutError> {
-    let mut chunk = BytesMut::with_capacity(size);
-    while chunk.len() < size {
-        let mut room = (&mut *content).take((size - chunk.len()) as u64);
-        if room.read_buf(&mut chunk).await.map_err(PutError::Source)? == 0 {
+    mut frame: Vec<u8>,
+) -> Result<Vec<u8>, PutError> {
+    while frame.len() < size {
+        let mut room = (&mut *content).take((size - frame.len()) as u64);
+        if room.read_buf(&mut frame).await.map_err(PutError::Source)? == 0 {
             break;
         }
     }
-    Ok(chunk.freeze())
+    Ok(frame)
 }
 
 /// An upload in parts. Dropped before its end, it is given up in the store too.
@@ -456,12 +480,14 @@ impl Write for Parts {
 fn encode(
     protection: &Protection,
     sink: Parts,
-    mut queue: mpsc::Receiver<Bytes>,
+    mut queue: mpsc::Receiver<Vec<u8>>,
+    used: &Used,
 ) -> Result<(u64, String), PutError> {
     let work = || {
         let mut encode = Encode::new(protection, sink)?;
-        while let Some(chunk) = queue.blocking_recv() {
-            encode.write(&chunk)?;
+        while let Some(frame) = queue.blocking_recv() {
+            encode.write(&frame)?;
+            used.give(frame);
         }
         let mut sink = encode.finish()?;
         sink.send(true)?;

@@ -6,10 +6,12 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-/// What glibc reads once, when a program starts: one heap for all threads, and what has a MiB or more is the system's.
-const WISHES: [(&str, &str); 2] = [
+/// What glibc reads once, when a program starts: one heap for all threads, and what has a MiB or more is the system's. The
+/// end of the heap is given back when it has 4 MiB: with less it comes and goes all the time.
+const WISHES: [(&str, &str); 3] = [
     ("MALLOC_ARENA_MAX", "1"),
     ("MALLOC_MMAP_THRESHOLD_", "1048576"),
+    ("MALLOC_TRIM_THRESHOLD_", "4194304"),
 ];
 
 /// Becomes this program anew, as the same process, with these wishes; does nothing where it has them. It goes on without

@@ -36,7 +36,11 @@ impl Node {
     pub fn until_said(&self, words: &str) {
         let begun = Instant::now();
         while !self.log().contains(words) {
-            assert!(begun.elapsed() < LONG, "not said: {words}\n{}", self.log());
+            assert!(
+                begun.elapsed() < long(),
+                "not said: {words}\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -47,7 +51,7 @@ impl Node {
         let sql = format!("select pg_last_wal_receive_lsn() >= '{lsn}'");
         let begun = Instant::now();
         while self.sql(&sql) != "t" {
-            assert!(begun.elapsed() < LONG, "{}", self.log());
+            assert!(begun.elapsed() < long(), "{}", self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -208,7 +212,7 @@ impl Node {
         self.postgres = Some(postgres.spawn().unwrap());
         let begun = Instant::now();
         while self.try_sql("select 1").is_err() {
-            assert!(begun.elapsed() < LONG, "{}", self.log());
+            assert!(begun.elapsed() < long(), "{}", self.log());
             let ended = self.postgres.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "{}", self.log());
             std::thread::sleep(Duration::from_millis(50));

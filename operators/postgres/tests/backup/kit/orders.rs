@@ -85,7 +85,7 @@ impl World {
     pub fn until(&self, node: &Node, what: &str, wanted: impl Fn(&Report) -> bool) -> Report {
         let begun = Instant::now();
         let mut last: Option<Report> = None;
-        while begun.elapsed() < LONG {
+        while begun.elapsed() < long() {
             last = match &last {
                 Some(last) => self.report_after(node, last),
                 None => self.report(node),
