@@ -36,7 +36,7 @@ const BUCKET: &str = "backups";
 const ANSWER: Duration = Duration::from_millis(500);
 
 /// An object store with keys.
-struct Vault {
+pub struct Vault {
     server: Server,
     keyring: Keyring,
     /// What settings say of the network.
@@ -45,7 +45,7 @@ struct Vault {
 
 impl Vault {
     /// After the first set: it is in the network of that.
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let server = Server::start().await.expect("an S3 server");
         server.store().make_bucket(BUCKET, false).await.unwrap();
         Self {
@@ -103,13 +103,13 @@ impl Vault {
     }
 
     /// Starts the container that makes backups, beside what runs in a pod.
-    fn beside(&self, set: &Set, pod: &Pod) -> Beside {
+    pub fn beside(&self, set: &Set, pod: &Pod) -> Beside {
         self.mount(pod);
         Beside(set.command(pod, "backup").spawn().unwrap())
     }
 
     /// Backups, as whoever has the keys reads them.
-    async fn backups(&self, pod: &Pod) -> Vec<Manifest> {
+    pub async fn backups(&self, pod: &Pod) -> Vec<Manifest> {
         let (spec, secrets) = (self.spec(), pod.path(SECRETS));
         let settings = spec.settings(&secrets, &pod.root).unwrap();
         let protection = spec.protection(&secrets).unwrap();
@@ -117,8 +117,20 @@ impl Vault {
         Catalogue::read(&repository, None).await.unwrap().backups
     }
 
+    /// Changes a bit of the dataset in the store; the name of the object.
+    pub fn spoil(&self, manifest: &Manifest) -> String {
+        let key = manifest.files[0].objects[0].key.clone();
+        let bucket = self.server.store().data.join(BUCKET);
+        let object = bucket.join("shop/db").join(&key);
+        let mut bytes = fs::read(&object).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&object, bytes).unwrap();
+        key
+    }
+
     /// Makes data for a new set in a pod of it, as the kubelet does before everything else; what was told.
-    fn restore(&self, set: &Set, pod: &Pod) -> RestoreReport {
+    pub fn restore(&self, set: &Set, pod: &Pod) -> RestoreReport {
         let settings = RestoreSettings {
             resource: format!("shop/{}", set.name),
             repository: self.spec(),
@@ -127,6 +139,7 @@ impl Vault {
             persistence: set.config.engine.persistence,
             databases: None,
             backup: None,
+            moment: None,
         };
         let text = serde_json::to_string(&settings).unwrap();
         replace(&pod.path(paths::CONFIG).join(RESTORE_FILE), &text);
@@ -147,7 +160,7 @@ impl Vault {
 }
 
 /// The process that makes backups.
-struct Beside(Child);
+pub struct Beside(Child);
 
 impl Beside {
     fn pid(&self) -> u32 {
@@ -155,7 +168,7 @@ impl Beside {
     }
 
     /// As the kubelet ends it.
-    fn end(mut self) {
+    pub fn end(mut self) {
         let pid = Pid::from_raw(self.0.id().cast_signed());
         kill(pid, Signal::SIGTERM).unwrap();
         assert!(self.0.wait().unwrap().success());
@@ -189,7 +202,7 @@ async fn until(set: &Set, pod: &Pod, what: &str, wanted: impl Fn(&Report) -> boo
 }
 
 /// Gives an order, and waits for what comes of it.
-async fn back_up(set: &Set, pod: &Pod, order: &str) -> Outcome {
+pub async fn back_up(set: &Set, pod: &Pod, order: &str) -> Outcome {
     until(set, pod, "ours", |r| r.ownership.state == OwnerState::Ours).await;
     take(set, pod, order).await;
     ended(set, pod, order).await
@@ -241,7 +254,7 @@ fn noise(seed: u64, length: usize) -> String {
 }
 
 /// A bit of everything: what [`is_all_there`] looks for.
-async fn fill(db: &mut Db) {
+pub async fn fill(db: &mut Db) {
     for n in 0..300 {
         db.set(&format!("key:{n}"), &n.to_string()).await.unwrap();
     }
@@ -550,20 +563,9 @@ async fn what_cannot_be_restored_leaves_no_data() {
     let [manifest] = &vault.backups(&pods[0]).await[..] else {
         panic!("one backup");
     };
-    let key = &manifest.files[0].objects[0].key;
-    let object = vault
-        .server
-        .store()
-        .data
-        .join(BUCKET)
-        .join("shop/db")
-        .join(key);
-    let mut bytes = fs::read(&object).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&object, bytes).unwrap();
+    let key = vault.spoil(manifest);
     let why = refused("damaged", 23, &|_| {}).await;
-    assert!(why.contains(key), "{why}");
+    assert!(why.contains(&key), "{why}");
     beside.end();
     set.finish(pods);
 }
