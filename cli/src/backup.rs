@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use mainstay_crds::backup::{Backup, BackupPhase, BackupSpec};
 use mainstay_crds::common::Target;
-use mainstay_crds::postgres::Postgres;
 
 use crate::Asked;
 use crate::follow::{Look, Progress};
+use crate::sets::one;
 use crate::words::size;
 
 #[derive(Debug, Args)]
@@ -28,14 +28,14 @@ pub struct Options {
 }
 
 /// The object that asks for a backup.
-fn wanted(options: &Options, now: Timestamp) -> Backup {
+fn wanted(options: &Options, kind: &str, now: Timestamp) -> Backup {
     let name = options
         .name
         .clone()
         .unwrap_or_else(|| format!("{}-{}", options.set, now.strftime("%Y%m%d%H%M%S")));
     let spec = BackupSpec {
         target: Target {
-            kind: "Postgres".into(),
+            kind: kind.to_owned(),
             name: options.set.clone(),
         },
         incremental: options.incremental.then_some(true),
@@ -78,15 +78,18 @@ fn look(backup: &Backup) -> Look {
 
 pub async fn run(options: &Options, mut asked: Asked<'_>) -> Result<()> {
     let scene = asked.scene;
-    let set = scene.api::<Postgres>().get(&options.set).await?;
+    let set = one(scene, &options.set).await?;
     ensure!(
-        set.spec.backup.is_some(),
+        set.backups.is_some(),
         "{} has no backups: its `spec.backup` is not set",
         options.set
     );
     let made = scene
         .api::<Backup>()
-        .create(&PostParams::default(), &wanted(options, Timestamp::now()))
+        .create(
+            &PostParams::default(),
+            &wanted(options, &set.kind, Timestamp::now()),
+        )
         .await
         .context("the backup is not asked for")?;
     let name = made.metadata.name.clone().unwrap_or_default();
@@ -106,7 +109,7 @@ mod tests {
             incremental: false,
             no_wait: false,
         };
-        let mut backup = wanted(&options, Timestamp::UNIX_EPOCH);
+        let mut backup = wanted(&options, "Postgres", Timestamp::UNIX_EPOCH);
         assert_eq!(backup.metadata.name.as_deref(), Some("db-19700101000000"));
         assert_eq!(backup.spec.incremental, None);
         backup.status = Some(status);

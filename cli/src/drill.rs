@@ -4,10 +4,10 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use kube::api::{ObjectMeta, PostParams};
 use mainstay_crds::operation::{Action, Operation, OperationPhase, OperationSpec, Target};
-use mainstay_crds::postgres::Postgres;
 
 use crate::Asked;
 use crate::follow::{Look, Progress};
+use crate::sets::{Set, one};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -25,8 +25,8 @@ pub struct Options {
 const NAME: usize = 38;
 
 /// The object that asks for a drill.
-fn wanted(set: &str, timeout: Option<i32>) -> Operation {
-    let short: String = set.chars().take(NAME).collect();
+fn wanted(set: &Set, timeout: Option<i32>) -> Operation {
+    let short: String = set.name.chars().take(NAME).collect();
     Operation {
         metadata: ObjectMeta {
             generate_name: Some(format!("{short}-drill-")),
@@ -34,8 +34,8 @@ fn wanted(set: &str, timeout: Option<i32>) -> Operation {
         },
         spec: OperationSpec {
             target: Target {
-                kind: "Postgres".into(),
-                name: set.to_owned(),
+                kind: set.kind.clone(),
+                name: set.name.clone(),
             },
             action: Action::Drill,
             to: None,
@@ -63,8 +63,8 @@ fn look(operation: &Operation) -> Look {
 
 pub async fn run(options: &Options, mut asked: Asked<'_>) -> Result<()> {
     let scene = asked.scene;
-    let set = scene.api::<Postgres>().get(&options.set).await?;
-    let drill = set.spec.backup.and_then(|b| b.drill);
+    let set = one(scene, &options.set).await?;
+    let drill = set.backups.as_ref().and_then(|b| b.drill.as_ref());
     ensure!(
         drill.is_some(),
         "{} has no drills: set its `spec.backup.drill`, if only to `{{}}`",
@@ -72,10 +72,7 @@ pub async fn run(options: &Options, mut asked: Asked<'_>) -> Result<()> {
     );
     let made = scene
         .api::<Operation>()
-        .create(
-            &PostParams::default(),
-            &wanted(&options.set, options.timeout),
-        )
+        .create(&PostParams::default(), &wanted(&set, options.timeout))
         .await
         .context("the drill is not asked for")?;
     let name = made.metadata.name.clone().unwrap_or_default();

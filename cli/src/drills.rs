@@ -3,8 +3,8 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use mainstay_crds::common::backup::DrillRecord;
-use mainstay_crds::postgres::Postgres;
 
+use crate::sets::one;
 use crate::words::{condition, moment, or_none, size, span};
 use crate::{Asked, Output, json, table};
 
@@ -38,10 +38,9 @@ fn row(drill: &DrillRecord) -> Vec<String> {
 
 pub async fn run(options: &Options, asked: Asked<'_>) -> Result<()> {
     let Asked { scene, output, out } = asked;
-    let pg = scene.api::<Postgres>().get(&options.set).await?;
-    let wanted = pg.spec.backup.and_then(|b| b.drill).is_some();
-    let status = pg.status.unwrap_or_default();
-    let recovery = status.recovery.unwrap_or_default();
+    let set = one(scene, &options.set).await?;
+    let wanted = set.backups.is_some_and(|b| b.drill.is_some());
+    let recovery = set.said.recovery.unwrap_or_default();
     if !wanted && recovery.drills.is_empty() {
         bail!(
             "{} has no drills: its `spec.backup.drill` is not set",
@@ -51,7 +50,7 @@ pub async fn run(options: &Options, asked: Asked<'_>) -> Result<()> {
     if output == Output::Json {
         return json(out, &recovery.drills);
     }
-    match condition(&status.conditions, "RecoveryProven") {
+    match condition(&set.said.conditions, "RecoveryProven") {
         Some(proven) => writeln!(
             out,
             "RecoveryProven: {} ({})",

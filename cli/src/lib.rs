@@ -99,8 +99,7 @@ pub async fn run(arguments: &Arguments, scene: &Scene, out: &mut dyn Write) -> R
         Command::Status(options) => status::run(options, asked).await,
         Command::Backup(options) => backup::run(options, asked).await,
         Command::Backups(options) => backups::run(options, asked).await,
-        // It holds whole sets.
-        Command::Restore(options) => Box::pin(restore::run(options, asked)).await,
+        Command::Restore(options) => restore::run(options, asked).await,
         Command::Drill(options) => drill::run(options, asked).await,
         Command::Drills(options) => drills::run(options, asked).await,
     }

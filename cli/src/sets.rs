@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::ListParams;
 use kube::core::object::HasStatus;
 use kube::{Resource, ResourceExt as _};
+use mainstay_crds::common::backup::Backups;
 use mainstay_crds::common::{InstanceStatus, RecoveryStatus, Survives, WaitingFor};
 use mainstay_crds::postgres::Postgres;
 use mainstay_crds::redis::{Bound, Redis};
@@ -44,6 +45,8 @@ pub struct Set {
     pub engine: String,
     /// Its name.
     pub name: String,
+    /// Its backups, where it has some.
+    pub backups: Option<Backups>,
     /// What its status says.
     pub said: Said,
     /// The status as it is.
@@ -60,11 +63,18 @@ pub trait Kind:
 {
     /// What runs, as people call it.
     fn engine(&self) -> String;
+
+    /// Its backups, where it has some.
+    fn backups(&self) -> Option<&Backups>;
 }
 
 impl Kind for Postgres {
     fn engine(&self) -> String {
         "PostgreSQL".to_owned()
+    }
+
+    fn backups(&self) -> Option<&Backups> {
+        self.spec.backup.as_ref()
     }
 }
 
@@ -74,6 +84,10 @@ impl Kind for Redis {
             .engine
             .clone()
             .unwrap_or_else(|| "Redis".to_owned())
+    }
+
+    fn backups(&self) -> Option<&Backups> {
+        self.spec.backup.as_ref()
     }
 }
 
@@ -91,6 +105,7 @@ impl Set {
             kind: K::kind(&()).into_owned(),
             engine: object.engine(),
             name: object.name_any(),
+            backups: object.backups().cloned(),
             said: serde_json::from_value(status.clone())?,
             status,
         })
@@ -123,6 +138,23 @@ pub async fn named(scene: &Scene, name: &str) -> Result<Vec<Set>> {
         );
     }
     Ok(all)
+}
+
+/// The one of that name, of whichever kind.
+///
+/// # Errors
+/// There is none, or two; or it cannot be read.
+pub async fn one(scene: &Scene, name: &str) -> Result<Set> {
+    let mut all = named(scene, name).await?.into_iter();
+    match (all.next(), all.next()) {
+        (Some(set), None) => Ok(set),
+        (Some(one), Some(other)) => bail!(
+            "there are a {} and a {} called {name}: write the resource, which names the kind",
+            one.kind,
+            other.kind
+        ),
+        (None, _) => bail!("there is no set called {name}"),
+    }
 }
 
 async fn list<K: Kind>(scene: &Scene) -> Result<Vec<Set>> {

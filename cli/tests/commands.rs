@@ -12,6 +12,7 @@ use mainstay_crds::backup::{Backup, BackupPhase};
 use mainstay_crds::operation::{Action, Operation};
 use mainstay_crds::postgres::Postgres;
 use mainstay_crds::redis::Redis;
+use mainstay_crds::restore::{Restore, RestorePhase};
 use mainstay_testkit::api::{FakeApi, Fault, Rule, Verb};
 use serde_json::{Value, json};
 
@@ -227,4 +228,171 @@ async fn a_restore_makes_a_set_or_prints_it() {
         .await
         .unwrap_err();
     assert!(again.to_string().contains("--as"), "{again}");
+}
+
+/// A Redis with backups and drills.
+fn cache() -> Redis {
+    serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Redis",
+        "metadata": {"name": "cache", "namespace": NAMESPACE},
+        "spec": {
+            "version": "8.0", "storage": {"size": "1Gi"},
+            "backup": {
+                "repository": {"s3": {"bucket": "b"}, "credentials": "store"},
+                "encryption": {"iAcceptKeyLoss": true},
+                "drill": {},
+            },
+        },
+        "status": {"recovery": {"drills": [
+            {"due": "2026-01-01T12:00:00Z", "result": "Failed", "message": "key a: there is no such key"},
+        ]}},
+    }))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn backups_and_drills_are_those_of_every_kind() {
+    let api = api();
+    api.put(&cache());
+    asked(&api, "drill cache --no-wait").await.unwrap();
+    let made: Vec<Operation> = api.list();
+    assert_eq!(made[0].spec.target.kind, "Redis");
+    asked(&api, "backup cache --no-wait").await.unwrap();
+    let made: Vec<Backup> = api.list();
+    assert_eq!(made[0].spec.target.kind, "Redis");
+    let text = asked(&api, "drills cache").await.unwrap();
+    assert!(text.contains("there is no such key"), "{text}");
+    // Which of two is meant cannot be known.
+    let mut twin = cache();
+    twin.metadata.name = Some("db".into());
+    api.put(&twin);
+    let error = asked(&api, "drill db --no-wait").await.unwrap_err();
+    assert!(
+        error.to_string().contains("a Postgres and a Redis"),
+        "{error}"
+    );
+}
+
+/// Says how far a restore is, once somebody has asked for it.
+async fn says(api: &FakeApi, phase: RestorePhase, asked: impl Fn(&Restore) -> bool) -> Restore {
+    loop {
+        let all: Vec<Restore> = api.list();
+        if let Some(one) = all.into_iter().find(|r| asked(r)) {
+            let name = one.metadata.name.clone().unwrap();
+            api.edit(Some(NAMESPACE), &name, |r: &mut Restore| {
+                let status = r.status.get_or_insert_default();
+                status.phase = Some(phase);
+                status.message = Some(format!("it is {phase:?}"));
+            });
+            return one;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_set_goes_back_in_place_and_that_is_confirmed_or_taken_back() {
+    let api = api();
+    let to = "restore db --to 2026-01-02T03:04:05Z --in-place";
+    let text = asked(&api, &format!("{to} --dry-run --name back"))
+        .await
+        .unwrap();
+    let printed: Restore = serde_saphyr::from_str(&text).unwrap();
+    assert_eq!(printed.metadata.name.as_deref(), Some("back"));
+    assert!(api.list::<Restore>().is_empty(), "it is printed only");
+    for last in ["--confirm", "--revert"] {
+        let none = asked(&api, &format!("restore db {last}"))
+            .await
+            .unwrap_err();
+        assert!(none.to_string().contains("no restore in place"), "{none}");
+    }
+
+    let begin = format!("{to} --timeout 60");
+    let (text, made) = tokio::join!(
+        asked(&api, &begin),
+        says(&api, RestorePhase::Restored, |_| true)
+    );
+    let name = made.metadata.name.clone().unwrap();
+    assert!(name.starts_with("db-restore-2"), "{name}");
+    assert_eq!(text.unwrap(), format!("{name}: it is Restored\n"));
+    assert_eq!(
+        (made.spec.target.kind.as_str(), made.spec.timeout_seconds),
+        ("Postgres", Some(60))
+    );
+    assert_eq!(made.spec.moment, printed.spec.moment);
+    assert_eq!(
+        made.spec.moment.unwrap().time.as_deref(),
+        Some("2026-01-02T03:04:05Z")
+    );
+
+    // Another one has to wait until it is known what becomes of the volumes.
+    let error = asked(&api, to).await.unwrap_err();
+    assert!(error.to_string().contains(&name), "{error}");
+    let (text, said) = tokio::join!(
+        asked(&api, "restore db --revert -o json"),
+        says(&api, RestorePhase::Reverted, |r| r.spec.is_reverted())
+    );
+    let text: Value = serde_json::from_str(&text.unwrap()).unwrap();
+    assert_eq!(text["status"]["phase"], "Reverted");
+    assert_eq!(said.spec.confirm, None);
+    let error = asked(&api, "restore db --revert").await.unwrap_err();
+    assert!(error.to_string().contains("already"), "{error}");
+    let confirm = format!("restore db --confirm --name {name}");
+    let (text, _) = tokio::join!(
+        asked(&api, &confirm),
+        says(&api, RestorePhase::Confirmed, |r| r.spec.is_confirmed())
+    );
+    assert!(text.unwrap().contains("Confirmed"));
+}
+
+#[tokio::test]
+async fn what_cannot_go_back_in_place_is_told_before_anything_is_made() {
+    let api = api();
+    api.put(&cache());
+    let refused = async |words: &str| asked(&api, words).await.unwrap_err().to_string();
+    let redis = refused("restore cache --to latest --in-place").await;
+    assert!(redis.contains("bootstrap.recovery"), "{redis}");
+    let later = refused("restore db --to 2999-01-01T00:00:00Z --in-place").await;
+    assert!(later.contains("not come yet"), "{later}");
+    api.edit(Some(NAMESPACE), "db", |pg: &mut Postgres| {
+        pg.spec.backup = None;
+    });
+    let without = refused("restore db --to latest --in-place").await;
+    assert!(without.contains("no backups"), "{without}");
+    assert!(
+        refused("restore nobody --to latest --in-place")
+            .await
+            .contains("no set")
+    );
+    // One thing at a time.
+    for words in [
+        "restore db --to latest",
+        "restore db --in-place",
+        "restore db --to latest --as db2 --in-place",
+        "restore db --to latest --confirm",
+        "restore db --confirm --revert",
+        "restore db --to latest --in-place --instances 3",
+        "restore db --to latest --as db2 --timeout 60",
+    ] {
+        assert!(asked(&api, words).await.is_err(), "{words}");
+    }
+    assert!(api.list::<Restore>().is_empty());
+}
+
+#[tokio::test]
+async fn a_restore_that_comes_to_nothing_says_why() {
+    let api = api();
+    let (text, _) = tokio::join!(
+        asked(&api, "restore db --to latest --in-place"),
+        says(&api, RestorePhase::Failed, |_| true)
+    );
+    let error = text.unwrap_err().to_string();
+    assert_eq!(error, "nothing was done: it is Failed");
+    // That one is over, and no other is in the way.
+    let text = asked(
+        &api,
+        "restore db --to latest --in-place --name again --no-wait",
+    )
+    .await;
+    assert_eq!(text.unwrap(), "again: asked for\n");
 }

@@ -77,6 +77,7 @@ use crate::common::{
     validation = rules::parameters_of_the_version(),
     validation = rules::application_is_fixed(),
     validation = rules::incrementals(),
+    validation = rules::checks(),
     validation = backup::rules::bootstrap_is_fixed(),
     validation = backup::rules::final_backup()
 )]

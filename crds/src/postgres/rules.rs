@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use kube::core::Rule;
 
 use super::parameters::{self, REFUSED, Refused};
+use crate::common::backup;
 use crate::common::cel::{PLAIN_NAME, list, no_key, text};
 use crate::common::sentences;
 
@@ -318,6 +319,18 @@ pub const INCREMENTAL_SINCE: u32 = 17;
 /// Of `backup.schedule.incrementals` where the version has none.
 pub const NO_INCREMENTALS: &str =
     "incremental backups need PostgreSQL 17 or newer: write 0, or leave it out";
+
+/// Of `backup.drill.checks` that ask for keys.
+pub const CHECKS: &str =
+    "a PostgreSQL is asked with sql: write sql in place of keys, key and command";
+
+/// Drills ask with statements.
+pub fn checks() -> Rule {
+    backup::checks::all(
+        "!has(c.keys) && !has(c.key) && !(has(c.command) && c.command.size() > 0)",
+        CHECKS,
+    )
+}
 
 /// Incremental backups need a version that can make them.
 pub fn incrementals() -> Rule {

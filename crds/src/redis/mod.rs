@@ -77,7 +77,7 @@ use crate::common::{
     validation = rules::no_incrementals(),
     validation = rules::no_log_to_give_way(),
     validation = rules::no_seeds(),
-    validation = rules::no_drills(),
+    validation = rules::checks(),
     validation = rules::no_moments(),
     validation = rules::backups_of_what_is_kept(),
     validation = rules::made_from_what_is_kept(),
@@ -150,7 +150,7 @@ pub struct RedisSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounded: Option<Bounded>,
     /// Backups, each of the whole dataset, in a repository of the set's own. There is no log between them: `onFull`,
-    /// `schedule.incrementals`, `seedReplicas` and `drill` are refused. Default: none.
+    /// `schedule.incrementals` and `seedReplicas` are refused. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backups>,
     /// What the first data is made from. It cannot be changed, and does nothing once there is data. A moment
@@ -212,7 +212,7 @@ pub struct RedisStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`, `Reconciling`, `Stalled` (meanings as in kstatus), `Degraded`, `StorageHealthy`,
-    /// `CertificatesValid`, and `BackupHealthy` where there are backups.
+    /// `CertificatesValid`, `BackupHealthy` where there are backups, and `RecoveryProven` where there are drills.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"], "maxItems" = 32))]
     pub conditions: Vec<Condition>,

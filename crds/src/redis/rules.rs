@@ -3,6 +3,7 @@
 use kube::core::Rule;
 
 use super::parameters::{KNOWN, REFUSED};
+use crate::common::backup;
 use crate::common::cel::{PLAIN_NAME, list, no_key, text};
 
 /// Whose programs Mainstay runs, with the versions of each.
@@ -71,9 +72,11 @@ pub const NO_LOG: &str = "onFull says what becomes of a log that waits for the s
 /// Of `backup.seedReplicas`.
 pub const NO_SEEDS: &str =
     "a replica of Redis receives all data from the primary anyway: write false, or leave it out";
-/// Of `backup.drill`.
-pub const NO_DRILLS: &str = "there are no drills of a Redis yet: leave drill out, and try backups with bootstrap.recovery in a resource of \
-     its own";
+/// Of `backup.drill.checks` with statements.
+pub const CHECKS: &str = "a Redis understands no sql: write keys, key or command in its place";
+/// Of `backup.drill.checks[].database` that the set does not have. Only the operator says it.
+pub const NO_DATABASE: &str =
+    "there is no such database: parameters.databases says how many there are, 16 unless said";
 /// Of `bootstrap.recovery.target`.
 pub const NO_MOMENTS: &str = "of Redis no log is kept, so there is nothing between two backups: write backup with the id of one, or leave \
      both out for the newest";
@@ -233,11 +236,9 @@ pub fn no_seeds() -> Rule {
         .field_path(".backup.seedReplicas")
 }
 
-/// Nothing looks at what is restored.
-pub fn no_drills() -> Rule {
-    Rule::new("!has(self.backup) || !has(self.backup.drill)")
-        .message(NO_DRILLS)
-        .field_path(".backup.drill")
+/// Drills ask for keys.
+pub fn checks() -> Rule {
+    backup::checks::all("!has(c.sql)", CHECKS)
 }
 
 /// Without a log there are no moments.

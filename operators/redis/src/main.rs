@@ -43,6 +43,8 @@ enum Command {
     Backup,
     /// In the pod of a new set's founder, before everything else: makes its data from a repository.
     Restore,
+    /// In the pod of a drill, after `restore`: looks at what was restored.
+    Drill,
     /// In a pod of its own: removes the copies of destroyed keys from a repository.
     DestroyKeys,
     /// The operator: looks after every `Redis` of the cluster.
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Init { watchdog, stop } => started(watchdog, stop),
         Command::Agent => attended().and_then(|r| released(r, agent::run())),
         Command::Restore => told().and_then(|r| said(r.block_on(backup::restore::run()))),
+        Command::Drill => told().and_then(|r| said(r.block_on(backup::drill::run()))),
         Command::DestroyKeys => told().and_then(|r| said(r.block_on(container::shred::run()))),
         Command::Backup => {
             container::allocator::sparing();

@@ -33,6 +33,7 @@ pub mod api;
 pub mod cases;
 pub mod cluster;
 pub mod conformity;
+pub mod drills;
 pub mod engine;
 pub mod fixtures;
 pub mod objects;

@@ -1,6 +1,7 @@
 //! Bad `Redis` resources, and the sentence that each gets: one table for the tests with and without an API server.
 
 mod backup;
+mod drill;
 
 use mainstay_crds::redis::parameters::REFUSED;
 use mainstay_crds::redis::rules;
@@ -100,6 +101,7 @@ pub fn also_good() -> Vec<(&'static str, Value)> {
     .into_iter()
     .chain(maintenance::good())
     .chain(backup::good())
+    .chain(drill::good())
     .collect()
 }
 
@@ -123,6 +125,7 @@ pub fn cases() -> Vec<Case> {
         of_parameters(),
         of_groups(),
         backup::cases(),
+        drill::cases(),
     ]
     .concat()
 }

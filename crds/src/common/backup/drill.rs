@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rules;
+use super::{checks, rules};
 use crate::common::Resources;
 
 /// Drills that a status tells of.
@@ -60,19 +60,63 @@ pub enum DrillTarget {
     Random,
 }
 
-/// A statement that must hold of the restored data. It is run by the owner of the application's database, and
-/// may only read.
+/// Something that must hold of the restored data. `sql` is of a `Postgres`; `keys`, `key` and `command` are of a
+/// `Redis`. Exactly one of them is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = checks::one(),
+    validation = checks::type_of_a_key(),
+    validation = checks::database_of_keys(),
+    validation = checks::expect_of_an_answer()
+)]
 pub struct Check {
-    /// One statement that returns a row, for example `select count(*) > 0 from orders`.
+    /// One statement that returns a row, for example `select count(*) > 0 from orders`. It is run by the owner of the
+    /// application's database, and may only read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     #[x_kube(validation = rules::sql())]
-    pub sql: String,
-    /// What the first value of the first row must be, as text. Default: true, or a number other than zero.
+    pub sql: Option<String>,
+    /// How many keys there are, in `database` or, where that is left out, in all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeyCount>,
+    /// A key that is there, with `type` of that type, with `expect` a string of that value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = checks::key())]
+    pub key: Option<String>,
+    /// Type of `key` in Redis' words: `hash`, `list`, `set`, `stream`, `string` or `zset`.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = checks::kind())]
+    pub kind: Option<String>,
+    /// A command that only reads, word by word, for example `[HGET, "orders:1", state]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 1024)))]
+    #[x_kube(validation = checks::command())]
+    pub command: Vec<String>,
+    /// Number of the database in which `keys`, `key` or `command` look. Default: 0, and for `keys` all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = checks::database())]
+    pub database: Option<i32>,
+    /// What is answered, as text: of `sql` the first value of the first row, of `key` its value, of `command` a number, a
+    /// text, or the items of a list with a line for each. Default: true, or a number other than zero; of `key`: anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub expect: Option<String>,
+}
+
+/// How many keys there are. At least one of the fields is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = checks::count())]
+pub struct KeyCount {
+    /// No fewer than so many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<i64>,
+    /// No more than so many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<i64>,
 }
 
 /// What a drill came to.
@@ -118,7 +162,7 @@ pub struct DrillRecord {
     /// Where recovery ended, for PostgreSQL a position in the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<String>,
-    /// When the newest commit that was recovered was made.
+    /// When the newest commit that was recovered was made; where there is no log, the moment of the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_commit: Option<Time>,
     /// Seconds from that commit to the moment that was asked for, or to the beginning of the drill: the

@@ -1,5 +1,6 @@
 //! Backups, and beginning from one: the blocks that every add-on has in the same form.
 
+pub mod checks;
 pub mod drill;
 pub mod repository;
 pub mod rules;
@@ -10,7 +11,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use drill::{Check, Drill, DrillRecord, DrillResult, DrillTarget};
+pub use drill::{Check, Drill, DrillRecord, DrillResult, DrillTarget, KeyCount};
 pub use repository::{Authority, Azure, Gcs, KeyRef, Repository, S3, Volume};
 
 use super::{Durability, quantity};

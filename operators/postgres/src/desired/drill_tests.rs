@@ -13,17 +13,20 @@ fn drilled() -> Validated {
     let mut v = backed_up();
     let backup = v.backup.as_mut().unwrap();
     backup.drill = Some(crate::validate::backup::Drill {
-        cron: mainstay_shared::backups::cron::Cron::weekly("x"),
-        target: mainstay_crds::common::backup::DrillTarget::Random,
+        common: mainstay_shared::operator::validated::Drills {
+            cron: mainstay_shared::backups::cron::Cron::weekly("x"),
+            target: mainstay_crds::common::backup::DrillTarget::Random,
+            cpu_milli: None,
+            memory: Some(1 << 30),
+            keep: false,
+            seconds: 14_400,
+        },
         checks: vec![crate::backup::settings::DrillCheck {
             sql: "select count(*) > 0 from orders".into(),
             expect: None,
         }],
-        cpu_milli: None,
-        memory: Some(1 << 30),
-        keep: false,
-        seconds: 14_400,
     });
+    v.common.backup = Some(backup.common());
     v
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod tests;
 
 use mainstay_shared::apply::Object;
 use mainstay_shared::network::Flows;
+use mainstay_shared::operator::desired::drill::policy;
 use mainstay_shared::operator::desired::{DesiredError, Objects, Surroundings, of_every_set};
 use mainstay_shared::traffic::EnginePort;
 
@@ -52,10 +53,9 @@ pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, Desi
             .apply
             .extend(pooler::objects(v, wanted, &flows, around)?);
     }
-    let drills = v.backup.as_ref().is_some_and(|b| b.drill.is_some());
-    if drills || around.drilling {
-        // It is there before the first pod and goes after the last.
-        objects.apply.push(Object::of(&drill::policy(v))?);
+    let store = v.backup.as_ref().and_then(|b| b.access.port);
+    if let Some(policy) = policy(&v.common, store, around.drilling) {
+        objects.apply.push(Object::of(&policy)?);
     }
     Ok(objects)
 }

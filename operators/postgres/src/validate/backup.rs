@@ -2,22 +2,18 @@
 
 use jiff::Timestamp;
 use mainstay_backup::retention::Policy;
+use mainstay_crds::common::Durability;
 use mainstay_crds::common::backup::rules;
-use mainstay_crds::common::backup::{
-    Check, Drill as AskedDrill, DrillTarget, OnFull, RecoveryTarget,
-};
-use mainstay_crds::common::rules::{MAX_CPU_MILLIS, MAX_MEMORY, MIN_CPU_MILLIS, MIN_MEMORY};
-use mainstay_crds::common::{Durability, quantity, sentences};
+use mainstay_crds::common::backup::{Check, Drill as AskedDrill, OnFull, RecoveryTarget};
 use mainstay_crds::postgres::Postgres;
 use mainstay_crds::postgres::rules as postgres;
 use mainstay_crds::restore::Restore;
-use mainstay_shared::backups::cron::{Cron, CronError};
+use mainstay_shared::backups::cron::Cron;
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
 use mainstay_shared::operator::validated::backup::{
-    Judge, NO_SUCH_DAY, cron, for_reading, own, policy, source,
+    Judge, cron, drill as drills, for_reading, own, policy, source,
 };
-use mainstay_shared::operator::validated::read::within;
 use mainstay_shared::operator::validated::repository::place;
 use mainstay_shared::operator::validated::{Backups, Drills, Problem};
 
@@ -58,20 +54,10 @@ pub struct Backup {
 /// Drills. Defaults are applied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drill {
-    /// When they are due.
-    pub cron: Cron,
-    /// Which moment they recover.
-    pub target: DrillTarget,
+    /// What every engine has of them.
+    pub common: Drills,
     /// What must hold.
     pub checks: Vec<DrillCheck>,
-    /// Processor time, in thousandths of a processor; none: as an instance.
-    pub cpu_milli: Option<i64>,
-    /// Memory in bytes; none: as an instance.
-    pub memory: Option<i64>,
-    /// Whether the pod of one that failed stays for a while.
-    pub keep: bool,
-    /// Seconds that one may take.
-    pub seconds: u32,
 }
 
 impl Backup {
@@ -83,12 +69,7 @@ impl Backup {
             chain: self.chain,
             policy: self.policy,
             on_full: Some(self.on_full),
-            drill: self.drill.as_ref().map(|drill| Drills {
-                cron: drill.cron.clone(),
-                target: drill.target,
-                keep: drill.keep,
-                seconds: drill.seconds,
-            }),
+            drill: self.drill.as_ref().map(|drill| drill.common.clone()),
         }
     }
 }
@@ -225,55 +206,24 @@ pub fn in_place(
     }))
 }
 
+/// Drills whose checks are statements.
 fn drill(asked: &AskedDrill, set: Option<&SetId>, judge: &mut Judge<'_>) -> Option<Drill> {
-    let cron = match &asked.schedule {
-        None => set.map(|set| Cron::weekly(&set.uid)),
-        Some(text) => {
-            let parsed = Cron::parse(text);
-            match parsed {
-                Ok(_) => {}
-                Err(CronError::Syntax) => judge.say(".drill.schedule", rules::DRILL_CRON),
-                Err(CronError::Never) => judge.say(".drill.schedule", NO_SUCH_DAY),
-            }
-            parsed.ok()
-        }
+    let common = drills(asked, set, judge);
+    let of_keys = |c: &Check| c.keys.is_some() || c.key.is_some() || !c.command.is_empty();
+    judge.check(
+        !asked.checks.iter().any(of_keys),
+        ".drill.checks",
+        postgres::CHECKS,
+    );
+    let statement = |check: &Check| {
+        Some(DrillCheck {
+            sql: check.sql.clone()?,
+            expect: check.expect.clone(),
+        })
     };
-    for (i, check) in asked.checks.iter().enumerate() {
-        let says = check.sql.bytes().any(|b| !b.is_ascii_whitespace());
-        judge.check(says, &format!(".drill.checks[{i}].sql"), rules::SQL);
-    }
-    let size = asked.resources.clone().unwrap_or_default();
-    let cpu = size.cpu.as_ref().map(|q| {
-        let milli = quantity::milli(q).ok();
-        within(milli, MIN_CPU_MILLIS, MAX_CPU_MILLIS)
-    });
-    judge.check(cpu != Some(None), ".drill.resources.cpu", sentences::CPU);
-    let memory = size.memory.as_ref().map(|q| {
-        let bytes = quantity::whole(q).ok();
-        within(bytes, MIN_MEMORY, MAX_MEMORY)
-    });
-    judge.check(
-        memory != Some(None),
-        ".drill.resources.memory",
-        sentences::MEMORY,
-    );
-    let seconds = asked.timeout_seconds();
-    judge.check(
-        rules::DRILL_SECONDS.contains(&seconds),
-        ".drill.timeoutSeconds",
-        rules::DRILL_TIMEOUT,
-    );
-    let checks = asked.checks.iter().cloned();
     Some(Drill {
-        cron: cron?,
-        target: asked.target.unwrap_or_default(),
-        checks: checks
-            .map(|Check { sql, expect }| DrillCheck { sql, expect })
-            .collect(),
-        cpu_milli: cpu.flatten(),
-        memory: memory.flatten(),
-        keep: asked.keep_on_failure.unwrap_or(false),
-        seconds: u32::try_from(seconds).ok()?,
+        common: common?,
+        checks: asked.checks.iter().filter_map(statement).collect(),
     })
 }
 

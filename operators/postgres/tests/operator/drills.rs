@@ -1,13 +1,11 @@
 //! Drills: begun when one is due, told of, removed; failed, skipped, kept, and gone on with by another operator.
 //! What runs in their pods the test says itself.
 
-use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus, PodStatus,
-};
+use k8s_openapi::api::core::v1::PodStatus;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use mainstay_backup::drill::{DrillReport, FailedCheck};
-use mainstay_backup::ids::BackupId;
 use mainstay_crds::common::backup::{DrillRecord, DrillResult};
+use mainstay_testkit::drills::{self, container, ended, good, running};
 
 use super::backups::{asked, complete};
 use super::*;
@@ -32,92 +30,29 @@ fn create(world: &World, drill: &serde_json::Value) {
 }
 
 fn pods(world: &World) -> Vec<Pod> {
-    let is_drill = |p: &Pod| p.labels().get(names::COMPONENT).map(String::as_str) == Some("drill");
-    world
-        .api
-        .list::<Pod>()
-        .into_iter()
-        .filter(is_drill)
-        .collect()
+    drills::pods(&world.api)
 }
 
 fn maps(world: &World) -> Vec<ConfigMap> {
-    let is_drill = |m: &ConfigMap| m.labels().get(names::PART).map(String::as_str) == Some("drill");
-    let all = world.api.list::<ConfigMap>().into_iter();
-    all.filter(is_drill).collect()
+    drills::maps(&world.api)
 }
 
 /// Wait for the pod of a drill, and that it was written down that it was made.
 async fn pod(world: &mut World) -> Pod {
-    let noted = |w: &World| {
-        let mut maps = maps(w).into_iter();
-        maps.any(|m| m.annotations().contains_key(names::DRILL_BEGUN))
-    };
     world
-        .until("the pod of a drill", |w| !pods(w).is_empty() && noted(w))
+        .until("the pod of a drill", |w| drills::is_begun(&w.api))
         .await;
     pods(world).remove(0)
 }
 
 /// What the kubelet says of a pod.
 fn say(world: &World, pod: &Pod, change: impl FnOnce(&mut PodStatus)) {
-    assert!(world.api.edit::<Pod>(SHOP, &pod.name_any(), |pod| {
-        change(pod.status.get_or_insert_default());
-    }));
-}
-
-fn container(name: &str, state: ContainerState) -> ContainerStatus {
-    ContainerStatus {
-        name: name.to_owned(),
-        state: Some(state),
-        ..ContainerStatus::default()
-    }
-}
-
-fn ended(code: i32, words: &str) -> ContainerState {
-    ContainerState {
-        terminated: Some(ContainerStateTerminated {
-            exit_code: code,
-            message: Some(words.to_owned()),
-            ..ContainerStateTerminated::default()
-        }),
-        ..ContainerState::default()
-    }
+    drills::say(&world.api, pod, change);
 }
 
 /// It was restored, and this is what was found.
 fn tell(world: &World, pod: &Pod, report: &DrillReport) {
-    let words = serde_json::to_string(report).unwrap();
-    say(world, pod, |status| {
-        let (phase, code) = if report.passed {
-            ("Succeeded", 0)
-        } else {
-            ("Failed", 1)
-        };
-        status.phase = Some(phase.into());
-        status.init_container_statuses = Some(vec![container("restore", ended(0, ""))]);
-        status.container_statuses = Some(vec![container("drill", ended(code, &words))]);
-    });
-}
-
-fn good() -> DrillReport {
-    let now = jiff::Timestamp::now();
-    let ago = |seconds| Some(now - jiff::SignedDuration::from_secs(seconds));
-    DrillReport {
-        passed: true,
-        message: "the backup is restored and everything holds".into(),
-        backup: Some(BackupId::new(now, [7; 8])),
-        bytes: 4 << 30,
-        key: Some("age1x".into()),
-        position: Some("0/3000148".into()),
-        history: Some("1".into()),
-        last_commit: ago(30),
-        begun: ago(20),
-        answered: ago(5),
-        ended: Some(now),
-        checks: 4,
-        ..DrillReport::default()
-    }
+    drills::tell(&world.api, pod, report);
 }
 
 fn bad() -> DrillReport {
@@ -196,11 +131,7 @@ async fn a_drill_is_begun_with_the_first_backup_told_of_and_removed() {
 
     say(&world, &drill, |status| {
         status.phase = Some("Pending".into());
-        let running = ContainerState {
-            running: Some(ContainerStateRunning::default()),
-            ..ContainerState::default()
-        };
-        status.init_container_statuses = Some(vec![container("restore", running)]);
+        status.init_container_statuses = Some(vec![container("restore", running())]);
     });
     world
         .until("it to say how far it is", |w| {

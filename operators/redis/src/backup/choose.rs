@@ -1,5 +1,6 @@
 //! Which backup a restore takes. Pure.
 
+use jiff::Timestamp;
 use mainstay_backup::catalogue::Catalogue;
 use mainstay_backup::ids::BackupId;
 use mainstay_backup::manifest::Manifest;
@@ -16,13 +17,14 @@ pub struct Image<'a> {
     pub version: &'a str,
 }
 
-/// The backup with this id, or the newest that can be restored.
+/// The backup with this id, or the newest that can be restored; of those from no later than `moment`, where one is said.
 ///
 /// # Errors
 /// There is none, or it is not for this image: a sentence.
 pub fn choose<'a>(
     catalogue: &'a Catalogue,
     wanted: Option<&BackupId>,
+    moment: Option<Timestamp>,
     image: Image<'_>,
 ) -> Result<(&'a Manifest, Dataset), String> {
     if let Some(id) = wanted {
@@ -38,7 +40,8 @@ pub fn choose<'a>(
         readable(&dataset, image).map_err(|why| format!("backup {id} {why}"))?;
         return Ok((manifest, dataset));
     }
-    let mut newest: Vec<&Manifest> = catalogue.backups.iter().collect();
+    let before = |m: &&Manifest| moment.is_none_or(|moment| m.consistent_at <= moment);
+    let mut newest: Vec<&Manifest> = catalogue.backups.iter().filter(before).collect();
     newest.sort_by_key(|m| std::cmp::Reverse((m.consistent_at, &m.id)));
     let mut wrong = None;
     for manifest in newest {
@@ -56,8 +59,9 @@ pub fn choose<'a>(
     let unread = catalogue.unread.first();
     let unread = unread.map(|u| format!("; {} cannot be read: {}", u.id, u.why));
     let why = wrong.or(unread).unwrap_or_default();
+    let before = moment.map_or_else(String::new, |moment| format!(" from {moment} or before"));
     Err(format!(
-        "there is no backup in the repository that could be restored{why}"
+        "there is no backup{before} in the repository that could be restored{why}"
     ))
 }
 
@@ -96,7 +100,6 @@ fn number(version: &str) -> (u32, u32) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use jiff::Timestamp;
     use mainstay_backup::catalogue::Unread;
     use mainstay_backup::crypto::Digest;
     use mainstay_backup::ids::OwnerId;
@@ -174,11 +177,21 @@ mod tests {
             manifest(5, Flavour::Redis, "8.0.2"),
             half,
         ]);
-        let chosen = |wanted: Option<&BackupId>| choose(&all, wanted, IMAGE).map(|(m, _)| &m.id);
+        let chosen =
+            |wanted: Option<&BackupId>| choose(&all, wanted, None, IMAGE).map(|(m, _)| &m.id);
         assert_eq!(chosen(None), Ok(&id(5)));
         assert_eq!(chosen(Some(&id(3))), Ok(&id(3)));
         assert!(chosen(Some(&id(4))).unwrap_err().contains("no backup"));
         assert!(chosen(Some(&id(9))).unwrap_err().contains("shards"));
+        let at = |moment: &str| choose(&all, None, Some(moment.parse().unwrap()), IMAGE);
+        let chosen = |moment: &str| at(moment).map(|(m, _)| &m.id);
+        assert_eq!(chosen("2026-01-05T03:04:05Z"), Ok(&id(5)), "its own moment");
+        assert_eq!(chosen("2026-01-05T03:04:04Z"), Ok(&id(3)));
+        assert!(
+            chosen("2026-01-01T00:00:00Z")
+                .unwrap_err()
+                .contains("2026-01-01T00:00:00Z or before")
+        );
     }
 
     #[test]
@@ -188,19 +201,19 @@ mod tests {
             catalogue(vec![old, manifest(5, flavour, version)])
         };
         let newer = all(Flavour::Redis, "8.2.0");
-        let why = choose(&newer, None, IMAGE).unwrap_err();
+        let why = choose(&newer, None, None, IMAGE).unwrap_err();
         assert!(why.contains("8.2.0") && why.contains("no older"), "{why}");
         let other = all(Flavour::Valkey, "8.0.1");
-        let why = choose(&other, None, IMAGE).unwrap_err();
+        let why = choose(&other, None, None, IMAGE).unwrap_err();
         assert!(why.contains("engine: Valkey"), "{why}");
         let patch = all(Flavour::Redis, "8.0.99");
-        assert!(choose(&patch, None, IMAGE).is_ok());
+        assert!(choose(&patch, None, None, IMAGE).is_ok());
     }
 
     #[test]
     fn nothing_says_why_it_is_nothing() {
         let empty = catalogue(vec![]);
-        assert!(choose(&empty, None, IMAGE).is_err());
+        assert!(choose(&empty, None, None, IMAGE).is_err());
         let unread = Catalogue {
             unread: vec![Unread {
                 id: id(1),
@@ -209,12 +222,12 @@ mod tests {
             ..Catalogue::default()
         };
         assert!(
-            choose(&unread, None, IMAGE)
+            choose(&unread, None, None, IMAGE)
                 .unwrap_err()
                 .contains("damaged")
         );
         assert!(
-            choose(&unread, Some(&id(1)), IMAGE)
+            choose(&unread, Some(&id(1)), None, IMAGE)
                 .unwrap_err()
                 .contains("damaged")
         );

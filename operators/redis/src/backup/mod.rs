@@ -1,11 +1,12 @@
-//! Backups: the container beside Redis that receives the dataset as a replica does, and restores.
+//! Backups: the container beside Redis that receives the dataset as a replica does, restores, and drills.
 //!
-//! Decisions are in [`payload`], [`shards`] and [`choose`]; [`beside`], [`engine`], [`receive`] and [`restore`] do I/O.
+//! Decisions are in [`payload`], [`shards`] and [`choose`]; [`beside`], [`engine`], [`receive`], [`restore`] and [`drill`] do I/O.
 //! The container itself is [`mainstay_shared::backups::container`], as for every engine. Why it is so:
 //! `docs/adr/0021-redis-backups.md`.
 
 pub mod beside;
 pub mod choose;
+pub mod drill;
 pub mod engine;
 pub mod payload;
 pub mod receive;

@@ -1,6 +1,7 @@
-//! What the operator tells the container that restores, as far as it is Redis' own: the rest is
+//! What the operator tells the containers that restore and look, as far as it is Redis' own: the rest is
 //! [`mainstay_shared::backups::container::settings`]. No secret is in them.
 
+use jiff::Timestamp;
 use mainstay_backup::ids::BackupId;
 use serde::{Deserialize, Serialize};
 
@@ -30,4 +31,69 @@ pub struct RestoreSettings {
     /// The backup; none: the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupId>,
+    /// Where no backup is named: the newest that is no later than this; none: the newest of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moment: Option<Timestamp>,
+}
+
+/// What a drill checks once its data is restored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrillSettings {
+    /// For people: whose backups are tried, for example `shop/cache`.
+    pub resource: String,
+    /// Whose program the image holds.
+    #[serde(default)]
+    pub flavour: Flavour,
+    /// What the restore has written.
+    #[serde(default)]
+    pub persistence: Persistence,
+    /// How many databases the set has; none: as many as Redis has by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub databases: Option<u32>,
+    /// Longest time for one question, in seconds.
+    pub question_seconds: u32,
+    /// Questions, in this order.
+    pub checks: Vec<DrillCheck>,
+}
+
+/// Something that must hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum DrillCheck {
+    /// How many keys there are.
+    Keys {
+        /// In this database; none: in all of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        database: Option<u32>,
+        /// No fewer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at_least: Option<u64>,
+        /// No more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at_most: Option<u64>,
+    },
+    /// A key that is there.
+    Key {
+        /// In this database.
+        database: u32,
+        /// Its name.
+        name: String,
+        /// Its type, in Redis' words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kind: Option<String>,
+        /// Its value.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        value: Option<String>,
+    },
+    /// A command that reads.
+    Command {
+        /// In this database.
+        database: u32,
+        /// Word by word.
+        words: Vec<String>,
+        /// Its answer as text; none: `true` or a number other than zero.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expect: Option<String>,
+    },
 }

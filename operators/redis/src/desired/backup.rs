@@ -9,8 +9,8 @@ use mainstay_shared::operator::desired::volumes::{SECRET_MODE, mount, named};
 
 use crate::backup::settings::RestoreSettings;
 use crate::settings::{BACKUP_PASSWORD, DATA, INTERNAL};
+use crate::validate::Validated;
 use crate::validate::backup::{Backup, Recovery};
-use crate::validate::{DATABASES, Validated};
 
 pub use backup::RUN_VOLUME;
 
@@ -45,15 +45,15 @@ pub fn files(v: &Validated) -> Result<BTreeMap<String, String>, serde_json::Erro
 
 /// What the container that restores is told.
 fn restore_settings(v: &Validated, recovery: &Recovery) -> RestoreSettings {
-    let databases = v.parameters.get(DATABASES);
     RestoreSettings {
         resource: recovery.source.resource.clone(),
         repository: recovery.source.repository.clone(),
         flavour: v.flavour,
         version: v.version.clone(),
         persistence: v.persistence,
-        databases: databases.and_then(|n| n.parse().ok()),
+        databases: v.databases(),
         backup: recovery.source.backup.clone(),
+        moment: None,
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod backup;
 pub mod config_map;
 pub mod credentials;
+pub mod drill;
 pub mod login;
 pub mod memory;
 pub mod pod;
@@ -13,7 +14,9 @@ pub mod revision;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use mainstay_shared::apply::Object;
 use mainstay_shared::network::Flows;
+use mainstay_shared::operator::desired::drill::policy;
 use mainstay_shared::operator::desired::{DesiredError, Objects, Surroundings, of_every_set};
 use mainstay_shared::traffic::EnginePort;
 
@@ -42,5 +45,10 @@ pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, Desi
         stores: &stores,
     };
     let config_map = config_map::config_map(v, around.members, around.zones)?;
-    of_every_set(&v.common, &flows, ENGINE_PORT, config_map)
+    let mut objects = of_every_set(&v.common, &flows, ENGINE_PORT, config_map)?;
+    let store = v.backup.as_ref().and_then(|b| b.access.port);
+    if let Some(policy) = policy(&v.common, store, around.drilling) {
+        objects.apply.push(Object::of(&policy)?);
+    }
+    Ok(objects)
 }

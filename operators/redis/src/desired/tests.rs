@@ -230,6 +230,9 @@ fn nothing_is_made_while_no_api_server_is_known() {
     assert!(objects(&v, &around).is_err());
 }
 
+#[path = "drill_tests.rs"]
+mod drill;
+
 /// The set with backups, and a beginning from those of another.
 pub fn backed_up(beginning: bool) -> Validated {
     let mut spec = json!({

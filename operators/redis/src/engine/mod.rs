@@ -6,13 +6,14 @@ pub mod status;
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use mainstay_backup::shred::ShredSettings;
 use mainstay_crds::access::Access;
 use mainstay_crds::operation::Operation;
 use mainstay_crds::redis::{Redis, RedisStatus};
 use mainstay_shared::access::Password;
 use mainstay_shared::apply::Object;
+use mainstay_shared::backups::drill::{Drill, Start};
 use mainstay_shared::operator::desired::credentials::{Credentials, CredentialsError, Given};
 use mainstay_shared::operator::desired::revision::Revision;
 use mainstay_shared::operator::desired::shred;
@@ -27,7 +28,8 @@ use self::probe::{ProbeError, round_trip};
 use crate::desired::pod::USER;
 use crate::desired::{self, credentials, login};
 use crate::settings::PORT;
-use crate::validate::{Catalogue, Problem, Validated, validate};
+use crate::validate::backup::Drill as DrillWish;
+use crate::validate::{Backup, Catalogue, Problem, Validated, validate};
 
 /// The add-on's name in labels and derived names.
 pub const APP: &str = "redis";
@@ -113,6 +115,17 @@ impl Engine for RedisEngine {
         Password::from_bytes(&internal.get(credentials::PROBE_PASSWORD)?.0)
     }
 
+    fn drill_map(v: &Validated, start: &Start) -> Result<Option<ConfigMap>, serde_json::Error> {
+        let map = |(backup, wanted)| desired::drill::config_map(v, backup, wanted, start);
+        drilled(v).map(map).transpose()
+    }
+
+    fn drill_pod(v: &Validated, drill: &Drill, operator_image: &str) -> Option<Pod> {
+        let (backup, wanted) = drilled(v)?;
+        let pod = desired::drill::pod(v, backup, wanted, drill, operator_image);
+        Some(pod)
+    }
+
     fn store(operation: &Operation) -> Result<Store, String> {
         store(operation)
     }
@@ -130,4 +143,10 @@ impl Engine for RedisEngine {
     async fn probe(target: &Target) -> Result<Answer, ProbeError> {
         round_trip(target).await
     }
+}
+
+/// The backups that drills are made of, where any are asked for.
+fn drilled(v: &Validated) -> Option<(&Backup, &DrillWish)> {
+    let backup = v.backup.as_ref()?;
+    Some((backup, backup.drill.as_ref()?))
 }

@@ -1,17 +1,24 @@
 //! Backups, and the beginning from one, as they are meant.
 
 use mainstay_backup::retention::Policy;
+use mainstay_crds::common::backup::{Check, Drill as AskedDrill};
 use mainstay_crds::redis::{Redis, rules};
 use mainstay_shared::backups::cron::Cron;
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::operator::desired::store::Access;
-use mainstay_shared::operator::validated::backup::{Judge, cron, own, policy, source};
+use mainstay_shared::operator::validated::backup::{
+    Judge, cron, drill as drills, own, policy, source,
+};
 use mainstay_shared::operator::validated::repository::place;
-use mainstay_shared::operator::validated::{Backups, Problem};
+use mainstay_shared::operator::validated::{Backups, Drills, Problem};
 
 pub use mainstay_shared::operator::validated::backup::{Source, apart, last};
 
-use crate::backup::settings::Settings;
+use super::DATABASES;
+use crate::backup::settings::{DrillCheck, Settings};
+
+/// Databases that Redis has by itself.
+const OWN_DATABASES: u32 = 16;
 
 /// Backups. Defaults are applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +33,17 @@ pub struct Backup {
     pub cron: Cron,
     /// What is kept.
     pub policy: Policy,
+    /// Drills, if they are asked for.
+    pub drill: Option<Drill>,
+}
+
+/// Drills. Defaults are applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drill {
+    /// What every engine has of them.
+    pub common: Drills,
+    /// What must hold.
+    pub checks: Vec<DrillCheck>,
 }
 
 impl Backup {
@@ -37,7 +55,7 @@ impl Backup {
             chain: 0,
             policy: self.policy,
             on_full: None,
-            drill: None,
+            drill: self.drill.as_ref().map(|drill| drill.common.clone()),
         }
     }
 }
@@ -77,7 +95,10 @@ pub fn backup(
         ".seedReplicas",
         rules::NO_SEEDS,
     );
-    judge.check(asked.drill.is_none(), ".drill", rules::NO_DRILLS);
+    let databases = resource.spec.parameters.get(DATABASES);
+    let databases = databases.and_then(|n| n.parse().ok());
+    let wanted = asked.drill.as_ref();
+    let drill = wanted.map(|wanted| drill(wanted, set, databases, &mut judge));
     let policy = policy(asked, &mut judge);
     let (settings, access) = own(asked, set, &mut judge)?;
     Some(Backup {
@@ -86,6 +107,61 @@ pub fn backup(
         access,
         cron: cron?,
         policy,
+        drill: drill.flatten(),
+    })
+}
+
+/// Drills that look for keys. `databases`: how many there are, where that is said.
+fn drill(
+    asked: &AskedDrill,
+    set: Option<&SetId>,
+    databases: Option<u32>,
+    judge: &mut Judge<'_>,
+) -> Option<Drill> {
+    let common = drills(asked, set, judge);
+    let of_sql = asked.checks.iter().any(|check| check.sql.is_some());
+    judge.check(!of_sql, ".drill.checks", rules::CHECKS);
+    let databases = databases.unwrap_or(OWN_DATABASES);
+    let mut checks = Vec::new();
+    for (i, asked) in asked.checks.iter().enumerate() {
+        let there = |n: i32| u32::try_from(n).map_or(true, |n| n < databases);
+        judge.check(
+            asked.database.is_none_or(there),
+            &format!(".drill.checks[{i}].database"),
+            rules::NO_DATABASE,
+        );
+        checks.extend(check(asked));
+    }
+    Some(Drill {
+        common: common?,
+        checks,
+    })
+}
+
+/// A check, if it is one.
+fn check(asked: &Check) -> Option<DrillCheck> {
+    let database = asked.database.and_then(|n| u32::try_from(n).ok());
+    if let Some(keys) = &asked.keys {
+        let number = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok());
+        return Some(DrillCheck::Keys {
+            database,
+            at_least: number(keys.at_least),
+            at_most: number(keys.at_most),
+        });
+    }
+    let database = database.unwrap_or(0);
+    if let Some(name) = &asked.key {
+        return Some(DrillCheck::Key {
+            database,
+            name: name.clone(),
+            kind: asked.kind.clone(),
+            value: asked.expect.clone(),
+        });
+    }
+    (!asked.command.is_empty()).then(|| DrillCheck::Command {
+        database,
+        words: asked.command.clone(),
+        expect: asked.expect.clone(),
     })
 }
 

@@ -52,6 +52,13 @@ pub struct Validated {
     pub recovery: Option<Recovery>,
 }
 
+impl Validated {
+    /// How many databases there are; none: as many as Redis has by itself.
+    pub fn databases(&self) -> Option<u32> {
+        self.parameters.get(DATABASES)?.parse().ok()
+    }
+}
+
 /// What the resource means, or everything that is wrong with it.
 ///
 /// # Errors

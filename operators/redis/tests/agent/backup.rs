@@ -117,6 +117,18 @@ impl Vault {
         Catalogue::read(&repository, None).await.unwrap().backups
     }
 
+    /// Changes a bit of the dataset in the store; the name of the object.
+    pub fn spoil(&self, manifest: &Manifest) -> String {
+        let key = manifest.files[0].objects[0].key.clone();
+        let bucket = self.server.store().data.join(BUCKET);
+        let object = bucket.join("shop/db").join(&key);
+        let mut bytes = fs::read(&object).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&object, bytes).unwrap();
+        key
+    }
+
     /// Makes data for a new set in a pod of it, as the kubelet does before everything else; what was told.
     pub fn restore(&self, set: &Set, pod: &Pod) -> RestoreReport {
         let settings = RestoreSettings {
@@ -127,6 +139,7 @@ impl Vault {
             persistence: set.config.engine.persistence,
             databases: None,
             backup: None,
+            moment: None,
         };
         let text = serde_json::to_string(&settings).unwrap();
         replace(&pod.path(paths::CONFIG).join(RESTORE_FILE), &text);
@@ -241,7 +254,7 @@ fn noise(seed: u64, length: usize) -> String {
 }
 
 /// A bit of everything: what [`is_all_there`] looks for.
-async fn fill(db: &mut Db) {
+pub async fn fill(db: &mut Db) {
     for n in 0..300 {
         db.set(&format!("key:{n}"), &n.to_string()).await.unwrap();
     }
@@ -550,20 +563,9 @@ async fn what_cannot_be_restored_leaves_no_data() {
     let [manifest] = &vault.backups(&pods[0]).await[..] else {
         panic!("one backup");
     };
-    let key = &manifest.files[0].objects[0].key;
-    let object = vault
-        .server
-        .store()
-        .data
-        .join(BUCKET)
-        .join("shop/db")
-        .join(key);
-    let mut bytes = fs::read(&object).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&object, bytes).unwrap();
+    let key = vault.spoil(manifest);
     let why = refused("damaged", 23, &|_| {}).await;
-    assert!(why.contains(key), "{why}");
+    assert!(why.contains(&key), "{why}");
     beside.end();
     set.finish(pods);
 }

@@ -10,11 +10,11 @@ use mainstay_testkit::cluster::FakeCluster;
 use super::sidecar::Sidecars;
 use super::*;
 
-type World = mainstay_testkit::world::World<RedisEngine, Around>;
+pub type World = mainstay_testkit::world::World<RedisEngine, Around>;
 
 /// What is there besides agents: containers that make backups.
 #[derive(Default)]
-struct Around {
+pub struct Around {
     sidecars: Sidecars,
 }
 
@@ -25,7 +25,7 @@ impl mainstay_testkit::world::Beside for Around {
 }
 
 /// A set of three with backups, settled, with its first backup made.
-async fn backed_up() -> World {
+pub async fn backed_up() -> World {
     let mut world = World::new();
     super::start_with(&mut world, "8.0.2");
     let redis: Redis = serde_json::from_value(json!({

@@ -2,11 +2,12 @@
 //!
 //! What differs from engine to engine is behind [`Engine`]: whose the data is, how a backup is made of it, and what is
 //! told of its log, if it keeps one. [`keeper`] opens and claims the repository, [`orders`] carries orders out,
-//! [`reporter`] tells, [`serve`] is the interface ([`mainstay_backup::api`]), [`restoring`] the frame of a restore, and
-//! [`shred`] removes copies of destroyed keys.
+//! [`reporter`] tells, [`serve`] is the interface ([`mainstay_backup::api`]), [`restoring`] the frame of a restore, [`drill`]
+//! that of a drill, and [`shred`] removes copies of destroyed keys.
 
 pub mod allocator;
 pub mod chunks;
+pub mod drill;
 pub mod keeper;
 pub mod orders;
 pub mod reporter;

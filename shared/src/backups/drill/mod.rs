@@ -57,6 +57,9 @@ pub struct Ground {
     earliest: Option<Timestamp>,
     /// To here.
     latest: Option<Timestamp>,
+    /// Whether there is a log between backups. Without one what is recovered of a moment is the newest backup from
+    /// before it.
+    log: bool,
 }
 
 impl Ground {
@@ -68,6 +71,18 @@ impl Ground {
     /// The latest one.
     pub fn latest(self) -> Option<Timestamp> {
         self.latest
+    }
+
+    /// Up to which moment one can be drawn: without a log also one after the newest backup, for a loss then would cost what
+    /// was written since.
+    fn drawn(self, now: Timestamp) -> Self {
+        if self.log {
+            return self;
+        }
+        Self {
+            latest: self.latest.map(|latest| latest.max(now)),
+            ..self
+        }
     }
 
     /// Without what retention may remove while a drill goes on that takes so many seconds.
@@ -225,6 +240,7 @@ pub fn ground(report: Option<&Report>) -> Result<Ground, String> {
     Ok(Ground {
         earliest,
         latest: report.latest,
+        log: report.catalogue.iter().any(|b| b.log_from.is_some()),
     })
 }
 
@@ -313,7 +329,10 @@ fn begin(wish: &Wish<'_>, setting: &Setting<'_>) -> Decision {
     }
     let moment = match wish.target {
         DrillTarget::Latest => None,
-        DrillTarget::Random => random(&setting.set.uid, due, ground.inside(wish.seconds)),
+        DrillTarget::Random => {
+            let ground = ground.drawn(setting.now).inside(wish.seconds);
+            random(&setting.set.uid, due, ground)
+        }
     };
     if wish.target == DrillTarget::Random && moment.is_none() {
         let why = "it waits until it is known which moments can be recovered";

@@ -9,6 +9,7 @@ pub mod backup_keys;
 pub mod certificate;
 pub mod claim;
 pub mod credentials;
+pub mod drill;
 pub mod parts;
 pub mod pod;
 pub mod revision;

@@ -5,13 +5,14 @@ use mainstay_backup::crypto::{EncryptionError, EncryptionSpec};
 use mainstay_backup::ids::BackupId;
 use mainstay_backup::retention::Policy;
 use mainstay_backup::spec::RepositorySpec;
-use mainstay_crds::common::backup::rules;
-use mainstay_crds::common::backup::{Backups, Limits, Recovery};
-use mainstay_crds::common::{Deletion, quantity};
+use mainstay_crds::common::backup::{Backups, Drill, Limits, Recovery};
+use mainstay_crds::common::backup::{checks, rules};
+use mainstay_crds::common::rules::{MAX_CPU_MILLIS, MAX_MEMORY, MIN_CPU_MILLIS, MIN_MEMORY};
+use mainstay_crds::common::{Deletion, quantity, sentences};
 
 use super::read::within;
 use super::repository::repository;
-use super::{Problem, syntax};
+use super::{Drills, Problem, syntax};
 use crate::backups::container::settings::Settings;
 use crate::backups::cron::{Cron, CronError};
 use crate::metadata::SetId;
@@ -20,7 +21,7 @@ use crate::operator::desired::store::Access;
 /// Days of the recovery window unless said.
 const DAYS: i32 = 14;
 /// What is said of a schedule that is never due.
-pub const NO_SUCH_DAY: &str = "there is no such day: write one that every year has, for example \"30 2 1 * *\" for the first of each month";
+const NO_SUCH_DAY: &str = "there is no such day: write one that every year has, for example \"30 2 1 * *\" for the first of each month";
 /// What is said of a repository that would be read and written at once.
 pub const ONTO_ITSELF: &str =
     "the set would write its backups where bootstrap.recovery reads others': write another prefix";
@@ -175,13 +176,61 @@ pub fn cron(asked: &Backups, set: Option<&SetId>, judge: &mut Judge<'_>) -> Opti
     let Some(text) = text else {
         return Some(Cron::daily(&set?.uid));
     };
+    parsed(text, ".schedule.cron", rules::CRON, judge)
+}
+
+/// A schedule in the field `at`; `sentence` says how one is written.
+fn parsed(text: &str, at: &str, sentence: &'static str, judge: &mut Judge<'_>) -> Option<Cron> {
     let parsed = Cron::parse(text);
     match parsed {
         Ok(_) => {}
-        Err(CronError::Syntax) => judge.say(".schedule.cron", rules::CRON),
-        Err(CronError::Never) => judge.say(".schedule.cron", NO_SUCH_DAY),
+        Err(CronError::Syntax) => judge.say(at, sentence),
+        Err(CronError::Never) => judge.say(at, NO_SUCH_DAY),
     }
     parsed.ok()
+}
+
+/// Drills, but for what each check asks, which is the engine's to judge: here only that it asks one thing, in the form
+/// that it has.
+pub fn drill(asked: &Drill, set: Option<&SetId>, judge: &mut Judge<'_>) -> Option<Drills> {
+    let cron = match &asked.schedule {
+        None => set.map(|set| Cron::weekly(&set.uid)),
+        Some(text) => parsed(text, ".drill.schedule", rules::DRILL_CRON, judge),
+    };
+    for (i, check) in asked.checks.iter().enumerate() {
+        for (field, sentence) in checks::problems(check) {
+            judge.say(&format!(".drill.checks[{i}]{field}"), sentence);
+        }
+    }
+    let size = asked.resources.clone().unwrap_or_default();
+    let cpu = size.cpu.as_ref().map(|q| {
+        let milli = quantity::milli(q).ok();
+        within(milli, MIN_CPU_MILLIS, MAX_CPU_MILLIS)
+    });
+    judge.check(cpu != Some(None), ".drill.resources.cpu", sentences::CPU);
+    let memory = size.memory.as_ref().map(|q| {
+        let bytes = quantity::whole(q).ok();
+        within(bytes, MIN_MEMORY, MAX_MEMORY)
+    });
+    judge.check(
+        memory != Some(None),
+        ".drill.resources.memory",
+        sentences::MEMORY,
+    );
+    let seconds = asked.timeout_seconds();
+    judge.check(
+        rules::DRILL_SECONDS.contains(&seconds),
+        ".drill.timeoutSeconds",
+        rules::DRILL_TIMEOUT,
+    );
+    Some(Drills {
+        cron: cron?,
+        target: asked.target.unwrap_or_default(),
+        cpu_milli: cpu.flatten(),
+        memory: memory.flatten(),
+        keep: asked.keep_on_failure.unwrap_or(false),
+        seconds: u32::try_from(seconds).ok()?,
+    })
 }
 
 /// What is kept.

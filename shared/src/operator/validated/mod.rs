@@ -123,10 +123,32 @@ pub struct Drills {
     pub cron: Cron,
     /// Which moment they recover.
     pub target: DrillTarget,
+    /// Processor time, in thousandths of a processor; none: as an instance.
+    pub cpu_milli: Option<i64>,
+    /// Memory in bytes; none: as an instance.
+    pub memory: Option<i64>,
     /// Whether the pod of one that failed stays for a while.
     pub keep: bool,
     /// Seconds that one may take.
     pub seconds: u32,
+}
+
+/// Longest time for one of a user's checks, in seconds, where the whole drill may take longer.
+const CHECK_SECONDS: u32 = 1800;
+
+impl Drills {
+    /// Seconds that one of a user's checks may take.
+    pub fn check_seconds(&self) -> u32 {
+        CHECK_SECONDS.min(self.seconds)
+    }
+
+    /// Processor time and memory of the restored instance, of a set like this.
+    pub fn size(&self, common: &Common) -> (i64, i64) {
+        (
+            self.cpu_milli.unwrap_or(common.cpu_milli),
+            self.memory.unwrap_or(common.memory),
+        )
+    }
 }
 
 /// A resource as it is meant.

@@ -5,8 +5,9 @@
     reason = "what is written as json! is given away"
 )]
 
-use mainstay_crds::common::backup::rules;
+use mainstay_crds::common::backup::{checks, rules};
 use mainstay_crds::common::sentences;
+use mainstay_crds::postgres::rules as postgres;
 use serde_json::{Value, json};
 
 use super::By::{Both, Operator, Schema};
@@ -84,6 +85,34 @@ pub fn cases() -> Vec<Case> {
         ),
         check("a check that asks nothing", ""),
         check("a check of a blank line", " \n\t"),
+        one(
+            "a check of nothing",
+            Both,
+            "spec.backup.drill.checks[0]",
+            checks::ONE,
+            json!({ "checks": [{ "expect": "7" }] }),
+        ),
+        one(
+            "a check for a key",
+            Both,
+            "spec.backup.drill.checks",
+            postgres::CHECKS,
+            json!({ "checks": [{ "sql": "select true" }, { "key": "orders:1" }] }),
+        ),
+        one(
+            "a statement of a type",
+            Both,
+            "spec.backup.drill.checks[0].type",
+            checks::TYPE_OF_A_KEY,
+            json!({ "checks": [{ "sql": "select true", "type": "hash" }] }),
+        ),
+        one(
+            "a statement in a numbered database",
+            Both,
+            "spec.backup.drill.checks[0].database",
+            checks::DATABASE_OF_KEYS,
+            json!({ "checks": [{ "sql": "select true", "database": 1 }] }),
+        ),
         one(
             "drills of no time",
             Both,

@@ -12,7 +12,7 @@ use crate::api::merge;
 const RECIPIENT: &str = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj";
 
 /// Backups that are good, with `patch` over them.
-fn backup(patch: &Value) -> Value {
+pub(super) fn backup(patch: &Value) -> Value {
     let mut backup = json!({
         "repository": { "s3": { "bucket": "backups" }, "credentials": "backup-store" },
         "encryption": { "recipients": [RECIPIENT] },
@@ -98,12 +98,6 @@ pub fn cases() -> Vec<Case> {
             "spec.backup.seedReplicas",
             rules::NO_SEEDS,
             json!({ "seedReplicas": true }),
-        ),
-        of(
-            "drills",
-            "spec.backup.drill",
-            rules::NO_DRILLS,
-            json!({ "drill": {} }),
         ),
         of(
             "backups that only the set can open",

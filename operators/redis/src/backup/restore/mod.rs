@@ -33,7 +33,7 @@ use super::shards::{Dataset, Shard};
 use crate::agent::mark::Mark;
 use crate::agent::past::Orderly;
 use crate::agent::place::{self, Place};
-use server::{SNAPSHOT, Server};
+use server::{Reads, SNAPSHOT, Server};
 
 /// Room beyond the snapshot, and what is written of it.
 const ROOM: u64 = 64 << 20;
@@ -47,6 +47,12 @@ pub struct Reached {
     pub taken: Option<Timestamp>,
     /// Keys of all databases.
     pub keys: u64,
+    /// Where it ends: the offset in the history of the set that was backed up.
+    #[serde(default)]
+    pub offset: u64,
+    /// Its last promotion's timeline there.
+    #[serde(default)]
+    pub timeline: u64,
     /// Identifier that the data bears from now on.
     pub set: String,
 }
@@ -80,7 +86,8 @@ async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), Rest
         flavour: wanted.flavour,
         version: &wanted.version,
     };
-    let (manifest, dataset) = choose(&catalogue, wanted.backup.as_ref(), image).map_err(refused)?;
+    let chosen = choose(&catalogue, wanted.backup.as_ref(), wanted.moment, image);
+    let (manifest, dataset) = chosen.map_err(refused)?;
     let [shard] = &dataset.shards[..] else {
         return Err(refused(format!(
             "backup {} is of {} shards, and this set has one",
@@ -104,7 +111,10 @@ async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), Rest
         report.step = RestoreStep::Done;
         report.message = format!("restored {keys} keys as of {}", manifest.consistent_at);
         report.owner = Some(OwnerId::of(&reached.set));
-        report.reached = Some(reached);
+        report.reached = Some(Reached {
+            offset: shard.offset,
+            ..reached
+        });
         report.ended = Some(Timestamp::now());
     });
     Ok(())
@@ -141,7 +151,8 @@ async fn convert(
     let failed = |why: String| RestoreError::Failed(format!("backup {}: {why}", manifest.id));
     teller.step(RestoreStep::Replaying, "Redis reads it");
     let program = place::server(wanted.flavour).map_err(refused)?;
-    let mut server = Server::start(&program, data, work, wanted.databases).map_err(failed)?;
+    let mut server =
+        Server::start(&program, data, work, wanted.databases, Reads::Snapshot).map_err(failed)?;
     let progress = |bytes: u64| {
         teller.change(|report| report.message = format!("Redis has read {} MiB", bytes >> 20));
     };
@@ -176,7 +187,9 @@ async fn convert(
     let reached = Reached {
         taken: Some(manifest.consistent_at),
         keys: held.keys.values().sum(),
+        timeline: dataset.timeline,
         set,
+        ..Reached::default()
     };
     Ok((reached, mark))
 }

@@ -1,5 +1,5 @@
-//! A Redis of its own, which reads a snapshot and writes what the set's engine will start from: nobody outside this
-//! container reaches it. I/O.
+//! A Redis of its own, which reads a snapshot and writes what the set's engine will start from, or in a drill starts from
+//! that: nobody outside this container reaches it. I/O.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,6 +39,16 @@ pub struct Held {
     pub keys: BTreeMap<u32, u64>,
 }
 
+/// What it starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// A snapshot, as it came from the repository. Its checksum has to be right.
+    Snapshot,
+    /// What was written for an engine with such persistence. Every value is gone through as well, not only the checksum,
+    /// and nothing that is cut off is passed over.
+    Kept(Persistence),
+}
+
 /// A server that runs.
 pub struct Server {
     child: Child,
@@ -47,7 +57,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one on the snapshot in `data`; its socket and log are in `scratch`.
+    /// Starts one on what is in `data`; its socket and log are in `scratch`.
     ///
     /// # Errors
     /// It cannot be started; a sentence.
@@ -56,6 +66,7 @@ impl Server {
         data: &Path,
         scratch: &Path,
         databases: Option<u32>,
+        reads: Reads,
     ) -> Result<Self, String> {
         let failed = |e: std::io::Error| format!("{}: {e}", program.display());
         let (log, socket) = (scratch.join("log"), scratch.join("redis.sock"));
@@ -69,8 +80,17 @@ impl Server {
         set("unixsocketperm", "700");
         set("dir", &data.display().to_string());
         set("dbfilename", SNAPSHOT);
-        // A snapshot is read only where there is no append-only file yet.
-        set("appendonly", "no");
+        match reads {
+            // It is read only where there is no append-only file yet.
+            Reads::Snapshot => set("appendonly", "no"),
+            Reads::Kept(persistence) => {
+                let is_log = persistence == Persistence::Aof;
+                set("appendonly", if is_log { "yes" } else { "no" });
+                set("auto-aof-rewrite-percentage", "0");
+                set("aof-load-truncated", "no");
+                set("sanitize-dump-payload", "yes");
+            }
+        }
         set("save", "");
         set("daemonize", "no");
         set("maxmemory", "0");
@@ -90,7 +110,9 @@ impl Server {
     /// What it said last.
     fn words(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
+        // What it says of the node at each start is no reason.
+        let lines = text.lines().filter(|line| !line.contains("overcommit"));
+        let lines: Vec<&str> = lines.collect();
         // A process and the time come before what is said: `1:M 02 Jan 2026 03:04:05.678 # …`.
         let said = |line: &&str| {
             let at = line.find(" # ").or_else(|| line.find(" * "));
@@ -125,9 +147,21 @@ impl Server {
         }
     }
 
-    async fn call(&self, command: Words) -> Result<Value, String> {
+    /// A connection that may do everything.
+    ///
+    /// # Errors
+    /// It does not listen.
+    pub async fn connect(&self) -> Result<Connection, RespError> {
+        Connection::unix(&self.socket).await
+    }
+
+    /// One command, by who may do everything, and its answer.
+    ///
+    /// # Errors
+    /// It is refused, or not answered in time; a sentence.
+    pub async fn call(&self, command: Words) -> Result<Value, String> {
         let asked = async {
-            let mut connection = Connection::unix(&self.socket).await?;
+            let mut connection = self.connect().await?;
             connection.call(command).await
         };
         let answer = timeout(ANSWER, asked).await;
@@ -175,10 +209,16 @@ impl Server {
             }
             Persistence::Rdb | Persistence::None => "SAVE",
         };
+        self.end(last).await
+    }
+
+    /// Has it end, by `SHUTDOWN` with this word.
+    ///
+    /// # Errors
+    /// It does not, or not in order; what it said.
+    pub async fn end(mut self, last: &str) -> Result<(), String> {
         // It says nothing when it does: its connections end.
-        let mut connection = Connection::unix(&self.socket)
-            .await
-            .map_err(|e| e.to_string())?;
+        let mut connection = self.connect().await.map_err(|e| e.to_string())?;
         let end = timeout(STOP, connection.call(words(["SHUTDOWN", last])));
         if let Ok(Err(RespError::Refused(why))) = end.await {
             return Err(format!("Redis does not end: {why}; {}", self.words()));

@@ -1,120 +1,17 @@
-//! `kubectl mainstay restore`.
-
-use std::str::FromStr;
+//! A new set from the backups of another one.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::Args;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::{ObjectMeta, PostParams};
-use mainstay_crds::common::backup::{Recovery, RecoveryTarget};
-use mainstay_crds::common::{Bootstrap, RecoveryStatus};
+use mainstay_crds::common::Bootstrap;
+use mainstay_crds::common::backup::Recovery;
 use mainstay_crds::postgres::Postgres;
 
+use super::{Options, Point, yaml};
 use crate::follow::{Look, Progress};
-use crate::words::{condition, moment};
+use crate::words::condition;
 use crate::{Asked, Output, json};
-
-#[derive(Debug, Args)]
-pub struct Options {
-    /// Name of the set whose backups are restored.
-    set: String,
-    /// To which moment: `latest`, a time with its offset (`2026-01-02T03:04:05Z`), `lsn:1/A0000028`, `xid:1234`,
-    /// or `name:` and the name of a restore point.
-    #[arg(long = "to")]
-    to: Point,
-    /// Name of the new set.
-    #[arg(long = "as")]
-    new: String,
-    /// Id of the backup to begin with; the newest from before the moment unless said.
-    #[arg(long)]
-    backup: Option<String>,
-    /// Instances of the new set; as many as the other one has unless said.
-    #[arg(long)]
-    instances: Option<i32>,
-    /// Only print the resource, as YAML: to be committed where Argo CD applies it.
-    #[arg(long)]
-    dry_run: bool,
-    /// Only ask for it.
-    #[arg(long)]
-    no_wait: bool,
-}
-
-/// A moment, as it is written in a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Point {
-    /// The latest that there is.
-    Latest,
-    /// A time.
-    Time(Timestamp),
-    /// A position in the log.
-    Lsn(String),
-    /// A transaction.
-    Xid(String),
-    /// A restore point.
-    Name(String),
-}
-
-impl FromStr for Point {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "latest" {
-            return Ok(Self::Latest);
-        }
-        match text.split_once(':') {
-            Some(("lsn", lsn)) => Ok(Self::Lsn(lsn.to_owned())),
-            Some(("xid", xid)) => Ok(Self::Xid(xid.to_owned())),
-            Some(("name", name)) => Ok(Self::Name(name.to_owned())),
-            _ => text.parse().map(Self::Time).map_err(|_| {
-                "write `latest`, a time with its offset such as 2026-01-02T03:04:05Z, `lsn:…`, `xid:…` or `name:…`"
-                    .to_owned()
-            }),
-        }
-    }
-}
-
-impl Point {
-    fn target(&self) -> Option<RecoveryTarget> {
-        let none = RecoveryTarget::default();
-        match self.clone() {
-            Self::Latest => None,
-            Self::Time(time) => Some(RecoveryTarget {
-                time: Some(time.to_string()),
-                ..none
-            }),
-            Self::Lsn(lsn) => Some(RecoveryTarget {
-                lsn: Some(lsn),
-                ..none
-            }),
-            Self::Xid(xid) => Some(RecoveryTarget {
-                xid: Some(xid),
-                ..none
-            }),
-            Self::Name(name) => Some(RecoveryTarget {
-                name: Some(name),
-                ..none
-            }),
-        }
-    }
-
-    /// Whether it can be there, as far as the status tells. What is stored meanwhile is not in it yet, and nothing
-    /// is lost by trying; what is before the earliest is gone.
-    fn check(&self, recovery: &RecoveryStatus, now: Timestamp) -> Result<()> {
-        let Self::Time(time) = self else {
-            return Ok(());
-        };
-        ensure!(*time <= now, "{time} has not come yet");
-        if let Some(earliest) = &recovery.earliest {
-            ensure!(
-                *time >= earliest.0,
-                "{time} is before the earliest moment that can be recovered, {}",
-                moment(earliest)
-            );
-        }
-        Ok(())
-    }
-}
 
 /// The new set: as the other one is, with its data from that one's backups. It has none of its labels: they may say
 /// to whom that one belongs, as Argo CD's do. It has no backups of its own yet,
@@ -204,45 +101,43 @@ fn look(pg: &Postgres) -> Look {
     })
 }
 
-/// Without what a server adds: what people commit.
-fn yaml(pg: &Postgres) -> Result<String> {
-    let mut value = serde_json::to_value(pg)?;
-    if let Some(object) = value.as_object_mut() {
-        object.retain(|_, v| !v.is_null());
-    }
-    Ok(serde_saphyr::to_string(&value)?)
-}
-
-pub async fn run(options: &Options, mut asked: Asked<'_>) -> Result<()> {
+pub(super) async fn run(
+    options: &Options,
+    to: &Point,
+    new: &str,
+    mut asked: Asked<'_>,
+) -> Result<()> {
     let scene = asked.scene;
     let api = scene.api::<Postgres>();
-    let source = api.get(&options.set).await?;
-    let new = wanted(
+    let source = api.get_opt(&options.set).await?.with_context(|| {
+        format!(
+            "there is no Postgres called {}; to make a new set of another kind write it with `spec.bootstrap.recovery`",
+            options.set
+        )
+    })?;
+    let wanted = wanted(
         &source,
         &scene.namespace,
-        &options.new,
-        &options.to,
+        new,
+        to,
         options.backup.as_deref(),
         options.instances,
         Timestamp::now(),
     )?;
     if options.dry_run {
         return match asked.output {
-            Output::Json => json(asked.out, &new),
-            Output::Text => Ok(write!(asked.out, "{}", yaml(&new)?)?),
+            Output::Json => json(asked.out, &wanted),
+            Output::Text => Ok(write!(asked.out, "{}", yaml(&wanted)?)?),
         };
     }
-    let made = match api.create(&PostParams::default(), &new).await {
+    let made = match api.create(&PostParams::default(), &wanted).await {
         Ok(made) => made,
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            bail!(
-                "{} is there already: name a new set with `--as`",
-                options.new
-            )
+            bail!("{new} is there already: name a new set with `--as`")
         }
         Err(error) => return Err(error).context("the new set is not made"),
     };
-    let told = format!("{} is made", options.new);
+    let told = format!("{new} is made");
     asked.conclude(made, &told, options.no_wait, look).await?;
     if asked.output == Output::Text {
         writeln!(
@@ -313,14 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn points_are_read_and_what_cannot_be_there_is_refused() {
-        for (text, point) in [
-            ("lsn:1/A0", Point::Lsn("1/A0".into())),
-            ("xid:77", Point::Xid("77".into())),
-            ("name:before:it", Point::Name("before:it".into())),
-        ] {
-            assert_eq!(text.parse(), Ok(point));
-        }
+    fn what_cannot_be_there_is_refused() {
         let refused = |to: &str| made(to, None).unwrap_err().to_string();
         assert!(refused("2026-01-01T00:00:00Z").contains("before the earliest"));
         assert!(refused("2026-02-01T00:00:00Z").contains("not come yet"));

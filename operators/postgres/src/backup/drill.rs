@@ -1,38 +1,23 @@
-//! A drill: what a restore has brought back is looked at as its users would. I/O; what it is told by
-//! [`words`].
-//!
-//! It runs after [`super::restore`], in the same pod and on the same volume, in a container that has no key and no
-//! credentials: statements of users run here. A PostgreSQL that nobody else reaches is started on the data, the
-//! user's own statements are asked, and all tables and indexes are gone through; then it is stopped, and the
-//! checksums of all pages are read. All checks are made, also after one that fails: who reads the report wants to know
-//! whether it is one table or everything. The data is thrown away with the volume.
+//! PostgreSQL in a drill: the user's own statements are asked, and all tables and indexes are gone through; then it is
+//! stopped, and the checksums of all pages are read. I/O; the frame is [`mainstay_shared::backups::container::drill`].
 
-pub mod words;
-
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use mainstay_backup::drill::DrillReport;
-use mainstay_shared::agent::paths;
-use mainstay_shared::backups::container::restoring::make;
-use mainstay_shared::backups::container::told_to_stop;
+use mainstay_shared::backups::container::drill::words::{Findings, holds};
+use mainstay_shared::backups::container::drill::{self, DrillError, Scratch};
 use tokio::process::Command;
 use tokio::time::timeout;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::api::{RestoreReport, RestoreStep};
+use super::api::Reached;
 use super::restore::server::{Private, Purpose, Server, UNHINDERED, sentence};
 use super::restore::tool;
-use super::settings::{
-    DRILL_FILE, DrillCheck, DrillSettings, RESTORE_STATUS, RUN, TERMINATION_MESSAGE,
-};
-use crate::agent::data::{absent, control};
+use super::settings::{DrillCheck, DrillSettings, RUN};
+use crate::agent::data::control;
 use crate::agent::place::Place;
 use crate::settings::PORT;
-use words::{Findings, holds, last_words};
 
 /// Built-in check: the checksums of all pages.
 pub const CHECKSUMS: &str = "pg_checksums";
@@ -42,82 +27,40 @@ pub const AMCHECK: &str = "pg_amcheck";
 pub const START: &str = "PostgreSQL starts";
 /// Built-in check, told of only where it does not hold: what was restored can be stopped again.
 pub const STOP: &str = "PostgreSQL stops in order";
+/// How PostgreSQL writes that something is true.
+const TRUE: &str = "t";
 /// What `pg_controldata` says of data without checksums.
 const NO_CHECKSUMS: &str = "0";
 /// Longest wait beyond a statement's own limit, which PostgreSQL keeps.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// A drill that did not pass, or could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum DrillError {
-    /// What it is told, or where it runs.
-    #[error("{0}")]
-    Setting(String),
-    /// It was made, and does not pass: its last words say why.
-    #[error("{0}")]
-    NotPassed(String),
-}
-
-fn setting(error: impl std::fmt::Display) -> DrillError {
-    DrillError::Setting(error.to_string())
-}
 
 /// Makes the drill, and leaves a [`DrillReport`] as last words.
 ///
 /// # Errors
 /// It did not pass.
 pub async fn run() -> Result<(), DrillError> {
-    let place = Place::from_environment().map_err(setting)?;
-    let told = told_to_stop().map_err(setting)?;
-    let mut report = DrillReport::default();
-    let ended = tokio::select! {
-        ended = drill(&place, &mut report) => Some(ended),
-        () = told => None,
+    let place = Place::from_environment().map_err(DrillError::setting)?;
+    let look = async |settings, reached, report: &mut DrillReport| {
+        look(&place, settings, reached, report).await
     };
-    report.ended = Some(Timestamp::now());
-    match ended {
-        Some(Ok(findings)) => findings.into_report(&mut report),
-        Some(Err(why)) => report.message = why,
-        None => "the drill was told to stop".clone_into(&mut report.message),
-    }
-    let words = last_words(&mut report);
-    fs::write(place.mount(TERMINATION_MESSAGE), words).map_err(setting)?;
-    tracing::info!(passed = report.passed, report.message, "the drill");
-    if report.passed {
-        Ok(())
-    } else {
-        Err(DrillError::NotPassed(report.message))
-    }
+    drill::run(&place.root, look).await
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
-    let failed = |e: String| format!("{}: {e}", path.display());
-    let text = fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
-    serde_json::from_str(&text).map_err(|e| failed(e.to_string()))
-}
-
-async fn drill(place: &Place, report: &mut DrillReport) -> Result<Findings, String> {
-    let settings: DrillSettings = read(&place.mount(paths::CONFIG).join(DRILL_FILE))?;
-    let restored: RestoreReport = read(&place.mount(RESTORE_STATUS))?;
-    let Some(reached) = restored
-        .reached
-        .filter(|_| restored.step == RestoreStep::Done)
-    else {
-        return Err(format!("nothing was restored: {}", restored.message));
-    };
-    report.backup = restored.backup;
-    report.key = restored.key;
-    report.bytes = restored.bytes;
+async fn look(
+    place: &Place,
+    settings: DrillSettings,
+    reached: Reached,
+    report: &mut DrillReport,
+) -> Result<Findings, String> {
     report.position = Some(reached.lsn);
     report.history = Some(reached.along.to_string());
     report.last_commit = reached.last_commit;
-    report.begun = restored.begun;
-    let scratch = Scratch::make(place).map_err(|e| format!("the data volume: {e}"))?;
+    let scratch = Scratch::make(place.volume().join("pgdata.drill"))?;
     let mut findings = Findings::default();
     let server = Private {
         place,
         data: &place.data(),
-        scratch: &scratch.0,
+        scratch: scratch.path(),
         purpose: Purpose::Look(&settings.role),
     };
     let started = async {
@@ -149,26 +92,6 @@ async fn drill(place: &Place, report: &mut DrillReport) -> Result<Findings, Stri
         findings.add(CHECKSUMS, found);
     }
     Ok(findings)
-}
-
-/// A folder on the data volume for the server's configuration; it goes with this.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn make(place: &Place) -> io::Result<Self> {
-        let folder = place.volume().join("pgdata.drill");
-        absent(fs::remove_dir_all(&folder))?;
-        make(&folder)?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = absent(fs::remove_dir_all(&self.0)) {
-            tracing::debug!(%error, "the server's configuration stays");
-        }
-    }
 }
 
 /// None where the data has no checksums.
@@ -228,8 +151,8 @@ async fn ask(server: &Server, of: &DrillSettings, check: &DrillCheck) -> Result<
         SimpleQueryMessage::Row(row) => Some(row.try_get(0).ok().flatten().map(str::to_owned)),
         _ => None,
     });
-    holds(
-        check.expect.as_deref(),
-        first.as_ref().map(Option::as_deref),
-    )
+    let Some(first) = first else {
+        return Err("no row".to_owned());
+    };
+    holds(check.expect.as_deref(), first.as_deref(), TRUE)
 }
