@@ -1,7 +1,7 @@
 //! Asks members what they see, and tells them what to do, over TLS as the user [`CLUSTER_ROLE`]. I/O; decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::migrate::{self, Next, Way};
 use super::plan::{Act, Failover, Move};
+use super::slots::SlotSet;
 use super::topology::{Address, NodeId, TopologyError, View};
 use crate::resp::{Connection, RespError, Value, words};
 use crate::settings::CLUSTER_ROLE;
@@ -24,6 +25,8 @@ const TARGET: Duration = Duration::from_secs(5);
 const MIGRATED: Duration = Duration::from_secs(60);
 /// A replica has taken over within this time, or it did not.
 const TAKEN_OVER: Duration = Duration::from_secs(10);
+/// Commands that are sent at once.
+const SOME: usize = 1_000;
 /// Pause between looks meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -381,10 +384,9 @@ impl Links {
 async fn connect(access: &Access, place: &Place) -> Result<Connection, LinkError> {
     let failed = |source| wire(&place.name, source);
     let connected = async {
-        let host = format!("{}:{}", place.address.host, place.address.port);
-        let address: SocketAddr = host
-            .parse()
-            .map_err(|_| RespError::Protocol("its address is none"))?;
+        let ip: Result<IpAddr, _> = place.address.host.parse();
+        let ip = ip.map_err(|_| RespError::Protocol("its address is none"))?;
+        let address = SocketAddr::new(ip, place.address.port);
         let mut connection =
             Connection::tls(address, place.host.clone(), Arc::clone(&access.tls)).await?;
         connection.login(CLUSTER_ROLE, &access.password).await?;
@@ -441,7 +443,32 @@ async fn view(
     view.counted = counts
         .filter_map(|(slot, count)| Some((*slot, u64::try_from(count.integer()?).ok()?)))
         .collect();
+    let primary = view.follows().and_then(|primary| view.nodes.get(primary));
+    if let Some(primary) = primary.filter(|_| !view.synced && view.keys > 0) {
+        view.foreign = !has_any(connection, place, &primary.slots).await?;
+    }
     Ok(view)
+}
+
+/// Whether it has a key of one of these slots, or there is none.
+async fn has_any(
+    connection: &mut Connection,
+    place: &Place,
+    slots: &SlotSet,
+) -> Result<bool, LinkError> {
+    let member = &place.name;
+    let count = |slot: u16| words(["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]);
+    let commands: Vec<_> = slots.iter().map(count).collect();
+    for some in commands.chunks(SOME) {
+        let answers = timeout(ANSWER, connection.pipeline(some)).await;
+        let answers = answers
+            .map_err(|_| mute(member))?
+            .map_err(|source| wire(member, source))?;
+        if answers.iter().any(|count| count.integer() > Some(0)) {
+            return Ok(true);
+        }
+    }
+    Ok(commands.is_empty())
 }
 
 /// `ROLE`

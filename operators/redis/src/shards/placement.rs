@@ -83,7 +83,8 @@ pub fn assign(spec: Spec, picture: &Picture<'_>, shape: &Shape, plan: &mut Plan)
     let mut groups = groups(picture, shape);
     let mut loose = loose(picture, shape);
     if shape.missing > 0 {
-        let why = "each member has to answer before it is decided who gets slots".to_owned();
+        let why = "it takes a member that has nothing yet, and every member has to answer first"
+            .to_owned();
         plan.wait("make another shard", "every_member_first", why);
         loose.clear();
     }

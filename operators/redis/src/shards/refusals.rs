@@ -99,6 +99,23 @@ fn who_has_most_data_takes_over_and_nobody_while_one_may_have_more() {
 }
 
 #[test]
+fn what_has_another_shards_data_does_not_take_over() {
+    let mut world = settled(3, 1);
+    let (primary, replicas) = shard(&world.members());
+    world.engines[primary].runs = false;
+    world.gossip();
+    let mut members = world.members();
+    if let Presence::Seen(view) = &mut members[replicas[0]].presence {
+        view.foreign = true;
+    }
+    assert_waits(
+        &plan(world.spec, &members),
+        "keep_the_last_copy",
+        "nobody else has its data",
+    );
+}
+
+#[test]
 fn where_no_copy_is_left_nothing_is_made_in_its_place() {
     let mut world = settled(3, 1);
     let (primary, replicas) = shard(&world.members());

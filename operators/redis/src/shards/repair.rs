@@ -7,7 +7,7 @@ use super::picture::{Member, Picture, Presence, Shard};
 use super::plan::{Act, Failover, Plan, Spec};
 use super::rebalance::part;
 use super::slots::SlotSet;
-use super::topology::Health;
+use super::topology::{Health, View};
 use crate::backup::shards::Slots;
 
 /// The engine has so many seconds for an election of its own.
@@ -66,13 +66,15 @@ fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
             }
         },
     };
-    let has_data = |m: &usize| picture.view(*m).filter(|v| !v.loading && v.offset > 0);
+    // What started anew has no offset, and may have its data all the same.
+    let has = |v: &&View| !v.loading && !v.foreign && (v.offset > 0 || v.keys > 0);
+    let has_data = |m: &usize| picture.view(*m).filter(has);
     let copies = shard
         .replicas
         .iter()
         .filter_map(|m| Some((*m, has_data(m)?)));
     // Of equal ones the first.
-    let best = copies.max_by_key(|(m, view)| (view.offset, Reverse(*m)));
+    let best = copies.max_by_key(|(m, view)| (view.offset, view.keys, Reverse(*m)));
     let absent = |is: fn(&Member) -> bool| {
         let mut all = shard.absent.iter().filter_map(|m| picture.members.get(*m));
         all.find(|m| is(m)).map(|m| m.name.as_str())

@@ -120,6 +120,7 @@ impl Engine {
             synced: self.synced,
             offset: self.offset,
             loading: false,
+            foreign: false,
             counted: open.iter().map(|slot| (*slot, count(slot))).collect(),
         }
     }

@@ -103,7 +103,7 @@ impl SlotSet {
     }
 
     /// What both have.
-    #[must_use]
+    #[cfg(test)]
     pub fn and(&self, other: &Self) -> Self {
         self.without(&self.without(other))
     }

@@ -207,6 +207,9 @@ pub struct View {
     pub offset: u64,
     /// It reads its dataset.
     pub loading: bool,
+    /// It has keys, and none of a slot of the primary that it follows: it has not received from that one yet, and what it
+    /// has is of another shard. Only asked of a replica that is not in sync.
+    pub foreign: bool,
     /// Keys that it has in slots that are half moved, as far as that was asked.
     pub counted: BTreeMap<u16, u64>,
 }
@@ -230,6 +233,7 @@ impl View {
             synced: vitals.link_up && !vitals.syncing,
             offset: vitals.offset,
             loading: vitals.loading,
+            foreign: false,
             counted: BTreeMap::new(),
         })
     }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cluster::Cluster;
-use mainstay_redis::shards::plan::Act;
+use mainstay_redis::shards::plan::{Act, Failover};
 
 #[tokio::test]
 async fn it_scales_out_and_in_with_every_key_while_its_executor_is_killed() {
@@ -131,6 +131,55 @@ async fn a_primary_is_lost_and_returns_and_then_all_addresses_change() {
     cluster.assert_as_asked().await;
 
     cluster.move_all();
+    cluster.converge().await;
+    cluster.assert_as_asked().await;
+    let mut client = cluster.client();
+    for n in 0..200 {
+        assert_eq!(client.get(&format!("key-{n}")).await.as_deref(), Some("1"));
+    }
+}
+
+#[tokio::test]
+async fn a_majority_of_primaries_is_lost_and_replicas_take_over() {
+    let mut cluster = Cluster::new(4, 3, 1).await;
+    cluster.converge().await;
+    let mut client = cluster.client();
+    for n in 0..200 {
+        client.set(&format!("key-{n}"), "1").await;
+    }
+    client.wait_for_replicas().await;
+    let primaries = cluster.primaries().await;
+    let lost: Vec<String> = primaries.into_keys().take(2).collect();
+    for name in &lost {
+        cluster.kill(name);
+    }
+    let begun = Instant::now();
+    let mut forced = Vec::new();
+    loop {
+        let now = cluster.primaries().await;
+        if now.len() == 3 && !lost.iter().any(|name| now.contains_key(name)) {
+            break;
+        }
+        let plan = cluster.plan().await;
+        if let Some(Act::Failover { how, .. }) = &plan.disruptive {
+            assert!(
+                begun.elapsed() > Duration::from_secs(14),
+                "the engine has its time"
+            );
+            forced.push(*how);
+        }
+        cluster.execute(plan).await;
+        assert!(
+            begun.elapsed() < cluster::LONG,
+            "nobody takes over: {forced:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    println!("taken over after {:?}: {forced:?}", begun.elapsed());
+    assert_eq!(forced.first(), Some(&Failover::Takeover));
+    for name in &lost {
+        cluster.start(name);
+    }
     cluster.converge().await;
     cluster.assert_as_asked().await;
     let mut client = cluster.client();
