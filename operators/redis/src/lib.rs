@@ -7,4 +7,5 @@ pub mod desired;
 pub mod engine;
 pub mod resp;
 pub mod settings;
+pub mod shards;
 pub mod validate;

@@ -107,14 +107,15 @@ pub fn words<const N: usize>(words: [&str; N]) -> Words {
     words.iter().map(|w| (*w).to_owned()).collect()
 }
 
-/// Commands as bytes.
-pub fn encode(commands: &[Words]) -> Vec<u8> {
+/// Commands as bytes. Words are texts, or bytes as keys may be.
+pub fn encode<W: AsRef<[u8]>>(commands: &[Vec<W>]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for command in commands {
         bytes.extend(format!("*{}\r\n", command.len()).into_bytes());
         for word in command {
+            let word = word.as_ref();
             bytes.extend(format!("${}\r\n", word.len()).into_bytes());
-            bytes.extend(word.as_bytes());
+            bytes.extend(word);
             bytes.extend(b"\r\n");
         }
     }
@@ -248,7 +249,7 @@ impl Connection {
     ///
     /// # Errors
     /// The connection, or the refusal.
-    pub async fn call(&mut self, command: Words) -> Result<Value, RespError> {
+    pub async fn call<W: AsRef<[u8]>>(&mut self, command: Vec<W>) -> Result<Value, RespError> {
         let answers = self.pipeline(&[command]).await?;
         let first = answers.into_iter().next();
         first.ok_or(RespError::Protocol("no answer"))?.accepted()
@@ -273,7 +274,10 @@ impl Connection {
     ///
     /// # Errors
     /// The connection.
-    pub async fn pipeline(&mut self, commands: &[Words]) -> Result<Vec<Value>, RespError> {
+    pub async fn pipeline<W: AsRef<[u8]>>(
+        &mut self,
+        commands: &[Vec<W>],
+    ) -> Result<Vec<Value>, RespError> {
         self.stream.write_all(&encode(commands)).await?;
         self.stream.flush().await?;
         let mut answers = Vec::new();

@@ -37,6 +37,12 @@ pub const BACKUP_RULES: &str =
     "resetkeys resetchannels -@all +ping +info +psync +replconf +function|list";
 /// The only key that [`PROBE_ROLE`] may write.
 pub const PROBE_KEY: &str = "mainstay:probe";
+/// ACL user with which members of a cluster are asked what they see, and told what to do; and by which one gives keys to
+/// another.
+pub const CLUSTER_ROLE: &str = "mainstay_cluster";
+/// Rules of [`CLUSTER_ROLE`]: keys are moved, and neither read nor written otherwise.
+pub const CLUSTER_RULES: &str =
+    "~* resetchannels -@all +ping +info +role +cluster +select +migrate +restore-asking";
 /// Attribute of a role: its ACL rules besides passwords and `on`, as `ACL SETUSER` takes them, with a space between
 /// two. For example `~* &* +@all -@admin`.
 /// With `off` in it nobody is let in.

@@ -26,7 +26,7 @@ struct Manner {
 }
 
 /// Programs that take longest, which begin first: the others go on beside them.
-const LONGEST: [Manner; 6] = [
+const LONGEST: [Manner; 7] = [
     Manner {
         name: "postgres: backup",
         engines: true,
@@ -42,6 +42,11 @@ const LONGEST: [Manner; 6] = [
         name: "redis: agent",
         engines: true,
         at_once: "8",
+        ..USUAL
+    },
+    Manner {
+        name: "redis: shards",
+        engines: true,
         ..USUAL
     },
     Manner {

@@ -1,0 +1,260 @@
+//! What the planner does not do, and what it says then.
+
+use super::picture::{Member, Presence};
+use super::plan::{Act, Failover, Plan, Spec, plan};
+use super::simulation::World;
+use super::topology::{NodeId, View};
+
+fn settled(shards: usize, replicas: usize) -> World {
+    let mut world = World::new(shards, replicas);
+    world.settle(&[]);
+    world.fill();
+    world
+}
+
+fn gone(seconds: u64, data: bool) -> Presence {
+    Presence::Gone { seconds, data }
+}
+
+fn away() -> Presence {
+    Presence::Unreachable("no route".into())
+}
+
+/// The primary of some shard, and its replicas.
+fn shard(members: &[Member]) -> (usize, Vec<usize>) {
+    let view = |member: &Member| match &member.presence {
+        Presence::Seen(view) => view.clone(),
+        other => panic!("{other:?}"),
+    };
+    let owns = |m: &Member| view(m).myself().is_some_and(|me| !me.slots.is_empty());
+    let primary = members.iter().position(owns).unwrap();
+    let me = view(&members[primary]).me;
+    let follows = |n: &usize| view(&members[*n]).follows() == Some(&me);
+    (primary, (0..members.len()).filter(follows).collect())
+}
+
+/// It disturbs nobody, and says why by this rule.
+fn assert_waits(plan: &Plan, predicate: &str, reason: &str) {
+    assert_eq!(plan.disruptive, None, "{plan:?}");
+    let said = plan
+        .waits
+        .iter()
+        .any(|w| w.predicate == predicate && w.reason.contains(reason));
+    assert!(said, "{predicate}, {reason}: {plan:?}");
+}
+
+#[test]
+fn nobody_takes_over_from_one_that_may_run() {
+    let world = settled(3, 1);
+    let mut members = world.members();
+    let (primary, _) = shard(&members);
+    members[primary].presence = away();
+    assert_waits(
+        &plan(world.spec, &members),
+        "know_that_it_does_not_run",
+        "no route",
+    );
+}
+
+#[test]
+fn the_engine_elects_first_and_the_planner_only_when_it_does_not() {
+    let mut world = settled(3, 1);
+    let (primary, replicas) = shard(&world.members());
+    world.engines[primary].runs = false;
+    world.gossip();
+    let mut members = world.members();
+    members[primary].presence = gone(3, true);
+    assert_waits(
+        &plan(world.spec, &members),
+        "the_engine_elects",
+        "by themselves",
+    );
+    members[primary].presence = gone(60, true);
+    let forced = plan(world.spec, &members).disruptive;
+    let at = members[replicas[0]].name.clone();
+    let how = Failover::Force;
+    assert_eq!(forced, Some(Act::Failover { at, how }));
+}
+
+#[test]
+fn who_has_most_data_takes_over_and_nobody_while_one_may_have_more() {
+    let mut world = settled(3, 2);
+    let (primary, replicas) = shard(&world.members());
+    world.engines[primary].runs = false;
+    world.gossip();
+    world.engines[replicas[1]].offset += 7;
+    let mut members = world.members();
+    let at = members[replicas[1]].name.clone();
+    let how = Failover::Force;
+    assert_eq!(
+        plan(world.spec, &members).disruptive,
+        Some(Act::Failover { at, how })
+    );
+    members[replicas[1]].presence = away();
+    assert_waits(
+        &plan(world.spec, &members),
+        "most_data_first",
+        "may have more",
+    );
+}
+
+#[test]
+fn what_has_another_shards_data_does_not_take_over() {
+    let mut world = settled(3, 1);
+    let (primary, replicas) = shard(&world.members());
+    world.engines[primary].runs = false;
+    world.gossip();
+    let mut members = world.members();
+    if let Presence::Seen(view) = &mut members[replicas[0]].presence {
+        view.foreign = true;
+    }
+    assert_waits(
+        &plan(world.spec, &members),
+        "keep_the_last_copy",
+        "nobody else has its data",
+    );
+}
+
+#[test]
+fn where_no_copy_is_left_nothing_is_made_in_its_place() {
+    let mut world = settled(3, 1);
+    let (primary, replicas) = shard(&world.members());
+    for lost in [primary, replicas[0]] {
+        world.engines[lost].runs = false;
+    }
+    world.gossip();
+    let mut members = world.members();
+    members[primary].presence = gone(600, true);
+    assert_waits(
+        &plan(world.spec, &members),
+        "keep_the_last_copy",
+        "has to come back",
+    );
+    members[primary].presence = gone(600, false);
+    assert_waits(
+        &plan(world.spec, &members),
+        "keep_the_last_copy",
+        "has to come back",
+    );
+    members[replicas[0]].presence = gone(600, false);
+    let lost = plan(world.spec, &members);
+    assert_waits(&lost, "keep_the_last_copy", "restore a backup");
+    let claims = |act: &Act| matches!(act, Act::Claim { .. });
+    assert!(!lost.harmless.iter().any(claims), "{lost:?}");
+}
+
+#[test]
+fn who_has_another_past_is_not_met() {
+    let world = settled(3, 1);
+    let other = settled(3, 1);
+    let mut members = world.members();
+    let mut stranger = other.members().remove(0);
+    stranger.name = "db-7".into();
+    stranger.address.host = "10.9.9.9".into();
+    if let Presence::Seen(view) = &mut stranger.presence {
+        // The other cluster's nodes have other ids.
+        *view = Box::new(foreign(view));
+    }
+    members.push(stranger);
+    let made = plan(world.spec, &members);
+    assert_waits(
+        &made,
+        "never_join_another_cluster",
+        "db-7 belongs to another cluster",
+    );
+    assert!(made.harmless.is_empty(), "{made:?}");
+}
+
+/// The same cluster with other ids.
+fn foreign(view: &View) -> View {
+    let mut view = view.clone();
+    let other = |id: &NodeId| {
+        let text = format!("f{}", &id.as_str()[1..]);
+        text.parse::<NodeId>().unwrap()
+    };
+    view.me = other(&view.me);
+    let nodes = std::mem::take(&mut view.nodes);
+    for (_, mut node) in nodes {
+        node.id = other(&node.id);
+        view.nodes.insert(node.id.clone(), node);
+    }
+    view
+}
+
+#[test]
+fn a_cluster_is_formed_once_and_only_without_data() {
+    let world = World::new(3, 1);
+    let formed = Spec {
+        formed: true,
+        ..world.spec
+    };
+    let lost = plan(formed, &world.members());
+    assert_waits(&lost, "keep_the_last_copy", "something was lost");
+
+    let mut world = World::new(3, 1);
+    world.engines[0].keys.insert(7, [1].into());
+    assert_waits(
+        &plan(world.spec, &world.members()),
+        "only_without_data",
+        "has keys",
+    );
+    let mut world = World::new(3, 1);
+    world.engines.pop();
+    assert_waits(
+        &plan(world.spec, &world.members()),
+        "every_member_first",
+        "6 members",
+    );
+}
+
+#[test]
+fn the_only_copy_in_memory_is_not_restarted() {
+    let mut world = settled(3, 0);
+    world.engines[0].outdated = true;
+    let restart = Some(Act::Restart {
+        member: world.engines[0].name.clone(),
+    });
+    assert_eq!(plan(world.spec, &world.members()).disruptive, restart);
+    world.spec.persistent = false;
+    assert_waits(
+        &plan(world.spec, &world.members()),
+        "keep_the_last_copy",
+        "in memory",
+    );
+}
+
+#[test]
+fn who_is_disturbed_while_a_replica_is_behind_or_a_member_away() {
+    let mut world = settled(3, 1);
+    let (primary, replicas) = shard(&world.members());
+    world.engines[primary].outdated = true;
+    let mut members = world.members();
+    if let Presence::Seen(view) = &mut members[replicas[0]].presence {
+        view.synced = false;
+    }
+    assert_waits(
+        &plan(world.spec, &members),
+        "replicas_in_sync_first",
+        "has not everything",
+    );
+    members[replicas[0]].presence = away();
+    assert_waits(&plan(world.spec, &members), "all_members_first", "no route");
+}
+
+#[test]
+fn keys_of_a_slot_in_two_places_besides_its_owner_are_left_alone() {
+    let mut world = settled(4, 0);
+    let slot = 97;
+    let owner = world.engines.iter().position(|e| e.owns(slot)).unwrap();
+    let others: Vec<usize> = (0..4).filter(|n| *n != owner).collect();
+    let target = world.engines[others[0]].id.clone();
+    world.engines[owner].me_mut().migrating.insert(slot, target);
+    for other in &others[..2] {
+        world.engines[*other].keys.insert(slot, [9].into());
+    }
+    assert_waits(
+        &plan(world.spec, &world.members()),
+        "know_where_keys_are",
+        "by hand",
+    );
+}

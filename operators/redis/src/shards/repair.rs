@@ -1,0 +1,239 @@
+//! Slots without an owner that runs: who takes over, or why nobody does. And the first owners of all. Pure.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::picture::{Member, Picture, Presence, Shard};
+use super::plan::{Act, Failover, Plan, Spec};
+use super::rebalance::part;
+use super::slots::SlotSet;
+use super::topology::{Health, View};
+use crate::backup::shards::Slots;
+
+/// The engine has so many seconds for an election of its own.
+pub const ELECTS: u64 = 15;
+
+/// Shards whose primary does not run. Says whether anything else has to wait for it.
+///
+/// The engine elects by itself where a majority of primaries is left. A replica is told to take over only when the
+/// primary surely does not run, and only the one with most data of all that may have more.
+pub fn elect(picture: &Picture<'_>, plan: &mut Plan) -> bool {
+    let mut stop = false;
+    for shard in picture.shards.iter().filter(|s| !s.slots.is_empty()) {
+        stop |= elect_in(picture, shard, plan);
+    }
+    stop
+}
+
+fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
+    let called = picture.called(&shard.primary);
+    let step = format!("have a primary for slots {}", words(&shard.slots));
+    let member = picture.ids.get(&shard.primary).copied();
+    let state = member.and_then(|m| Some((m, picture.members.get(m)?)));
+    let (seconds, may_return) = match state {
+        Some((m, state)) => match &state.presence {
+            Presence::Seen(_) if picture.view(m).is_none() => {
+                let why = format!("{called} is not let in, and others believe that it owns them");
+                plan.wait(&step, "never_join_another_cluster", why);
+                return true;
+            }
+            Presence::Seen(view) if view.loading => {
+                plan.wait(&step, "read_first", format!("{called} reads its dataset"));
+                return true;
+            }
+            Presence::Seen(view) if view.is_primary() => return false,
+            Presence::Seen(_) => {
+                let why = format!("{called} is a replica, and others do not know that yet");
+                plan.wait(&step, "agree_first", why);
+                return true;
+            }
+            Presence::Unreachable(why) => {
+                let why = format!(
+                    "{called} does not answer ({why}), and may run: the others elect if a majority of primaries is left"
+                );
+                plan.wait(&step, "know_that_it_does_not_run", why);
+                return true;
+            }
+            Presence::Gone { seconds, data } => (*seconds, *data),
+        },
+        None => match picture.announced(&shard.primary) {
+            // It announced itself as a member that is another node now, or that has lost its volume.
+            Some(Some(member)) if !picture.may_run(member) => (ELECTS, false),
+            _ => {
+                let why = format!("nobody knows whose {called} is, nor whether it runs");
+                plan.wait(&step, "know_that_it_does_not_run", why);
+                return true;
+            }
+        },
+    };
+    // What started anew has no offset, and may have its data all the same.
+    let has = |v: &&View| !v.loading && !v.foreign && (v.offset > 0 || v.keys > 0);
+    let has_data = |m: &usize| picture.view(*m).filter(has);
+    let copies = shard
+        .replicas
+        .iter()
+        .filter_map(|m| Some((*m, has_data(m)?)));
+    // Of equal ones the first.
+    let best = copies.max_by_key(|(m, view)| (view.offset, view.keys, Reverse(*m)));
+    let absent = |is: fn(&Member) -> bool| {
+        let mut all = shard.absent.iter().filter_map(|m| picture.members.get(*m));
+        all.find(|m| is(m)).map(|m| m.name.as_str())
+    };
+    let unknown = absent(|m| matches!(m.presence, Presence::Unreachable(_)));
+    let returns = absent(|m| matches!(m.presence, Presence::Gone { data: true, .. }));
+    let Some((best, view)) = best else {
+        let loading = shard
+            .replicas
+            .iter()
+            .find(|m| picture.view(**m).is_some_and(|v| v.loading));
+        if may_return {
+            let why =
+                format!("{called} does not run, and nobody else has its data: it has to come back");
+            plan.wait(&step, "keep_the_last_copy", why);
+        } else if let Some(name) = loading.map(|m| picture.name(*m)).or(unknown).or(returns) {
+            let why = format!("{name} may have the only copy that is left: it has to come back");
+            plan.wait(&step, "keep_the_last_copy", why);
+        } else {
+            let why = format!(
+                "every copy of slots {} is gone. Nothing is made in their place: restore a backup into a new resource",
+                words(&shard.slots)
+            );
+            plan.wait(&step, "keep_the_last_copy", why);
+        }
+        return true;
+    };
+    if let Some(name) = unknown {
+        let why = format!(
+            "{name} does not answer, and may have more than {}",
+            picture.name(best)
+        );
+        plan.wait(&step, "most_data_first", why);
+        return true;
+    }
+    let noticed = view
+        .nodes
+        .get(&shard.primary)
+        .is_none_or(|n| n.health != Health::Fine);
+    if seconds < ELECTS || !noticed {
+        let why = format!("{called} does not run; the others elect by themselves first");
+        plan.wait(&step, "the_engine_elects", why);
+        return true;
+    }
+    let primaries = picture.shards.iter().filter(|s| !s.slots.is_empty());
+    let alive = |s: &&Shard| {
+        picture
+            .seen(&s.primary)
+            .is_some_and(|(_, v)| v.is_primary())
+    };
+    let (all, alive) = (primaries.clone().count(), primaries.filter(alive).count());
+    let how = if alive * 2 > all {
+        Failover::Force
+    } else {
+        Failover::Takeover
+    };
+    plan.disturb(Act::Failover {
+        at: picture.name(best).to_owned(),
+        how,
+    });
+    true
+}
+
+/// Slots that nobody owns.
+pub fn unowned(picture: &Picture<'_>) -> SlotSet {
+    let mut free = SlotSet::all();
+    for slots in picture.owned.values() {
+        free = free.without(slots);
+    }
+    free
+}
+
+/// Slots get their first owners. Only when every member was asked and none has a key: a slot without an owner is a
+/// new cluster's, or a loss.
+pub fn form(spec: Spec, picture: &Picture<'_>, plan: &mut Plan) {
+    let step = "give slots their first owners";
+    if spec.formed {
+        let why = format!(
+            "slots {} had an owner once, and nobody knows of one: something was lost, and nothing is made in its place",
+            words(&unowned(picture))
+        );
+        plan.wait(step, "keep_the_last_copy", why);
+        return;
+    }
+    let staying: Vec<(usize, &Member)> = picture
+        .members
+        .iter()
+        .enumerate()
+        .filter(|(_, m)| !m.leaving)
+        .collect();
+    let want = spec.shards * (1 + spec.replicas);
+    if staying.len() < want {
+        let why = format!(
+            "{} members are asked for, {} are there",
+            want,
+            staying.len()
+        );
+        plan.wait(step, "every_member_first", why);
+        return;
+    }
+    for (member, state) in picture.members.iter().enumerate() {
+        let why = match picture.view(member) {
+            None => format!("{} does not answer, or is not let in", state.name),
+            Some(view) if view.keys > 0 => format!(
+                "slots {} have no owner, and {} has keys: something was lost, and nothing is made in its place",
+                words(&unowned(picture)),
+                state.name
+            ),
+            Some(_) => continue,
+        };
+        plan.wait(step, "only_without_data", why);
+        return;
+    }
+    if !picture.is_acquainted() {
+        return;
+    }
+    let free = unowned(picture);
+    let primaries = first(spec.shards, &staying);
+    for (number, member) in primaries.iter().enumerate() {
+        let mut mine = SlotSet::default();
+        let part = part(number, primaries.len());
+        for slot in (part.first..=part.last).filter(|slot| free.contains(*slot)) {
+            mine.insert(slot);
+        }
+        if !mine.is_empty() {
+            plan.harmless.push(Act::Claim {
+                at: picture.name(*member).to_owned(),
+                slots: mine.ranges(),
+            });
+        }
+    }
+}
+
+/// The first primaries: as evenly over zones as can be.
+fn first(shards: usize, staying: &[(usize, &Member)]) -> Vec<usize> {
+    let mut left: Vec<&(usize, &Member)> = staying.iter().collect();
+    let mut zones: BTreeMap<Option<&str>, usize> = BTreeMap::new();
+    let mut chosen = Vec::new();
+    while chosen.len() < shards {
+        let next = left.iter().enumerate().min_by_key(|(_, (member, state))| {
+            let taken = zones.get(&state.zone.as_deref()).copied();
+            (taken.unwrap_or(0), *member)
+        });
+        let Some(at) = next.map(|(at, _)| at) else {
+            break;
+        };
+        let (member, state) = left.remove(at);
+        *zones.entry(state.zone.as_deref()).or_default() += 1;
+        chosen.push(*member);
+    }
+    chosen
+}
+
+/// Slots in words.
+fn words(slots: &SlotSet) -> String {
+    let ranges = slots.ranges();
+    let mut words: Vec<String> = ranges.iter().take(3).map(Slots::to_string).collect();
+    if ranges.len() > 3 {
+        words.push("…".to_owned());
+    }
+    words.join(", ")
+}

@@ -1,0 +1,853 @@
+//! A model of members and their gossip, in which the planner works, its executor is broken off anywhere, and primaries
+//! are lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::migrate::{Next, Way, next};
+use super::picture::{Member, Presence};
+use super::plan::{Act, Failover, Move, Plan, Spec, plan};
+use super::slots::SlotSet;
+use super::topology::{Address, Health, Node, NodeId, Role, View};
+use crate::backup::shards::SLOTS;
+
+/// Slots in which there are keys.
+const STRIDE: u16 = 97;
+
+pub(super) struct Engine {
+    pub(super) name: String,
+    pub(super) zone: &'static str,
+    pub(super) id: NodeId,
+    pub(super) address: Address,
+    pub(super) runs: bool,
+    pub(super) leaving: bool,
+    pub(super) outdated: bool,
+    /// Everybody it knows, itself among them.
+    pub(super) knows: BTreeMap<NodeId, Node>,
+    pub(super) banned: BTreeSet<NodeId>,
+    pub(super) keys: BTreeMap<u16, BTreeSet<u8>>,
+    pub(super) offset: u64,
+    pub(super) synced: bool,
+}
+
+pub(super) struct World {
+    pub(super) spec: Spec,
+    pub(super) engines: Vec<Engine>,
+    pub(super) next: u32,
+}
+
+fn id(n: u32) -> NodeId {
+    format!("{n:040x}").parse().unwrap()
+}
+
+impl Engine {
+    fn new(n: u32, address: u32, zone: &'static str) -> Self {
+        let address = Address {
+            host: format!("10.0.{}.{}", address / 250, address % 250),
+            port: 6379,
+            bus: 16379,
+        };
+        let mut it = Self {
+            name: format!("db-{n}"),
+            zone,
+            id: id(n),
+            address,
+            runs: true,
+            leaving: false,
+            outdated: false,
+            knows: BTreeMap::new(),
+            banned: BTreeSet::new(),
+            keys: BTreeMap::new(),
+            offset: 1,
+            synced: false,
+        };
+        let me = Node {
+            myself: true,
+            ..it.introduced()
+        };
+        it.knows.insert(it.id.clone(), me);
+        it
+    }
+
+    /// As others come to know it.
+    fn introduced(&self) -> Node {
+        Node {
+            id: self.id.clone(),
+            address: Some(self.address.clone()),
+            hostname: Some(self.name.clone()),
+            myself: false,
+            role: Role::Primary,
+            health: Health::Fine,
+            handshake: false,
+            epoch: 0,
+            linked: true,
+            slots: SlotSet::default(),
+            migrating: BTreeMap::new(),
+            importing: BTreeMap::new(),
+        }
+    }
+
+    fn me(&self) -> &Node {
+        &self.knows[&self.id]
+    }
+
+    pub(super) fn me_mut(&mut self) -> &mut Node {
+        self.knows.get_mut(&self.id).unwrap()
+    }
+
+    fn is_primary(&self) -> bool {
+        self.me().role == Role::Primary
+    }
+
+    fn primary(&self) -> Option<&NodeId> {
+        match &self.me().role {
+            Role::Replica(primary) => primary.as_ref(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn owns(&self, slot: u16) -> bool {
+        self.is_primary() && self.me().slots.contains(slot)
+    }
+
+    fn view(&self, open: &BTreeSet<u16>) -> View {
+        let count = |slot: &u16| self.keys.get(slot).map_or(0, BTreeSet::len) as u64;
+        View {
+            me: self.id.clone(),
+            nodes: self.knows.clone(),
+            keys: self.keys.values().map(|keys| keys.len() as u64).sum(),
+            synced: self.synced,
+            offset: self.offset,
+            loading: false,
+            foreign: false,
+            counted: open.iter().map(|slot| (*slot, count(slot))).collect(),
+        }
+    }
+
+    fn follow(&mut self, primary: &NodeId) {
+        let me = self.me_mut();
+        me.role = Role::Replica(Some(primary.clone()));
+        me.slots = SlotSet::default();
+        me.migrating.clear();
+        me.importing.clear();
+        self.synced = false;
+    }
+
+    /// It hears what another says of itself.
+    fn hear(&mut self, other: &Node, address: &Address) {
+        let Some(known) = self.knows.get_mut(&other.id) else {
+            return;
+        };
+        let old = known.role == other.role && known.epoch == other.epoch;
+        if old && known.slots == other.slots && known.address.as_ref() == Some(address) {
+            return;
+        }
+        known.role = other.role.clone();
+        known.epoch = other.epoch;
+        known.address = Some(address.clone());
+        known.linked = true;
+        known.health = Health::Fine;
+        if other.role != Role::Primary {
+            known.slots = SlotSet::default();
+            return;
+        }
+        let mut taken = SlotSet::default();
+        let importing = self.me().importing.clone();
+        let mine = self.id.clone();
+        let boss = self.primary().cloned().unwrap_or_else(|| mine.clone());
+        let (mut lost_all, mut dirty) = (false, false);
+        for (who, node) in &mut self.knows {
+            if *who == other.id {
+                continue;
+            }
+            let both = other.slots.and(&node.slots);
+            if both.is_empty() || node.epoch >= other.epoch {
+                continue;
+            }
+            for slot in both.iter().filter(|slot| !importing.contains_key(slot)) {
+                node.slots.remove(slot);
+                if *who == boss {
+                    taken.insert(slot);
+                    lost_all = node.slots.is_empty();
+                }
+                let some = self.keys.get(&slot).is_some_and(|keys| !keys.is_empty());
+                dirty |= *who == mine && some;
+            }
+        }
+        let mut claims = other.slots.clone();
+        for (who, node) in &self.knows {
+            if *who != other.id {
+                claims = claims.without(&node.slots);
+            }
+        }
+        self.knows.get_mut(&other.id).unwrap().slots = claims;
+        if lost_all && taken == other.slots {
+            self.follow(&other.id);
+        } else {
+            assert!(!dirty, "{} deletes keys of slots that it lost", self.name);
+        }
+    }
+}
+
+impl World {
+    pub(super) fn new(shards: usize, replicas: usize) -> Self {
+        let spec = Spec {
+            shards,
+            replicas,
+            persistent: true,
+            formed: false,
+        };
+        let mut it = Self {
+            spec,
+            engines: Vec::new(),
+            next: 1,
+        };
+        it.grow(shards * (1 + replicas));
+        it
+    }
+
+    fn grow(&mut self, members: usize) {
+        while self.engines.iter().filter(|e| !e.leaving).count() < members {
+            let n = self.next;
+            self.next += 1;
+            let zone = ["a", "b", "c"][n as usize % 3];
+            self.engines.push(Engine::new(n, n, zone));
+        }
+    }
+
+    fn scale(&mut self, shards: usize) {
+        let members = shards * (1 + self.spec.replicas);
+        self.spec.shards = shards;
+        let staying = self.engines.iter_mut().filter(|e| !e.leaving);
+        staying
+            .skip(members)
+            .for_each(|engine| engine.leaving = true);
+        self.grow(members);
+    }
+
+    pub(super) fn members(&self) -> Vec<Member> {
+        let running = self.engines.iter().filter(|e| e.runs);
+        let open: BTreeSet<u16> = running
+            .flat_map(|e| e.me().migrating.keys().chain(e.me().importing.keys()))
+            .copied()
+            .collect();
+        let member = |engine: &Engine| Member {
+            name: engine.name.clone(),
+            zone: Some(engine.zone.to_owned()),
+            address: engine.address.clone(),
+            leaving: engine.leaving,
+            outdated: engine.outdated,
+            presence: if engine.runs {
+                Presence::Seen(Box::new(engine.view(&open)))
+            } else {
+                Presence::Gone {
+                    seconds: 60,
+                    data: true,
+                }
+            },
+        };
+        self.engines.iter().map(member).collect()
+    }
+
+    fn at(&mut self, name: &str) -> &mut Engine {
+        self.engines.iter_mut().find(|e| e.name == name).unwrap()
+    }
+
+    fn place(&self, name: &str) -> usize {
+        self.engines.iter().position(|e| e.name == name).unwrap()
+    }
+
+    /// Everybody hears everybody whom it knows and finds; replicas receive.
+    pub(super) fn gossip(&mut self) {
+        for _ in 0..2 {
+            self.links();
+            let told: Vec<(Node, Address, Vec<Node>, bool)> = self
+                .engines
+                .iter()
+                .map(|e| {
+                    (
+                        e.me().clone(),
+                        e.address.clone(),
+                        e.knows.values().cloned().collect(),
+                        e.runs,
+                    )
+                })
+                .collect();
+            for engine in self.engines.iter_mut().filter(|e| e.runs) {
+                for (me, address, others, runs) in &told {
+                    let linked = engine.knows.get(&me.id).is_some_and(|n| n.linked);
+                    if !runs || me.id == engine.id || !linked {
+                        continue;
+                    }
+                    engine.hear(me, address);
+                    for other in others {
+                        let news = !engine.knows.contains_key(&other.id)
+                            && !engine.banned.contains(&other.id);
+                        let there = told.iter().find(|t| t.0.id == other.id && t.3);
+                        if let Some((_, address, ..)) = there.filter(|_| news) {
+                            let other = Node {
+                                myself: false,
+                                migrating: BTreeMap::new(),
+                                importing: BTreeMap::new(),
+                                slots: SlotSet::default(),
+                                address: Some(address.clone()),
+                                ..other.clone()
+                            };
+                            engine.knows.insert(other.id.clone(), other);
+                        }
+                    }
+                }
+            }
+        }
+        let primaries: BTreeMap<NodeId, (BTreeMap<u16, BTreeSet<u8>>, u64)> = self
+            .engines
+            .iter()
+            .filter(|e| e.runs && e.is_primary())
+            .map(|e| (e.id.clone(), (e.keys.clone(), e.offset)))
+            .collect();
+        for engine in self.engines.iter_mut().filter(|e| e.runs) {
+            if let Some((keys, offset)) = engine.primary().and_then(|p| primaries.get(p)).cloned() {
+                engine.keys = keys;
+                engine.offset = offset;
+                engine.synced = true;
+            } else {
+                engine.synced = false;
+            }
+        }
+        self.check();
+    }
+
+    fn links(&mut self) {
+        let there: Vec<(NodeId, Address, bool, BTreeSet<NodeId>)> = self
+            .engines
+            .iter()
+            .map(|e| {
+                (
+                    e.id.clone(),
+                    e.address.clone(),
+                    e.runs,
+                    e.knows.keys().cloned().collect(),
+                )
+            })
+            .collect();
+        for engine in self.engines.iter_mut().filter(|e| e.runs) {
+            let mine = engine.id.clone();
+            for node in engine.knows.values_mut().filter(|n| !n.myself) {
+                let found = there.iter().find(|(id, address, runs, knows)| {
+                    *id == node.id
+                        && *runs
+                        && node.address.as_ref() == Some(address)
+                        && knows.contains(&mine)
+                });
+                node.linked = found.is_some();
+                node.health = if node.linked {
+                    Health::Fine
+                } else {
+                    Health::Failed
+                };
+            }
+        }
+    }
+
+    /// The engine's own election.
+    fn elect(&mut self) {
+        let all: Vec<NodeId> = self
+            .engines
+            .iter()
+            .filter(|e| e.is_primary() && !e.me().slots.is_empty())
+            .map(|e| e.id.clone())
+            .collect();
+        let runs = |id: &NodeId| self.engines.iter().any(|e| e.id == *id && e.runs);
+        let lost: Vec<NodeId> = all.iter().filter(|id| !runs(id)).cloned().collect();
+        if (all.len() - lost.len()) * 2 <= all.len() {
+            return;
+        }
+        for primary in lost {
+            let heirs = self.engines.iter().enumerate();
+            let heir = heirs
+                .filter(|(_, e)| e.runs && e.primary() == Some(&primary))
+                .max_by_key(|(_, e)| e.offset);
+            if let Some(at) = heir.map(|(at, _)| at) {
+                self.promote(at);
+            }
+        }
+    }
+
+    fn promote(&mut self, at: usize) {
+        let epoch = self.epoch() + 1;
+        let Some(primary) = self.engines[at].primary().cloned() else {
+            return;
+        };
+        let engine = &mut self.engines[at];
+        let slots = std::mem::take(&mut engine.knows.get_mut(&primary).unwrap().slots);
+        let me = engine.me_mut();
+        me.role = Role::Primary;
+        me.slots = slots;
+        me.epoch = epoch;
+    }
+
+    fn epoch(&self) -> u64 {
+        self.engines.iter().map(|e| e.me().epoch).max().unwrap_or(0)
+    }
+
+    fn kill(&mut self, at: usize) {
+        self.engines[at].runs = false;
+        self.gossip();
+        self.elect();
+        self.gossip();
+    }
+
+    /// All that do not run come back, with another address if so.
+    fn revive(&mut self, moved: bool) {
+        for engine in self.engines.iter_mut().filter(|e| !e.runs) {
+            engine.runs = true;
+            if moved {
+                engine.address.host = format!("{}.1", engine.address.host);
+                let address = engine.address.clone();
+                engine.me_mut().address = Some(address);
+            }
+        }
+        self.gossip();
+        self.gossip();
+    }
+
+    /// Nobody has a slot that another has, but for one that has let it go and has no key of it; and nobody's slot is lost.
+    fn check(&self) {
+        let mut all = SlotSet::default();
+        let mut twice = SlotSet::default();
+        for engine in self.engines.iter().filter(|e| e.is_primary()) {
+            let slots = &engine.me().slots;
+            twice.extend(&all.and(slots));
+            all.extend(slots);
+        }
+        for slot in twice.iter() {
+            let mut owners: Vec<&Engine> = self
+                .engines
+                .iter()
+                .filter(|e| e.runs && e.owns(slot))
+                .collect();
+            owners.sort_by_key(|e| std::cmp::Reverse(e.me().epoch));
+            for older in owners.into_iter().skip(1) {
+                let let_go = older.me().migrating.contains_key(&slot);
+                let empty = older.keys.get(&slot).is_none_or(BTreeSet::is_empty);
+                assert!(
+                    let_go && empty,
+                    "slot {slot} has two owners, one is {}",
+                    older.name
+                );
+            }
+        }
+        if self.spec.formed {
+            assert_eq!(all.len(), usize::from(SLOTS), "a slot has no owner");
+        }
+    }
+
+    pub(super) fn fill(&mut self) {
+        for engine in self.engines.iter_mut().filter(|e| e.is_primary()) {
+            let slots: Vec<u16> = engine
+                .me()
+                .slots
+                .iter()
+                .filter(|s| s % STRIDE == 0)
+                .collect();
+            for slot in slots {
+                engine.keys.insert(slot, BTreeSet::from([1, 2, 3]));
+            }
+            engine.offset += 10;
+        }
+        self.gossip();
+    }
+
+    fn assert_keys(&self) {
+        for slot in (0..SLOTS).filter(|s| s % STRIDE == 0) {
+            let owner = self
+                .engines
+                .iter()
+                .find(|e| e.runs && e.owns(slot))
+                .unwrap();
+            assert_eq!(
+                owner.keys.get(&slot).map(BTreeSet::len),
+                Some(3),
+                "keys of slot {slot}"
+            );
+        }
+    }
+
+    /// Carries out what is planned, until `steps` are used up.
+    fn execute(&mut self, plan: Plan, steps: &mut usize) {
+        for act in plan.harmless.into_iter().chain(plan.disruptive) {
+            if *steps == 0 {
+                return;
+            }
+            *steps -= 1;
+            self.act(act, steps);
+            self.check();
+        }
+    }
+
+    fn act(&mut self, act: Act, steps: &mut usize) {
+        match act {
+            Act::Meet { at, address } => {
+                let found = self
+                    .engines
+                    .iter()
+                    .position(|e| e.runs && e.address == address);
+                let at = self.place(&at);
+                if let Some(other) = found {
+                    for (one, two) in [(at, other), (other, at)] {
+                        let two = self.engines[two].introduced();
+                        let one = &mut self.engines[one];
+                        one.banned.remove(&two.id);
+                        let address = two.address.clone();
+                        one.knows
+                            .entry(two.id.clone())
+                            .or_insert(two.clone())
+                            .address = address;
+                    }
+                }
+            }
+            Act::Forget { at, node } => {
+                let member = self.engines.iter().find(|e| e.id == node);
+                assert!(member.is_none_or(|e| e.leaving), "a member is forgotten");
+                let engine = self.at(&at);
+                let known = engine.knows.remove(&node).unwrap();
+                assert!(known.slots.is_empty(), "who owns slots is forgotten");
+                assert!(
+                    engine.primary() != Some(&node),
+                    "a replica forgets its primary"
+                );
+                engine.banned.insert(node);
+            }
+            Act::Claim { at, slots } => {
+                let taken: Vec<NodeId> = self.engines.iter().map(|e| e.id.clone()).collect();
+                let engine = self.at(&at);
+                for range in slots {
+                    for slot in range.first..=range.last {
+                        assert!(taken.iter().all(|id| {
+                            engine.knows.get(id).is_none_or(|n| !n.slots.contains(slot))
+                        }));
+                        engine.me_mut().slots.insert(slot);
+                    }
+                }
+                let epoch = self.epoch() + 1;
+                self.at(&at).me_mut().epoch = epoch;
+            }
+            Act::Replicate { at, primary } => {
+                let engine = self.at(&at);
+                assert!(
+                    engine.me().slots.is_empty(),
+                    "who owns slots is made a replica"
+                );
+                assert!(!engine.is_primary() || engine.keys.values().all(BTreeSet::is_empty));
+                assert!(engine.knows[&primary].role == Role::Primary);
+                engine.follow(&primary);
+            }
+            Act::Stable { at, slot } => {
+                let me = self.at(&at).me_mut();
+                me.migrating.remove(&slot);
+                me.importing.remove(&slot);
+            }
+            Act::Failover { at, how } => {
+                let place = self.place(&at);
+                let primary = self.engines[place].primary().cloned().unwrap();
+                let primary = self.engines.iter().find(|e| e.id == primary).unwrap();
+                assert_eq!(
+                    primary.runs,
+                    how == Failover::Planned,
+                    "by force only from one that does not run"
+                );
+                assert!(how != Failover::Planned || self.engines[place].synced);
+                self.promote(place);
+                self.gossip();
+            }
+            Act::Moves(moves) => {
+                for step in moves {
+                    if !self.migrate(&step, steps) {
+                        return;
+                    }
+                }
+            }
+            Act::Restart { member } => {
+                let place = self.place(&member);
+                let engine = &mut self.engines[place];
+                assert!(
+                    engine.me().slots.is_empty() || self.spec.replicas == 0,
+                    "who owns slots is restarted"
+                );
+                engine.outdated = false;
+                engine.synced = false;
+            }
+            Act::Remove { member } => {
+                let place = self.place(&member);
+                let engine = self.engines.remove(place);
+                assert!(
+                    engine.leaving && engine.me().slots.is_empty(),
+                    "who owns slots is removed"
+                );
+                if engine.is_primary() {
+                    assert!(
+                        engine.keys.values().all(BTreeSet::is_empty),
+                        "who has keys is removed"
+                    );
+                }
+            }
+        }
+    }
+
+    fn migrate(&mut self, step: &Move, steps: &mut usize) -> bool {
+        let (from, to, slot) = (self.place(&step.from), self.place(&step.to), step.slot);
+        let (source, target) = (self.engines[from].id.clone(), self.engines[to].id.clone());
+        loop {
+            if *steps == 0 {
+                return false;
+            }
+            *steps -= 1;
+            let (s, t) = (&self.engines[from], &self.engines[to]);
+            let way = Way {
+                arrived: t.owns(slot),
+                importing: t.me().importing.get(&slot) == Some(&source),
+                migrating: s.me().migrating.get(&slot) == Some(&target),
+                emptied: s.keys.get(&slot).is_none_or(BTreeSet::is_empty),
+                released: !s.owns(slot),
+            };
+            match next(way) {
+                Next::Import => {
+                    self.engines[to]
+                        .me_mut()
+                        .importing
+                        .insert(slot, source.clone());
+                }
+                Next::Migrate => {
+                    assert!(self.engines[from].owns(slot));
+                    self.engines[from]
+                        .me_mut()
+                        .migrating
+                        .insert(slot, target.clone());
+                }
+                Next::Keys => {
+                    // Of what was moved, broken off, both may have it.
+                    let mut keys = self.engines[from].keys.remove(&slot).unwrap_or_default();
+                    let one = keys.pop_first().unwrap();
+                    self.engines[to].keys.entry(slot).or_default().insert(one);
+                    if *steps == 1 {
+                        keys.insert(one);
+                    }
+                    self.engines[from].keys.insert(slot, keys);
+                }
+                Next::Take => {
+                    let epoch = self.epoch() + 1;
+                    let engine = &mut self.engines[to];
+                    let old = engine.knows.get_mut(&source).unwrap();
+                    old.slots.remove(slot);
+                    let me = engine.me_mut();
+                    me.importing.remove(&slot);
+                    me.slots.insert(slot);
+                    me.epoch = epoch;
+                }
+                Next::Release => {
+                    let engine = &mut self.engines[from];
+                    let me = engine.me_mut();
+                    me.slots.remove(slot);
+                    me.migrating.remove(&slot);
+                    engine.knows.get_mut(&target).unwrap().slots.insert(slot);
+                }
+                Next::Tell => return true,
+            }
+        }
+    }
+
+    /// Passes until nothing is left to do. Each is broken off after so many steps; the last of them apply to all others.
+    pub(super) fn settle(&mut self, broken: &[usize]) {
+        let mut broken = broken.iter();
+        for pass in 0..400 {
+            self.gossip();
+            let plan = plan(self.spec, &self.members());
+            if plan.is_settled() {
+                self.spec.formed = true;
+                self.check();
+                return;
+            }
+            assert!(pass < 390, "it does not settle: {plan:?}");
+            let mut steps = broken.next().copied().unwrap_or(usize::MAX);
+            self.execute(plan, &mut steps);
+        }
+    }
+
+    fn assert_as_asked(&self) {
+        assert!(self.engines.iter().all(|e| !e.leaving && !e.outdated));
+        let primaries: Vec<&Engine> = self
+            .engines
+            .iter()
+            .filter(|e| !e.me().slots.is_empty())
+            .collect();
+        assert_eq!(primaries.len(), self.spec.shards);
+        let share = usize::from(SLOTS) / self.spec.shards;
+        let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
+        for primary in &primaries {
+            assert!((share..=share + 1).contains(&primary.me().slots.len()));
+            let replicas = self
+                .engines
+                .iter()
+                .filter(|e| e.primary() == Some(&primary.id));
+            let replicas: Vec<&Engine> = replicas.collect();
+            assert_eq!(replicas.len(), self.spec.replicas);
+            let all: BTreeSet<&str> = replicas
+                .iter()
+                .map(|e| e.zone)
+                .chain([primary.zone])
+                .collect();
+            assert_eq!(
+                all.len(),
+                (1 + self.spec.replicas).min(3),
+                "zones of a shard"
+            );
+            *zones.entry(primary.zone).or_default() += 1;
+        }
+        let (most, least) = (zones.values().max(), zones.values().min());
+        if self.spec.replicas > 0 && zones.len() == 3 {
+            assert!(
+                most.unwrap() - least.unwrap() <= 1,
+                "primaries are in {zones:?}"
+            );
+        }
+        let nodes: BTreeSet<&NodeId> = self.engines.iter().flat_map(|e| e.knows.keys()).collect();
+        assert_eq!(nodes.len(), self.engines.len(), "nobody else is known");
+    }
+}
+
+#[test]
+fn it_forms_grows_shrinks_and_then_leaves_it_alone() {
+    let mut world = World::new(3, 1);
+    world.settle(&[]);
+    world.assert_as_asked();
+    world.fill();
+    world.scale(4);
+    world.settle(&[]);
+    world.assert_as_asked();
+    world.assert_keys();
+    world.scale(3);
+    world.settle(&[]);
+    world.assert_as_asked();
+    world.assert_keys();
+    assert!(plan(world.spec, &world.members()).is_settled());
+}
+
+#[test]
+fn all_addresses_change_at_once() {
+    let mut world = World::new(3, 1);
+    world.settle(&[]);
+    world.fill();
+    world.engines.iter_mut().for_each(|e| e.runs = false);
+    world.revive(true);
+    assert!(
+        world
+            .engines
+            .iter()
+            .all(|e| e.knows.values().filter(|n| n.linked).count() <= 1)
+    );
+    world.settle(&[]);
+    world.assert_as_asked();
+    world.assert_keys();
+}
+
+#[test]
+fn a_majority_is_lost_and_replicas_take_over() {
+    let mut world = World::new(3, 1);
+    world.settle(&[]);
+    world.fill();
+    for _ in 0..2 {
+        let primary = world
+            .engines
+            .iter()
+            .position(|e| e.runs && !e.me().slots.is_empty());
+        world.engines[primary.unwrap()].runs = false;
+    }
+    world.elect();
+    world.gossip();
+    let first = plan(world.spec, &world.members());
+    let by_force = |p: &Plan| {
+        matches!(
+            p.disruptive,
+            Some(Act::Failover {
+                how: Failover::Takeover,
+                ..
+            })
+        )
+    };
+    assert!(by_force(&first), "{first:?}");
+    for _ in 0..3 {
+        let plan = plan(world.spec, &world.members());
+        world.execute(plan, &mut { usize::MAX });
+        world.gossip();
+    }
+    world.revive(false);
+    world.settle(&[]);
+    world.assert_as_asked();
+    world.assert_keys();
+}
+
+#[test]
+fn members_are_restarted_one_at_a_time_and_none_that_owns_slots() {
+    let mut world = World::new(3, 2);
+    world.settle(&[]);
+    world.fill();
+    world.engines.iter_mut().for_each(|e| e.outdated = true);
+    world.settle(&[]);
+    world.assert_as_asked();
+    world.assert_keys();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+    #[test]
+    fn wherever_it_is_broken_off_it_ends_as_asked_for(
+        replicas in 1usize..3,
+        sizes in prop::collection::vec(3usize..6, 1..3),
+        broken in prop::collection::vec(0usize..400, 0..40),
+        forming in prop::collection::vec(0usize..9, 0..6),
+    ) {
+        let mut world = World::new(3, replicas);
+        world.settle(&forming);
+        world.assert_as_asked();
+        world.fill();
+        for shards in sizes {
+            world.scale(shards);
+            world.settle(&broken);
+            world.assert_as_asked();
+            world.assert_keys();
+        }
+    }
+
+    #[test]
+    fn whoever_is_lost_on_the_way_nothing_else_is(
+        shards in 3usize..6,
+        broken in prop::collection::vec(0usize..400, 1..6),
+        victim in any::<prop::sample::Index>(),
+        moved in any::<bool>(),
+    ) {
+        let mut world = World::new(4, 1);
+        world.settle(&[]);
+        world.fill();
+        world.scale(shards);
+        for steps in broken {
+            world.gossip();
+            let plan = plan(world.spec, &world.members());
+            world.execute(plan, &mut { steps });
+        }
+        world.gossip();
+        let victim = victim.index(world.engines.len());
+        world.kill(victim);
+        // Nobody is disturbed meanwhile whose copy is the last.
+        for _ in 0..3 {
+            let plan = plan(world.spec, &world.members());
+            world.execute(plan, &mut { usize::MAX });
+            world.gossip();
+        }
+        world.revive(moved);
+        world.settle(&[]);
+        world.assert_as_asked();
+        world.assert_keys();
+    }
+}

@@ -1,0 +1,165 @@
+//! Sets of slots. Pure.
+
+use std::fmt;
+
+use crate::backup::shards::{SLOTS, Slots};
+
+const WORDS: usize = SLOTS as usize / 64;
+
+/// Some of the slots that keys are spread over.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SlotSet([u64; WORDS]);
+
+impl Default for SlotSet {
+    fn default() -> Self {
+        Self([0; WORDS])
+    }
+}
+
+impl fmt::Debug for SlotSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.ranges()).finish()
+    }
+}
+
+impl FromIterator<u16> for SlotSet {
+    fn from_iter<T: IntoIterator<Item = u16>>(slots: T) -> Self {
+        let mut set = Self::default();
+        for slot in slots {
+            set.insert(slot);
+        }
+        set
+    }
+}
+
+/// Where a slot is: the word, and its bit.
+fn place(slot: u16) -> (usize, u64) {
+    (usize::from(slot / 64), 1 << (slot % 64))
+}
+
+impl SlotSet {
+    /// All there are.
+    pub fn all() -> Self {
+        Self([u64::MAX; WORDS])
+    }
+
+    /// With this one. What is no slot is left out.
+    pub fn insert(&mut self, slot: u16) {
+        let (word, bit) = place(slot);
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= bit;
+        }
+    }
+
+    /// With all of these.
+    pub fn insert_range(&mut self, slots: Slots) {
+        (slots.first..=slots.last).for_each(|slot| self.insert(slot));
+    }
+
+    /// Without this one.
+    pub fn remove(&mut self, slot: u16) {
+        let (word, bit) = place(slot);
+        if let Some(word) = self.0.get_mut(word) {
+            *word &= !bit;
+        }
+    }
+
+    /// Whether this one is in it.
+    pub fn contains(&self, slot: u16) -> bool {
+        let (word, bit) = place(slot);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    /// Each of them, in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = u16> + '_ {
+        (0..SLOTS).filter(|slot| self.contains(*slot))
+    }
+
+    /// With all of the other's.
+    pub fn extend(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine |= theirs;
+        }
+    }
+
+    /// Without any of the other's.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let mut rest = self.clone();
+        for (mine, theirs) in rest.0.iter_mut().zip(other.0) {
+            *mine &= !theirs;
+        }
+        rest
+    }
+
+    /// What both have.
+    #[cfg(test)]
+    pub fn and(&self, other: &Self) -> Self {
+        self.without(&self.without(other))
+    }
+
+    /// As ranges that do not touch.
+    pub fn ranges(&self) -> Vec<Slots> {
+        let mut ranges: Vec<Slots> = Vec::new();
+        for slot in self.iter() {
+            match ranges.last_mut() {
+                Some(range) if range.last + 1 == slot => range.last = slot,
+                _ => ranges.push(Slots {
+                    first: slot,
+                    last: slot,
+                }),
+            }
+        }
+        ranges
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn all_are_all() {
+        assert_eq!(SlotSet::all().len(), usize::from(SLOTS));
+        assert_eq!(SlotSet::all().ranges(), [Slots::ALL]);
+        let mut none = SlotSet::default();
+        none.insert(SLOTS);
+        assert!(none.is_empty(), "16384 is no slot");
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_set(some in prop::collection::btree_set(0..SLOTS, 0..300), more in prop::collection::btree_set(0..SLOTS, 0..300)) {
+            let (a, b): (SlotSet, SlotSet) = (some.iter().copied().collect(), more.iter().copied().collect());
+            prop_assert_eq!(a.len(), some.len());
+            prop_assert_eq!(a.iter().collect::<BTreeSet<_>>(), some.clone());
+            prop_assert_eq!(a.without(&b).iter().collect::<BTreeSet<_>>(), &some - &more);
+            prop_assert_eq!(a.and(&b).iter().collect::<BTreeSet<_>>(), &some & &more);
+            let mut both = a.clone();
+            both.extend(&b);
+            prop_assert_eq!(both.iter().collect::<BTreeSet<_>>(), &some | &more);
+            let mut again = SlotSet::default();
+            a.ranges().into_iter().for_each(|range| again.insert_range(range));
+            prop_assert_eq!(&again, &a);
+            for slot in &some {
+                again.remove(*slot);
+                prop_assert!(!again.contains(*slot));
+            }
+            prop_assert!(again.is_empty());
+        }
+    }
+}
