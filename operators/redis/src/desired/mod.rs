@@ -10,14 +10,16 @@ pub mod login;
 pub mod memory;
 pub mod pod;
 pub mod revision;
+pub mod sentinel;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use mainstay_shared::apply::Object;
 use mainstay_shared::network::Flows;
 use mainstay_shared::operator::desired::{DesiredError, Objects, Surroundings, of_every_set};
 use mainstay_shared::traffic::EnginePort;
 
-use crate::settings::{PORT, PORT_NAME};
+use crate::settings::{PORT, PORT_NAME, SENTINEL_PORT};
 use crate::validate::Validated;
 
 /// The engine's port in Services.
@@ -34,6 +36,7 @@ pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, Desi
     let stores = backup::stores(v);
     let flows = Flows {
         engine_port: PORT,
+        client_ports: if v.sentinel { &[SENTINEL_PORT] } else { &[] },
         operator_namespace: around.operator_namespace,
         api_servers: around.api_servers,
         clients: &v.common.clients,
@@ -42,5 +45,11 @@ pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, Desi
         stores: &stores,
     };
     let config_map = config_map::config_map(v, around.members, around.zones)?;
-    of_every_set(&v.common, &flows, ENGINE_PORT, config_map)
+    let mut objects = of_every_set(&v.common, &flows, ENGINE_PORT, config_map)?;
+    if v.sentinel {
+        objects
+            .apply
+            .push(Object::of(&sentinel::service(&v.common.set))?);
+    }
+    Ok(objects)
 }

@@ -17,6 +17,7 @@ mod logins;
 mod pod;
 #[path = "../../../postgres/tests/agent/processes.rs"]
 mod processes;
+mod sentinel;
 
 use std::time::Duration;
 
