@@ -25,6 +25,8 @@ const DNS_PORTS: [u16; 2] = [53, 5353];
 pub struct Flows<'a> {
     /// The engine's port.
     pub engine_port: u16,
+    /// Further ports on which clients reach instances.
+    pub client_ports: &'a [u16],
     /// Namespace of the operator.
     pub operator_namespace: &'a str,
     /// Addresses and ports of the API servers, as the EndpointSlice `kubernetes` has them.
@@ -51,6 +53,7 @@ pub fn policy(set: &SetId, flows: &Flows<'_>) -> Option<NetworkPolicy> {
     let agent_port = u16::try_from(names::AGENT_PORT).ok()?;
     let both = || Some(vec![tcp(flows.engine_port), tcp(agent_port)]);
     let members = || Some(vec![pods(None, set.selector())]);
+    let of_clients = std::iter::once(flows.engine_port).chain(flows.client_ports.iter().copied());
     let mut ingress = vec![
         NetworkPolicyIngressRule {
             from: members(),
@@ -62,7 +65,7 @@ pub fn policy(set: &SetId, flows: &Flows<'_>) -> Option<NetworkPolicy> {
         },
         NetworkPolicyIngressRule {
             from: Some(clients(set, flows.clients)),
-            ports: Some(vec![tcp(flows.engine_port)]),
+            ports: Some(of_clients.map(tcp).collect()),
         },
     ];
     let mut egress = vec![
@@ -273,6 +276,7 @@ mod tests {
             .collect();
         let flows = Flows {
             engine_port: 5432,
+            client_ports: &[],
             operator_namespace: "mainstay",
             api_servers: &api_servers,
             clients,
@@ -289,6 +293,7 @@ mod tests {
         let none = &BTreeSet::new();
         let flows = |poolers| Flows {
             engine_port: 5432,
+            client_ports: &[],
             operator_namespace: "mainstay",
             api_servers: &api_servers,
             clients: &[],
@@ -326,6 +331,7 @@ mod tests {
         let stores = BTreeSet::from([443, 9000]);
         let flows = Flows {
             engine_port: 5432,
+            client_ports: &[],
             operator_namespace: "mainstay",
             api_servers: &api_servers,
             clients: &[],
@@ -392,6 +398,31 @@ mod tests {
         assert_eq!(rules[2]["to"][0]["ipBlock"]["cidr"], "fd00::1/128");
         assert_eq!(rules[2]["ports"][0]["port"], 443);
         assert_eq!(rules[3]["to"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn further_ports_are_open_to_clients_alone() {
+        let api_servers = [([10, 0, 0, 1].into(), 6443)].into();
+        let flows = Flows {
+            engine_port: 6379,
+            client_ports: &[26379],
+            operator_namespace: "mainstay",
+            api_servers: &api_servers,
+            clients: &[],
+            poolers: false,
+            backups: false,
+            stores: &BTreeSet::new(),
+        };
+        let policy = serde_json::to_value(policy(&db(), &flows)).unwrap();
+        let all = policy["spec"]["ingress"].as_array().unwrap();
+        let open = |rule: &serde_json::Value| {
+            let mut ports = rule["ports"].as_array().unwrap().iter();
+            ports.any(|p| p["port"] == 26379)
+        };
+        let to: Vec<usize> = (0..all.len()).filter(|n| open(&all[*n])).collect();
+        assert_eq!(to, [2]);
+        assert_eq!(all[2]["ports"][0]["port"], 6379);
+        assert!(!policy["spec"]["egress"].to_string().contains("26379"));
     }
 
     #[test]

@@ -85,6 +85,15 @@ pub fn peer_service(set: &SetId, port: EnginePort) -> Service {
     service
 }
 
+/// A Service that leads to any instance, whatever its engine does, on a port that its agent answers.
+pub fn agents_service(set: &SetId, name: String, port: EnginePort) -> Service {
+    let mut service = service(set, name, vec![engine(port)], Some(set.selector()));
+    if let Some(spec) = &mut service.spec {
+        spec.publish_not_ready_addresses = Some(true);
+    }
+    service
+}
+
 fn service(
     set: &SetId,
     name: String,
@@ -141,8 +150,12 @@ mod tests {
         let replicas = replica_service(&db(), PORT).spec.unwrap().selector.unwrap();
         assert_eq!(replicas[names::ROLE], "replica");
         let peers = peer_service(&db(), PORT).spec.unwrap();
-        assert!(!peers.selector.unwrap().contains_key(names::ROLE));
+        assert!(!peers.selector.clone().unwrap().contains_key(names::ROLE));
         assert_eq!(peers.publish_not_ready_addresses, Some(true));
         assert_eq!(peers.cluster_ip.as_deref(), Some("None"));
+        let agents = agents_service(&db(), "db-x".into(), PORT).spec.unwrap();
+        assert_eq!(agents.selector, peers.selector);
+        assert_eq!(agents.publish_not_ready_addresses, Some(true));
+        assert_eq!(agents.cluster_ip, None);
     }
 }

@@ -157,6 +157,12 @@ pub struct RedisSpec {
     /// (`recovery.target`) is refused: a backup is named by its id, or the newest is taken. Default: it is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
+    /// An endpoint for clients that speak the Sentinel protocol: `{}` switches it on. Default: none. The instances' agents
+    /// answer on port 26379, over TLS, with the logins of the data port. It is no Sentinel: there is no such process, and it
+    /// has no vote; the agents elect the primary, and tell who it is. Secrets of applications have `sentinel-host`,
+    /// `sentinel-port` and `sentinel-master` then. Clients without a Sentinel's protocol need none of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentinel: Option<Sentinel>,
     /// Where instances run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
@@ -186,6 +192,10 @@ pub struct Bounded {
     #[x_kube(validation = rules::max_lag())]
     pub max_lag_seconds: Option<i32>,
 }
+
+/// The endpoint for clients that speak the Sentinel protocol. Nothing about it is to be chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct Sentinel {}
 
 /// Schema of `parameters`.
 fn parameter_map(_: &mut SchemaGenerator) -> Schema {

@@ -22,6 +22,10 @@ pub const PORT: u16 = 6379;
 /// Name of that port, the same in Services and in the EndpointSlice that the primary writes:
 /// Kubernetes matches them by it.
 pub const PORT_NAME: &str = "redis";
+/// Port on which agents answer clients of a Sentinel: TLS only.
+pub const SENTINEL_PORT: u16 = 26_379;
+/// Name of that port in its Service.
+pub const SENTINEL_PORT_NAME: &str = "sentinel";
 /// Mount of the data volume.
 pub const DATA: &str = "/data";
 /// ACL user with which replicas log in to their primary.
@@ -78,6 +82,9 @@ pub struct RedisSettings {
     /// Replicas without which a primary takes no write; none: it takes them always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<ReplicasToWrite>,
+    /// Agents answer clients of a Sentinel.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sentinel: bool,
 }
 
 /// Whose program it is.
@@ -122,11 +129,12 @@ mod tests {
     fn settings_are_read_from_what_is_mounted() {
         let text = r#"{"set":"cache","namespace":"shop","members":["cache-1"],"durability":"async","engine":
             {"flavour":"valkey","version":"8.0","parameters":{"maxmemory":"268435456"},"persistence":"rdb",
-             "replicas":{"count":1,"maxLagSeconds":10}}}"#;
+             "replicas":{"count":1,"maxLagSeconds":10},"sentinel":true}}"#;
         let config: RedisConfig = serde_json::from_str(text).unwrap();
         assert_eq!(config.engine.flavour, Flavour::Valkey);
         assert_eq!(config.engine.parameters["maxmemory"], "268435456");
         assert_eq!(config.engine.persistence, Persistence::Rdb);
         assert_eq!(config.engine.replicas.map(|r| r.count), Some(1));
+        assert!(config.engine.sentinel);
     }
 }

@@ -21,10 +21,11 @@ use std::path::Path;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use mainstay_crds::access::{Access, CATEGORY};
 use mainstay_crds::common::{Deletion, KeptVolumes};
-use mainstay_crds::redis::{Bound, Redis};
+use mainstay_crds::redis::{Bound, Redis, Sentinel};
 use mainstay_redis::engine::RedisEngine;
 use mainstay_redis::settings::{PROBE_ROLE, REPLICATION_ROLE, RedisConfig};
 use mainstay_redis::validate::Catalogue;
@@ -34,6 +35,7 @@ use mainstay_shared::agent::program::Own;
 use mainstay_shared::conditions;
 use mainstay_shared::hex::hex;
 use mainstay_shared::operator::run::Settings;
+use mainstay_shared::pki;
 use mainstay_testkit::world::{Beside, SHOP, STRIDES};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -359,6 +361,77 @@ async fn a_login_has_a_secret_and_its_rights_and_ends_with_its_resource() {
         .await;
     let verifier = roles(&world)["orders"].verifier.clone();
     assert!(!verifier.contains(' ') && verifier != check("another-one"));
+    world.rests().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_for_clients_of_a_sentinel_comes_and_goes_and_no_pod_is_disturbed() {
+    let mut world = World::new();
+    start(&mut world);
+    create(&world, 2);
+    ask_for(&world, "orders", &json!({"keys": ["orders:*"]}));
+    world.settled().await;
+    world
+        .until("the login to be ready", |w| {
+            said(w, "orders", conditions::READY).0
+        })
+        .await;
+    let pods = world.pod_uids();
+    let secrets = ["db-app", "orders"];
+    let before = secrets.map(|name| data(&world, name));
+    let names = |w: &World, instance: &str| {
+        let own = data(w, &format!("{instance}-tls"));
+        let certificate = String::from_utf8(own["tls.crt"].0.clone()).unwrap();
+        pki::facts(&certificate).unwrap().dns_names
+    };
+    let host = "db-sentinel.shop.svc".to_owned();
+    assert!(!names(&world, "db-1").contains(&host));
+
+    world.change(|redis| redis.spec.sentinel = Some(Sentinel {}));
+    world
+        .until("everything to be there", |w| {
+            w.is_settled()
+                && w.api.get::<Service>(SHOP, "db-sentinel").is_some()
+                && ["db-1", "db-2"].iter().all(|i| names(w, i).contains(&host))
+                && secrets
+                    .iter()
+                    .all(|name| data(w, name).contains_key("sentinel-host"))
+        })
+        .await;
+    assert!(config(&world).engine.sentinel);
+    for (name, before) in secrets.iter().zip(&before) {
+        let mut now = data(&world, name);
+        let text = |key: &str| String::from_utf8(now[key].0.clone()).unwrap();
+        assert_eq!(text("sentinel-host"), host);
+        assert_eq!(
+            (text("sentinel-port"), text("sentinel-master")),
+            ("26379".into(), "db".into())
+        );
+        now.retain(|key, _| !key.starts_with("sentinel-"));
+        assert_eq!(now, *before, "{name}");
+    }
+    let policy: NetworkPolicy = world.api.get(SHOP, "db").unwrap();
+    let open = |policy: NetworkPolicy| {
+        let text = serde_json::to_string(&policy.spec).unwrap();
+        text.matches("26379").count()
+    };
+    assert_eq!(open(policy), 1);
+    world.rests().await;
+
+    world.change(|redis| redis.spec.sentinel = None);
+    world
+        .until("everything to be gone", |w| {
+            w.is_settled()
+                && w.api.get::<Service>(SHOP, "db-sentinel").is_none()
+                && ["db-1", "db-2"]
+                    .iter()
+                    .all(|i| !names(w, i).contains(&host))
+        })
+        .await;
+    assert_eq!(secrets.map(|name| data(&world, name)), before);
+    assert_eq!(open(world.api.get(SHOP, "db").unwrap()), 0);
+    assert!(!config(&world).engine.sentinel);
+    assert_eq!(world.pod_uids(), pods);
     world.rests().await;
 }
 

@@ -12,7 +12,7 @@ pub const READYZ: &str = "/readyz";
 /// Metrics in the `OpenMetrics` text format.
 pub const METRICS: &str = "/metrics";
 /// GET: [`Status`]. With `?after=<sequence>&wait=<milliseconds>` it answers when the status has a
-/// higher sequence number, or after the wait: so watching costs no polling.
+/// higher sequence number, or after the wait: so watching costs no polling. For the operator and other instances.
 pub const STATUS: &str = "/v1/status";
 /// POST [`Reload`]: wait until the mounted configuration has that hash, apply it, answer [`Status`].
 pub const RELOAD: &str = "/v1/reload";
@@ -88,6 +88,9 @@ pub struct Status {
     /// primary (for example `max_connections`): then the primary restarts before its replicas.
     #[serde(default)]
     pub restart_primary_first: bool,
+    /// On a primary whose door is open to clients: the epoch under which it is. Of an engine that tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_epoch: Option<u64>,
     /// On a primary: replicas that stream from it now, by instance name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub streaming: Vec<String>,

@@ -1,4 +1,4 @@
-//! The operator's client of one agent. I/O.
+//! The operator's client of one agent, and that of other instances. I/O.
 //!
 //! One connection per client, kept between calls: a long poll costs no handshake. Memory per idle
 //! client is that of one TLS session and two small buffers.

@@ -1,4 +1,5 @@
-//! HTTPS between our own processes: who calls is told by a certificate of the set's authority. I/O.
+//! HTTPS between our own processes: who calls is told by a certificate of the set's authority. And what is before it,
+//! for any protocol over TLS. I/O.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::names::OPERATOR_COMMON_NAME;
 use crate::pki::facts_of_der;
@@ -59,14 +61,30 @@ pub trait Service: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Answer> + Send;
 }
 
-/// Serve until the process ends. `tls` is read at every connection, so a renewed certificate is
-/// served from then on. Without TLS material there is no service.
+/// Serve until the process ends: see [`accept`].
 pub async fn listen<S: Service>(
     listener: TcpListener,
     tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     service: S,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    accept(listener, tls, CONNECTIONS, move |tls, peer| {
+        connection(tls, peer, service.clone())
+    })
+    .await;
+}
+
+/// Take connections until the process ends, `places` at a time, and have each served once its handshake is done. `tls` is
+/// read at every connection, so a renewed certificate is served from then on. Without TLS material there is no service.
+pub async fn accept<F, S>(
+    listener: TcpListener,
+    tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+    places: usize,
+    serve: F,
+) where
+    F: Fn(TlsStream<TcpStream>, SocketAddr) -> S + Clone + Send + Sync + 'static,
+    S: Future<Output = ()> + Send,
+{
+    let places = Arc::new(Semaphore::new(places));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
@@ -83,27 +101,21 @@ pub async fn listen<S: Service>(
         let Some(config) = tls.borrow().clone() else {
             continue;
         };
-        let service = service.clone();
+        let serve = serve.clone();
         tokio::spawn(async move {
-            connection(tcp, peer, config, service).await;
+            // Small answers: waiting to fill a packet would only delay them.
+            let _ = tcp.set_nodelay(true);
+            match timeout(PATIENCE, TlsAcceptor::from(config).accept(tcp)).await {
+                Ok(Ok(tls)) => serve(tls, peer).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "handshake failed"),
+                Err(_) => {}
+            }
             drop(place);
         });
     }
 }
 
-async fn connection<S: Service>(
-    tcp: TcpStream,
-    peer: SocketAddr,
-    config: Arc<ServerConfig>,
-    service: S,
-) {
-    // Small answers: waiting to fill a packet would only delay them.
-    let _ = tcp.set_nodelay(true);
-    let tls = match timeout(PATIENCE, TlsAcceptor::from(config).accept(tcp)).await {
-        Ok(Ok(tls)) => tls,
-        Ok(Err(error)) => return tracing::debug!(%peer, %error, "handshake failed"),
-        Err(_) => return,
-    };
+async fn connection<S: Service>(tls: TlsStream<TcpStream>, peer: SocketAddr, service: S) {
     let caller = match tls.get_ref().1.peer_certificates().and_then(<[_]>::first) {
         None => Caller::Anyone,
         Some(leaf) => match facts_of_der(leaf) {

@@ -115,7 +115,8 @@ impl Service for Interface {
 fn allowed(caller: &Caller, path: &str) -> bool {
     match path {
         api::LIVEZ | api::READYZ => true,
-        api::METRICS | wire::MEMBER => *caller != Caller::Anyone,
+        // They tell no secret, and change nothing.
+        api::METRICS | api::STATUS | wire::MEMBER => *caller != Caller::Anyone,
         wire::ELECTION => matches!(caller, Caller::Member(_)),
         _ => *caller == Caller::Operator,
     }
@@ -355,11 +356,11 @@ mod tests {
         for caller in [Anyone, Member("db-1".into()), Operator] {
             let may = |path| allowed(&caller, path);
             assert!(may(api::LIVEZ) && may(api::READYZ));
-            assert_eq!(may(api::METRICS), caller != Anyone);
-            assert_eq!(may(wire::MEMBER), caller != Anyone);
+            for path in [api::METRICS, api::STATUS, wire::MEMBER] {
+                assert_eq!(may(path), caller != Anyone);
+            }
             assert_eq!(may(wire::ELECTION), caller == Member("db-1".into()));
             for path in [
-                api::STATUS,
                 api::RELOAD,
                 api::RESTART,
                 api::HAND_OVER,

@@ -121,7 +121,7 @@ pub async fn act<E: Engine>(
 }
 
 impl Hands<'_> {
-    /// Take keys out of the application's Secret, and of the agents', that are not wanted any more.
+    /// Take keys out of the application's Secret, of those of logins, and of the agents', that are not wanted any more.
     async fn take_keys_back(
         &self,
         object: &Object,
@@ -131,14 +131,16 @@ impl Hands<'_> {
         let set = &self.set.name;
         let (own, agents) = (names::application_secret(set), names::access_secret(set));
         let name = object.meta("name").unwrap_or_default().to_owned();
-        if object.resource.kind != SECRET || (name != own && name != agents) {
+        let labels = &object.value["metadata"]["labels"];
+        let connects = name == own || labels.get(names::ACCESS_UID).is_some();
+        if object.resource.kind != SECRET || (!connects && name != agents) {
             return Ok(());
         }
         let live = observed.live.iter().find(|o| o.key() == object.key());
         let (Some(live), Some(data)) = (live, observed.secrets.get(&name)) else {
             return Ok(());
         };
-        let stale: Vec<String> = if name == own {
+        let stale: Vec<String> = if connects {
             let stale = stale_keys(object, data, passing).into_iter();
             stale.map(str::to_owned).collect()
         } else {

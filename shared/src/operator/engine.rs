@@ -190,6 +190,11 @@ pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
     /// The pod of an instance.
     fn pod(validated: &Self::Validated, instance: &str, template: &Template<'_>) -> Pod;
 
+    /// Names of Services that lead to instances, besides those that every set has: instances' certificates bear them.
+    fn services(_validated: &Self::Validated) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Certificates besides those of instances, by names from which those of their Secrets follow
     /// ([`crate::names::certificate`]).
     fn certificates(_validated: &Self::Validated) -> BTreeMap<String, LeafSpec> {

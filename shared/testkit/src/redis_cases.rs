@@ -94,6 +94,14 @@ pub fn also_good() -> Vec<(&'static str, Value)> {
             of(json!({ "parameters": { "notify-keyspace-events": "KEg$", "latency-tracking": "no" } })),
         ),
         (
+            "an endpoint for clients of a Sentinel",
+            of(json!({ "sentinel": {} })),
+        ),
+        (
+            "one of a single instance",
+            with(json!({ "instances": 1, "sentinel": {} })),
+        ),
+        (
             "no last backup",
             of(json!({ "deletion": { "finalBackup": false } })),
         ),

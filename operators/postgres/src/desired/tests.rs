@@ -485,7 +485,7 @@ fn the_configuration_is_read_back_by_the_agents() {
 fn every_instance_serves_the_names_by_which_it_is_dialled() {
     let now = jiff::Timestamp::from_second(1_800_000_000).unwrap();
     let authority = pki::issue_authority("shop", "db", now).unwrap();
-    let spec = certificate::leaf_spec(&db().common.set, "db-2", db().common.certificate_hours);
+    let spec = certificate::leaf_spec(&db().common.set, "db-2", &[], db().common.certificate_hours);
     let leaf = pki::issue_leaf(&authority, &spec, now).unwrap();
     let facts = pki::facts(&leaf.certificate).unwrap();
     for name in [

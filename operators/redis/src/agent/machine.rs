@@ -37,6 +37,7 @@ use super::observe::{self, Memory};
 use super::past::{Elected, Orderly};
 use super::place::Place;
 use super::report;
+use super::sentinel::Known;
 use super::session::Access;
 use super::vitals::Vitals;
 use crate::settings::RedisSettings;
@@ -79,10 +80,16 @@ pub struct Channels {
     pub status: watch::Sender<Status>,
     /// As which the agent's server shows itself.
     pub tls: watch::Sender<Option<Arc<ServerConfig>>>,
+    /// As which peers are talked to.
+    pub client_tls: watch::Sender<Option<Arc<ClientConfig>>>,
     /// Where peers talk to the election.
     pub door: watch::Sender<Option<Door>>,
     /// When the loop turned last.
     pub turned: Arc<AtomicU64>,
+    /// What clients of a Sentinel are answered from.
+    pub known: watch::Sender<Known>,
+    /// Why they are not answered, though they should be.
+    pub trouble: watch::Receiver<Option<String>>,
 }
 
 /// The agent.
@@ -96,8 +103,6 @@ pub struct Machine {
     store: Store,
     channels: Channels,
     access: Access,
-    /// As which peers are talked to.
-    client_tls: watch::Sender<Option<Arc<ClientConfig>>>,
     mounts: Mounts<RedisSettings>,
     monitor: Monitor,
     /// The election: it can be had only once the set is known.
@@ -171,7 +176,6 @@ impl Machine {
             store,
             channels,
             access,
-            client_tls: watch::channel(None).0,
             mounts: Mounts::default(),
             monitor,
             cluster: None,
@@ -331,7 +335,11 @@ impl Machine {
     fn remount(&mut self) -> Result<(), AgentError> {
         let shown = self
             .mounts
-            .show_identity(&self.place.tls(), &self.channels.tls, &self.client_tls)
+            .show_identity(
+                &self.place.tls(),
+                &self.channels.tls,
+                &self.channels.client_tls,
+            )
             .map_err(AgentError::Run)?;
         if shown.is_some() {
             self.last_error = shown;
@@ -565,6 +573,7 @@ impl Machine {
             task: self.stopping.is_some().then_some(Phase::Stopping),
             sight: &self.monitor.sight.borrow(),
             open: matches!(self.wanted(), Wanted::Primary { open: true, .. }),
+            term: self.term(),
             replicas: settings.and_then(|s| s.replicas),
             waits: match self.wanted() {
                 Wanted::Follow(_) => None,
@@ -580,9 +589,11 @@ impl Machine {
             last_error: self
                 .last_error
                 .clone()
-                .or_else(|| self.mounts.wrong.clone()),
+                .or_else(|| self.mounts.wrong.clone())
+                .or_else(|| self.channels.trouble.borrow().clone()),
         });
         tell::status(&self.channels.status, new);
+        tell::set(&self.channels.known, self.known());
     }
 }
 

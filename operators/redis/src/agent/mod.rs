@@ -11,6 +11,7 @@ pub mod past;
 pub mod place;
 pub mod render;
 pub mod report;
+pub mod sentinel;
 pub mod session;
 pub mod vitals;
 
@@ -34,7 +35,10 @@ use tokio::sync::{mpsc, watch};
 
 use machine::{Channels, Machine};
 use place::Place;
+use sentinel::{Known, Sources};
 use session::Access;
+
+use crate::settings::SENTINEL_PORT;
 
 /// The agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +86,18 @@ pub async fn run() -> Result<(), AgentError> {
     let (orders, inbox) = mpsc::channel(8);
     let (tls, served) = watch::channel(None);
     let (door, entrance) = watch::channel(None);
+    let (known, heard) = watch::channel(Known::default());
+    let (client_tls, shown) = watch::channel(None);
+    let trouble = sentinel::start(
+        place.address(i32::from(SENTINEL_PORT)),
+        served.clone(),
+        Sources {
+            known: heard,
+            status: seen.clone(),
+            turned: Arc::clone(&turned),
+            tls: shown,
+        },
+    );
     let monitor = monitor::monitor(access.clone());
     let address = place.address(AGENT_PORT);
     let listener = TcpListener::bind(address)
@@ -101,8 +117,11 @@ pub async fn run() -> Result<(), AgentError> {
     let channels = Channels {
         status,
         tls,
+        client_tls,
         door,
         turned,
+        known,
+        trouble,
     };
     Machine::new(place, init, store, channels, access, monitor)
         .run(inbox)

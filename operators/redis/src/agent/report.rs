@@ -41,6 +41,8 @@ pub struct Facts<'a> {
     pub sight: &'a Sight,
     /// A primary lets clients in.
     pub open: bool,
+    /// The epoch of the term for which it was promoted, while it is to stay so.
+    pub term: Option<u64>,
     /// Replicas without which it takes no write.
     pub replicas: Option<ReplicasToWrite>,
     /// What the election waits for, in words; none for a replica that has a primary.
@@ -132,6 +134,7 @@ pub fn status(f: &Facts<'_>) -> Status {
     if let Some(phase) = f.task {
         s.phase = phase;
         s.ready = false;
+        s.open_epoch = None;
     }
     if let Next::Fail(why) = f.next {
         s.phase = Phase::Failed;
@@ -161,6 +164,7 @@ fn tell_of_primary(s: &mut Status, f: &Facts<'_>, vitals: &Vitals) {
             vec![]
         },
     });
+    s.open_epoch = f.term.filter(|_| vitals.min_replicas != SHUT);
     // The election opens the door, and the engine does.
     s.ready = f.open && vitals.min_replicas != SHUT && s.refuses_writes.is_none();
 }
@@ -282,6 +286,10 @@ mod tests {
     }
 
     fn told(sight: &Sight, now: u64) -> Status {
+        told_by(sight, now, None)
+    }
+
+    fn told_by(sight: &Sight, now: u64, task: Option<Phase>) -> Status {
         let members = ["db-1".to_owned(), "db-2".to_owned()];
         status(&Facts {
             now: Duration::from_secs(now),
@@ -292,9 +300,10 @@ mod tests {
             nonce: "n".into(),
             engine: &Engine::Running { pid: 7 },
             next: &Next::Wait(String::new()),
-            task: None,
+            task,
             sight,
             open: true,
+            term: Some(4),
             replicas: Some(ReplicasToWrite {
                 count: 1,
                 max_lag_seconds: 5,
@@ -325,6 +334,26 @@ mod tests {
             (false, InstanceRole::Unknown),
             "an old look"
         );
+    }
+
+    #[test]
+    fn an_open_door_is_told_whether_or_not_there_are_replicas_to_write() {
+        let with = |min_replicas| match primary(60, true) {
+            Sight::Up { at, vitals } => Sight::Up {
+                at,
+                vitals: Box::new(Vitals {
+                    min_replicas,
+                    ..*vitals
+                }),
+            },
+            sight => sight,
+        };
+        let s = told(&with(1), 100);
+        assert_eq!((s.open_epoch, s.ready), (Some(4), false));
+        assert_eq!(told(&with(SHUT), 100).open_epoch, None);
+        assert_eq!(told(&with(1), 120).open_epoch, None, "an old look");
+        let stopping = told_by(&with(1), 100, Some(Phase::Stopping));
+        assert_eq!(stopping.open_epoch, None);
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub fn config(v: &Validated, members: &[String]) -> RedisConfig {
             parameters: parameters(v),
             persistence: v.persistence,
             replicas: v.replicas,
+            sentinel: v.sentinel,
         },
     }
 }

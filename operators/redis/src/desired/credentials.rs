@@ -13,7 +13,7 @@ use mainstay_shared::operator::desired::credentials::{Credentials, CredentialsEr
 use mainstay_shared::operator::logins::Login;
 use sha2::{Digest, Sha256};
 
-use super::login;
+use super::{login, sentinel};
 use crate::settings::{
     BACKUP_PASSWORD, BACKUP_ROLE, BACKUP_RULES, PORT, PROBE_KEY, PROBE_ROLE, REPLICATION_PASSWORD,
     REPLICATION_ROLE, RULES,
@@ -24,8 +24,13 @@ use crate::validate::Validated;
 pub const USER: &str = "app";
 /// Key, in the Secret of the set's own passwords, of [`PROBE_ROLE`]'s.
 pub const PROBE_PASSWORD: &str = "probe";
-/// Keys that stand in the application's Secret at times only.
-pub const PASSING: [&str; 1] = ["replica-host"];
+/// Keys that stand in the Secrets of applications at times only.
+pub const PASSING: [&str; 4] = [
+    "replica-host",
+    sentinel::KEYS[0],
+    sentinel::KEYS[1],
+    sentinel::KEYS[2],
+];
 /// Attribute of a role: until when the password before the last change is taken as well.
 const FORMER_UNTIL: &str = "formerUntil";
 /// For how long it is: applications read their Secret again meanwhile.
@@ -133,6 +138,10 @@ pub(super) fn binding(v: &Validated, user: &str, password: &Password, ca: &str) 
     let primary = host(names::primary_service(&set.name));
     let secret = encoded(password.expose());
     let uri = format!("rediss://{user}:{secret}@{primary}:{PORT}");
+    let mut more = BTreeMap::from([("uri".to_owned(), uri)]);
+    if v.sentinel {
+        more.extend(sentinel::keys(set));
+    }
     Binding {
         engine: "redis".into(),
         replica_host: (v.common.instances > 1).then(|| host(names::replica_service(&set.name))),
@@ -141,7 +150,7 @@ pub(super) fn binding(v: &Validated, user: &str, password: &Password, ca: &str) 
         username: user.into(),
         password: password.clone(),
         ca: ca.to_owned(),
-        more: BTreeMap::from([("uri".into(), uri)]),
+        more,
     }
 }
 
@@ -212,6 +221,8 @@ fn verifier(password: &Password) -> String {
 #[cfg(test)]
 mod tests {
     use mainstay_shared::access::existing_roles;
+    use mainstay_shared::apply::Object;
+    use mainstay_shared::operator::desired::credentials::stale_keys;
 
     use super::*;
     use crate::agent::render::rules;
@@ -345,5 +356,21 @@ mod tests {
             (text("port"), text("type")),
             ("6379".into(), "redis".into())
         );
+    }
+
+    #[test]
+    fn how_a_sentinel_is_asked_stands_in_the_secret_while_there_is_one() {
+        let password = Password::from_entropy(&[1; ENTROPY_BYTES]);
+        let mut v = cache();
+        v.sentinel = true;
+        let with = application_secret(&v, &password, "PEM").data.unwrap();
+        let text = |key: &str| String::from_utf8(with[key].0.clone()).unwrap();
+        assert_eq!(text("sentinel-host"), "cache-sentinel.shop.svc");
+        assert_eq!(text("sentinel-port"), "26379");
+        assert_eq!(text("sentinel-master"), "cache");
+        // The rest stays: whoever does not know of it notices nothing.
+        assert_eq!(text("host"), "cache-rw.shop.svc");
+        let without = Object::of(&application_secret(&cache(), &password, "PEM")).unwrap();
+        assert_eq!(stale_keys(&without, &with, &PASSING), sentinel::KEYS);
     }
 }

@@ -11,6 +11,7 @@ pub mod login;
 pub mod memory;
 pub mod pod;
 pub mod revision;
+pub mod sentinel;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -20,7 +21,7 @@ use mainstay_shared::operator::desired::drill::policy;
 use mainstay_shared::operator::desired::{DesiredError, Objects, Surroundings, of_every_set};
 use mainstay_shared::traffic::EnginePort;
 
-use crate::settings::{PORT, PORT_NAME};
+use crate::settings::{PORT, PORT_NAME, SENTINEL_PORT};
 use crate::validate::Validated;
 
 /// The engine's port in Services.
@@ -37,6 +38,7 @@ pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, Desi
     let stores = backup::stores(v);
     let flows = Flows {
         engine_port: PORT,
+        client_ports: if v.sentinel { &[SENTINEL_PORT] } else { &[] },
         operator_namespace: around.operator_namespace,
         api_servers: around.api_servers,
         clients: &v.common.clients,
@@ -49,6 +51,11 @@ pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, Desi
     let store = v.backup.as_ref().and_then(|b| b.access.port);
     if let Some(policy) = policy(&v.common, store, around.drilling) {
         objects.apply.push(Object::of(&policy)?);
+    }
+    if v.sentinel {
+        objects
+            .apply
+            .push(Object::of(&sentinel::service(&v.common.set))?);
     }
     Ok(objects)
 }

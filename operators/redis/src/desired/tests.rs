@@ -7,7 +7,7 @@ use mainstay_shared::agent::config::Zones;
 use mainstay_shared::apply::{Object, inventory};
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
-use mainstay_shared::operator::desired::{Surroundings, Template, claim};
+use mainstay_shared::operator::desired::{Surroundings, Template, certificate, claim};
 use mainstay_shared::operator::validated::Common;
 use mainstay_testkit::objects::{is_label, unrestricted};
 use proptest::prelude::*;
@@ -62,6 +62,7 @@ pub fn cache() -> Validated {
         }),
         policy: "noeviction".into(),
         parameters: BTreeMap::new(),
+        sentinel: false,
         backup: None,
         recovery: None,
     }
@@ -313,6 +314,57 @@ fn who_makes_backups_has_neither_the_data_nor_the_engines_socket() {
         policy.contains("443") && policy.contains("9632"),
         "{policy}"
     );
+}
+
+#[test]
+fn a_sentinel_has_a_service_over_all_agents_and_its_port_is_open_to_clients() {
+    let mut v = cache();
+    v.sentinel = true;
+    let with = all(&v);
+    let service = named(&with, "Service", "cache-sentinel");
+    let spec = &service["spec"];
+    assert_eq!(spec["ports"][0]["port"], 26379);
+    assert_eq!(spec["publishNotReadyAddresses"], true);
+    assert_eq!(spec["selector"], json!(v.common.set.selector()));
+    let ingress = &named(&with, "NetworkPolicy", "cache")["spec"]["ingress"][2];
+    let ports = ingress["ports"].as_array().unwrap().iter();
+    let ports: Vec<_> = ports.map(|p| p["port"].as_u64()).collect();
+    assert_eq!(ports, [Some(6379), Some(26379)]);
+    let without = all(&cache());
+    let names =
+        |all: &[Object]| -> BTreeSet<String> { all.iter().map(|o| o.key().to_string()).collect() };
+    let more: Vec<String> = names(&with).difference(&names(&without)).cloned().collect();
+    assert_eq!(more.len(), 1, "{more:?}");
+    // No pod is made anew for it.
+    assert_eq!(revision(&v), revision(&cache()));
+    for pod in ["cache-1", "cache-2"] {
+        let spec = |all: &[Object]| named(all, "Pod", pod)["spec"].clone();
+        assert_eq!(spec(&with), spec(&without));
+    }
+    assert!(
+        !config(&cache(), &[])
+            .render()
+            .unwrap()
+            .0
+            .contains("sentinel")
+    );
+    assert!(config(&v, &[]).engine.sentinel);
+}
+
+#[test]
+fn certificates_bear_the_name_of_the_sentinels_service_while_there_is_one() {
+    use mainstay_shared::operator::engine::Engine;
+    let mut v = cache();
+    let spec = |v: &Validated| {
+        let services = crate::engine::RedisEngine::services(v);
+        certificate::leaf_spec(&v.common.set, "cache-2", &services, 24).dns_names
+    };
+    let host = "cache-sentinel.shop.svc".to_owned();
+    assert!(!spec(&v).contains(&host));
+    let before = spec(&v);
+    v.sentinel = true;
+    assert!(spec(&v).contains(&host));
+    assert!(before.iter().all(|name| spec(&v).contains(name)));
 }
 
 #[test]

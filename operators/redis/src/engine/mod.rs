@@ -103,6 +103,13 @@ impl Engine for RedisEngine {
         desired::pod::pod(v, instance, template)
     }
 
+    fn services(v: &Validated) -> Vec<String> {
+        let sentinel = v
+            .sentinel
+            .then(|| desired::sentinel::name(&v.common.set.name));
+        sentinel.into_iter().collect()
+    }
+
     fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, CredentialsError> {
         credentials::credentials(v, given)
     }

@@ -46,6 +46,8 @@ pub struct Validated {
     pub policy: String,
     /// The user's parameters; none of them is managed.
     pub parameters: BTreeMap<String, String>,
+    /// Agents answer clients of a Sentinel.
+    pub sentinel: bool,
     /// Backups, if they are asked for.
     pub backup: Option<Backup>,
     /// What the first data is made from; none: it is empty.
@@ -124,6 +126,7 @@ pub fn validate(resource: &Redis, catalogue: &Catalogue) -> Result<Validated, Ve
                 replicas,
                 policy: policy.to_owned(),
                 parameters: spec.parameters.clone(),
+                sentinel: spec.sentinel.is_some(),
                 backup,
                 recovery,
             })

@@ -22,6 +22,7 @@ mod meter;
 mod pod;
 #[path = "../../../postgres/tests/agent/processes.rs"]
 mod processes;
+mod sentinel;
 
 use std::time::Duration;
 

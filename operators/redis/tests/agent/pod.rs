@@ -21,6 +21,7 @@ use mainstay_crds::common::{Durability, Enforcement, InstanceRole, Rejoin};
 use mainstay_e2e::apiserver::ApiServer;
 use mainstay_e2e::tools;
 use mainstay_redis::agent::render::check;
+use mainstay_redis::desired::sentinel;
 use mainstay_redis::resp::{Connection, RespError, Value, Words, words};
 use mainstay_redis::settings::{
     BACKUP_PASSWORD, BACKUP_ROLE, BACKUP_RULES, DATA, INTERNAL, PORT, PROBE_ROLE,
@@ -278,7 +279,10 @@ impl Set {
     pub fn mount_certificate(&self, pod: &Pod) {
         let spec = LeafSpec {
             common_name: pod.name.clone(),
-            dns_names: vec![names::instance_host(&pod.name, &self.name, &self.namespace)],
+            dns_names: vec![
+                names::instance_host(&pod.name, &self.name, &self.namespace),
+                self.sentinel_host(),
+            ],
             addresses: vec![],
             usage: Usage::ServerAndClient,
             hours: 24,
@@ -289,6 +293,21 @@ impl Set {
         replace(&tls.join("tls.key"), pair.key.expose());
         replace(&tls.join("ca.crt"), &pair.ca);
         pod.give();
+    }
+
+    /// The host name of an instance.
+    pub fn host(&self, pod: &Pod) -> String {
+        names::instance_host(&pod.name, &self.name, &self.namespace)
+    }
+
+    /// That of the Service by which clients of a Sentinel come.
+    pub fn sentinel_host(&self) -> String {
+        format!("{}.{}.svc", sentinel::name(&self.name), self.namespace)
+    }
+
+    /// The certificate of the set's authority.
+    pub fn ca(&self) -> &str {
+        &self.authority.ca
     }
 
     /// Mount configuration and users as they are now; returns the configuration's hash.
@@ -422,16 +441,19 @@ impl Set {
 
     /// A connection as somebody, over verified TLS.
     pub async fn connect_as(&self, pod: &Pod, user: &str, password: &str) -> Result<Db, RespError> {
+        let mut db = self.dial(pod, PORT).await?;
+        db.call(words(["AUTH", user, password])).await?;
+        Ok(db)
+    }
+
+    /// A connection to a port, over verified TLS.
+    pub async fn dial(&self, pod: &Pod, port: u16) -> Result<Db, RespError> {
         let tls = Arc::new(client_config(&self.authority.ca, None).unwrap());
-        let host = names::instance_host(&pod.name, &self.name, &self.namespace);
-        let address = format!("{}:{PORT}", pod.address).parse().unwrap();
-        let connect = Connection::tls(address, ServerName::try_from(host).unwrap(), tls);
+        let address = format!("{}:{port}", pod.address).parse().unwrap();
+        let host = ServerName::try_from(self.host(pod)).unwrap();
         let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
-        let mut connection = timeout(ANSWER, connect).await.map_err(late)??;
-        timeout(ANSWER, connection.login(user, password))
-            .await
-            .map_err(late)??;
-        Ok(Db(connection))
+        let connect = timeout(ANSWER, Connection::tls(address, host, tls));
+        Ok(Db(connect.await.map_err(late)??))
     }
 
     /// As the application.

@@ -10,14 +10,16 @@ use crate::pki::{LeafSpec, Pair, Usage, to_secret};
 const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// The certificate of `instance`: it serves the engine and the agent, and is the client's with which
-/// it streams. Any instance may be the primary, so each bears the names of both Services.
-pub fn leaf_spec(set: &SetId, instance: &str, hours: i64) -> LeafSpec {
+/// it streams. Any instance may be the primary, so each bears the names of both Services, and of those
+/// that the engine's sets have besides.
+pub fn leaf_spec(set: &SetId, instance: &str, services: &[String], hours: i64) -> LeafSpec {
     let (set, namespace) = (&set.name, &set.namespace);
     let service = |name| service_names(name, namespace);
     let host = names::instance_host(instance, set, namespace);
     let mut dns_names = vec![format!("{host}.{CLUSTER_DOMAIN}"), host, "localhost".into()];
     dns_names.extend(service(names::primary_service(set)));
     dns_names.extend(service(names::replica_service(set)));
+    dns_names.extend(services.iter().cloned().flat_map(service));
     LeafSpec {
         common_name: instance.to_owned(),
         dns_names,

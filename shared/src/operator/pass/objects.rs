@@ -69,8 +69,9 @@ impl<E: Engine> Pass<'_, E> {
         let mut objects = E::objects(&validated.own, &around)?;
         objects.once.push(plan::new_lease(&self.id, seat)?);
         let hours = validated.common.certificate_hours;
+        let services = E::services(&validated.own);
         let of_member = |name: &String| {
-            let spec = certificate::leaf_spec(&self.id, name, hours);
+            let spec = certificate::leaf_spec(&self.id, name, &services, hours);
             (name.clone(), spec)
         };
         let mut specs: BTreeMap<String, LeafSpec> = members.iter().map(of_member).collect();

@@ -19,6 +19,8 @@ use mainstay_shared::names::AGENT_PORT;
 use super::super::monitor::Sight;
 use super::super::observe;
 use super::super::past::Elected;
+use super::super::sentinel::Known;
+use super::super::sentinel::view::Set;
 use super::{ELECTED, Machine};
 use crate::settings::{PORT, PORT_NAME, Persistence, RedisConfig};
 
@@ -65,7 +67,7 @@ impl Machine {
             setup: asked,
             connect: Arc::new(|| Box::pin(kubernetes())),
             resolve: dns(&config.set, &config.namespace),
-            tls: self.client_tls.subscribe(),
+            tls: self.channels.client_tls.subscribe(),
             hard_stop: killer(self.init.clone(), nix::unistd::getppid().as_raw()),
             run: self.place.run(),
             resume: matches!(state.engine, Engine::Running { .. }),
@@ -155,6 +157,41 @@ impl Machine {
         let epoch = vitals.mark.as_ref()?.epoch;
         let ours = charter.ballot.holder.member == me && epoch == charter.ballot.epoch.0;
         (vitals.is_primary && ours).then_some(charter.ballot)
+    }
+
+    /// The epoch of the term for which the engine was promoted, unless it is to be anything else by now.
+    pub(super) fn term(&self) -> Option<u64> {
+        let ours = self.promoted()?;
+        let stays = match &self.wanted() {
+            // Beside an engine that went on while the agent was started anew.
+            Wanted::Unchanged => true,
+            Wanted::Primary { ballot, .. } => *ballot == ours,
+            _ => false,
+        };
+        stays.then_some(ours.epoch.0)
+    }
+
+    /// What clients of a Sentinel are answered from.
+    pub(super) fn known(&self) -> Known {
+        let config = self.mounts.config.as_ref().map(|(config, _)| config);
+        let Some(config) = config.filter(|c| c.engine.sentinel) else {
+            return Known::default();
+        };
+        let leader = self
+            .cluster
+            .as_ref()
+            .map(|c| c.driver.leader.borrow().clone());
+        Known {
+            set: Some(Arc::new(Set {
+                name: config.set.clone(),
+                namespace: config.namespace.clone(),
+                me: self.place.me.instance.clone(),
+                members: config.members.clone(),
+                version: config.engine.version.clone(),
+            })),
+            roles: self.mounts.roles.clone().unwrap_or_default(),
+            leader: leader.flatten(),
+        }
     }
 
     /// Whether the charter names this member.

@@ -125,7 +125,7 @@ impl Machine {
         let Some(charter) = cluster.charter().filter(|c| c.ballot == ballot) else {
             return;
         };
-        let Some(tls) = self.client_tls.borrow().clone() else {
+        let Some(tls) = self.channels.client_tls.borrow().clone() else {
             return;
         };
         let host = instance_host(&name, &config.set, &config.namespace);
