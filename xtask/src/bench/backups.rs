@@ -24,12 +24,7 @@ pub struct Measure {
 }
 
 /// Measure and print, with everything that it makes in a folder.
-pub async fn measure(
-    what: &Measure,
-    mib: u64,
-    runs: usize,
-    within: &Path,
-) -> anyhow::Result<()> {
+pub async fn measure(what: &Measure, mib: u64, runs: usize, within: &Path) -> anyhow::Result<()> {
     let built = images::program(what.program, &Steps::shown()).await?;
     // An engine's user runs it, who may not look into everybody's cache.
     let folder = tempfile::tempdir_in(within)?;

@@ -368,16 +368,12 @@ impl Links {
     }
 
     async fn take(&mut self, at: &str) -> Result<Connection, LinkError> {
-        match self.open.remove(at) {
-            Some(connection) => Ok(connection),
-            None => {
-                let place = self
-                    .places
-                    .get(at)
-                    .ok_or_else(|| LinkError::Unknown(at.to_owned()))?;
-                connect(&self.access, place).await
-            }
+        if let Some(connection) = self.open.remove(at) {
+            return Ok(connection);
         }
+        let place = self.places.get(at);
+        let place = place.ok_or_else(|| LinkError::Unknown(at.to_owned()))?;
+        connect(&self.access, place).await
     }
 }
 

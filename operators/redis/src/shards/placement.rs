@@ -159,16 +159,15 @@ fn loose(picture: &Picture<'_>, shape: &Shape) -> Vec<usize> {
         if picture.members.get(member).is_none_or(|m| m.leaving) || view.loading {
             continue;
         }
-        let free = match view.follows() {
-            Some(primary) => !used(primary) && !picture.owned.contains_key(primary),
-            None => {
-                let stays = |m: &usize| picture.members.get(*m).is_some_and(|m| !m.leaving);
-                let followed = picture
-                    .shard(&view.me)
-                    .is_some_and(|s| s.replicas.iter().any(stays));
-                let half = !view.open().is_empty();
-                view.is_primary() && !used(&view.me) && !followed && !half && view.keys_belong()
-            }
+        let free = if let Some(primary) = view.follows() {
+            !used(primary) && !picture.owned.contains_key(primary)
+        } else {
+            let stays = |m: &usize| picture.members.get(*m).is_some_and(|m| !m.leaving);
+            let followed = picture
+                .shard(&view.me)
+                .is_some_and(|s| s.replicas.iter().any(stays));
+            let half = !view.open().is_empty();
+            view.is_primary() && !used(&view.me) && !followed && !half && view.keys_belong()
         };
         if free {
             loose.push(member);

@@ -34,7 +34,7 @@ pub struct Shift {
 pub fn shifts(owned: &BTreeMap<NodeId, SlotSet>, kept: &[NodeId]) -> Vec<Shift> {
     let has = |id: &NodeId| owned.get(id).map_or(0, SlotSet::len);
     let total: usize = owned.values().map(SlotSet::len).sum();
-    let Some(share) = total.checked_div(kept.len()) else {
+    let Some(each) = total.checked_div(kept.len()) else {
         return Vec::new();
     };
     // Who has most keeps one more.
@@ -44,7 +44,7 @@ pub fn shifts(owned: &BTreeMap<NodeId, SlotSet>, kept: &[NodeId]) -> Vec<Shift> 
     let goal: BTreeMap<&NodeId, usize> = order
         .iter()
         .enumerate()
-        .map(|(place, id)| (*id, share + usize::from(place < more)))
+        .map(|(place, id)| (*id, each + usize::from(place < more)))
         .collect();
     let mut spare: Vec<(u16, &NodeId)> = Vec::new();
     for (id, slots) in owned {

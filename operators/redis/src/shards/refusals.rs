@@ -153,7 +153,7 @@ fn who_has_another_past_is_not_met() {
     stranger.address.host = "10.9.9.9".into();
     if let Presence::Seen(view) = &mut stranger.presence {
         // The other cluster's nodes have other ids.
-        *view = Box::new(foreign(view));
+        **view = foreign(view);
     }
     members.push(stranger);
     let made = plan(world.spec, &members);

@@ -25,46 +25,71 @@ pub fn elect(picture: &Picture<'_>, plan: &mut Plan) -> bool {
     stop
 }
 
+/// A primary that does not run.
+struct Lost {
+    /// For how long, in seconds.
+    seconds: u64,
+    /// It has its data still, and may come back with it.
+    may_return: bool,
+}
+
+/// Whether a shard is without its primary; else what is waited for, if anything.
+fn lost(picture: &Picture<'_>, shard: &Shard, step: &str, plan: &mut Plan) -> Result<Lost, bool> {
+    let called = picture.called(&shard.primary);
+    let member = picture.ids.get(&shard.primary).copied();
+    let state = member.and_then(|m| Some((m, picture.members.get(m)?)));
+    let mut wait = |rule: &'static str, why: String| {
+        plan.wait(step, rule, why);
+        Err(true)
+    };
+    let Some((m, state)) = state else {
+        return match picture.announced(&shard.primary) {
+            // It announced itself as a member that is another node now, or that has lost its volume.
+            Some(Some(member)) if !picture.may_run(member) => Ok(Lost {
+                seconds: ELECTS,
+                may_return: false,
+            }),
+            _ => wait(
+                "know_that_it_does_not_run",
+                format!("nobody knows whose {called} is, nor whether it runs"),
+            ),
+        };
+    };
+    match &state.presence {
+        Presence::Seen(_) if picture.view(m).is_none() => wait(
+            "never_join_another_cluster",
+            format!("{called} is not let in, and others believe that it owns them"),
+        ),
+        Presence::Seen(view) if view.loading => {
+            wait("read_first", format!("{called} reads its dataset"))
+        }
+        Presence::Seen(view) if view.is_primary() => Err(false),
+        Presence::Seen(_) => wait(
+            "agree_first",
+            format!("{called} is a replica, and others do not know that yet"),
+        ),
+        Presence::Unreachable(why) => wait(
+            "know_that_it_does_not_run",
+            format!(
+                "{called} does not answer ({why}), and may run: the others elect if a majority of primaries is left"
+            ),
+        ),
+        Presence::Gone { seconds, data } => Ok(Lost {
+            seconds: *seconds,
+            may_return: *data,
+        }),
+    }
+}
+
 fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
     let called = picture.called(&shard.primary);
     let step = format!("have a primary for slots {}", words(&shard.slots));
-    let member = picture.ids.get(&shard.primary).copied();
-    let state = member.and_then(|m| Some((m, picture.members.get(m)?)));
-    let (seconds, may_return) = match state {
-        Some((m, state)) => match &state.presence {
-            Presence::Seen(_) if picture.view(m).is_none() => {
-                let why = format!("{called} is not let in, and others believe that it owns them");
-                plan.wait(&step, "never_join_another_cluster", why);
-                return true;
-            }
-            Presence::Seen(view) if view.loading => {
-                plan.wait(&step, "read_first", format!("{called} reads its dataset"));
-                return true;
-            }
-            Presence::Seen(view) if view.is_primary() => return false,
-            Presence::Seen(_) => {
-                let why = format!("{called} is a replica, and others do not know that yet");
-                plan.wait(&step, "agree_first", why);
-                return true;
-            }
-            Presence::Unreachable(why) => {
-                let why = format!(
-                    "{called} does not answer ({why}), and may run: the others elect if a majority of primaries is left"
-                );
-                plan.wait(&step, "know_that_it_does_not_run", why);
-                return true;
-            }
-            Presence::Gone { seconds, data } => (*seconds, *data),
-        },
-        None => match picture.announced(&shard.primary) {
-            // It announced itself as a member that is another node now, or that has lost its volume.
-            Some(Some(member)) if !picture.may_run(member) => (ELECTS, false),
-            _ => {
-                let why = format!("nobody knows whose {called} is, nor whether it runs");
-                plan.wait(&step, "know_that_it_does_not_run", why);
-                return true;
-            }
-        },
+    let Lost {
+        seconds,
+        may_return,
+    } = match lost(picture, shard, &step, plan) {
+        Ok(lost) => lost,
+        Err(waits) => return waits,
     };
     // What started anew has no offset, and may have its data all the same.
     let has = |v: &&View| !v.loading && !v.foreign && (v.offset > 0 || v.keys > 0);

@@ -101,22 +101,19 @@ pub fn remove_bare(picture: &Picture<'_>, shape: &Shape, plan: &mut Plan) {
         .enumerate()
         .filter(|(_, m)| m.leaving)
     {
-        let bare = match picture.view(member) {
-            Some(view) => match view.follows() {
+        let bare = if let Some(view) = picture.view(member) {
+            match view.follows() {
                 Some(primary) => {
                     !shape.kept.contains(primary) && !picture.owned.contains_key(primary)
                 }
                 None => is_bare(picture, view),
-            },
-            None => {
-                let id = picture
-                    .ids
-                    .iter()
-                    .find(|(_, m)| **m == member)
-                    .map(|(id, _)| id);
-                matches!(state.presence, Presence::Gone { .. })
-                    && id.is_none_or(|id| !picture.owned.contains_key(id))
             }
+        } else {
+            let mut ids = picture.ids.iter().filter(|(_, m)| **m == member);
+            let owns = ids
+                .next()
+                .is_some_and(|(id, _)| picture.owned.contains_key(id));
+            matches!(state.presence, Presence::Gone { .. }) && !owns
         };
         if bare {
             plan.disturb(Act::Remove {
@@ -268,19 +265,18 @@ pub fn hand_over_leaving(_: Spec, picture: &Picture<'_>, shape: &Shape, plan: &m
         let Some(primary) = primary.filter(|m| m.leaving) else {
             continue;
         };
-        match heir(picture, shard) {
-            Some(heir) => plan.disturb(Act::Failover {
+        if let Some(heir) = heir(picture, shard) {
+            plan.disturb(Act::Failover {
                 at: picture.name(heir).to_owned(),
                 how: Failover::Planned,
-            }),
-            None => {
-                let why = format!("nobody that stays has what {} has", primary.name);
-                plan.wait(
-                    &format!("remove {}", primary.name),
-                    "keep_the_last_copy",
-                    why,
-                );
-            }
+            });
+        } else {
+            let why = format!("nobody that stays has what {} has", primary.name);
+            plan.wait(
+                &format!("remove {}", primary.name),
+                "keep_the_last_copy",
+                why,
+            );
         }
         return;
     }

@@ -15,6 +15,10 @@ use crate::backup::shards::SLOTS;
 /// Slots in which there are keys.
 const STRIDE: u16 = 97;
 
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub(super) struct Engine {
     pub(super) name: String,
     pub(super) zone: &'static str,
@@ -486,6 +490,7 @@ impl World {
         }
     }
 
+    #[allow(clippy::too_many_lines, reason = "one arm for each act")]
     fn act(&mut self, act: Act, steps: &mut usize) {
         match act {
             Act::Meet { at, address } => {

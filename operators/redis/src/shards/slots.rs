@@ -104,6 +104,7 @@ impl SlotSet {
 
     /// What both have.
     #[cfg(test)]
+    #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         self.without(&self.without(other))
     }

@@ -179,15 +179,15 @@ fn read(line: &str) -> Option<Node> {
 
 /// `<ip>:<port>@<bus>[,<hostname>[,<more>]]`, where the ip may be missing, or have colons of its own.
 fn place(word: &str) -> Option<(Option<Address>, Option<String>)> {
-    let mut parts = word.split(',');
-    let (host, ports) = parts.next()?.rsplit_once(':')?;
+    let mut fields = word.split(',');
+    let (host, ports) = fields.next()?.rsplit_once(':')?;
     let (port, bus) = ports.split_once('@')?;
     let address = Address {
         host: host.to_owned(),
         port: port.parse().ok()?,
         bus: bus.parse().ok()?,
     };
-    let hostname = parts.next().filter(|name| !name.is_empty());
+    let hostname = fields.next().filter(|name| !name.is_empty());
     let known = !address.host.is_empty();
     Some((known.then_some(address), hostname.map(str::to_owned)))
 }

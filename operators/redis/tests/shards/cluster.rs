@@ -193,12 +193,14 @@ impl Cluster {
             writeln!(text, "{directive} {value}").unwrap();
         }
         let host = &engine.host;
-        text.push_str(&format!(
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
             "bind {host}\nport 0\ntls-port {PORT}\ntls-replication yes\ntls-auth-clients optional\ntls-cert-file tls.crt\n\
              tls-key-file tls.key\ntls-ca-cert-file ca.crt\naclfile users.acl\nmasteruser {REPLICATION_ROLE}\n\
              masterauth {PASSWORD}\nprotected-mode no\nappendonly yes\nsave \"\"\nrepl-diskless-sync yes\n\
              repl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n"
-        ));
+        );
         text
     }
 
