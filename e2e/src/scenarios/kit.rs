@@ -29,6 +29,8 @@ const PSQL: &str = "psql";
 
 /// How often a condition is looked at. Scenarios poll; the product does not.
 const LOOK: Duration = Duration::from_millis(250);
+/// And at least so often.
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// A namespace made for one scenario, under the `restricted` pod security standard.
 pub struct Sandbox<'a> {
@@ -184,7 +186,7 @@ impl<'a> Sandbox<'a> {
                 );
             }
             // What takes long to look at is looked at less often: the machine has other things to do.
-            tokio::time::sleep(LOOK.max(looks.elapsed())).await;
+            tokio::time::sleep(looks.elapsed().clamp(LOOK, LONGEST)).await;
         }
     }
 

@@ -105,7 +105,7 @@ impl Set {
 }
 
 #[tokio::test]
-async fn a_set_comes_up_as_its_lease_says_and_answers_the_operator_only() {
+async fn a_set_comes_up_as_its_lease_says_and_obeys_the_operator_only() {
     let mut set = Set::new();
     for instance in ["db-1", "db-2", "db-3"] {
         set.add(instance);
@@ -129,12 +129,17 @@ async fn a_set_comes_up_as_its_lease_says_and_answers_the_operator_only() {
     assert_eq!(record.system_identifier, status.system_identifier);
     let claim: PersistentVolumeClaim = set.api.get(Some("shop"), "db-1-data").unwrap();
     assert_eq!(claim.status.unwrap().phase.as_deref(), Some("Bound"));
-    let mut stranger = set.client("db-2", "db-1");
-    let refused = stranger.status(None, Duration::ZERO).await;
-    assert!(
-        matches!(refused, Err(ClientError::Refused(code, _)) if code == 403),
-        "{refused:?}"
-    );
+    let mut other = set.client("db-2", "db-1");
+    assert!(other.status(None, Duration::ZERO).await.unwrap().ready);
+    let orders = other.reload(&config::hash("{}")).await;
+    let mut stranger = set.client("db-2", "somebody");
+    let reads = stranger.status(None, Duration::ZERO).await;
+    for refused in [orders, reads] {
+        assert!(
+            matches!(refused, Err(ClientError::Refused(code, _)) if code == 403),
+            "{refused:?}"
+        );
+    }
 }
 
 #[tokio::test]

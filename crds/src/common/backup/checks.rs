@@ -9,8 +9,8 @@ use crate::common::cel::list;
 
 /// Types of keys in Redis' words.
 pub const TYPES: &[&str] = &["hash", "list", "set", "stream", "string", "zset"];
-/// Commands of Redis that write nothing, change nothing of the server, do not wait, and have an answer that stays the
-/// same as long as the data does. Subcommands are those of `OBJECT` and `XINFO`, all of which read.
+/// Commands of Redis that write nothing, change nothing of the server, do not wait, and have an answer that depends on
+/// the data, and on the time where a key has an end. Subcommands are those of `OBJECT` and `XINFO`, all of which read.
 pub const READS: &[&str] = &[
     "bitcount",
     "bitfield_ro",

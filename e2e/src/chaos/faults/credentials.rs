@@ -55,10 +55,7 @@ async fn credentials_rotated(g: &Ground<'_>) -> Result<Instant> {
         "the status has certificates of {old:?}"
     );
     // In its first second a pod's packets may be dropped: its address comes to network policies only then.
-    let (before, begun) = (
-        g.writer.ledger().await?.len(),
-        fresh.ledger().await?.len(),
-    );
+    let (before, begun) = (g.writer.ledger().await?.len(), fresh.ledger().await?.len());
 
     let secrets = s.api::<Secret>();
     let since = Instant::now();

@@ -317,7 +317,7 @@ impl Cluster {
     /// Passes until nothing is left to do.
     pub async fn converge(&mut self) {
         let begun = Instant::now();
-        let mut told = String::new();
+        let (mut told, mut changed) = (String::new(), begun);
         loop {
             let plan = self.plan().await;
             if plan.is_settled() {
@@ -331,16 +331,20 @@ impl Cluster {
                 .collect();
             let moves = matches!(plan.disruptive, Some(Act::Moves(_)));
             let disturbs = match &plan.disruptive {
-                Some(Act::Moves(moves)) => format!("{} slots move", moves.len()),
+                Some(Act::Moves(moves)) => {
+                    let first = moves.first().map(|m| m.slot);
+                    format!("{} slots move, first {first:?}", moves.len())
+                }
                 other => format!("{other:?}"),
             };
             let harmless = plan.harmless.len();
             let now = format!("{harmless} harmless, {disturbs}, {waits:?}");
             if now != told {
                 println!("{:?} {now}", begun.elapsed());
-                told = now;
+                (told, changed) = (now, Instant::now());
             }
-            if begun.elapsed() > LONG {
+            // A busy machine takes its time for some thousand slots; that nothing changes is what must not be.
+            if changed.elapsed() > LONG {
                 let logs: Vec<_> = self
                     .engines
                     .iter()

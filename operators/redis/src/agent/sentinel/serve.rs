@@ -24,6 +24,10 @@ use super::view::{View, events};
 const CONNECTIONS: usize = 128;
 /// Who has not logged in after so long goes.
 const LOG_IN: Duration = Duration::from_secs(10);
+/// Who has said more than this and has not logged in goes.
+const STRANGE: u32 = 16;
+/// So many commands of a client are answered at once. The agent has other work, which is done in between.
+const TURN: usize = 32;
 /// Who says nothing for so long, and does not listen, goes.
 const IDLE: Duration = Duration::from_hours(1);
 /// Who takes nothing for so long goes.
@@ -88,6 +92,8 @@ struct Client {
     view: watch::Receiver<Option<View>>,
     read: Vec<u8>,
     out: String,
+    /// Commands before it had logged in.
+    strange: u32,
 }
 
 impl Client {
@@ -105,6 +111,7 @@ impl Client {
             view,
             read: Vec::new(),
             out: String::new(),
+            strange: 0,
         }
     }
 
@@ -164,24 +171,36 @@ impl Client {
     /// Answer what was read.
     async fn answer(&mut self, view: &View) -> std::io::Result<Then> {
         loop {
-            let (words, length) = match command(&self.read) {
-                Ok(Some(read)) => read,
-                Ok(None) => return Ok(Then::Go),
-                Err(error) => {
-                    self.say(vec![Reply::Refused(error.to_string())]);
+            let roles = self.known.borrow().roles.clone();
+            let (mut done, mut all) = (0, false);
+            for _ in 0..TURN {
+                let (words, length) = match command(self.read.get(done..).unwrap_or_default()) {
+                    Ok(Some(read)) => read,
+                    Ok(None) => {
+                        all = true;
+                        break;
+                    }
+                    Err(error) => {
+                        self.say(vec![Reply::Refused(error.to_string())]);
+                        return Ok(Then::End);
+                    }
+                };
+                done += length;
+                let (replies, then) = self.session.answer(&words, view, Users(&roles));
+                self.say(replies);
+                self.strange += u32::from(!self.session.is_known());
+                if then == Then::End || self.strange > STRANGE {
                     return Ok(Then::End);
                 }
-            };
-            self.read.drain(..length);
-            let roles = self.known.borrow().roles.clone();
-            let (replies, then) = self.session.answer(&words, view, Users(&roles));
-            self.say(replies);
-            if then == Then::End {
-                return Ok(then);
+                if self.out.len() >= KEPT {
+                    self.send().await?;
+                }
             }
-            if self.out.len() >= KEPT {
-                self.send().await?;
+            self.read.drain(..done);
+            if all {
+                return Ok(Then::Go);
             }
+            tokio::task::yield_now().await;
         }
     }
 

@@ -145,8 +145,19 @@ async fn ask(server: &Server, check: &DrillCheck, limit: Duration) -> Result<(),
             expect,
         } => {
             let answer = question(server, *database, words.clone(), limit).await?;
-            holds(expect.as_deref(), text(&answer).as_deref(), TRUE)
+            answered(expect.as_deref(), &answer)
         }
+    }
+}
+
+/// Whether an answer is what was expected. Without an expectation a number below 0 is none: it says that there is no such
+/// key, or no such place in it.
+fn answered(expect: Option<&str>, answer: &Value) -> Result<(), String> {
+    match (expect, answer) {
+        (None, Value::Integer(n)) if *n < 0 => {
+            Err(format!("`{n}`, where a number above 0 was expected"))
+        }
+        _ => holds(expect, text(answer).as_deref(), TRUE),
     }
 }
 
@@ -174,4 +185,18 @@ async fn question(
         tracing::debug!(kind, ?killed, "what takes too long");
     }
     Err("it takes too long".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_says_that_there_is_nothing_holds_only_if_it_was_expected() {
+        for (answer, holds) in [(3, true), (1, true), (0, false), (-1, false), (-2, false)] {
+            let found = answered(None, &Value::Integer(answer));
+            assert_eq!(found.is_ok(), holds, "{answer}: {found:?}");
+        }
+        assert_eq!(answered(Some("-1"), &Value::Integer(-1)), Ok(()));
+    }
 }

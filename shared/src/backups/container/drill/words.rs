@@ -55,7 +55,9 @@ impl Findings {
 pub fn holds(expect: Option<&str>, value: Option<&str>, truth: &str) -> Result<(), String> {
     let good = match (expect, value) {
         (Some(expect), Some(value)) => expect == value,
-        (None, Some(value)) => value == truth || value.parse().is_ok_and(|n: f64| n != 0.0),
+        (None, Some(value)) => {
+            value == truth || value.parse().is_ok_and(|n: f64| n.is_finite() && n != 0.0)
+        }
         (_, None) => false,
     };
     if good {
@@ -115,7 +117,7 @@ mod tests {
         for good in ["t", "1", "-3", "0.5"] {
             assert_eq!(holds(None, Some(good)), Ok(()), "{good}");
         }
-        for bad in [None, Some("f"), Some("0"), Some(""), Some("x")] {
+        for bad in [None, Some("f"), Some("0"), Some(""), Some("x"), Some("nan")] {
             assert!(holds(None, bad).is_err(), "{bad:?}");
         }
     }
