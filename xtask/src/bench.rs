@@ -1,22 +1,22 @@
 //! `cargo xtask bench`: the figures of docs/benchmarks.md.
 
-mod backups;
 pub mod demo;
 mod images;
 mod sets;
+mod suite;
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backups::Measure;
 use clap::{Args as ClapArgs, Subcommand};
 use mainstay_e2e::cluster::Steps;
 use mainstay_e2e::figures::{self, Spread, memory, requests};
 use mainstay_e2e::scenarios::kit::{READY, Sandbox};
 use mainstay_e2e::stage;
 use serde_json::json;
+use suite::Measure;
 
 #[derive(ClapArgs)]
 pub struct Args {
@@ -40,7 +40,7 @@ enum Figure {
         #[arg(long, default_value_t = 3)]
         runs: usize,
         /// The folder where everything is: by default in memory. On a disk, the disk is measured too.
-        #[arg(long, default_value = backups::MEMORY)]
+        #[arg(long, default_value = suite::MEMORY)]
         folder: PathBuf,
     },
     /// How large a repository gets with a full backup and ten increments; against pgBackRest's, where it is installed and
@@ -50,7 +50,7 @@ enum Figure {
         #[arg(long, default_value_t = 1024)]
         mib: u64,
         /// The folder where everything is.
-        #[arg(long, default_value = backups::MEMORY)]
+        #[arg(long, default_value = suite::MEMORY)]
         folder: PathBuf,
     },
     /// Requests a second of a Redis with TLS and of one without; speed and memory of its backups and restores, with an S3
@@ -131,12 +131,12 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
             mib,
             runs,
             ref folder,
-        } => return backups::measure(&BACKUPS, mib, runs, folder).await,
+        } => return suite::measure(&BACKUPS, mib, runs, folder).await,
         Figure::BackupSize { mib, ref folder } => {
-            return backups::measure(&BACKUP_SIZE, mib, 1, folder).await;
+            return suite::measure(&BACKUP_SIZE, mib, 1, folder).await;
         }
         Figure::Redis { mib, runs } => {
-            return backups::measure(&REDIS, mib, runs, Path::new(backups::MEMORY)).await;
+            return suite::measure(&REDIS, mib, runs, Path::new(suite::MEMORY)).await;
         }
         Figure::Demo { runs } => return demo::measure(&args.name, runs),
         Figure::Images => return images::measure().await,

@@ -101,7 +101,8 @@ pub async fn require(needs: &[Need]) -> Result<(), ToolError> {
     }
     let folder = super::cache();
     std::fs::create_dir_all(&folder).map_err(at(&folder))?;
-    let _one = super::lock(&folder.join("packages.lock")).await?;
+    let lock = folder.join("packages.lock");
+    let _one = super::lock(&lock).await.map_err(at(&lock))?;
     // Another one may have installed them meanwhile.
     let wanted = missing(needs, &path);
     if wanted.is_empty() {

@@ -83,12 +83,11 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// Has the file to itself among all processes that ask for it, from now until what is returned is dropped.
-pub(crate) async fn lock(path: &Path) -> Result<std::fs::File, ToolError> {
-    let lock = std::fs::File::create(path).map_err(at(path))?;
+pub(crate) async fn lock(path: &Path) -> std::io::Result<std::fs::File> {
+    let lock = std::fs::File::create(path)?;
     tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
         .await
-        .map_err(|error| at(path)(std::io::Error::other(error)))?
-        .map_err(at(path))
+        .map_err(std::io::Error::other)?
 }
 
 /// Makes `path` once, also when several processes ask at the same time: `make` is given a path
@@ -105,7 +104,8 @@ where
     }
     let folder = path.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).map_err(at(folder))?;
-    let lock = lock(&path.with_extension("lock")).await?;
+    let lock_path = path.with_extension("lock");
+    let lock = lock(&lock_path).await.map_err(at(&lock_path))?;
     if !path.exists() {
         let draft = path.with_extension("draft");
         make(draft.clone()).await?;

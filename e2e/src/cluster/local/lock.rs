@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::layout::Layout;
 use super::{LocalError, at};
+use crate::tools;
 
 /// The right to change a cluster. Ends when dropped, or when the process ends.
 #[derive(Debug)]
@@ -22,11 +23,7 @@ impl Lock {
             std::fs::create_dir_all(folder).map_err(at(folder))?;
         }
         loop {
-            let file = File::create(&path).map_err(at(&path))?;
-            let file = tokio::task::spawn_blocking(move || file.lock().map(|()| file))
-                .await
-                .map_err(|error| at(&path)(std::io::Error::other(error)))?
-                .map_err(at(&path))?;
+            let file = tools::lock(&path).await.map_err(at(&path))?;
             // Who held it before may have removed the file: then this lock is on nothing.
             let ours = file.metadata().map_err(at(&path))?.ino();
             if std::fs::metadata(&path).is_ok_and(|meta| meta.ino() == ours) {

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use mainstay_backup::drill::DrillReport;
 use mainstay_shared::backups::container::drill::words::{Findings, holds};
 use mainstay_shared::backups::container::drill::{self, DrillError, Scratch};
@@ -68,15 +67,9 @@ async fn look(
         server.answers().await?;
         Ok(server)
     };
-    let server = match started.await {
-        Ok(server) => server,
-        Err(why) => {
-            findings.add(START, Err(why));
-            return Ok(findings);
-        }
+    let Some(server) = findings.start(START, started.await, report) else {
+        return Ok(findings);
     };
-    report.answered = Some(Timestamp::now());
-    findings.add(START, Ok(()));
     for check in &settings.checks {
         let found = ask(&server, &settings, check).await;
         findings.add(&check.sql, found);

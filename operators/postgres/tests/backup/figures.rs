@@ -16,7 +16,7 @@ use mainstay_postgres::backup::api::RestoreStep;
 use mainstay_postgres::backup::settings::Target;
 
 use crate::kit::{BUCKET, Node, Where, World, command, major, programs};
-use crate::meter::{Peak, Rounds, peak, processor};
+use crate::meter::{Peak, Rounds, megabytes, number, peak, processor};
 
 /// Level of zstd, as repositories have it.
 const LEVEL: i32 = 3;
@@ -28,14 +28,6 @@ const UPLOADS: usize = 3;
 const PILES_UP: u64 = 2048;
 /// How long it is written without a pause to see what could be recovered meanwhile.
 const LOAD: Duration = Duration::from_secs(20);
-
-pub fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |v| v.parse().unwrap())
-}
-
-pub fn megabytes(bytes: u64) -> f64 {
-    f64::from(u32::try_from(bytes / 1000).unwrap()) / 1e3
-}
 
 /// Processor time of the programs that this process has started and waited for.
 fn children() -> f64 {

@@ -9,6 +9,16 @@ use std::time::{Duration, Instant};
 /// How often it is looked. Looking takes a few milliseconds.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// What the command that measures says, if it does.
+pub fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |v| v.parse().unwrap())
+}
+
+/// Decimal ones, as figures have them.
+pub fn megabytes(bytes: u64) -> f64 {
+    f64::from(u32::try_from(bytes / 1000).unwrap()) / 1e3
+}
+
 /// Seconds of processor time of a process and of its children that have ended; of those children alone with `own` false.
 pub fn processor(pid: &str, own: bool) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();

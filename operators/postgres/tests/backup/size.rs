@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use crate::figures::{fill, megabytes, number};
+use crate::figures::fill;
 use crate::kit::{Node, Where, World, bytes, command, major};
+use crate::meter::{megabytes, number};
 
 /// Increments after the full backup.
 const INCREMENTS: u32 = 10;

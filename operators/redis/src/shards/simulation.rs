@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proptest::prelude::*;
-
 use super::migrate::{Next, Way, next};
 use super::picture::{Member, Presence};
 use super::plan::{Act, Failover, Move, Plan, Spec, plan};
 use super::slots::SlotSet;
 use super::topology::{Address, Health, Node, NodeId, Role, View};
 use crate::backup::shards::SLOTS;
+
+#[path = "simulation_tests.rs"]
+mod tests;
 
 /// Slots in which there are keys.
 const STRIDE: u16 = 97;
@@ -718,141 +719,5 @@ impl World {
         }
         let nodes: BTreeSet<&NodeId> = self.engines.iter().flat_map(|e| e.knows.keys()).collect();
         assert_eq!(nodes.len(), self.engines.len(), "nobody else is known");
-    }
-}
-
-#[test]
-fn it_forms_grows_shrinks_and_then_leaves_it_alone() {
-    let mut world = World::new(3, 1);
-    world.settle(&[]);
-    world.assert_as_asked();
-    world.fill();
-    world.scale(4);
-    world.settle(&[]);
-    world.assert_as_asked();
-    world.assert_keys();
-    world.scale(3);
-    world.settle(&[]);
-    world.assert_as_asked();
-    world.assert_keys();
-    assert!(plan(world.spec, &world.members()).is_settled());
-}
-
-#[test]
-fn all_addresses_change_at_once() {
-    let mut world = World::new(3, 1);
-    world.settle(&[]);
-    world.fill();
-    world.engines.iter_mut().for_each(|e| e.runs = false);
-    world.revive(true);
-    assert!(
-        world
-            .engines
-            .iter()
-            .all(|e| e.knows.values().filter(|n| n.linked).count() <= 1)
-    );
-    world.settle(&[]);
-    world.assert_as_asked();
-    world.assert_keys();
-}
-
-#[test]
-fn a_majority_is_lost_and_replicas_take_over() {
-    let mut world = World::new(3, 1);
-    world.settle(&[]);
-    world.fill();
-    for _ in 0..2 {
-        let primary = world
-            .engines
-            .iter()
-            .position(|e| e.runs && !e.me().slots.is_empty());
-        world.engines[primary.unwrap()].runs = false;
-    }
-    world.elect();
-    world.gossip();
-    let first = plan(world.spec, &world.members());
-    let by_force = |p: &Plan| {
-        matches!(
-            p.disruptive,
-            Some(Act::Failover {
-                how: Failover::Takeover,
-                ..
-            })
-        )
-    };
-    assert!(by_force(&first), "{first:?}");
-    for _ in 0..3 {
-        let plan = plan(world.spec, &world.members());
-        world.execute(plan, &mut { usize::MAX });
-        world.gossip();
-    }
-    world.revive(false);
-    world.settle(&[]);
-    world.assert_as_asked();
-    world.assert_keys();
-}
-
-#[test]
-fn members_are_restarted_one_at_a_time_and_none_that_owns_slots() {
-    let mut world = World::new(3, 2);
-    world.settle(&[]);
-    world.fill();
-    world.engines.iter_mut().for_each(|e| e.outdated = true);
-    world.settle(&[]);
-    world.assert_as_asked();
-    world.assert_keys();
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
-
-    #[test]
-    fn wherever_it_is_broken_off_it_ends_as_asked_for(
-        replicas in 1usize..3,
-        sizes in prop::collection::vec(3usize..6, 1..3),
-        broken in prop::collection::vec(0usize..400, 0..40),
-        forming in prop::collection::vec(0usize..9, 0..6),
-    ) {
-        let mut world = World::new(3, replicas);
-        world.settle(&forming);
-        world.assert_as_asked();
-        world.fill();
-        for shards in sizes {
-            world.scale(shards);
-            world.settle(&broken);
-            world.assert_as_asked();
-            world.assert_keys();
-        }
-    }
-
-    #[test]
-    fn whoever_is_lost_on_the_way_nothing_else_is(
-        shards in 3usize..6,
-        broken in prop::collection::vec(0usize..400, 1..6),
-        victim in any::<prop::sample::Index>(),
-        moved in any::<bool>(),
-    ) {
-        let mut world = World::new(4, 1);
-        world.settle(&[]);
-        world.fill();
-        world.scale(shards);
-        for steps in broken {
-            world.gossip();
-            let plan = plan(world.spec, &world.members());
-            world.execute(plan, &mut { steps });
-        }
-        world.gossip();
-        let victim = victim.index(world.engines.len());
-        world.kill(victim);
-        // Nobody is disturbed meanwhile whose copy is the last.
-        for _ in 0..3 {
-            let plan = plan(world.spec, &world.members());
-            world.execute(plan, &mut { usize::MAX });
-            world.gossip();
-        }
-        world.revive(moved);
-        world.settle(&[]);
-        world.assert_as_asked();
-        world.assert_keys();
     }
 }

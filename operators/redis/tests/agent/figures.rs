@@ -14,7 +14,7 @@ use mainstay_shared::backups::container::restoring::RestoreStep;
 use mainstay_shared::names;
 
 use crate::backup::{Vault, back_up};
-use crate::meter::{Peak, Rounds, median, peak, processor};
+use crate::meter::{Peak, Rounds, median, megabytes, number, peak, processor};
 use crate::pod::{Pod, Set};
 
 /// Port of the one without TLS, at the address of the one with it.
@@ -24,10 +24,6 @@ const LOADS: [(&str, &str); 2] = [("1", "200000"), ("16", "1000000")];
 /// Values that a script sets at once, and bytes of each.
 const AT_ONCE: u64 = 1000;
 const VALUE: u64 = 1024;
-
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |v| v.parse().unwrap())
-}
 
 /// A Redis with the same persistence, which knows neither users nor TLS.
 struct Plain {
@@ -153,14 +149,11 @@ async fn backups(set: &Set, pod: &Pod, rounds: usize) {
     }
     let backups = vault.backups(pod).await;
     let manifest = backups.last().unwrap();
-    let [plain, stored] = [manifest.plain(), manifest.stored()];
-    let mb = |bytes: u64| f64::from(u32::try_from(bytes / 1000).unwrap()) / 1e3;
+    let (plain, stored) = (megabytes(manifest.plain()), megabytes(manifest.stored()));
     println!(
-        "  a backup of {:.0} MB, {:.0} MB as stored; memory of its container: {memory}",
-        mb(plain),
-        mb(stored)
+        "  a backup of {plain:.0} MB, {stored:.0} MB as stored; memory of its container: {memory}"
     );
-    made.line("backup", mb(plain));
+    made.line("backup", plain);
     beside.end();
 
     let mut restored = Rounds::default();
@@ -175,7 +168,7 @@ async fn backups(set: &Set, pod: &Pod, rounds: usize) {
     }
     restored.line(
         "restore, until the file is there and checked; Redis has it to load then",
-        mb(plain),
+        plain,
     );
 }
 

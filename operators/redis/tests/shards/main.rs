@@ -17,6 +17,22 @@ use std::time::{Duration, Instant};
 use cluster::Cluster;
 use mainstay_redis::shards::plan::{Act, Failover};
 
+/// Keys that every replica has.
+async fn fill(cluster: &Cluster) {
+    let mut client = cluster.client();
+    for n in 0..200 {
+        client.set(&format!("key-{n}"), "1").await;
+    }
+    client.wait_for_replicas().await;
+}
+
+async fn assert_filled(cluster: &Cluster) {
+    let mut client = cluster.client();
+    for n in 0..200 {
+        assert_eq!(client.get(&format!("key-{n}")).await.as_deref(), Some("1"));
+    }
+}
+
 #[tokio::test]
 async fn it_scales_out_and_in_with_every_key_while_its_executor_is_killed() {
     let mut cluster = Cluster::new(1, 3, 1).await;
@@ -93,11 +109,7 @@ async fn it_scales_out_and_in_with_every_key_while_its_executor_is_killed() {
 async fn a_primary_is_lost_and_returns_and_then_all_addresses_change() {
     let mut cluster = Cluster::new(2, 3, 1).await;
     cluster.converge().await;
-    let mut client = cluster.client();
-    for n in 0..200 {
-        client.set(&format!("key-{n}"), "1").await;
-    }
-    client.wait_for_replicas().await;
+    fill(&cluster).await;
     let before = cluster.primaries().await;
 
     // The engine elects, the planner leaves it alone meanwhile.
@@ -133,21 +145,14 @@ async fn a_primary_is_lost_and_returns_and_then_all_addresses_change() {
     cluster.move_all();
     cluster.converge().await;
     cluster.assert_as_asked().await;
-    let mut client = cluster.client();
-    for n in 0..200 {
-        assert_eq!(client.get(&format!("key-{n}")).await.as_deref(), Some("1"));
-    }
+    assert_filled(&cluster).await;
 }
 
 #[tokio::test]
 async fn a_majority_of_primaries_is_lost_and_replicas_take_over() {
     let mut cluster = Cluster::new(4, 3, 1).await;
     cluster.converge().await;
-    let mut client = cluster.client();
-    for n in 0..200 {
-        client.set(&format!("key-{n}"), "1").await;
-    }
-    client.wait_for_replicas().await;
+    fill(&cluster).await;
     let primaries = cluster.primaries().await;
     let lost: Vec<String> = primaries.into_keys().take(2).collect();
     for name in &lost {
@@ -182,10 +187,7 @@ async fn a_majority_of_primaries_is_lost_and_replicas_take_over() {
     }
     cluster.converge().await;
     cluster.assert_as_asked().await;
-    let mut client = cluster.client();
-    for n in 0..200 {
-        assert_eq!(client.get(&format!("key-{n}")).await.as_deref(), Some("1"));
-    }
+    assert_filled(&cluster).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,6 @@ pub mod answers;
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use mainstay_backup::drill::DrillReport;
 use mainstay_shared::backups::container::drill::words::{Findings, holds};
 use mainstay_shared::backups::container::drill::{self, DrillError, Scratch};
@@ -73,15 +72,9 @@ async fn look(
         server.read(|_| ()).await?;
         Ok(server)
     };
-    let server = match started.await {
-        Ok(server) => server,
-        Err(why) => {
-            findings.add(START, Err(why));
-            return Ok(findings);
-        }
+    let Some(server) = findings.start(START, started.await, report) else {
+        return Ok(findings);
     };
-    report.answered = Some(Timestamp::now());
-    findings.add(START, Ok(()));
     findings.add(MARK, marked(&server, &reached).await);
     let rules = ["ACL", "SETUSER", ASKER].into_iter().chain(RULES);
     server.call(rules.map(str::to_owned).collect()).await?;

@@ -1,5 +1,6 @@
 //! What was found, in words. Pure.
 
+use jiff::Timestamp;
 use mainstay_backup::drill::{CHECKS, DrillReport, FailedCheck, SENTENCE};
 
 /// Most that Kubernetes keeps of a container's last words, in bytes.
@@ -25,6 +26,25 @@ impl Findings {
                 found: cut(&found),
             });
         }
+    }
+
+    /// Notes by `what` whether the engine starts on the data, and since when it answers. None if it does not: then nothing
+    /// can be asked.
+    pub fn start<T>(
+        &mut self,
+        what: &str,
+        started: Result<T, String>,
+        report: &mut DrillReport,
+    ) -> Option<T> {
+        let (server, found) = match started {
+            Ok(server) => (Some(server), Ok(())),
+            Err(why) => (None, Err(why)),
+        };
+        if server.is_some() {
+            report.answered = Some(Timestamp::now());
+        }
+        self.add(what, found);
+        server
     }
 
     /// Says so.
