@@ -190,7 +190,15 @@ pub fn plan(spec: Spec, members: &[Member]) -> Plan {
         return plan;
     }
     roll::remove_bare(&picture, &shape, &mut plan);
-    if plan.is_busy() || !roll::is_whole(spec, &picture, &shape, &mut plan) {
+    if plan.is_busy() {
+        return plan;
+    }
+    if !roll::is_whole(spec, &picture, &shape, &mut plan) {
+        let only_replicas = |w: &Wait| w.predicate == roll::ALL_REPLICAS;
+        // Who could be one follows a shard that goes, and is free when that has no slots: to wait would have no end.
+        if !shape.drained.is_empty() && plan.waits.iter().all(only_replicas) {
+            roll::rebalance(spec, &picture, &shape, &mut plan);
+        }
         return plan;
     }
     // In this order: each begins only when those before it have nothing left to do.

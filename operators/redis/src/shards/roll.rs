@@ -137,6 +137,9 @@ fn is_bare(picture: &Picture<'_>, view: &View) -> bool {
         && !view.loading
 }
 
+/// What is said of a shard that stays and has too few replicas.
+pub const ALL_REPLICAS: &str = "all_replicas_first";
+
 /// Whether every shard has all its replicas, and they have everything. Nothing else is disturbed before.
 pub fn is_whole(spec: Spec, picture: &Picture<'_>, shape: &Shape, plan: &mut Plan) -> bool {
     let step = "disturb anybody";
@@ -166,7 +169,7 @@ pub fn is_whole(spec: Spec, picture: &Picture<'_>, shape: &Shape, plan: &mut Pla
                 picture.called(id),
                 spec.replicas
             );
-            plan.wait(step, "all_replicas_first", why);
+            plan.wait(step, ALL_REPLICAS, why);
         }
     }
     plan.waits.is_empty()
