@@ -194,9 +194,10 @@ async fn judged(
         ground.settled().await?;
         whole = whole.max(since.elapsed());
         ground.writer.more(50).await?;
-        // Whoever leads now is seen from inside as well: else what it did would not have been judged.
-        let leads = ground.leads().await?;
-        witnesses.hear(sandbox, &leads).await?;
+        // Whoever leads now is seen from inside as well: else what it did would not have been judged. The
+        // status may still name the one before, whole as it was.
+        let leads = witnesses.hear_leader(sandbox, || ground.leads()).await?;
+        ground.settled().await?;
         ground.is_led_by(leads);
     }
     let client = writer.ledger().await?;

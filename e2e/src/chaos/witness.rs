@@ -142,33 +142,42 @@ impl Witnesses {
     /// # Errors
     /// It has not, for long.
     pub async fn hear(&self, s: &Sandbox<'_>, instance: &str) -> Result<()> {
+        let named = || async { Ok(instance.to_owned()) };
+        self.hear_leader(s, named).await.map(drop)
+    }
+
+    /// The same for whoever `leads` names at each look, which may have been late at the one before: the
+    /// one that was heard.
+    ///
+    /// # Errors
+    /// None of them was heard for long, or `leads` fails.
+    pub async fn hear_leader<F: Future<Output = Result<String>> + Send>(
+        &self,
+        s: &Sandbox<'_>,
+        leads: impl Fn() -> F + Sync,
+    ) -> Result<String> {
         if self.looking.is_none() {
-            return Ok(());
+            return leads().await;
         }
         let since = writer::now();
-        s.until(
-            &format!("a write in {instance}'s own network"),
-            READY,
-            || async {
-                let all = self.so_far()?;
-                // A pod's writer asks that pod's server alone.
-                let own = format!("{instance}-");
-                let its = all.iter().filter(|t| t.run.starts_with(&own));
-                let mut entries = its.flat_map(|testimony| &testimony.entries);
-                let heard =
-                    entries.any(|entry| entry.outcome >= Outcome::Taken && entry.sent > since);
-                let told = || {
-                    all.iter()
-                        .map(|t| (&t.run, t.entries.last()))
-                        .collect::<Vec<_>>()
-                };
-                Ok(if heard {
-                    Look::Done(())
-                } else {
-                    Look::seen(&told())
-                })
-            },
-        )
+        s.until("a write in the primary's own network", READY, || async {
+            let instance = leads().await?;
+            let all = self.so_far()?;
+            // A pod's writer asks that pod's server alone.
+            let own = format!("{instance}-");
+            let its = all.iter().filter(|t| t.run.starts_with(&own));
+            let mut entries = its.flat_map(|testimony| &testimony.entries);
+            let heard = entries.any(|entry| entry.outcome >= Outcome::Taken && entry.sent > since);
+            let told = || {
+                let last = all.iter().map(|t| (&t.run, t.entries.last()));
+                (&instance, last.collect::<Vec<_>>())
+            };
+            Ok(if heard {
+                Look::Done(instance.clone())
+            } else {
+                Look::seen(&told())
+            })
+        })
         .await
     }
 
