@@ -228,6 +228,7 @@ impl ApiServer {
             .arg(&self.program)
             .arg(name)
             .args(arguments)
+            .env(process::COLLECTS_SELDOM.0, process::COLLECTS_SELDOM.1)
             .stdin(Stdio::piped())
             .stdout(log)
             .stderr(errors)

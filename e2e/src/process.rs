@@ -30,11 +30,16 @@ pub enum ProcessError {
 /// Characters of a failed program's output that an error repeats.
 const TAIL: usize = 2000;
 
+/// What Kubernetes' programs, which are of Go, are told: memory may grow to five times what is in use before it is
+/// collected. At the usual twice they spend a third of their processor time on that.
+pub const COLLECTS_SELDOM: (&str, &str) = ("GOGC", "400");
+
 /// A command with the folders of system programs on its search path, which a plain user's lacks.
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command
         .env("PATH", search_path())
+        .env(COLLECTS_SELDOM.0, COLLECTS_SELDOM.1)
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command
