@@ -9,8 +9,8 @@ use super::{
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
 /// thought about its company yet. `shares` in front says that it may run next to others, `alone "why"`
-/// that it may not, `still "why"` that nothing may be removed meanwhile either, `long` that only `--full`
-/// runs it (last). `fault`, behind these, is one of `cargo xtask chaos`; `faults` are several, to one set; `of`
+/// that it may not, `still "why"` that nothing may be removed meanwhile either, `quiet "why"` that the machine
+/// has nothing else to do, `long` that only `--full` runs it (last). `fault`, behind these, is one of `cargo xtask chaos`; `faults` are several, to one set; `of`
 /// says of which kind if it is no `Postgres`.
 macro_rules! scenario {
     (long $($rest:tt)*) => {
@@ -53,6 +53,12 @@ macro_rules! scenario {
             ..scenario!($($rest)*)
         }
     };
+    (quiet $why:literal, $($rest:tt)*) => {
+        Scenario {
+            company: Company::Quiet($why),
+            ..scenario!($($rest)*)
+        }
+    };
     ($module:ident :: $function:ident, $shows:literal) => {
         Scenario {
             name: stringify!($function),
@@ -68,6 +74,30 @@ macro_rules! scenario {
 /// Every scenario for one set of installed operators.
 pub const ALL: &[Scenario] = &[
     scenario!(
+        shares restores::restore_in_place,
+        "under load a table is dropped: the set goes back in place to a moment before, and back again to the newest data"
+    ),
+    scenario!(
+        shares changes::credentials_and_certificates,
+        "a password and a certificate are renewed without a restart"
+    ),
+    scenario!(
+        shares restores::restore_confirmed,
+        "what cannot be recovered stops nothing; in place to the latest moment, twice, and the volumes from before go"
+    ),
+    scenario!(
+        shares drills::drill,
+        "a backup is proven by a drill; damaged in the store, the next drill says so"
+    ),
+    scenario!(
+        shares backups::backup_and_recovery,
+        "under load a backup is made, the primary lost with its volume, a table dropped: a new set is as the old one was a moment before"
+    ),
+    scenario!(
+        shares pooler::pooler_serves,
+        "the pooler takes the application's logins and no others, follows its password, tells who is too long, and goes"
+    ),
+    scenario!(
         shares faults "volumes" ["recloned_pod_forced", "primary_volume_lost", "primary_frozen", "primary_full"],
         "a replica's volume is lost, and the primary's pod as soon as it is copied anew; the primary's is lost, hangs, and is full and grown"
     ),
@@ -78,10 +108,6 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares faults "pods" ["pod_deleted", "pod_forced", "lease_deleted", "two_forced"],
         "the primary's pod is told to go and deleted by force, the set's Lease is deleted, two of three pods are deleted by force at once"
-    ),
-    scenario!(
-        shares changes::credentials_and_certificates,
-        "a password and a certificate are renewed without a restart"
     ),
     scenario!(
         shares changes::impossible_wishes_stall,
@@ -124,28 +150,8 @@ pub const ALL: &[Scenario] = &[
         "through the pooler planned hand-overs are latency and no error, and nothing acknowledged is lost"
     ),
     scenario!(
-        shares pooler::pooler_serves,
-        "the pooler takes the application's logins and no others, follows its password, tells who is too long, and goes"
-    ),
-    scenario!(
-        shares backups::backup_and_recovery,
-        "under load a backup is made, the primary lost with its volume, a table dropped: a new set is as the old one was a moment before"
-    ),
-    scenario!(
-        shares restores::restore_in_place,
-        "under load a table is dropped: the set goes back in place to a moment before, and back again to the newest data"
-    ),
-    scenario!(
-        shares restores::restore_confirmed,
-        "what cannot be recovered stops nothing; in place to the latest moment, twice, and the volumes from before go"
-    ),
-    scenario!(
         shares last_backup::last_backup,
         "deleted with its data, a set leaves a last backup on a volume, and a new one is made of it"
-    ),
-    scenario!(
-        shares drills::drill,
-        "a backup is proven by a drill; damaged in the store, the next drill says so"
     ),
     scenario!(
         shares backups::backup_credentials,
@@ -206,7 +212,7 @@ pub const ALL: &[Scenario] = &[
         "a settled set causes no writes but lease renewals"
     ),
     scenario!(
-        still "silence for 0.8 s counts as dropped, which a busy machine may be too slow for",
+        quiet "silence for 0.8 s counts as dropped, which a busy machine may be too slow for",
         network::network_policy,
         "network policies let pass and drop as the API says, within a node and across nodes"
     ),

@@ -25,14 +25,14 @@ pub struct Args {
     /// other step.
     #[arg(long, value_name = "WORD")]
     only: Vec<String>,
-    /// How many of the scenarios that may share the cluster run at a time.
+    /// How many scenarios run at a time, on both clusters together.
     #[arg(long, value_name = "NUMBER", default_value_t = 3,
           value_parser = clap::value_parser!(u8).range(1..))]
     together: u8,
-    /// Leave the cluster of the scenarios running afterwards.
+    /// Leave the clusters of the scenarios running afterwards.
     #[arg(long)]
     keep: bool,
-    /// Name of the local cluster that the scenarios run on.
+    /// Name of the local cluster that scenarios share; that of those which share none is `<name>-alone`.
     #[arg(long, default_value = "test")]
     name: String,
 }

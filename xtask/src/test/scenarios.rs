@@ -1,6 +1,8 @@
-//! The scenarios on a cluster: several at a time where they may share it, the others one by one.
+//! The scenarios: several at a time on a cluster that they share, the others one by one on another, at the same
+//! time.
 
 use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -8,7 +10,7 @@ use futures::stream::FuturesUnordered;
 use mainstay_e2e::cluster::Steps;
 use mainstay_e2e::scenarios::{self, Company, Context, Sandbox, Scenario, cluster};
 use mainstay_e2e::stage;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::Args;
 use super::report::{Counts, Report, Row};
@@ -16,7 +18,7 @@ use super::report::{Counts, Report, Row};
 /// How often `--full` runs each scenario.
 const ROUNDS: usize = 3;
 
-/// Those about clusters; then a cluster of our own, images, charts, and all the others on it.
+/// Those about clusters; then two clusters of our own, images, charts, and all the others on them.
 pub fn run(args: &Args, report: &mut Report) {
     let runtime = match crate::runtime() {
         Ok(runtime) => runtime,
@@ -45,82 +47,151 @@ async fn run_all(args: &Args, report: &mut Report) {
             .tell(report);
         }
     }
-    if !scenarios::ALL.iter().any(|s| chosen(args, s.name, s.long)) {
+    let chosen = scenarios::ALL
+        .iter()
+        .filter(|s| chosen(args, s.name, s.long));
+    let (sharing, alone): (Vec<&Scenario>, Vec<&Scenario>) =
+        chosen.partition(|s| s.company == Company::Shares);
+    if sharing.is_empty() && alone.is_empty() {
         return;
     }
-    println!("── cluster and installation");
+    let (quiet, alone): (Vec<_>, Vec<_>) = alone
+        .into_iter()
+        .partition(|s| matches!(s.company, Company::Quiet(_)));
     let begun = Instant::now();
-    let prepared = stage::local(&args.name, &Steps::shown()).await;
-    add(report, "cluster and installation", begun, prepared.is_ok());
-    let ctx = match prepared {
-        Ok(ctx) => ctx,
-        Err(e) => return eprintln!("{e:#}"),
-    };
-    let begun = Instant::now();
-    for _ in 0..rounds {
-        round(args, &ctx, report).await;
-    }
-    report.add(Row {
-        name: "all scenarios on this cluster, by the clock".to_owned(),
-        took: begun.elapsed(),
-        counts: Counts::default(),
-    });
-    if !args.keep {
-        println!("── cluster down");
-        let begun = Instant::now();
-        let down = ctx.cluster.down(&Steps::shown()).await;
-        if let Err(e) = &down {
-            eprintln!("{e}");
+    let told = Mutex::new(report);
+    // Who is alone has a place for itself, which the others take when the last of them has ended.
+    let beside = args.together > 1 && !alone.is_empty();
+    let seats = Semaphore::new((args.together - u8::from(beside)).into());
+    let (go, may_go) = oneshot::channel();
+    let shared = async {
+        let mut go = Some(go);
+        let ctx = prepared(&args.name, !sharing.is_empty(), &told).await;
+        if beside {
+            drop(go.take());
         }
-        add(report, "cluster down", begun, down.is_ok());
+        if let Some(ctx) = ctx {
+            for _ in 0..rounds {
+                side_by_side(&ctx, &sharing, &seats, &told).await;
+            }
+            down(args, ctx, &told).await;
+        }
+        drop(go);
+    };
+    let by_themselves = async {
+        // It is never sent: the first cluster is up, with the images that this one needs too, or it is over.
+        let _: Result<(), _> = may_go.await;
+        let wanted = !alone.is_empty() || !quiet.is_empty();
+        let ctx = prepared(&format!("{}-alone", args.name), wanted, &told).await;
+        if let Some(ctx) = &ctx {
+            for _ in 0..rounds {
+                one_by_one(ctx, &alone, &told).await;
+            }
+        }
+        seats.add_permits(usize::from(beside));
+        ctx
+    };
+    let ((), ctx) = tokio::join!(shared, by_themselves);
+    if let Some(ctx) = ctx {
+        for _ in 0..rounds {
+            one_by_one(&ctx, &quiet, &told).await;
+        }
+        down(args, ctx, &told).await;
     }
+    add_row(
+        &told,
+        Row {
+            name: "clusters and scenarios, by the clock".to_owned(),
+            took: begun.elapsed(),
+            counts: Counts::default(),
+        },
+    );
 }
 
-/// Each scenario that is asked for once: those that share the cluster, then those that are alone. The
-/// namespace of one is removed while the next one runs, unless that one has to have it still.
-async fn round(args: &Args, ctx: &Context, report: &mut Report) {
-    let (sharing, alone): (Vec<_>, Vec<_>) = scenarios::ALL
-        .iter()
-        .filter(|s| chosen(args, s.name, s.long))
-        .partition(|s| s.company == Company::Shares);
-    let seats = Semaphore::new(args.together.into());
+/// Where both clusters' scenarios are told.
+type Told<'a> = Mutex<&'a mut Report>;
+
+fn add_row(told: &Told<'_>, row: Row) {
+    told.lock().unwrap_or_else(PoisonError::into_inner).add(row);
+}
+
+fn tell(told: &Told<'_>, ended: Ended) {
+    ended.tell(&mut told.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+fn add_step(told: &Told<'_>, name: &str, begun: Instant, succeeded: bool) {
+    let mut report = told.lock().unwrap_or_else(PoisonError::into_inner);
+    add(&mut report, name, begun, succeeded);
+}
+
+/// The cluster of that name, ready for scenarios; none where none is wanted, or it failed.
+async fn prepared(name: &str, wanted: bool, told: &Told<'_>) -> Option<Context> {
+    if !wanted {
+        return None;
+    }
+    let step = format!("cluster {name:?} and installation");
+    println!("── {step}");
+    let begun = Instant::now();
+    let prepared = stage::local(name, &Steps::shown()).await;
+    add_step(told, &step, begun, prepared.is_ok());
+    prepared.inspect_err(|e| eprintln!("{e:#}")).ok()
+}
+
+async fn down(args: &Args, ctx: Context, told: &Told<'_>) {
+    if args.keep {
+        return;
+    }
+    let step = format!("cluster {:?} down", ctx.cluster.name());
+    println!("── {step}");
+    let begun = Instant::now();
+    let down = ctx.cluster.down(&Steps::shown()).await;
+    if let Err(e) = &down {
+        eprintln!("{e}");
+    }
+    add_step(told, &step, begun, down.is_ok());
+}
+
+/// Each of those that share their cluster, as soon as it has a seat.
+async fn side_by_side(ctx: &Context, sharing: &[&Scenario], seats: &Semaphore, told: &Told<'_>) {
     let mut running: FuturesUnordered<_> = sharing
-        .into_iter()
-        .map(|s| {
-            let seats = &seats;
-            async move {
-                let seat = seats.acquire().await;
-                let left = once(ctx, s).await;
-                drop(seat);
-                left.removed().await
-            }
+        .iter()
+        .map(|s| async move {
+            let seat = seats.acquire().await;
+            let left = once(ctx, s).await;
+            drop(seat);
+            left.removed().await
         })
         .collect();
-    tell_all(&mut running, report).await;
+    tell_all(&mut running, told).await;
+}
+
+/// Each of those that need their cluster for themselves. The namespace of one is removed while the next one
+/// runs, unless that one has to have the cluster still.
+async fn one_by_one(ctx: &Context, alone: &[&Scenario], told: &Told<'_>) {
     let mut leaving = FuturesUnordered::new();
     for scenario in alone {
-        if matches!(scenario.company, Company::Still(_)) {
-            tell_all(&mut leaving, report).await;
+        if matches!(scenario.company, Company::Still(_) | Company::Quiet(_)) {
+            tell_all(&mut leaving, told).await;
         }
         let mut this = pin!(once(ctx, scenario));
         let left = loop {
             tokio::select! {
                 left = &mut this => break left,
-                Some(ended) = leaving.next() => Ended::tell(ended, report),
+                Some(ended) = leaving.next() => tell(told, ended),
             }
         };
         leaving.push(left.removed());
     }
-    tell_all(&mut leaving, report).await;
+    tell_all(&mut leaving, told).await;
 }
 
 /// Wait until all of these have ended, and tell each as it does.
-async fn tell_all<F>(running: &mut FuturesUnordered<F>, report: &mut Report)
+async fn tell_all<F>(running: &mut FuturesUnordered<F>, told: &Told<'_>)
 where
     F: Future<Output = Ended>,
 {
     while let Some(ended) = running.next().await {
-        ended.tell(report);
+        tell(told, ended);
     }
 }
 
