@@ -155,6 +155,10 @@ pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
     };
     let refuge = refuge(wanted, &membership, instances);
     let given_up = given_up(wanted, instances);
+    let copies = instances.iter().any(|i| {
+        let whole = |claim: &ClaimSeen| !claim.lost && !claim.deleting;
+        i.ordinal != wanted.seat && i.claim.as_ref().is_some_and(whole)
+    });
     for ordinal in &membership.members {
         let seen = instances.iter().find(|i| i.ordinal == *ordinal).cloned();
         let instance = seen.unwrap_or_else(|| Instance {
@@ -162,7 +166,7 @@ pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
             ordinal: *ordinal,
             ..absent.clone()
         });
-        member(wanted, &instance, &mut plan);
+        member(wanted, &instance, copies, &mut plan);
         leave_node(wanted, &instance, refuge, &mut plan);
         if given_up.is_none() {
             upgrade(wanted, &instance, &mut plan);
@@ -180,10 +184,10 @@ pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
     plan
 }
 
-fn member(wanted: &Wanted, instance: &Instance, plan: &mut Plan) {
+fn member(wanted: &Wanted, instance: &Instance, copies: bool, plan: &mut Plan) {
     let is_seat = instance.ordinal == wanted.seat;
     let keeps_data = is_seat && wanted.initialised;
-    let usable_claim = claim(wanted, instance, keeps_data, plan);
+    let usable_claim = claim(wanted, instance, keeps_data, copies, plan);
     match &instance.pod {
         Some(pod) => running(wanted, instance, pod, is_seat, plan),
         // The first instance alone until the set has data, then all of them.
@@ -267,20 +271,36 @@ fn given_up(wanted: &Wanted, instances: &[Instance]) -> Option<Trouble> {
     })
 }
 
-/// Steps for the claim of a member; whether a pod may be made on it.
-fn claim(wanted: &Wanted, instance: &Instance, keeps_data: bool, plan: &mut Plan) -> bool {
+/// What a person is told whose primary's volume is gone; `copies` says whether others have theirs.
+fn volume_lost(name: &str, what: &str, copies: bool) -> Trouble {
+    let then = if copies {
+        "A replica with all that was acknowledged takes over by itself. If none does"
+    } else {
+        "So that it goes on"
+    };
+    Trouble {
+        instance: name.to_owned(),
+        kind: TroubleKind::PrimaryVolumeLost,
+        sentence: format!(
+            "{what} of the primary {name} is gone, and the set has data: it is not initialised again. {then}, give it back, or delete this resource and restore a backup into a new one."
+        ),
+        since: None,
+    }
+}
+
+/// Steps for the claim of a member; whether a pod may be made on it. `copies`: others have volumes.
+fn claim(
+    wanted: &Wanted,
+    instance: &Instance,
+    keeps_data: bool,
+    copies: bool,
+    plan: &mut Plan,
+) -> bool {
     let name = &instance.name;
     let Some(claim) = &instance.claim else {
         if keeps_data {
-            plan.troubles.push(Trouble {
-                instance: name.clone(),
-                kind: TroubleKind::PrimaryVolumeLost,
-                sentence: format!(
-                    "The volume claim {} of the primary {name} is gone, and the set has data: it is not initialised again. Give the claim back with its volume, or delete this resource and restore a backup into a new one.",
-                    names::data_claim(name)
-                ),
-                since: None,
-            });
+            let what = format!("The volume claim {}", names::data_claim(name));
+            plan.troubles.push(volume_lost(name, &what, copies));
             return false;
         }
         let wanted_now = instance.ordinal == wanted.seat || wanted.initialised;
@@ -292,7 +312,7 @@ fn claim(wanted: &Wanted, instance: &Instance, keeps_data: bool, plan: &mut Plan
         return wanted_now;
     };
     if claim.lost {
-        lost(instance, claim, keeps_data, plan);
+        lost(instance, claim, keeps_data, copies, plan);
         return false;
     }
     if claim.deleting {
@@ -324,17 +344,10 @@ fn claim(wanted: &Wanted, instance: &Instance, keeps_data: bool, plan: &mut Plan
 }
 
 /// Kubernetes says that the volume behind the claim is gone.
-fn lost(instance: &Instance, claim: &ClaimSeen, keeps_data: bool, plan: &mut Plan) {
+fn lost(instance: &Instance, claim: &ClaimSeen, keeps_data: bool, copies: bool, plan: &mut Plan) {
     let name = &instance.name;
     if keeps_data {
-        plan.troubles.push(Trouble {
-            instance: name.clone(),
-            kind: TroubleKind::PrimaryVolumeLost,
-            sentence: format!(
-                "The volume of the primary {name} is gone. It is not initialised again: give the volume back, or delete this resource and restore a backup into a new one."
-            ),
-            since: None,
-        });
+        plan.troubles.push(volume_lost(name, "The volume", copies));
     } else if !claim.deleting {
         plan.steps.push(Step::DeleteClaim {
             instance: name.clone(),

@@ -548,14 +548,25 @@ fn the_labels_follow_the_primary() {
 
 #[test]
 fn the_volume_of_a_primary_with_data_is_never_replaced() {
+    let lost = |world: &World| {
+        let (planned, _) = pass(world);
+        let of_the_primary = |s: &&Step| matches!(s, Step::CreateClaim { instance } | Step::CreatePod { instance } if instance == "db-1");
+        assert_eq!(planned.steps.iter().find(of_the_primary), None);
+        let trouble = planned.troubles.first().expect("a trouble").clone();
+        assert_eq!(trouble.kind, super::plan::TroubleKind::PrimaryVolumeLost);
+        trouble.sentence
+    };
     let mut world = World::new(1);
     world.wanted.initialised = true;
-    let (planned, _) = pass(&world);
-    assert_eq!(planned.steps, []);
-    assert_eq!(
-        planned.troubles[0].kind,
-        super::plan::TroubleKind::PrimaryVolumeLost
-    );
+    assert!(lost(&world).contains("So that it goes on, give it back"));
+    let mut world = World::new(3);
+    for _ in 0..20 {
+        run(&mut world);
+    }
+    world.wanted.seat = 1;
+    world.entry("db-1").claim = None;
+    world.entry("db-1").pod = None;
+    assert!(lost(&world).contains("takes over by itself. If none does, give it back"));
 }
 
 #[test]
