@@ -350,8 +350,11 @@ async fn what_cannot_go_back_in_place_is_told_before_anything_is_made() {
     let api = api();
     api.put(&cache());
     let refused = async |words: &str| asked(&api, words).await.unwrap_err().to_string();
-    let redis = refused("restore cache --to latest --in-place").await;
-    assert!(redis.contains("bootstrap.recovery"), "{redis}");
+    let redis = refused("restore cache --to lsn:1/A0 --in-place").await;
+    assert!(redis.contains("no log"), "{redis}");
+    let text = asked(&api, "restore cache --to latest --in-place --dry-run").await;
+    let printed: Restore = serde_saphyr::from_str(&text.unwrap()).unwrap();
+    assert_eq!(printed.spec.target.kind, "Redis");
     let later = refused("restore db --to 2999-01-01T00:00:00Z --in-place").await;
     assert!(later.contains("not come yet"), "{later}");
     api.edit(Some(NAMESPACE), "db", |pg: &mut Postgres| {

@@ -65,7 +65,8 @@ pub const DEFAULT_TIMEOUT: i32 = 600;
 pub struct RestoreSpec {
     /// What goes back, in the same namespace. It needs `spec.backup`, whose repository is read.
     pub target: Target,
-    /// To which moment. Default: the latest that the repository has.
+    /// To which moment. Default: the latest that the repository has. Of an engine that keeps no log (Redis) `time` alone:
+    /// the newest backup from before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moment: Option<RecoveryTarget>,
     /// Id of the backup to begin with (`status.backupId` of a `Backup`). Default: the newest from before the moment.
@@ -170,7 +171,8 @@ pub struct Before {
     pub instances: Vec<String>,
     /// The id by which the set owns its repository: the restored data has it too.
     pub owner: String,
-    /// Up to here everything that was committed was in the repository. What was committed later, until the
+    /// Up to here everything that was committed was in the repository; where no log is kept, the moment of the newest
+    /// backup. What was committed later, until the
     /// instances had stopped, may be on the volumes from before alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_until: Option<Time>,

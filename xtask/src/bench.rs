@@ -14,6 +14,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use mainstay_e2e::cluster::Steps;
 use mainstay_e2e::figures::{self, Spread, memory, requests};
 use mainstay_e2e::scenarios::kit::{READY, Sandbox};
+use mainstay_e2e::scenarios::set::Kind;
 use mainstay_e2e::stage;
 use serde_json::json;
 use suite::Measure;
@@ -62,6 +63,10 @@ enum Figure {
         /// How often everything is measured.
         #[arg(long, default_value_t = 3)]
         runs: usize,
+        /// Another build of the operator's program: its backups and restores are measured in turn with this one's, and
+        /// nothing else.
+        #[arg(long)]
+        other: Option<PathBuf>,
     },
     /// Seconds from applying a `Postgres` with three instances to `Ready`.
     Creation {
@@ -69,8 +74,11 @@ enum Figure {
         #[arg(long, default_value_t = 5)]
         runs: usize,
     },
-    /// Memory and processor time of operator, agents and inits with one settled set of three.
+    /// Memory and processor time of operators, agents and inits with one settled set of three.
     Memory {
+        /// Of which kind it is.
+        #[arg(long, value_enum, default_value = "postgres")]
+        kind: Kind,
         /// Length of the idle window in seconds.
         #[arg(long, default_value_t = 120)]
         window: u64,
@@ -135,8 +143,13 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         Figure::BackupSize { mib, ref folder } => {
             return suite::measure(&BACKUP_SIZE, mib, 1, folder).await;
         }
-        Figure::Redis { mib, runs } => {
-            return suite::measure(&REDIS, mib, runs, Path::new(suite::MEMORY)).await;
+        Figure::Redis {
+            mib,
+            runs,
+            ref other,
+        } => {
+            let other = other.as_deref();
+            return suite::beside(&REDIS, other, mib, runs, Path::new(suite::MEMORY)).await;
         }
         Figure::Demo { runs } => return demo::measure(&args.name, runs),
         Figure::Images => return images::measure().await,
@@ -167,10 +180,10 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
                 );
             }
         }
-        Figure::Memory { window } => {
+        Figure::Memory { kind, window } => {
             let sandbox = Sandbox::new(&ctx, "figure-memory").await?;
-            sandbox.postgres("db", &json!({"instances": 3})).await?;
-            sandbox.settled("db", READY).await?;
+            kind.apply(&sandbox, "db", &json!({"instances": 3})).await?;
+            kind.settled(&sandbox, "db").await?;
             let before = ticks(&memory::processes()?);
             tokio::time::sleep(Duration::from_secs(window)).await;
             let processes = memory::processes()?;

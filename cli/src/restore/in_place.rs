@@ -16,8 +16,8 @@ use crate::{Asked, Output, Scene};
 
 /// So much of a set's name is in that of the object, of 50 characters at most.
 const NAME: usize = 27;
-/// The kind of sets that go back in place.
-const KIND: &str = "Postgres";
+/// The kind of sets that keep a log, in which any place is a moment.
+const LOGGED: &str = "Postgres";
 
 /// What is said last of a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +41,8 @@ fn wanted(
 ) -> Result<Restore> {
     let Set { kind, name, .. } = set;
     ensure!(
-        kind == KIND,
-        "the {kind} {name} does not go back in place: make a new one from its repository, with `spec.bootstrap.recovery`"
+        kind == LOGGED || matches!(to, Point::Latest | Point::Time(_)),
+        "of a {kind} no log is kept: write `latest`, or a time for the newest backup from before it"
     );
     ensure!(
         set.backups.is_some(),

@@ -80,6 +80,8 @@ pub const NO_DATABASE: &str =
 /// Of `bootstrap.recovery.target`.
 pub const NO_MOMENTS: &str = "of Redis no log is kept, so there is nothing between two backups: write backup with the id of one, or leave \
      both out for the newest";
+/// Of a moment of a restore in place that is no time.
+pub const TIMES: &str = "of Redis no log is kept: write moment.time for the newest backup from before it, or backup for one by its id";
 /// Of `backup` without persistence.
 pub const NOTHING_KEPT: &str = "with persistence none the dataset is gone after a restart, and backups would follow: write persistence \
      aof or rdb, or leave backup out";

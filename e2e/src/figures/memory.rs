@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 /// One of our processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// `operator`, `agent` or `init`.
+    /// `operator of` an engine, `agent`, `init` or `backup`.
     pub role: String,
     /// Anonymous resident memory in KiB: what the process itself costs, shared program text left out.
     pub rss_anon_kib: u64,
@@ -37,7 +37,10 @@ pub fn processes() -> Result<Vec<Process>> {
             continue;
         };
         // As its image has it, and as the init container installs it.
-        if program == "/operator" || program.starts_with("/mainstay/bin/") {
+        if program == "/operator" {
+            let engine = engine(&folder).unwrap_or_else(|| "an engine".to_owned());
+            found.extend(look(&folder, &format!("{role} of {engine}")));
+        } else if program.starts_with("/mainstay/bin/") {
             found.extend(look(&folder, role));
         }
     }
@@ -46,6 +49,19 @@ pub fn processes() -> Result<Vec<Process>> {
         "no operator and no agent runs on this machine"
     );
     Ok(found)
+}
+
+/// The engine that an operator looks after, by the name of its pod: all have the same command line.
+fn engine(folder: &Path) -> Option<String> {
+    let environment = fs::read(folder.join("environ")).ok()?;
+    engine_in(&environment)
+}
+
+fn engine_in(environment: &[u8]) -> Option<String> {
+    let mut all = environment.split(|b| *b == 0);
+    let pod = all.find_map(|word| word.strip_prefix(b"POD_NAME=mainstay-"))?;
+    let pod = String::from_utf8_lossy(pod);
+    Some(pod.split('-').next()?.to_owned())
 }
 
 /// One process by its number, if it runs.
@@ -92,5 +108,12 @@ mod tests {
             300
         );
         assert_eq!(field("", "RssAnon:"), 0);
+    }
+
+    #[test]
+    fn operators_are_told_apart_by_their_pods() {
+        let environment = b"PATH=/\0POD_NAME=mainstay-redis-5d9f-x2x\0A=b\0";
+        assert_eq!(engine_in(environment).as_deref(), Some("redis"));
+        assert_eq!(engine_in(b"POD_NAME=db-1\0"), None);
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::failover::{primary, written_as};
 use super::failures::lose;
 use super::kit::{Look, READY, Sandbox, condition, condition_message};
+use super::set::Kind;
 use super::writer::Writer;
 use crate::chaos::fault::Place;
 use crate::workload::ledger::{Entry, Outcome};
@@ -49,24 +50,34 @@ pub(super) async fn repository(s: &Sandbox<'_>) -> Result<Value> {
     }))
 }
 
-/// Wait until the set's backups are healthy.
+/// Wait until the backups of a `Postgres` are healthy.
 pub(super) async fn healthy(s: &Sandbox<'_>, set: &str) -> Result<()> {
+    healthy_of(s, Kind::Postgres, set).await
+}
+
+/// Wait until a set's backups are healthy.
+pub(super) async fn healthy_of(s: &Sandbox<'_>, kind: Kind, set: &str) -> Result<()> {
     s.until("backups to be healthy", READY, || async {
-        let pg = s.api::<Postgres>().get(set).await?;
-        Ok(if condition(&pg, "BackupHealthy") == Some("True") {
+        let seen = kind.seen(s, set).await?;
+        Ok(if seen.is("BackupHealthy") {
             Look::Done(())
         } else {
-            Look::seen(&condition_message(&pg, "BackupHealthy"))
+            Look::seen(&seen.condition("BackupHealthy"))
         })
     })
     .await
 }
 
-/// Ask for a backup of the set `db`, and wait until it is over.
+/// Ask for a backup of the `Postgres` `db`, and wait until it is over.
 pub(super) async fn backup(s: &Sandbox<'_>, name: &str) -> Result<BackupStatus> {
+    backup_of(s, Kind::Postgres, name).await
+}
+
+/// Ask for a backup of the set `db`, and wait until it is over.
+pub(super) async fn backup_of(s: &Sandbox<'_>, kind: Kind, name: &str) -> Result<BackupStatus> {
     let object: Backup = serde_json::from_value(json!({
         "apiVersion": "mainstay.dev/v1alpha1", "kind": "Backup", "metadata": {"name": name},
-        "spec": {"target": {"kind": "Postgres", "name": "db"}},
+        "spec": {"target": {"kind": kind.name(), "name": "db"}},
     }))?;
     let backups = s.api::<Backup>();
     backups.create(&PostParams::default(), &object).await?;

@@ -14,7 +14,8 @@ use mainstay_crds::postgres::Postgres;
 use serde_json::json;
 
 use super::backups::{backup, healthy, repository, value};
-use super::kit::{Look, READY, Sandbox, condition, condition_message};
+use super::kit::{Look, READY, Sandbox, condition};
+use super::set::Kind;
 
 /// A drill each minute, and how long one takes.
 const DRILLED: Duration = Duration::from_mins(5);
@@ -22,10 +23,13 @@ const DRILLED: Duration = Duration::from_mins(5);
 const ROUNDS: usize = 4;
 
 /// The newest drill that is told of, once there is another one than that.
-async fn next(s: &Sandbox<'_>, after: Option<&DrillRecord>) -> Result<DrillRecord> {
+pub(super) async fn next(
+    s: &Sandbox<'_>,
+    kind: Kind,
+    after: Option<&DrillRecord>,
+) -> Result<DrillRecord> {
     s.until("a drill to be over", DRILLED, || async {
-        let status = s.api::<Postgres>().get("db").await?.status;
-        let recovery = status.unwrap_or_default().recovery.unwrap_or_default();
+        let recovery = kind.seen(s, "db").await?.recovery;
         let newest = recovery.drills.into_iter().next();
         Ok(match newest {
             Some(newest) if after.is_none_or(|a| a.due.0 < newest.due.0) => Look::Done(newest),
@@ -86,9 +90,15 @@ pub async fn drill(s: &Sandbox<'_>) -> Result<()> {
     holds_no_secret(s).await?;
     let passed = passes(s).await?;
     damage(s).await?;
-    fails(s, &passed).await?;
+    fails(s, Kind::Postgres, &passed).await?;
 
-    s.change("db", &json!({"backup": {"drill": null}})).await?;
+    nothing_is_left(s, Kind::Postgres).await
+}
+
+/// Without drills again.
+pub(super) async fn nothing_is_left(s: &Sandbox<'_>, kind: Kind) -> Result<()> {
+    kind.change(s, "db", &json!({"backup": {"drill": null}}))
+        .await?;
     s.until("nothing to be left of drills", DRILLED, || async {
         let pods = drilling(s).await?.len();
         let claims = s
@@ -110,8 +120,8 @@ pub async fn drill(s: &Sandbox<'_>) -> Result<()> {
             .chain(policies)
             .filter(|name| name.contains("drill"))
             .count();
-        let status = s.api::<Postgres>().get("db").await?;
-        let says = condition(&status, "RecoveryProven").is_some();
+        let seen = kind.seen(s, "db").await?;
+        let says = seen.condition("RecoveryProven").is_some();
         Ok(if pods + left + told == 0 && !says {
             Look::Done(())
         } else {
@@ -122,7 +132,7 @@ pub async fn drill(s: &Sandbox<'_>) -> Result<()> {
 }
 
 /// Where the user's statements run.
-async fn holds_no_secret(s: &Sandbox<'_>) -> Result<()> {
+pub(super) async fn holds_no_secret(s: &Sandbox<'_>) -> Result<()> {
     let seen = s
         .until("a drill's pod", DRILLED, || async {
             let pods = drilling(s).await?;
@@ -153,7 +163,8 @@ async fn holds_no_secret(s: &Sandbox<'_>) -> Result<()> {
 
 /// A drill with all its figures.
 async fn passes(s: &Sandbox<'_>) -> Result<DrillRecord> {
-    let mut passed = next(s, None).await?;
+    let kind = Kind::Postgres;
+    let mut passed = next(s, kind, None).await?;
     ensure!(passed.result == DrillResult::Passed, "{passed:?}");
     ensure!(
         passed.checks >= Some(4) && passed.failed.is_empty(),
@@ -165,7 +176,7 @@ async fn passes(s: &Sandbox<'_>) -> Result<DrillRecord> {
     // stored within a minute.
     for _ in 0..ROUNDS {
         if passed.recovery_point_seconds.is_none() {
-            passed = next(s, Some(&passed)).await?;
+            passed = next(s, kind, Some(&passed)).await?;
             ensure!(passed.result == DrillResult::Passed, "{passed:?}");
         }
     }
@@ -184,7 +195,7 @@ async fn passes(s: &Sandbox<'_>) -> Result<DrillRecord> {
 }
 
 /// All backups in the store.
-async fn damage(s: &Sandbox<'_>) -> Result<()> {
+pub(super) async fn damage(s: &Sandbox<'_>) -> Result<()> {
     let store = s.ctx.cluster.object_store().await?;
     let large = objects(&store.data.join(&s.namespace))?;
     ensure!(!large.is_empty(), "no backup's data is in the bucket");
@@ -198,24 +209,23 @@ async fn damage(s: &Sandbox<'_>) -> Result<()> {
 }
 
 /// A drill after one that passed, and what the set says.
-async fn fails(s: &Sandbox<'_>, passed: &DrillRecord) -> Result<()> {
-    let mut failed = next(s, Some(passed)).await?;
+pub(super) async fn fails(s: &Sandbox<'_>, kind: Kind, passed: &DrillRecord) -> Result<()> {
+    let mut failed = next(s, kind, Some(passed)).await?;
     // One that had read it before it was damaged.
     if failed.result == DrillResult::Passed {
-        failed = next(s, Some(&failed)).await?;
+        failed = next(s, kind, Some(&failed)).await?;
     }
     ensure!(failed.result == DrillResult::Failed, "{failed:?}");
     ensure!(failed.message.contains("damaged"), "{failed:?}");
     s.say(&failed.message);
-    let pg = s.api::<Postgres>().get("db").await?;
+    let seen = kind.seen(s, "db").await?;
+    let (proven, why) = seen.condition("RecoveryProven").unwrap_or_default();
     ensure!(
-        condition(&pg, "RecoveryProven") == Some("False"),
-        "{:?}",
-        pg.status
+        proven == "False" && why.contains("damaged"),
+        "{}",
+        seen.told
     );
-    let why = condition_message(&pg, "RecoveryProven").unwrap_or_default();
-    ensure!(why.contains("damaged"), "{why}");
     // Those who use the database notice nothing of it.
-    ensure!(condition(&pg, "Ready") == Some("True"), "{:?}", pg.status);
+    ensure!(seen.is("Ready"), "{}", seen.told);
     Ok(())
 }

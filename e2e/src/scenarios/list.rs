@@ -4,7 +4,7 @@
 use super::set::Kind;
 use super::{
     Company, Scenario, backups, changes, deletion, drills, endurance, failures, last_backup,
-    network, operations, operators, pooler, restores, service, zones,
+    network, operations, operators, pooler, redis_backups, restores, service, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
@@ -152,6 +152,18 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares last_backup::last_backup,
         "deleted with its data, a set leaves a last backup on a volume, and a new one is made of it"
+    ),
+    scenario!(
+        shares redis_backups::redis_backup_and_recovery,
+        "of Redis: under load a replica makes a backup, and a new set is made of it alone"
+    ),
+    scenario!(
+        shares redis_backups::redis_restore_in_place,
+        "of Redis: under load everything is deleted; the set goes back in place to its backup, and back again to the newest data"
+    ),
+    scenario!(
+        shares redis_backups::redis_drill,
+        "of Redis: a backup is proven by a drill on demand; damaged in the store, the next one says so"
     ),
     scenario!(
         shares backups::backup_credentials,

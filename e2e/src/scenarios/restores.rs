@@ -7,13 +7,13 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use mainstay_crds::backup::BackupPhase;
-use mainstay_crds::postgres::Postgres;
 use mainstay_crds::restore::{Restore, RestorePhase, RestoreStatus};
 use serde_json::{Value, json};
 
 use super::backups::{RESTORED, backup, healthy, kept, repository, value};
 use super::failover::{primary, written_as};
 use super::kit::{Look, READY, Sandbox, Side};
+use super::set::Kind;
 use crate::chaos::fault::Place;
 
 /// The moment that the primary's clock shows.
@@ -23,7 +23,17 @@ const CLOCK: &str =
 const BEGUN: Duration = Duration::from_mins(12);
 
 async fn ask(s: &Sandbox<'_>, name: &str, moment: Option<&str>) -> Result<()> {
-    let mut whole = json!({"target": {"kind": "Postgres", "name": "db"}});
+    ask_of(s, Kind::Postgres, name, moment).await
+}
+
+/// Ask that the set `db` goes back to a moment, or to the latest.
+pub(super) async fn ask_of(
+    s: &Sandbox<'_>,
+    kind: Kind,
+    name: &str,
+    moment: Option<&str>,
+) -> Result<()> {
+    let mut whole = json!({"target": {"kind": kind.name(), "name": "db"}});
     if let Some(time) = moment {
         whole["moment"] = json!({"time": time});
     }
@@ -36,14 +46,20 @@ async fn ask(s: &Sandbox<'_>, name: &str, moment: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-async fn tell(s: &Sandbox<'_>, name: &str, spec: &Value) -> Result<()> {
+/// Say more of a restore.
+pub(super) async fn tell(s: &Sandbox<'_>, name: &str, spec: &Value) -> Result<()> {
     let body = Patch::Merge(json!({"spec": spec}));
     let restores = s.api::<Restore>();
     restores.patch(name, &PatchParams::default(), &body).await?;
     Ok(())
 }
 
-async fn until(s: &Sandbox<'_>, name: &str, phase: RestorePhase) -> Result<RestoreStatus> {
+/// Wait until a restore is so far.
+pub(super) async fn until(
+    s: &Sandbox<'_>,
+    name: &str,
+    phase: RestorePhase,
+) -> Result<RestoreStatus> {
     let restores = s.api::<Restore>();
     s.until(
         &format!("restore {name} to be {phase:?}"),
@@ -75,7 +91,8 @@ async fn claims(s: &Sandbox<'_>) -> Result<Vec<String>> {
     Ok(names)
 }
 
-async fn until_claims(s: &Sandbox<'_>, wanted: &[&str]) -> Result<()> {
+/// Wait until these claims are there, and no others.
+pub(super) async fn until_claims(s: &Sandbox<'_>, wanted: &[&str]) -> Result<()> {
     s.until(&format!("the claims to be {wanted:?}"), READY, || async {
         let now = claims(s).await?;
         Ok(if now == wanted {
@@ -89,9 +106,12 @@ async fn until_claims(s: &Sandbox<'_>, wanted: &[&str]) -> Result<()> {
 
 /// The id by which the set owns its repository.
 async fn owner(s: &Sandbox<'_>) -> Result<String> {
-    let pg = s.api::<Postgres>().get("db").await?;
-    let recovery = pg.status.and_then(|status| status.recovery);
-    let owner = recovery.and_then(|r| r.owner);
+    owner_of(s, Kind::Postgres).await
+}
+
+/// The id by which a set of that kind owns its repository.
+pub(super) async fn owner_of(s: &Sandbox<'_>, kind: Kind) -> Result<String> {
+    let owner = kind.seen(s, "db").await?.recovery.owner;
     owner.context("nobody says whose the repository is")
 }
 

@@ -1,13 +1,14 @@
 //! Sets of every engine, as far as scenarios see the same in them.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use kube::core::NamespaceResourceScope;
-use mainstay_crds::common::InstanceStatus;
+use mainstay_crds::common::{InstanceStatus, RecoveryStatus};
 use mainstay_crds::postgres::Postgres;
 use mainstay_crds::redis::Redis;
 use serde::de::DeserializeOwned;
@@ -34,6 +35,24 @@ pub struct Seen {
     pub primary: Option<String>,
     /// What a person would look at.
     pub told: String,
+    /// What is said of it.
+    pub conditions: Vec<Condition>,
+    /// What is said of its backups.
+    pub recovery: RecoveryStatus,
+}
+
+impl Seen {
+    /// A condition: its status, and its message.
+    pub fn condition(&self, kind: &str) -> Option<(&str, &str)> {
+        let found = self.conditions.iter().find(|c| c.type_ == kind)?;
+        Some((&found.status, &found.message))
+    }
+
+    /// Whether a condition is `True`.
+    pub fn is(&self, kind: &str) -> bool {
+        self.condition(kind)
+            .is_some_and(|(status, _)| status == "True")
+    }
 }
 
 /// What statuses of all engines have.
@@ -47,6 +66,7 @@ struct Status {
     pending: Vec<String>,
     ready: Option<String>,
     waiting: Option<String>,
+    recovery: Option<RecoveryStatus>,
 }
 
 impl Status {
@@ -62,8 +82,8 @@ impl Status {
             && i32::try_from(ready) == Ok(self.wanted)
             && self.instances.len() == ready
             && self.pending.is_empty();
-        let conditions = self.conditions.iter();
-        let conditions = conditions.map(|c| (&c.type_, &c.status, &c.message));
+        let told = self.conditions.iter();
+        let told = told.map(|c| (&c.type_, &c.status, &c.message));
         let instances = self.instances.iter();
         let instances = instances.map(|i| (&i.name, i.role, i.ready, &i.state));
         Seen {
@@ -71,11 +91,13 @@ impl Status {
                 "ready {:?}, waiting {:?}, conditions {:?}, instances {:?}",
                 self.ready,
                 self.waiting,
-                conditions.collect::<Vec<_>>(),
+                told.collect::<Vec<_>>(),
                 instances.collect::<Vec<_>>()
             ),
             whole,
             primary: self.primary,
+            conditions: self.conditions,
+            recovery: self.recovery.unwrap_or_default(),
         }
     }
 }
@@ -100,6 +122,7 @@ macro_rules! set {
                     pending: status.pending_changes,
                     ready: status.ready,
                     waiting: status.waiting,
+                    recovery: status.recovery,
                 };
                 all.seen()
             }
@@ -191,7 +214,23 @@ impl Kind {
     /// # Errors
     /// It is not in time, with the status as last seen.
     pub async fn settled(self, s: &Sandbox<'_>, name: &str) -> Result<()> {
-        either!(self, K => s.settled_of::<K>(name, READY).await.map(drop))
+        self.settled_within(s, name, READY).await
+    }
+
+    /// The same within another time.
+    ///
+    /// # Errors
+    /// It is not in time, with the status as last seen.
+    pub async fn settled_within(self, s: &Sandbox<'_>, name: &str, within: Duration) -> Result<()> {
+        either!(self, K => s.settled_of::<K>(name, within).await.map(drop))
+    }
+
+    /// One as it is now.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn seen(self, s: &Sandbox<'_>, name: &str) -> Result<Seen> {
+        Ok(either!(self, K => s.api::<K>().get(name).await?.seen()))
     }
 
     /// Who takes writes, by the status.
@@ -199,7 +238,7 @@ impl Kind {
     /// # Errors
     /// It names nobody.
     pub async fn primary(self, s: &Sandbox<'_>, name: &str) -> Result<String> {
-        let seen = either!(self, K => s.api::<K>().get(name).await?.seen());
+        let seen = self.seen(s, name).await?;
         seen.primary.context("the status names no primary")
     }
 

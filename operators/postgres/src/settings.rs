@@ -21,11 +21,6 @@ pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 /// Kubernetes matches them by it.
 pub const PORT_NAME: &str = "postgresql";
 
-/// Key in the set's ConfigMap, hence file beside the configuration, with the highest timeline that is known of volumes
-/// which a restore in place has set aside, as a number: promotions take higher ones, so that no number is used twice.
-/// Absent where there are none. No part of the configuration's hash.
-pub const TIMELINES_FILE: &str = "timelines.json";
-
 /// Configuration of a set of PostgreSQL instances, as mounted.
 pub type PostgresConfig = SetConfig<PostgresSettings>;
 

@@ -33,6 +33,8 @@ use serde_json::json;
 mod backups;
 #[path = "operator/drills.rs"]
 mod drills;
+#[path = "operator/going_back.rs"]
+mod going_back;
 #[path = "operator/keys.rs"]
 mod keys;
 #[path = "operator/leaving.rs"]

@@ -11,6 +11,10 @@
 mod backups;
 #[path = "operator/drills.rs"]
 mod drills;
+#[path = "operator/going_back.rs"]
+mod going_back;
+#[path = "../../postgres/tests/operator/restores.rs"]
+mod restores;
 #[allow(dead_code, reason = "tests of another engine use more of it")]
 #[path = "../../postgres/tests/operator/sidecar.rs"]
 mod sidecar;

@@ -6,6 +6,7 @@ use mainstay_crds::common::{Durability, Enforcement, Rejoin};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::paths::TIMELINES_FILE;
 use crate::hex::hex;
 
 /// Configuration of every member of a set. `E` is the engine's part.
@@ -56,6 +57,12 @@ fn is_yes(it: &bool) -> bool {
 /// A node's zone does not change, so what is mounted is right or absent, never outdated: an agent
 /// looks for its own node.
 pub type Zones = BTreeMap<String, String>;
+
+/// The file with the highest number of a history that volumes have which were set aside
+/// ([`super::paths::TIMELINES_FILE`]); none where there are none.
+pub fn timelines(highest: u64) -> Option<(String, String)> {
+    (highest > 0).then(|| (TIMELINES_FILE.to_owned(), highest.to_string()))
+}
 
 impl<E: Serialize> SetConfig<E> {
     /// The file's text and its hash, by which operator and agent know that they speak of the same.

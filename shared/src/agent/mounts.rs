@@ -24,6 +24,8 @@ pub struct Mounts<E> {
     pub config: Option<(SetConfig<E>, String)>,
     /// Zone of the node, once it is told.
     pub zone: Option<String>,
+    /// Highest number of a history that volumes have which were set aside; 0 where there are none.
+    pub timelines: u64,
     /// The instance's certificate.
     pub identity: Option<Pair>,
     /// The logins.
@@ -38,6 +40,7 @@ impl<E> Default for Mounts<E> {
         Self {
             config: None,
             zone: None,
+            timelines: 0,
             identity: None,
             roles: None,
             wrong: None,
@@ -64,6 +67,10 @@ impl<E: DeserializeOwned> Mounts<E> {
         }
         match read_zone(config, node) {
             Ok(read) => self.zone = read,
+            Err(why) => self.wrong = Some(why),
+        }
+        match read_timelines(config) {
+            Ok(read) => self.timelines = read,
             Err(why) => self.wrong = Some(why),
         }
         match read_identity(tls) {
@@ -159,6 +166,16 @@ fn read_zone(folder: &Path, node: Option<&str>) -> Result<Option<String>, String
     let mut zones: Zones = serde_json::from_str(&text(&file)?)
         .map_err(|e| format!("{} cannot be understood: {e}", paths::ZONES_FILE))?;
     Ok(zones.remove(node))
+}
+
+/// Of a set that never went back in place there is no file.
+fn read_timelines(folder: &Path) -> Result<u64, String> {
+    let file = folder.join(paths::TIMELINES_FILE);
+    if !file.exists() {
+        return Ok(0);
+    }
+    let number = text(&file)?.trim().parse();
+    number.map_err(|e| format!("{} cannot be understood: {e}", paths::TIMELINES_FILE))
 }
 
 /// A certificate with its key and authority.

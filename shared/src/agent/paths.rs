@@ -14,6 +14,10 @@ pub const CONFIG: &str = "/mainstay/config";
 pub const CONFIG_FILE: &str = "set.json";
 /// Key in the ConfigMap, hence file in [`CONFIG`], with the [`super::config::Zones`] as JSON.
 pub const ZONES_FILE: &str = "zones.json";
+/// Key in the ConfigMap, hence file in [`CONFIG`], with the highest number of a history that is known of volumes which a
+/// restore in place has set aside: promotions take higher ones, so that no number is used twice. Absent where there are
+/// none. No part of the configuration's hash.
+pub const TIMELINES_FILE: &str = "timelines.json";
 /// Folder where the instance's certificate Secret is mounted (`tls.crt`, `tls.key`, `ca.crt`).
 pub const TLS: &str = "/mainstay/tls";
 /// Folder where the access Secret is mounted (one JSON [`super::config::Role`] per key).

@@ -105,6 +105,9 @@ pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
     const STRENGTHEN: &'static str;
     /// Whether sets go back in time in place. Default: they do not, and a [`Restore`] of one is refused.
     const IN_PLACE: bool = false;
+    /// Whether what is written is in the repository as it comes, so that any moment can be recovered. Else the moments
+    /// are those of backups.
+    const LOGGED: bool = true;
 
     // What is asked for, and what is said of it.
 

@@ -25,13 +25,30 @@ pub struct Measure {
 
 /// Measure and print, with everything that it makes in a folder.
 pub async fn measure(what: &Measure, mib: u64, runs: usize, within: &Path) -> anyhow::Result<()> {
+    beside(what, None, mib, runs, within).await
+}
+
+/// The same, in turn with another build of the program.
+pub async fn beside(
+    what: &Measure,
+    other: Option<&Path>,
+    mib: u64,
+    runs: usize,
+    within: &Path,
+) -> anyhow::Result<()> {
     let built = images::program(what.program, &Steps::shown()).await?;
     // An engine's user runs it, who may not look into everybody's cache.
     let folder = tempfile::tempdir_in(within)?;
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
     let program = folder.path().join(what.program);
     std::fs::copy(&built, &program).with_context(|| format!("copying {}", built.display()))?;
-    let status = mainstay_e2e::cargo::command()
+    let mut measuring = mainstay_e2e::cargo::command();
+    if let Some(built) = other {
+        let copy = folder.path().join("other");
+        std::fs::copy(built, &copy).with_context(|| format!("copying {}", built.display()))?;
+        measuring.env("MAINSTAY_FIGURES_OTHER", copy);
+    }
+    let status = measuring
         .args(["test", "--quiet", "--workspace", "--test", what.suite, "--"])
         .args(["--exact", what.name, "--ignored", "--nocapture"])
         .env("MAINSTAY_TEST_PROGRAM", &program)

@@ -298,7 +298,8 @@ impl Machine {
 
     /// Observe what is not told by itself: mounts, volume, the set's record.
     async fn look(&mut self) -> Result<(), AgentError> {
-        if self.mounts.refresh(&self.place) {
+        let node = self.place.me.node.as_deref();
+        if self.mounts.refresh(&self.place.root, node) {
             self.remount()?;
             self.floors_at = Duration::ZERO;
             // What is looked for there depends on it.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use mainstay_shared::agent::config::{SetConfig, Zones};
+use mainstay_shared::agent::config::{SetConfig, Zones, timelines};
 use mainstay_shared::agent::paths::{CONFIG_FILE, ZONES_FILE};
 use mainstay_shared::names;
 
 use super::{backup, parameters};
-use crate::settings::{PostgresConfig, PostgresSettings, TIMELINES_FILE};
+use crate::settings::{PostgresConfig, PostgresSettings};
 use crate::validate::{Pooler, Validated};
 
 /// The ConfigMap, and the hash of the configuration in it. Zones are no part of that: whatever is
@@ -28,9 +28,7 @@ pub fn config_map(
         (ZONES_FILE.to_owned(), zones),
     ]);
     data.extend(backup::files(v)?);
-    if v.timelines > 0 {
-        data.insert(TIMELINES_FILE.to_owned(), v.timelines.to_string());
-    }
+    data.extend(timelines(v.timelines));
     let map = ConfigMap {
         metadata: v.common.set.owned(names::config_map(&v.common.set.name)),
         data: Some(data),

@@ -12,7 +12,7 @@ use mainstay_shared::backups::cron::Cron;
 use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
 use mainstay_shared::operator::validated::backup::{
-    Judge, cron, drill as drills, for_reading, own, policy, source,
+    Judge, back, cron, drill as drills, for_reading, own, policy, source,
 };
 use mainstay_shared::operator::validated::repository::place;
 use mainstay_shared::operator::validated::{Backups, Drills, Problem};
@@ -177,18 +177,9 @@ pub fn in_place(
         at: "restore",
         problems: &mut problems,
     };
-    let spec = &asked.spec;
-    let target = target(spec.moment.as_ref(), ".moment", &mut judge);
-    let backup = spec.backup.as_ref().map(|id| id.parse());
-    judge.check(
-        backup.as_ref().is_none_or(Result::is_ok),
-        ".backup",
-        rules::BACKUP_ID,
-    );
-    let from = asked.status.as_ref().and_then(|s| s.from.as_ref());
-    let owner = from.and_then(|from| from.owner.parse().ok());
-    judge.check(owner.is_some(), ".status.from.owner", rules::OWNER);
-    let Some(target) = target.filter(|_| problems.is_empty()) else {
+    let target = target(asked.spec.moment.as_ref(), ".moment", &mut judge);
+    let back = back(asked, &mut judge);
+    let (Some(target), Some((backup, owner))) = (target, back) else {
         return Err(problems.into_iter().map(Into::into).collect());
     };
     Ok(Some(Recovery {
@@ -197,9 +188,9 @@ pub fn in_place(
             resource: own.settings.resource.clone(),
             repository: for_reading(own.settings.repository.clone()),
             major: validated.major,
-            backup: backup.and_then(Result::ok),
+            backup,
             target,
-            owner,
+            owner: Some(owner),
         },
         access: own.access.clone(),
         keys: names::backup_keys(&validated.common.set.name),

@@ -2,13 +2,19 @@
 //! write.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
+use kube::ResourceExt;
 use mainstay_crds::restore::{Restore, RestorePhase, RestoreStatus};
 use mainstay_shared::agent::election::record::Record;
+use mainstay_shared::names;
+use mainstay_testkit::api::Verb;
+use mainstay_testkit::world::{PATIENCE, SHOP, STRIDES};
+use serde_json::json;
 
-use super::backups::{backed_up, backed_up_of};
-use super::*;
+use super::going_back::{self, KIND, LOGGED, PLURAL, World, backed_up_of};
 
 fn ask(world: &World, name: &str, spec: &serde_json::Value) {
     for sidecar in world.beside.sidecars.all() {
@@ -16,7 +22,7 @@ fn ask(world: &World, name: &str, spec: &serde_json::Value) {
         sidecar
             .say(|report| report.latest = Some(jiff::Timestamp::now() + Duration::from_mins(10)));
     }
-    let mut whole = json!({"target": {"kind": "Postgres", "name": "db"}});
+    let mut whole = json!({"target": {"kind": KIND, "name": "db"}});
     mainstay_testkit::api::merge(&mut whole, spec);
     let restore: Restore = serde_json::from_value(json!({
         "apiVersion": "mainstay.dev/v1alpha1", "kind": "Restore",
@@ -107,9 +113,9 @@ fn beyond_its_rights(world: &World) -> BTreeSet<String> {
         Some(items.map(|i| i.trim().to_owned()).collect())
     };
     // As the chart renders them for this engine.
-    let role = ROLE.replace("{{ $plural }}", "postgreses").replace(
+    let role = ROLE.replace("{{ $plural }}", PLURAL).replace(
         "{{ if eq $engine \"postgres\" }}create, {{ end }}",
-        "create, ",
+        going_back::CREATES,
     );
     let mut granted = BTreeSet::new();
     let mut resources = Vec::new();
@@ -137,10 +143,11 @@ fn beyond_its_rights(world: &World) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn a_set_goes_back_in_place_and_back_again() {
-    let mut world = backed_up().await;
+    let mut world = backed_up_of(3).await;
     let before = uids(&world);
     let epoch = record(&world).unwrap().epoch;
-    ask(&world, "back", &json!({"moment": {"lsn": "0/3000148"}}));
+    let moment = going_back::moment(&world).await;
+    ask(&world, "back", &json!({"moment": moment}));
     world
         .until("the first pod to be made", |w| {
             safe(w, &before);
@@ -162,7 +169,7 @@ async fn a_set_goes_back_in_place_and_back_again() {
     let files: ConfigMap = world.api.get(SHOP, "db-config").unwrap();
     let told: serde_json::Value =
         serde_json::from_str(&files.data.unwrap()["restore.json"]).unwrap();
-    assert_eq!(told["target"], json!({"lsn": "0/3000148"}));
+    going_back::is_told(&told, &moment);
     assert_eq!(told["owner"], "00112233445566778899aabbccddeeff");
     let status = until_phase(&mut world, "back", RestorePhase::Restored).await;
     let from = status.from.unwrap();
@@ -210,7 +217,14 @@ async fn what_cannot_be_recovered_stops_nothing() {
     assert!(status.message.unwrap().contains("status.recovery.earliest"));
     ask(&world, "nobody", &json!({"target": {"name": "other"}}));
     let status = until_phase(&mut world, "nobody", RestorePhase::Failed).await;
-    assert!(status.message.unwrap().contains("no Postgres called other"));
+    let message = status.message.unwrap();
+    assert!(
+        message.contains(&format!("no {KIND} called other")),
+        "{message}"
+    );
+    if !LOGGED {
+        return;
+    }
     ask(&world, "later", &json!({}));
     for sidecar in world.beside.sidecars.all() {
         sidecar.say(|report| report.latest = Some(jiff::Timestamp::UNIX_EPOCH));
@@ -248,7 +262,7 @@ async fn while_the_object_is_gone_by_force_nothing_empty_is_made() {
         world.api.destroy::<Pod>(SHOP, &pod.name_any());
     }
     world.api.destroy::<Lease>(SHOP, "db");
-    world.start();
+    going_back::start(&mut world);
     world
         .until("it to be said", |w| {
             w.stalled()

@@ -40,6 +40,8 @@ pub struct Facts<'a> {
     pub memory_only: bool,
     /// The set has data, as far as is known.
     pub set_exists: bool,
+    /// Highest timeline of data that was set aside; 0 where there is none.
+    pub used: u64,
     /// For which ballot it was promoted, if its dataset says so.
     pub promoted: Option<&'a Ballot>,
     /// For which ballot it will never be promoted, though its term goes on: the engine that was elected has ended.
@@ -163,6 +165,8 @@ pub fn engine(f: &Facts<'_>) -> Engine {
         return Engine::Empty;
     }
     let timeline = vitals.mark.as_ref().map_or(0, |m| m.timeline);
+    // Of none of two sides of a set is a number taken again.
+    let timeline = timeline.max(f.used);
     match position(vitals, f.memory, f.now) {
         Some(position) => Engine::Detached { position, timeline },
         None => Engine::Unknown,
@@ -228,6 +232,7 @@ mod tests {
             memory: Memory::Whole,
             memory_only: false,
             set_exists: true,
+            used: 0,
             promoted: None,
             vain: None,
             group: None,
@@ -277,6 +282,37 @@ mod tests {
             at(50),
             "the file on the volume is older"
         );
+    }
+
+    #[test]
+    fn no_timeline_of_data_that_was_set_aside_is_taken_again() {
+        // As a restore made it: for nobody's promotion.
+        let made = Mark {
+            epoch: 0,
+            timeline: 0,
+            ..mark()
+        };
+        let sight = detached(Some(made), "aa", 60);
+        let told = |used| {
+            engine(&Facts {
+                used,
+                ..facts(&sight)
+            })
+        };
+        let at = |timeline| Engine::Detached {
+            position: Position {
+                epoch: Epoch(0),
+                lsn: 60,
+            },
+            timeline,
+        };
+        assert_eq!((told(0), told(7)), (at(0), at(7)));
+        let sight = detached(Some(mark()), "aa", 60);
+        let own = Facts {
+            used: 1,
+            ..facts(&sight)
+        };
+        assert!(matches!(engine(&own), Engine::Detached { timeline: 2, .. }));
     }
 
     #[test]

@@ -2,14 +2,14 @@
 //! [`mainstay_shared::backups::container::settings`]. No secret is in them.
 
 use jiff::Timestamp;
-use mainstay_backup::ids::BackupId;
+use mainstay_backup::ids::{BackupId, OwnerId};
 use serde::{Deserialize, Serialize};
 
 pub use mainstay_shared::backups::container::settings::*;
 
 use crate::settings::{Flavour, Persistence};
 
-/// A restore into a new set.
+/// A restore into a new set, or of a set in place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreSettings {
@@ -34,6 +34,10 @@ pub struct RestoreSettings {
     /// Where no backup is named: the newest that is no later than this; none: the newest of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moment: Option<Timestamp>,
+    /// Where a set goes back in its own repository: the id by which it owns that, which the dataset keeps. None: the
+    /// dataset is a new set's, and gets an identifier of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerId>,
 }
 
 /// What a drill checks once its data is restored.

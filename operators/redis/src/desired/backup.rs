@@ -53,7 +53,8 @@ fn restore_settings(v: &Validated, recovery: &Recovery) -> RestoreSettings {
         persistence: v.persistence,
         databases: v.databases(),
         backup: recovery.source.backup.clone(),
-        moment: None,
+        moment: recovery.moment,
+        owner: recovery.owner.clone(),
     }
 }
 

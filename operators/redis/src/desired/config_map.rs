@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use mainstay_crds::common::Rejoin;
-use mainstay_shared::agent::config::{SetConfig, Zones};
+use mainstay_shared::agent::config::{SetConfig, Zones, timelines};
 use mainstay_shared::agent::paths::{CONFIG_FILE, ZONES_FILE};
 use mainstay_shared::names;
 
@@ -30,6 +30,7 @@ pub fn config_map(
         (ZONES_FILE.to_owned(), zones),
     ]);
     data.extend(backup::files(v)?);
+    data.extend(timelines(v.timelines));
     let map = ConfigMap {
         metadata: v.common.set.owned(names::config_map(&v.common.set.name)),
         data: Some(data),

@@ -31,6 +31,7 @@ pub fn config_map(
         databases: v.databases(),
         backup: None,
         moment: start.moment,
+        owner: None,
     };
     let asks = DrillSettings {
         resource: backup.settings.resource.clone(),

@@ -65,6 +65,7 @@ pub fn cache() -> Validated {
         sentinel: false,
         backup: None,
         recovery: None,
+        timelines: 0,
     }
 }
 

@@ -11,6 +11,7 @@ use mainstay_backup::shred::ShredSettings;
 use mainstay_crds::access::Access;
 use mainstay_crds::operation::Operation;
 use mainstay_crds::redis::{Redis, RedisStatus};
+use mainstay_crds::restore::Restore;
 use mainstay_shared::access::Password;
 use mainstay_shared::apply::Object;
 use mainstay_shared::backups::drill::{Drill, Start};
@@ -28,7 +29,7 @@ use self::probe::{ProbeError, round_trip};
 use crate::desired::pod::USER;
 use crate::desired::{self, credentials, login};
 use crate::settings::PORT;
-use crate::validate::backup::Drill as DrillWish;
+use crate::validate::backup::{Drill as DrillWish, in_place};
 use crate::validate::{Backup, Catalogue, Problem, Validated, validate};
 
 /// The add-on's name in labels and derived names.
@@ -54,6 +55,8 @@ impl Engine for RedisEngine {
     const PORT: u16 = PORT;
     const PASSING: &'static [&'static str] = &credentials::PASSING;
     const LOGINS: bool = true;
+    const IN_PLACE: bool = true;
+    const LOGGED: bool = false;
     // Nobody acknowledges, so nothing is acknowledged for less.
     const STRENGTHEN: &'static str = "nothing is to be done";
 
@@ -76,11 +79,16 @@ impl Engine for RedisEngine {
         }
     }
 
-    /// It does not go back in place, so no history was left behind.
-    fn settle(v: &mut Validated, image: Option<String>, _history: u64) {
+    fn settle(v: &mut Validated, image: Option<String>, history: u64) {
         if let Some(image) = image {
             v.common.image = image;
         }
+        v.timelines = history;
+    }
+
+    fn found(v: &mut Validated, restore: &Restore) -> Result<(), Vec<Problem>> {
+        v.recovery = in_place(restore, v)?;
+        Ok(())
     }
 
     fn common_status(status: &RedisStatus) -> SetStatus {

@@ -1,20 +1,25 @@
 //! Backups, and the beginning from one, as they are meant.
 
+use jiff::Timestamp;
+use mainstay_backup::ids::OwnerId;
 use mainstay_backup::retention::Policy;
+use mainstay_crds::common::backup::rules as common;
 use mainstay_crds::common::backup::{Check, Drill as AskedDrill};
 use mainstay_crds::redis::{Redis, rules};
+use mainstay_crds::restore::Restore;
 use mainstay_shared::backups::cron::Cron;
 use mainstay_shared::metadata::SetId;
+use mainstay_shared::names;
 use mainstay_shared::operator::desired::store::Access;
 use mainstay_shared::operator::validated::backup::{
-    Judge, cron, drill as drills, own, policy, source,
+    Judge, back, cron, drill as drills, for_reading, own, policy, source,
 };
 use mainstay_shared::operator::validated::repository::place;
 use mainstay_shared::operator::validated::{Backups, Drills, Problem};
 
 pub use mainstay_shared::operator::validated::backup::{Source, apart, last};
 
-use super::DATABASES;
+use super::{DATABASES, Validated};
 use crate::backup::settings::{DrillCheck, Settings};
 
 /// Databases that Redis has by itself.
@@ -67,6 +72,11 @@ pub struct Recovery {
     pub source: Source,
     /// Name of the Secret with what opens the backups.
     pub keys: String,
+    /// The newest backup that is no later than this is taken; none: the newest of all, or the one that is named.
+    pub moment: Option<Timestamp>,
+    /// Where the set goes back in place: the id by which it owns its repository, which the dataset keeps. None: the
+    /// dataset is a new set's.
+    pub owner: Option<OwnerId>,
 }
 
 /// The backups that are asked for, or what is wrong with them. `kept`: whether a dataset outlasts a restart.
@@ -183,5 +193,49 @@ pub fn recovery(
     Some(Recovery {
         source: source(asked, set, &mut judge)?,
         keys: asked.keys.clone(),
+        moment: None,
+        owner: None,
     })
+}
+
+/// What a set is made from that goes back in time in place: its own repository.
+///
+/// # Errors
+/// What is wrong with the moment.
+pub fn in_place(
+    asked: &Restore,
+    validated: &Validated,
+) -> Result<Option<Recovery>, Vec<super::Problem>> {
+    let Some(own) = &validated.backup else {
+        return Ok(None);
+    };
+    let mut problems = Vec::new();
+    let mut judge = Judge {
+        at: "restore",
+        problems: &mut problems,
+    };
+    let moment = asked.spec.moment.as_ref();
+    let time = moment.and_then(|m| m.time.as_ref());
+    judge.check(moment.is_none() || time.is_some(), ".moment", rules::TIMES);
+    let time = time.map(|text| text.parse::<Timestamp>());
+    judge.check(
+        time.as_ref().is_none_or(Result::is_ok),
+        ".moment.time",
+        common::TIME,
+    );
+    let back = back(asked, &mut judge);
+    let (Some((backup, owner)), true) = (back, problems.is_empty()) else {
+        return Err(problems.into_iter().map(Into::into).collect());
+    };
+    Ok(Some(Recovery {
+        source: Source {
+            resource: own.settings.resource.clone(),
+            repository: for_reading(own.settings.repository.clone()),
+            access: own.access.clone(),
+            backup,
+        },
+        keys: names::backup_keys(&validated.common.set.name),
+        moment: time.and_then(Result::ok),
+        owner: Some(owner),
+    }))
 }

@@ -52,6 +52,8 @@ pub struct Validated {
     pub backup: Option<Backup>,
     /// What the first data is made from; none: it is empty.
     pub recovery: Option<Recovery>,
+    /// Highest timeline that data which was left by a restore in place has: promotions take higher ones.
+    pub timelines: u64,
 }
 
 impl Validated {
@@ -129,6 +131,7 @@ pub fn validate(resource: &Redis, catalogue: &Catalogue) -> Result<Validated, Ve
                 sentinel: spec.sentinel.is_some(),
                 backup,
                 recovery,
+                timelines: 0,
             })
         }
         _ => Err(problems),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,7 +13,7 @@ use mainstay_backup::ids::OwnerId;
 use mainstay_backup::manifest::Manifest;
 use mainstay_backup::repository::Repository;
 use mainstay_backup::store::Store;
-use mainstay_e2e::object_store::{REGION, Server};
+use mainstay_e2e::object_store::{ObjectStore, REGION, Server};
 use mainstay_redis::backup::restore::RestoreReport;
 use mainstay_redis::backup::settings::{
     ACCESS_KEY_ID, BACKUP_FILE, INSTANCE_KEYS, PlaceSpec, RESTORE_FILE, RESTORE_SECRETS,
@@ -28,10 +29,10 @@ use mainstay_shared::names::BACKUP_PORT;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::pod::{Db, LONG, Pod, Set};
+use crate::pod::{Db, LONG, PROGRAM, Pod, Set};
 use crate::processes::replace;
 
-const BUCKET: &str = "backups";
+pub const BUCKET: &str = "backups";
 /// Longest wait for an answer of the container.
 const ANSWER: Duration = Duration::from_millis(500);
 
@@ -41,6 +42,8 @@ pub struct Vault {
     keyring: Keyring,
     /// What settings say of the network.
     bytes_per_second: Option<u64>,
+    /// What makes backups and restores.
+    pub program: PathBuf,
 }
 
 impl Vault {
@@ -52,7 +55,13 @@ impl Vault {
             server,
             keyring: Keyring::generate([7; 32]),
             bytes_per_second: None,
+            program: PathBuf::from(&*PROGRAM),
         }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &ObjectStore {
+        self.server.store()
     }
 
     fn spec(&self) -> RepositorySpec {
@@ -105,7 +114,8 @@ impl Vault {
     /// Starts the container that makes backups, beside what runs in a pod.
     pub fn beside(&self, set: &Set, pod: &Pod) -> Beside {
         self.mount(pod);
-        Beside(set.command(pod, "backup").spawn().unwrap())
+        let mut command = set.command_of(&self.program, pod, "backup");
+        Beside(command.spawn().unwrap())
     }
 
     /// Backups, as whoever has the keys reads them.
@@ -131,7 +141,17 @@ impl Vault {
 
     /// Makes data for a new set in a pod of it, as the kubelet does before everything else; what was told.
     pub fn restore(&self, set: &Set, pod: &Pod) -> RestoreReport {
-        let settings = RestoreSettings {
+        self.restore_as(set, pod, |_| {})
+    }
+
+    /// The same with other settings.
+    pub fn restore_as(
+        &self,
+        set: &Set,
+        pod: &Pod,
+        change: impl FnOnce(&mut RestoreSettings),
+    ) -> RestoreReport {
+        let mut settings = RestoreSettings {
             resource: format!("shop/{}", set.name),
             repository: self.spec(),
             flavour: set.config.engine.flavour,
@@ -140,14 +160,17 @@ impl Vault {
             databases: None,
             backup: None,
             moment: None,
+            owner: None,
         };
+        change(&mut settings);
         let text = serde_json::to_string(&settings).unwrap();
         replace(&pod.path(paths::CONFIG).join(RESTORE_FILE), &text);
         self.secrets(pod, RESTORE_SECRETS);
         fs::create_dir_all(pod.path(RUN)).unwrap();
         fs::create_dir_all(pod.path("/dev")).unwrap();
         pod.give();
-        let status = set.command(pod, "restore").status().unwrap();
+        let mut command = set.command_of(&self.program, pod, "restore");
+        let status = command.status().unwrap();
         let text = fs::read_to_string(pod.path(RESTORE_STATUS));
         let text = text.unwrap_or_else(|_| panic!("{}", pod.log()));
         let report: RestoreReport = serde_json::from_str(&text).unwrap();
@@ -183,7 +206,7 @@ impl Drop for Beside {
 }
 
 /// Waits until the container's report is as wanted.
-async fn until(set: &Set, pod: &Pod, what: &str, wanted: impl Fn(&Report) -> bool) -> Report {
+pub async fn until(set: &Set, pod: &Pod, what: &str, wanted: impl Fn(&Report) -> bool) -> Report {
     let begun = Instant::now();
     let mut client = set.client(pod, BACKUP_PORT);
     let mut last: Option<Report> = None;
@@ -285,7 +308,7 @@ fn filled() -> BTreeMap<u32, u64> {
     BTreeMap::from([(0, 307), (3, 1)])
 }
 
-async fn is_all_there(db: &mut Db) {
+pub async fn is_all_there(db: &mut Db) {
     let mut ask = async |command: &[&str]| {
         let command = command.iter().map(|w| (*w).to_owned()).collect();
         db.call(command).await.unwrap()

@@ -1,29 +1,24 @@
 //! Figures for docs/benchmarks.md: `cargo xtask bench redis`. Not a test: it asserts nothing about time.
 //!
 //! `MAINSTAY_FIGURES_MIB` says how large the dataset is that is backed up (1024 by default), `MAINSTAY_FIGURES_ROUNDS` how
-//! often everything is measured (3).
+//! often everything is measured (3), `MAINSTAY_FIGURES_OTHER` another build of the program, whose backups and restores are
+//! measured in turn with this one's; requests are not, then.
 
-use std::fs;
+mod backups;
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use mainstay_backup::api::Outcome;
-use mainstay_redis::resp::words;
 use mainstay_shared::agent::paths;
-use mainstay_shared::backups::container::restoring::RestoreStep;
 use mainstay_shared::names;
 
-use crate::backup::{Vault, back_up};
-use crate::meter::{Peak, Rounds, median, megabytes, number, peak, processor};
+use crate::meter::{median, number};
 use crate::pod::{Pod, Set};
 
 /// Port of the one without TLS, at the address of the one with it.
 const PLAIN_PORT: &str = "7000";
 /// What redis-benchmark is asked for: how many requests are sent before answers are waited for, and how many in all.
 const LOADS: [(&str, &str); 2] = [("1", "200000"), ("16", "1000000")];
-/// Values that a script sets at once, and bytes of each.
-const AT_ONCE: u64 = 1000;
-const VALUE: u64 = 1024;
 
 /// A Redis with the same persistence, which knows neither users nor TLS.
 struct Plain {
@@ -116,62 +111,6 @@ async fn throughput(set: &Set, pod: &Pod, rounds: usize) {
     plain.end();
 }
 
-/// Values of digits that look random: they compress to about half.
-async fn fill(set: &Set, pod: &Pod, mib: u64) {
-    let mut db = set.connect(pod).await.unwrap();
-    db.call(words(["FLUSHALL"])).await.unwrap();
-    let script = "for i = 1, ARGV[2] do local n = ARGV[1] * ARGV[2] + i local v = {} for j = 1, ARGV[3] / 40 do v[j] = redis.sha1hex(n * 100 + j) end redis.call('SET', 'key:' .. n, table.concat(v)) end";
-    for n in 0..mib * (1 << 20) / (AT_ONCE * VALUE) {
-        let (n, at_once, value) = (n.to_string(), AT_ONCE.to_string(), VALUE.to_string());
-        let eval = words(["EVAL", script, "0", &n, &at_once, &value]);
-        db.call(eval).await.unwrap();
-    }
-}
-
-async fn backups(set: &Set, pod: &Pod, rounds: usize) {
-    let vault = Vault::new().await;
-    let beside = vault.beside(set, pod);
-    let pid = beside.pid();
-    let (mut made, mut memory) = (Rounds::default(), Peak::default());
-    for round in 0..rounds {
-        let used = || processor(&pid.to_string(), true);
-        let work = || {
-            peak(pid, || {
-                tokio::task::block_in_place(|| {
-                    let order = format!("order-{round}");
-                    tokio::runtime::Handle::current().block_on(back_up(set, pod, &order))
-                })
-            })
-        };
-        let (outcome, most) = made.time(used, work);
-        assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
-        memory = memory.larger(most);
-    }
-    let backups = vault.backups(pod).await;
-    let manifest = backups.last().unwrap();
-    let (plain, stored) = (megabytes(manifest.plain()), megabytes(manifest.stored()));
-    println!(
-        "  a backup of {plain:.0} MB, {stored:.0} MB as stored; memory of its container: {memory}"
-    );
-    made.line("backup", plain);
-    beside.end();
-
-    let mut restored = Rounds::default();
-    for round in 0..rounds {
-        let name = format!("copy-{round}");
-        let set = set.beside(&name, 1).await;
-        let pod = set.pod(1, 20 + u8::try_from(round).unwrap());
-        let children = || processor("self", false);
-        let report = restored.time(children, || vault.restore(&set, &pod));
-        assert_eq!(report.step, RestoreStep::Done, "{report:?}");
-        fs::remove_dir_all(&pod.root).unwrap();
-    }
-    restored.line(
-        "restore, until the file is there and checked; Redis has it to load then",
-        plain,
-    );
-}
-
 #[ignore = "figures: cargo xtask bench redis"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn figures() {
@@ -181,10 +120,12 @@ async fn figures() {
     let bytes = (mib * 2) << 20;
     let parameters = &mut set.config.engine.parameters;
     parameters.insert("maxmemory".into(), bytes.to_string());
+    set.logins.push(backups::by_hand());
     let pods = set.all(1).await;
     println!("Redis 7.0, one instance with an append-only file");
-    throughput(&set, &pods[0], rounds).await;
-    fill(&set, &pods[0], mib).await;
-    backups(&set, &pods[0], rounds).await;
+    if std::env::var_os("MAINSTAY_FIGURES_OTHER").is_none() {
+        throughput(&set, &pods[0], rounds).await;
+    }
+    backups::measure(&set, &pods[0], mib, rounds).await;
     set.finish(pods);
 }

@@ -15,6 +15,7 @@ mod backup;
 mod drill;
 mod faults;
 mod figures;
+mod in_place;
 mod logins;
 #[allow(dead_code, reason = "figures of another engine need more of it")]
 #[path = "../../../postgres/tests/backup/meter.rs"]

@@ -1,6 +1,7 @@
 //! A set of Redis outside a cluster: its authority, its objects in a real API server, its pods.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -45,7 +46,7 @@ pub use crate::processes::{LONG, Pod};
 use crate::{api, wait_for};
 
 /// What runs in the pods, unless the environment names another build of it.
-static PROGRAM: LazyLock<String> = LazyLock::new(|| {
+pub static PROGRAM: LazyLock<String> = LazyLock::new(|| {
     let named = std::env::var("MAINSTAY_TEST_PROGRAM");
     named.unwrap_or_else(|_| env!("CARGO_BIN_EXE_mainstay-redis").to_owned())
 });
@@ -335,12 +336,17 @@ impl Set {
 
     /// A command of this program in a pod, as the kubelet would start it.
     pub fn command(&self, pod: &Pod, subcommand: &str) -> Command {
+        self.command_of(&*PROGRAM, pod, subcommand)
+    }
+
+    /// The same of another build of it.
+    pub fn command_of(&self, program: impl AsRef<OsStr>, pod: &Pod, subcommand: &str) -> Command {
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(pod.root.join("log"))
             .unwrap();
-        let mut command = Command::new(&*PROGRAM);
+        let mut command = Command::new(program);
         command
             .arg(subcommand)
             .env_clear()

@@ -1,8 +1,6 @@
 //! Backups: who is asked for one, what they may do, and what is said of it.
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use mainstay_crds::backup::{Backup, BackupPhase, BackupStatus};
-use mainstay_crds::restore::{Restore, RestorePhase};
 use mainstay_redis::settings::{BACKUP_PASSWORD, BACKUP_ROLE, RULES};
 use mainstay_testkit::api::FakeApi;
 use mainstay_testkit::cluster::FakeCluster;
@@ -15,7 +13,7 @@ pub type World = mainstay_testkit::world::World<RedisEngine, Around>;
 /// What is there besides agents: containers that make backups.
 #[derive(Default)]
 pub struct Around {
-    sidecars: Sidecars,
+    pub sidecars: Sidecars,
 }
 
 impl mainstay_testkit::world::Beside for Around {
@@ -26,13 +24,18 @@ impl mainstay_testkit::world::Beside for Around {
 
 /// A set of three with backups, settled, with its first backup made.
 pub async fn backed_up() -> World {
+    backed_up_of(3).await
+}
+
+/// The same of so many.
+pub async fn backed_up_of(instances: i32) -> World {
     let mut world = World::new();
     super::start_with(&mut world, "8.0.2");
     let redis: Redis = serde_json::from_value(json!({
         "apiVersion": "mainstay.dev/v1alpha1", "kind": "Redis",
         "metadata": {"namespace": "shop", "name": "db", "generation": 1},
         "spec": {
-            "version": "8.0", "instances": 3, "storage": {"size": "1Gi"},
+            "version": "8.0", "instances": instances, "storage": {"size": "1Gi"},
             "backup": {
                 "repository": {
                     "s3": {"bucket": "backups", "endpoint": "https://store.example.com:9000"},
@@ -116,41 +119,6 @@ async fn a_set_with_backups_says_what_can_be_recovered_and_a_replica_makes_the_n
             last.map(|b| b.id) == said(w, "mine").backup_id
         })
         .await;
-}
-
-#[tokio::test]
-async fn going_back_in_place_is_refused_before_anything_is_done() {
-    let mut world = backed_up().await;
-    let before: Vec<String> = world
-        .api
-        .list::<Pod>()
-        .iter()
-        .filter_map(kube::ResourceExt::uid)
-        .collect();
-    let restore: Restore = serde_json::from_value(json!({
-        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Restore",
-        "metadata": {"name": "back", "namespace": "shop", "generation": 1},
-        "spec": {"target": {"kind": "Redis", "name": "db"}},
-    }))
-    .unwrap();
-    world.api.put(&restore);
-    let status = |w: &World| w.api.get::<Restore>(SHOP, "back").and_then(|r| r.status);
-    world
-        .until("the restore to be refused", |w| {
-            status(w).and_then(|s| s.phase) == Some(RestorePhase::Failed)
-        })
-        .await;
-    let message = status(&world).and_then(|s| s.message).unwrap();
-    assert!(message.contains("bootstrap.recovery"), "{message}");
-    world.settled().await;
-    let after: Vec<String> = world
-        .api
-        .list::<Pod>()
-        .iter()
-        .filter_map(kube::ResourceExt::uid)
-        .collect();
-    assert_eq!(after, before);
-    assert_eq!(world.api.list::<PersistentVolumeClaim>().len(), 3);
 }
 
 #[tokio::test]

@@ -9,8 +9,14 @@ use zstd::zstd_safe::compress_bound;
 
 use crate::crypto::{Encrypted, Protection, Recipient};
 
-/// The level of zstd. 3 is its own default: higher ones cost more time than they save in a store.
-const LEVEL: i32 = 3;
+/// Levels of zstd. 3 is its own default: higher ones cost more time than they save in a store. Where it saves next to
+/// nothing over 1, as of what was compressed before, or of digits without any order, it takes three times as long for that.
+const THOROUGH: i32 = 3;
+const QUICK: i32 = 1;
+/// One frame in so many is compressed at both levels, which decides for those up to the next such.
+const TRIAL: u32 = 16;
+/// So much of a frame, as a fraction, the thorough level has to save.
+const SAVES: usize = 32;
 /// Plain bytes of a frame of zstd; the last one has fewer. As one stream, with what it looks back at in a ring, zstd
 /// takes up to twice the time for the same size: neither the ring nor its tables stay in the processor's cache.
 pub(super) const FRAME: usize = 1 << 20;
@@ -23,6 +29,10 @@ pub(super) struct Encode<W: Write> {
     plain: Vec<u8>,
     /// Room for one.
     frame: Vec<u8>,
+    /// Room for the same at the other level.
+    other: Vec<u8>,
+    /// The level that is taken, and for how many frames more.
+    level: (i32, u32),
     /// Whether there was one.
     begun: bool,
     sealed: Sealed<W>,
@@ -58,12 +68,14 @@ impl<W: Write> Encode<W> {
                 Sealed::Age(Box::new(encryptor(encrypted)?.wrap_output(out)?))
             }
         };
-        let mut zstd = Compressor::new(LEVEL)?;
+        let mut zstd = Compressor::new(QUICK)?;
         zstd.include_checksum(true)?;
         Ok(Self {
             zstd,
             plain: Vec::new(),
             frame: Vec::with_capacity(compress_bound(FRAME)),
+            other: Vec::new(),
+            level: (QUICK, 0),
             begun: false,
             sealed,
         })
@@ -99,9 +111,35 @@ impl<W: Write> Encode<W> {
     }
 
     fn frame_of(&mut self, plain: &[u8]) -> io::Result<()> {
-        self.zstd.compress_to_buffer(plain, &mut self.frame)?;
+        let (level, left) = self.level;
+        if left == 0 {
+            self.level = (self.trial(plain)?, TRIAL - 1);
+        } else {
+            self.zstd.compress_to_buffer(plain, &mut self.frame)?;
+            self.level = (level, left - 1);
+        }
         self.begun = true;
         self.sealed.write_all(&self.frame)
+    }
+
+    /// Compresses a frame at both levels, and gives the one that is taken from now on. It goes by what is compressed
+    /// alone: the same content is stored as the same bytes.
+    fn trial(&mut self, plain: &[u8]) -> io::Result<i32> {
+        if self.other.capacity() == 0 {
+            self.other.reserve_exact(compress_bound(FRAME));
+        }
+        self.zstd.set_compression_level(QUICK)?;
+        self.zstd.compress_to_buffer(plain, &mut self.other)?;
+        self.zstd.set_compression_level(THOROUGH)?;
+        self.zstd.compress_to_buffer(plain, &mut self.frame)?;
+        if self.frame.len() + self.frame.len() / SAVES <= self.other.len() {
+            return Ok(THOROUGH);
+        }
+        if self.other.len() < self.frame.len() {
+            std::mem::swap(&mut self.frame, &mut self.other);
+        }
+        self.zstd.set_compression_level(QUICK)?;
+        Ok(QUICK)
     }
 
     /// Ends both layers.
@@ -252,10 +290,57 @@ mod tests {
         }
     }
 
+    /// Letters without any order, or words that come again.
+    fn text(words: bool, length: usize) -> Vec<u8> {
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut next = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        let mut text = Vec::new();
+        while text.len() < length {
+            if words {
+                let n = next() % 5000;
+                text.extend(format!("{{\"customer\":{n},\"state\":\"{}\"}},", n * n).bytes());
+            } else {
+                text.extend(format!("{:016x}", next()).bytes());
+            }
+        }
+        text.truncate(length);
+        text
+    }
+
+    #[test]
+    fn the_level_is_the_one_that_pays() {
+        let level = |content: &[u8]| {
+            let mut encode = Encode::new(&Protection::Plain, Vec::new()).unwrap();
+            encode.write(content).unwrap();
+            let level = encode.level;
+            let stored = encode.finish().unwrap();
+            assert!(decode(false, &Protection::Plain, &stored).unwrap() == content);
+            (level, stored.len())
+        };
+        let (digits, prose) = (text(false, FRAME), text(true, FRAME));
+        let (taken, stored) = level(&digits);
+        assert_eq!(taken, (QUICK, TRIAL - 1));
+        assert!(stored < FRAME * 52 / 100, "{stored}");
+        assert_eq!(level(&prose).0, (THOROUGH, TRIAL - 1));
+        // What it is is looked at again.
+        let mut mixed = digits;
+        for _ in 0..TRIAL {
+            mixed.extend_from_slice(&prose);
+        }
+        let frames = usize::try_from(TRIAL).unwrap();
+        assert_eq!(level(&mixed[..frames * FRAME]).0, (QUICK, 0));
+        assert_eq!(level(&mixed).0, (THOROUGH, TRIAL - 1));
+    }
+
     #[test]
     fn one_frame_as_earlier_releases_wrote_it_is_read() {
         let content = vec![7; 3 * FRAME];
-        let mut stream = zstd::stream::write::Encoder::new(Vec::new(), LEVEL).unwrap();
+        let mut stream = zstd::stream::write::Encoder::new(Vec::new(), THOROUGH).unwrap();
         stream.include_checksum(true).unwrap();
         stream.write_all(&content).unwrap();
         let stored = stream.finish().unwrap();

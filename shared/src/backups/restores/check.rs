@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use mainstay_backup::api::{BackupEntry, Report};
+use mainstay_crds::common::backup::RecoveryTarget;
 use mainstay_crds::restore::RestoreSpec;
 
 use crate::backups::drill::ground;
@@ -23,20 +24,27 @@ pub enum Held {
 pub struct Known {
     /// The id by which the set owns its repository.
     pub owner: String,
-    /// Everything that was committed up to here is in the repository.
+    /// Everything that was committed up to here is in the repository: the moment of the newest backup, where there is
+    /// no log.
     pub stored_until: Timestamp,
 }
 
 /// Judges what is asked for. `asked`: when the operator first saw it. `report`: what the primary's backup container
-/// says.
+/// says. `logged`: whether the repository has what is written as it comes.
 ///
 /// A place in the log, a transaction and a named point are found only by replaying the log: the restore ends there, or
 /// fails and says what it reached.
 ///
 /// # Errors
 /// It can never be recovered, or not yet: the log up to when it was asked for has to be in the repository, so that
-/// going back loses nothing that was committed before.
-pub fn check(spec: &RestoreSpec, asked: Timestamp, report: Option<&Report>) -> Result<Known, Held> {
+/// going back loses nothing that was committed before. Without a log it begins with the backups that there are: what was
+/// written since is on the volumes from before, which are kept.
+pub fn check(
+    spec: &RestoreSpec,
+    asked: Timestamp,
+    report: Option<&Report>,
+    logged: bool,
+) -> Result<Known, Held> {
     let ground = ground(report).map_err(Held::Waits)?;
     let waits = |why: &str| Held::Waits(why.to_owned());
     let report =
@@ -45,13 +53,16 @@ pub fn check(spec: &RestoreSpec, asked: Timestamp, report: Option<&Report>) -> R
     let owner = owner.ok_or_else(|| waits("it waits until it is known whose the repository is"))?;
     let named = spec.backup.as_deref();
     let named = named.map(|id| backup(id, report)).transpose()?.flatten();
+    if let Some(moment) = spec.moment.as_ref().filter(|_| !logged) {
+        of_a_backup(moment, named)?;
+    }
     if let Some(text) = spec.moment.as_ref().and_then(|m| m.time.as_deref()) {
         time(text, asked, ground.earliest(), named)?;
     }
     let latest = ground.latest();
     let latest =
         latest.ok_or_else(|| waits("it waits until it is known up to when the log is stored"))?;
-    if latest < asked {
+    if logged && latest < asked {
         return Err(Held::Waits(format!(
             "it waits until everything that was committed before {asked} is in the repository, which has all up to {latest}"
         )));
@@ -60,6 +71,23 @@ pub fn check(spec: &RestoreSpec, asked: Timestamp, report: Option<&Report>) -> R
         owner: owner.to_string(),
         stored_until: latest,
     })
+}
+
+/// A moment where there is no log: the state of the newest backup from before a time.
+fn of_a_backup(moment: &RecoveryTarget, named: Option<&BackupEntry>) -> Result<(), Held> {
+    if moment.time.is_none() {
+        return Err(Held::Refused(
+            "no log is kept between backups: moment.time takes the newest backup from before it, and backup names one"
+                .to_owned(),
+        ));
+    }
+    match named {
+        Some(named) => Err(Held::Refused(format!(
+            "backup {} is of {} and of no other moment: leave moment out, or backup for the newest one from before it",
+            named.id, named.consistent_at
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// A backup that is named; none where the report does not go back so far.

@@ -47,6 +47,8 @@ pub struct Setting<'a> {
     pub report: Option<&'a Report>,
     /// Whether sets of its engine go back in place at all.
     pub possible: bool,
+    /// Whether its repository has what is written as it comes; else the moments are those of backups.
+    pub logged: bool,
     /// Whether the set has a repository.
     pub has_repository: bool,
     /// The API server has no pod of the set any more: asked, since a cache may be late.

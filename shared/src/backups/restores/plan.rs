@@ -212,7 +212,7 @@ impl<'a> One<'a> {
         let seen = self.restore.status.as_ref();
         let seen = seen.and_then(|s| s.started_at.as_ref());
         let asked = seen.map_or(whole(setting.now).0, |t| t.0);
-        let known = check(spec, asked, setting.report);
+        let known = check(spec, asked, setting.report, setting.logged);
         if let Err(Held::Refused(why)) = known {
             return self.say(Failed, why);
         }

@@ -166,6 +166,7 @@ impl World {
                 aside: &aside,
                 report: Some(&self.report),
                 possible: true,
+                logged: true,
                 has_repository: true,
                 stopped: self.pods.is_empty(),
                 busy: None,
@@ -533,7 +534,7 @@ fn a_claim_that_nobody_answers_for_is_a_persons_matter() {
 }
 
 fn checked(spec: &Value) -> Result<Known, Held> {
-    check(&restore("back", spec).spec, noon(), Some(&healthy()))
+    check(&restore("back", spec).spec, noon(), Some(&healthy()), true)
 }
 
 #[test]
@@ -567,7 +568,7 @@ fn what_can_be_told_is_told_before() {
 #[test]
 fn what_is_not_known_is_waited_for() {
     let spec = restore("back", &json!({})).spec;
-    let waits = |report: Option<&Report>| match check(&spec, noon(), report) {
+    let waits = |report: Option<&Report>| match check(&spec, noon(), report, true) {
         Err(Held::Waits(why)) => why,
         other => panic!("{other:?}"),
     };
@@ -590,5 +591,52 @@ fn what_is_not_known_is_waited_for() {
     let damaged = broken("its log is not whole");
     let named = restore("back", &json!({"backup": entry(600).id.to_string()})).spec;
     // Nothing can be recovered at all, so it waits for the next backup.
-    assert!(check(&named, noon(), Some(&damaged)).is_err());
+    assert!(check(&named, noon(), Some(&damaged), true).is_err());
+}
+
+#[test]
+fn without_a_log_it_is_a_backup_and_waits_for_no_other() {
+    let backed_up = noon() - SignedDuration::from_mins(30);
+    let behind = Report {
+        latest: Some(backed_up),
+        ..healthy()
+    };
+    let own = entry(600).id.to_string();
+    let checked = |spec: &Value, logged| {
+        let spec = restore("back", spec).spec;
+        check(&spec, noon(), Some(&behind), logged)
+    };
+    assert_eq!(
+        checked(&json!({}), false).unwrap().stored_until,
+        backed_up,
+        "what came later is on the volumes from before"
+    );
+    assert!(checked(&json!({"moment": {"time": "2026-03-01T11:45:00Z"}}), false).is_ok());
+    assert!(checked(&json!({"backup": own}), false).is_ok());
+    let refused = |spec: Value| match checked(&spec, false) {
+        Err(Held::Refused(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    let why = refused(json!({"moment": {"time": "2026-03-01T02:00:00Z"}}));
+    assert!(why.contains("earliest"), "{why}");
+    for moment in [json!({"lsn": "0/3000148"}), json!({"name": "before"})] {
+        let why = refused(json!({"moment": moment}));
+        assert!(why.contains("moment.time"), "{why}");
+    }
+    let both = json!({"backup": own, "moment": {"time": "2026-03-01T11:45:00Z"}});
+    let why = refused(both.clone());
+    assert!(
+        why.contains(&own) && why.contains("no other moment"),
+        "{why}"
+    );
+    assert!(matches!(checked(&both, true), Err(Held::Waits(_))));
+    let empty = Report {
+        catalogue: Vec::new(),
+        ..behind.clone()
+    };
+    let spec = restore("back", &json!({})).spec;
+    assert!(matches!(
+        check(&spec, noon(), Some(&empty), false),
+        Err(Held::Waits(_))
+    ));
 }

@@ -78,6 +78,7 @@ impl<E: Engine> Pass<'_, E> {
                 aside: &observed.aside,
                 report: report.primary_backup.as_ref(),
                 possible: E::IN_PLACE,
+                logged: E::LOGGED,
                 has_repository: validated.common.backup.is_some(),
                 stopped,
                 busy,

@@ -2,13 +2,14 @@
 
 use jiff::SignedDuration;
 use mainstay_backup::crypto::{EncryptionError, EncryptionSpec};
-use mainstay_backup::ids::BackupId;
+use mainstay_backup::ids::{BackupId, OwnerId};
 use mainstay_backup::retention::Policy;
 use mainstay_backup::spec::RepositorySpec;
 use mainstay_crds::common::backup::{Backups, Drill, Limits, Recovery};
 use mainstay_crds::common::backup::{checks, rules};
 use mainstay_crds::common::rules::{MAX_CPU_MILLIS, MAX_MEMORY, MIN_CPU_MILLIS, MIN_MEMORY};
 use mainstay_crds::common::{Deletion, quantity, sentences};
+use mainstay_crds::restore::Restore;
 
 use super::read::within;
 use super::repository::repository;
@@ -125,6 +126,21 @@ pub fn for_reading(repository: RepositorySpec) -> RepositorySpec {
         }),
         ..repository
     }
+}
+
+/// A set goes back where it is, in its own repository: which backup is asked for, if one is, and the id by which the set
+/// owns the repository. Or what is wrong with it; the moment is the engine's to judge.
+pub fn back(asked: &Restore, judge: &mut Judge<'_>) -> Option<(Option<BackupId>, OwnerId)> {
+    let backup = asked.spec.backup.as_ref().map(|id| id.parse());
+    judge.check(
+        backup.as_ref().is_none_or(Result::is_ok),
+        ".backup",
+        rules::BACKUP_ID,
+    );
+    let from = asked.status.as_ref().and_then(|s| s.from.as_ref());
+    let owner = from.and_then(|from| from.owner.parse().ok());
+    judge.check(owner.is_some(), ".status.from.owner", rules::OWNER);
+    Some((backup.transpose().ok()?, owner?))
 }
 
 /// A last backup needs a repository.

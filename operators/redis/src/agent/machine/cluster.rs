@@ -273,6 +273,7 @@ impl Machine {
             memory: self.memory.1,
             memory_only: settings.is_some_and(|s| s.persistence == Persistence::None),
             set_exists,
+            used: self.mounts.timelines,
             promoted: promoted.as_ref(),
             vain: vain.as_ref(),
             group: self.group.as_ref().map(|(group, since)| (group, *since)),

@@ -2,8 +2,12 @@
 //!
 //! It runs before the agent of a new set's founder, and only where there is no data. The snapshot is brought back and
 //! read by a Redis that nobody else reaches; it has to be the dataset that the manifest speaks of. That Redis gives it a
-//! mark of its own, as the first dataset of a set has one (no promotion yet, another set's name), and writes what the
-//! set's engine starts from. Only then the folder gets the name by which it counts as data.
+//! mark of its own, as the first dataset of a set has one (no promotion yet, another set's name; or the name that it has,
+//! where its set goes back in place), and leaves what the set's engine starts from. Only then the folder gets the name by
+//! which it counts as data.
+//!
+//! What an engine with an append-only file starts from is the snapshot itself, with that one write after it: nothing is
+//! written anew.
 
 pub mod server;
 
@@ -33,7 +37,8 @@ use super::shards::{Dataset, Shard};
 use crate::agent::mark::Mark;
 use crate::agent::past::Orderly;
 use crate::agent::place::{self, Place};
-use server::{Reads, SNAPSHOT, Server};
+use crate::settings::Persistence;
+use server::{Reads, SNAPSHOT, Server, begin_log};
 
 /// Room beyond the snapshot, and what is written of it.
 const ROOM: u64 = 64 << 20;
@@ -95,14 +100,25 @@ async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), Rest
             dataset.shards.len()
         )));
     };
+    let set = identifier(&wanted, &dataset, manifest)?;
     absent(fs::remove_dir_all(work))?;
     let total: u64 = manifest.files.iter().map(|file| file.size).sum();
-    restoring::room(&place.volume(), total.saturating_mul(2) + ROOM)?;
+    let copies = match wanted.persistence {
+        Persistence::Aof => 1,
+        Persistence::Rdb | Persistence::None => 2,
+    };
+    restoring::room(&place.volume(), total.saturating_mul(copies) + ROOM)?;
     teller.chosen(&manifest.id, &repository, total);
     let data = work.join("redis");
     make(&data)?;
     fetch(&repository, manifest, shard, &data, teller).await?;
-    let (reached, mark) = convert(&wanted, &dataset, manifest, work, &data, teller).await?;
+    let found = Found {
+        manifest,
+        dataset: &dataset,
+        end: shard.offset,
+        set,
+    };
+    let (reached, mark) = convert(&wanted, found, work, &data, teller).await?;
     teller.step(RestoreStep::Finishing, "writing everything to the disk");
     settle(place, &data, &mark)?;
     absent(fs::remove_dir_all(work))?;
@@ -139,20 +155,58 @@ async fn fetch(
     Ok(())
 }
 
-/// Has a Redis read the snapshot and write what the set's engine starts from, under a mark of its own.
-async fn convert(
+/// The identifier that the dataset bears from now on: one of its own, or where its set goes back in place the set's.
+fn identifier(
     wanted: &RestoreSettings,
     dataset: &Dataset,
     manifest: &Manifest,
+) -> Result<String, RestoreError> {
+    match &wanted.owner {
+        None => long_nonce().map_err(|e| RestoreError::Failed(e.to_string())),
+        Some(owner) if OwnerId::of(&dataset.set) == *owner => Ok(dataset.set.clone()),
+        Some(_) => Err(refused(format!(
+            "backup {} is from before this set had the repository, and in place a set goes back to its own data only: make a new one from it (bootstrap.recovery)",
+            manifest.id
+        ))),
+    }
+}
+
+/// What is restored.
+struct Found<'a> {
+    manifest: &'a Manifest,
+    dataset: &'a Dataset,
+    /// The offset in the history of the set that was backed up.
+    end: u64,
+    /// Identifier that it gets.
+    set: String,
+}
+
+/// Has a Redis read the snapshot and leave what the set's engine starts from, under a mark of its own.
+async fn convert(
+    wanted: &RestoreSettings,
+    found: Found<'_>,
     work: &Path,
     data: &Path,
     teller: &Teller,
 ) -> Result<(Reached, Mark), RestoreError> {
+    let Found {
+        manifest,
+        dataset,
+        end,
+        set,
+    } = found;
     let failed = |why: String| RestoreError::Failed(format!("backup {}: {why}", manifest.id));
     teller.step(RestoreStep::Replaying, "Redis reads it");
     let program = place::server(wanted.flavour).map_err(refused)?;
+    let reads = match wanted.persistence {
+        Persistence::Aof => {
+            begin_log(data)?;
+            Reads::Beginning
+        }
+        Persistence::Rdb | Persistence::None => Reads::Snapshot,
+    };
     let mut server =
-        Server::start(&program, data, work, wanted.databases, Reads::Snapshot).map_err(failed)?;
+        Server::start(&program, data, work, wanted.databases, reads).map_err(failed)?;
     let progress = |bytes: u64| {
         teller.change(|report| report.message = format!("Redis has read {} MiB", bytes >> 20));
     };
@@ -166,12 +220,13 @@ async fn convert(
             dataset.set, dataset.epoch
         )));
     }
-    let set = long_nonce().map_err(|e| RestoreError::Failed(e.to_string()))?;
+    // A file of writes keeps no offset.
+    let offset = held.vitals.offset.max(end);
     let mark = Mark {
         set: set.clone(),
         replid: held.vitals.replid.clone(),
-        base: held.vitals.offset,
-        offset: held.vitals.offset,
+        base: offset,
+        offset,
         // It was promoted for nobody yet.
         ..Mark::default()
     };
@@ -180,10 +235,7 @@ async fn convert(
         RestoreStep::Finishing,
         "Redis writes what the set starts from",
     );
-    server.write(wanted.persistence).await.map_err(failed)?;
-    if wanted.persistence == crate::settings::Persistence::Aof {
-        absent(fs::remove_file(data.join(SNAPSHOT)))?;
-    }
+    server.leave(reads).await.map_err(failed)?;
     let reached = Reached {
         taken: Some(manifest.consistent_at),
         keys: held.keys.values().sum(),

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::super::engine::{keys, number};
 use crate::agent::mark::{LIBRARY, Mark};
@@ -19,6 +19,10 @@ use crate::settings::Persistence;
 
 /// The snapshot that it reads, in its folder; and the one that it writes.
 pub const SNAPSHOT: &str = "dump.rdb";
+/// Folder and files of an append-only file, as Redis names them by itself: the list of its parts, and the first part.
+const LOG: &str = "appendonlydir";
+const PARTS: &str = "appendonly.aof.manifest";
+const FIRST: &str = "appendonly.aof.1.base.rdb";
 /// Longest wait for one answer; it is asked nothing that takes long.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How often it is looked whether something is done.
@@ -44,9 +48,23 @@ pub struct Held {
 pub enum Reads {
     /// A snapshot, as it came from the repository. Its checksum has to be right.
     Snapshot,
+    /// The same as the first part of an append-only file.
+    Beginning,
     /// What was written for an engine with such persistence. Every value is gone through as well, not only the checksum,
     /// and nothing that is cut off is passed over.
     Kept(Persistence),
+}
+
+/// Makes the snapshot in this folder the first part of an append-only file, whose next parts are what is written from then
+/// on. Redis makes such a first part itself when it rewrites its file.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn begin_log(data: &Path) -> std::io::Result<()> {
+    let log = data.join(LOG);
+    fs::create_dir(&log)?;
+    fs::rename(data.join(SNAPSHOT), log.join(FIRST))?;
+    fs::write(log.join(PARTS), format!("file {FIRST} seq 1 type b\n"))
 }
 
 /// A server that runs.
@@ -83,6 +101,11 @@ impl Server {
         match reads {
             // It is read only where there is no append-only file yet.
             Reads::Snapshot => set("appendonly", "no"),
+            Reads::Beginning => {
+                set("appendonly", "yes");
+                set("auto-aof-rewrite-percentage", "0");
+                set("aof-load-truncated", "no");
+            }
             Reads::Kept(persistence) => {
                 let is_log = persistence == Persistence::Aof;
                 set("appendonly", if is_log { "yes" } else { "no" });
@@ -195,19 +218,15 @@ impl Server {
         self.call(load).await.map(drop)
     }
 
-    /// Has it write what an engine with such persistence starts from, and end.
+    /// Has it end when everything is in the file that it has read, or in another one in its place.
     ///
     /// # Errors
     /// It did not; what it said.
-    pub async fn write(mut self, persistence: Persistence) -> Result<(), String> {
-        let last = match persistence {
-            Persistence::Aof => {
-                self.call(words(["CONFIG", "SET", "appendonly", "yes"]))
-                    .await?;
-                self.rewritten().await?;
-                "NOSAVE"
-            }
-            Persistence::Rdb | Persistence::None => "SAVE",
+    pub async fn leave(self, reads: Reads) -> Result<(), String> {
+        let last = match reads {
+            // It syncs its append-only file when it ends.
+            Reads::Beginning | Reads::Kept(_) => "NOSAVE",
+            Reads::Snapshot => "SAVE",
         };
         self.end(last).await
     }
@@ -229,33 +248,6 @@ impl Server {
             Ok(Ok(status)) => Err(format!("Redis ended ({status}): {}", self.words())),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("Redis does not end".to_owned()),
-        }
-    }
-
-    /// Waits until the append-only file is there.
-    async fn rewritten(&mut self) -> Result<(), String> {
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().map_err(|e| e.to_string())? {
-                return Err(format!("Redis ended ({status}): {}", self.words()));
-            }
-            let info = self.call(words(["INFO", "persistence"])).await?;
-            let info = info.text().unwrap_or_default();
-            let is = |name: &str, value: u64| number(&info, name) == Some(value);
-            let idle = is("aof_rewrite_in_progress", 0) && is("aof_rewrite_scheduled", 0);
-            if idle && info.contains("aof_last_bgrewrite_status:err") {
-                return Err(format!(
-                    "Redis cannot write its append-only file: {}",
-                    self.words()
-                ));
-            }
-            if idle && is("aof_enabled", 1) {
-                return Ok(());
-            }
-            if begun.elapsed() > STOP {
-                return Err("Redis does not write its append-only file in time".to_owned());
-            }
-            sleep(LOOK).await;
         }
     }
 }
