@@ -21,6 +21,7 @@ mod object_store;
 pub mod operations;
 pub mod operators;
 pub mod pooler;
+mod redis_cluster;
 mod restores;
 pub mod service;
 pub mod set;

@@ -52,6 +52,7 @@ pub fn cache() -> Validated {
             protected: true,
             volumes: KeptVolumes::Retain,
             backup: None,
+            self_led: false,
         },
         flavour: Flavour::Redis,
         version: "8.0".into(),
@@ -63,6 +64,7 @@ pub fn cache() -> Validated {
         policy: "noeviction".into(),
         parameters: BTreeMap::new(),
         sentinel: false,
+        shards: None,
         backup: None,
         recovery: None,
     }
