@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt as _};
 use mainstay_crds::common::backup::Backups;
 use mainstay_crds::common::{InstanceStatus, RecoveryStatus, Survives, WaitingFor};
 use mainstay_crds::postgres::Postgres;
-use mainstay_crds::redis::{Bound, Redis};
+use mainstay_crds::redis::{Bound, ClusterStatus, Redis};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -28,6 +28,7 @@ pub struct Said {
     pub primary: Option<String>,
     pub ready: Option<String>,
     pub bound: Option<Bound>,
+    pub cluster: Option<ClusterStatus>,
     pub instances: Vec<InstanceStatus>,
     pub survives: Option<Survives>,
     pub recovery: Option<RecoveryStatus>,

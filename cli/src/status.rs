@@ -5,6 +5,7 @@ use clap::Args;
 use jiff::Timestamp;
 use mainstay_crds::common::RecoveryStatus;
 use mainstay_crds::common::backup::DrillRecord;
+use mainstay_crds::redis::ClusterStatus;
 
 use crate::sets::{self, Set};
 use crate::words::{NONE, age, condition, moment, or_none, span};
@@ -49,13 +50,16 @@ fn row(set: &Set, now: Timestamp) -> Vec<String> {
 /// One set, in lines: what is good in a word, what is not in its sentence.
 fn details(set: &Set, now: Timestamp) -> Vec<String> {
     let status = &set.said;
+    let leads = match &status.cluster {
+        Some(cluster) => format!("{} shards", cluster.shards.len()),
+        None => format!("primary {}", or_none(status.primary.clone())),
+    };
     let mut lines = vec![format!(
-        "{}: {} {}, {} instances ready, primary {}",
+        "{}: {} {}, {} instances ready, {leads}",
         set.name,
         set.engine,
         or_none(status.version.clone()),
         or_none(status.ready.clone()),
-        or_none(status.primary.clone()),
     )];
     for condition in &status.conditions {
         let (kind, state) = (&condition.type_, &condition.status);
@@ -95,6 +99,9 @@ fn details(set: &Set, now: Timestamp) -> Vec<String> {
             bound.replicas, bound.seconds
         ));
     }
+    if let Some(cluster) = &status.cluster {
+        lines.extend(shards(cluster));
+    }
     if let Some(recovery) = &status.recovery {
         lines.extend(recoverable(recovery, now));
     }
@@ -111,6 +118,28 @@ fn details(set: &Set, now: Timestamp) -> Vec<String> {
             .iter()
             .map(|c| format!("  to do: {c}")),
     );
+    lines
+}
+
+/// Shards of a cluster, and slots that move.
+fn shards(cluster: &ClusterStatus) -> Vec<String> {
+    let mut lines: Vec<String> = cluster
+        .shards
+        .iter()
+        .map(|shard| {
+            let replicas = match shard.replicas.as_slice() {
+                [] => "no replica".to_owned(),
+                all => format!("replicas {}", all.join(", ")),
+            };
+            format!(
+                "  shard of {}: {} slots, {replicas}",
+                shard.primary, shard.slots
+            )
+        })
+        .collect();
+    if cluster.slots_to_move > 0 {
+        lines.push(format!("  {} slots are to move", cluster.slots_to_move));
+    }
     lines
 }
 
@@ -237,6 +266,35 @@ mod tests {
         );
         let first = ["db", "Postgres", "True", "db-1", "1/2", "17.12"];
         assert_eq!(row(&set, now)[..6], first);
+    }
+
+    #[test]
+    fn a_cluster_is_told_with_its_shards() {
+        let redis: Redis = serde_json::from_value(json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "Redis", "metadata": {"name": "cache"},
+            "spec": {"version": "8.0", "mode": "Cluster", "shards": 3, "storage": {"size": "1Gi"}},
+            "status": {
+                "version": "8.0.2", "ready": "6/6",
+                "cluster": {
+                    "formed": true, "slots": 16384, "slotsToMove": 90,
+                    "shards": [
+                        {"primary": "cache-1", "replicas": ["cache-4"], "slots": 5461},
+                        {"primary": "cache-2", "slots": 10923},
+                    ],
+                },
+            },
+        }))
+        .unwrap();
+        let set = Set::of(&redis).unwrap();
+        assert_eq!(
+            details(&set, Timestamp::UNIX_EPOCH),
+            [
+                "cache: Redis 8.0.2, 6/6 instances ready, 2 shards",
+                "  shard of cache-1: 5461 slots, replicas cache-4",
+                "  shard of cache-2: 10923 slots, no replica",
+                "  90 slots are to move",
+            ]
+        );
     }
 
     #[test]

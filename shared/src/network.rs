@@ -27,6 +27,8 @@ pub struct Flows<'a> {
     pub engine_port: u16,
     /// Further ports on which clients reach instances.
     pub client_ports: &'a [u16],
+    /// Further ports on which instances reach each other, and nobody else.
+    pub peer_ports: &'a [u16],
     /// Namespace of the operator.
     pub operator_namespace: &'a str,
     /// Addresses and ports of the API servers, as the EndpointSlice `kubernetes` has them.
@@ -52,12 +54,17 @@ pub fn policy(set: &SetId, flows: &Flows<'_>) -> Option<NetworkPolicy> {
     }
     let agent_port = u16::try_from(names::AGENT_PORT).ok()?;
     let both = || Some(vec![tcp(flows.engine_port), tcp(agent_port)]);
+    let among = || {
+        let own = [flows.engine_port, agent_port].into_iter();
+        let all = own.chain(flows.peer_ports.iter().copied());
+        Some(all.map(tcp).collect::<Vec<_>>())
+    };
     let members = || Some(vec![pods(None, set.selector())]);
     let of_clients = std::iter::once(flows.engine_port).chain(flows.client_ports.iter().copied());
     let mut ingress = vec![
         NetworkPolicyIngressRule {
             from: members(),
-            ports: both(),
+            ports: among(),
         },
         NetworkPolicyIngressRule {
             from: Some(vec![namespace(flows.operator_namespace)]),
@@ -71,7 +78,7 @@ pub fn policy(set: &SetId, flows: &Flows<'_>) -> Option<NetworkPolicy> {
     let mut egress = vec![
         NetworkPolicyEgressRule {
             to: members(),
-            ports: both(),
+            ports: among(),
         },
         NetworkPolicyEgressRule {
             to: None,
@@ -277,6 +284,7 @@ mod tests {
         let flows = Flows {
             engine_port: 5432,
             client_ports: &[],
+            peer_ports: &[],
             operator_namespace: "mainstay",
             api_servers: &api_servers,
             clients,
@@ -294,6 +302,7 @@ mod tests {
         let flows = |poolers| Flows {
             engine_port: 5432,
             client_ports: &[],
+            peer_ports: &[],
             operator_namespace: "mainstay",
             api_servers: &api_servers,
             clients: &[],
@@ -332,6 +341,7 @@ mod tests {
         let flows = Flows {
             engine_port: 5432,
             client_ports: &[],
+            peer_ports: &[],
             operator_namespace: "mainstay",
             api_servers: &api_servers,
             clients: &[],
@@ -406,6 +416,7 @@ mod tests {
         let flows = Flows {
             engine_port: 6379,
             client_ports: &[26379],
+            peer_ports: &[16379],
             operator_namespace: "mainstay",
             api_servers: &api_servers,
             clients: &[],

@@ -188,6 +188,26 @@ pub fn without_target(operations: &[Operation], now: Timestamp) -> Vec<Told> {
     all
 }
 
+/// What is to be said of operations on a set that leads itself, and is not said yet: nobody there has a seat to give away.
+pub fn refused(operations: &[Operation], now: Timestamp) -> Vec<Told> {
+    let switchovers = operations
+        .iter()
+        .filter(|o| !is_over(o) && o.spec.action == Action::Switchover);
+    let told = switchovers.map(|operation| {
+        let message = "the instances of this set agree by themselves on who takes writes: there is no primary to hand over from";
+        let verdict = Verdict {
+            phase: OperationPhase::Failed,
+            message: message.to_owned(),
+            from: None,
+        };
+        Told {
+            operation: operation.clone(),
+            status: status(operation, now, verdict),
+        }
+    });
+    told.collect()
+}
+
 /// What happened to an operation, for an event: that it has begun or is over.
 pub fn happening(told: &Told) -> Option<Happening> {
     let phase = told.status.phase.unwrap_or_default();

@@ -85,6 +85,13 @@ pub fn peer_service(set: &SetId, port: EnginePort) -> Service {
     service
 }
 
+/// The Service of a set that leads itself: to any instance that serves, under the name of the one that leads to the primary.
+/// Whoever is reached tells a client where else to go.
+pub fn members_service(set: &SetId, port: EnginePort) -> Service {
+    let name = names::primary_service(&set.name);
+    service(set, name, vec![engine(port)], Some(set.selector()))
+}
+
 /// A Service that leads to any instance, whatever its engine does, on a port that its agent answers.
 pub fn agents_service(set: &SetId, name: String, port: EnginePort) -> Service {
     let mut service = service(set, name, vec![engine(port)], Some(set.selector()));

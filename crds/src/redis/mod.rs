@@ -67,6 +67,12 @@ use crate::common::{
 )]
 #[x_kube(
     validation = rules::engine_is_fixed(),
+    validation = rules::mode_is_fixed(),
+    validation = rules::shards(),
+    validation = rules::only_in_clusters(),
+    validation = rules::not_in_clusters(),
+    validation = rules::kept_in_clusters(),
+    validation = rules::one_database(),
     validation = rules::version(),
     validation = rules::bounded(),
     validation = rules::bounded_block(),
@@ -94,7 +100,8 @@ pub struct RedisSpec {
     /// Version, for example `"8.0"`. The operator's image catalogue holds the image of each; `image` overrides it.
     #[schemars(length(max = 16))]
     pub version: String,
-    /// How instances belong together. Default: `Replication`, one primary and replicas of it.
+    /// How instances belong together. Default: `Replication`, one primary and replicas of it. `Cluster`: shards of a primary
+    /// and replicas each, which own a part of the keys; clients speak the cluster's own protocol. It cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = rules::mode())]
@@ -103,6 +110,13 @@ pub struct RedisSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::instances())]
     pub instances: Option<i32>,
+    /// With `mode: Cluster`: among how many shards the keys are divided, from 3 on. Slots move when it is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards: Option<i32>,
+    /// With `mode: Cluster`: replicas of each shard. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::replicas())]
+    pub replicas: Option<i32>,
     /// Image to run instead of the catalogue's. It must hold the same version; never `latest`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
@@ -208,8 +222,22 @@ fn parameter_map(_: &mut SchemaGenerator) -> Schema {
 }
 
 impl RedisSpec {
-    /// Number of instances: 1 unless said.
+    /// Whether it is a cluster.
+    pub fn is_cluster(&self) -> bool {
+        self.mode.as_deref() == Some("Cluster")
+    }
+
+    /// Replicas of each shard of a cluster: 1 unless said.
+    pub fn replicas(&self) -> i32 {
+        self.replicas.unwrap_or(1)
+    }
+
+    /// Number of instances: 1 unless said; of a cluster all members of all shards.
     pub fn instances(&self) -> i32 {
+        if self.is_cluster() {
+            let each = self.replicas().saturating_add(1);
+            return self.shards.unwrap_or(0).saturating_mul(each);
+        }
         self.instances.unwrap_or(1)
     }
 }
@@ -250,6 +278,9 @@ pub struct RedisStatus {
     /// Within which bound writes can be lost with the primary; absent where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<Bound>,
+    /// Of a cluster: its shards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterStatus>,
     /// Each instance.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"], "maxItems" = 64))]
@@ -285,4 +316,38 @@ pub struct Bound {
     pub replicas: i32,
     /// Within these seconds.
     pub seconds: i32,
+}
+
+/// A cluster as its members describe it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// Every slot has had an owner once. From then on a slot without one is a loss, which is said and not mended.
+    #[serde(default)]
+    pub formed: bool,
+    /// Slots, of 16384, that have an owner which answers.
+    #[serde(default)]
+    pub slots: i32,
+    /// Slots that are still to move to another shard.
+    #[serde(default)]
+    pub slots_to_move: i32,
+    /// Each shard.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub shards: Vec<ShardStatus>,
+}
+
+/// A shard of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ShardStatus {
+    /// Instance that takes its writes.
+    pub primary: String,
+    /// Instances that follow it.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub replicas: Vec<String>,
+    /// How many slots it owns.
+    #[serde(default)]
+    pub slots: i32,
 }

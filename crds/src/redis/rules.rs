@@ -37,8 +37,33 @@ pub const ENGINE_CHANGES: &str = "engine cannot be changed: Redis and Valkey do 
 pub const VERSION: &str = "write the version as major and minor number in quotes: \"8.0\" of Redis, or \"8.1\" of Valkey with engine: Valkey; \
      the patch version comes with the image";
 /// Of `mode`.
-pub const MODE: &str = "write Replication (one primary, the other instances replicas of it), or leave it out; Cluster is not \
-     offered yet";
+pub const MODE: &str = "write Replication (one primary, the other instances replicas of it), Cluster (several shards, each of one \
+     primary and replicas), or leave it out for Replication";
+/// Of another `mode`.
+pub const MODE_CHANGES: &str = "mode cannot be changed: the data of a set lies in its members in another way. Write the former mode, or make a \
+     new resource and move the data";
+/// Fewest shards: with two, nobody is left to vote when one is lost.
+pub const MIN_SHARDS: i32 = 3;
+/// Most shards.
+pub const MAX_SHARDS: i32 = 16;
+/// Most replicas of a shard.
+pub const MAX_REPLICAS: i32 = 2;
+/// Of `shards`.
+pub const SHARDS: &str = "with mode Cluster write a number of shards between 3 and 16: each is a primary that votes when another is lost";
+/// Of `replicas`.
+pub const REPLICAS: &str = "write how many replicas each shard has: 1 or 2, or 0 where a lost volume may take a part of the data with it";
+/// Of `shards` and `replicas` without a cluster.
+pub const ONLY_IN_CLUSTERS: &str =
+    "shards and replicas are of mode Cluster: write instances in their place, or mode: Cluster";
+/// Of what a cluster does not have.
+pub const NOT_IN_CLUSTERS: &str = "with mode Cluster leave out instances (shards and replicas say how many there are), durability and bounded (a \
+     write is answered before replicas have it), sentinel (clients speak the cluster's own protocol), backup and bootstrap \
+     (a cluster has no backups yet)";
+/// Of `persistence: none` in a cluster.
+pub const KEPT_IN_CLUSTERS: &str = "with mode Cluster a primary that restarts empty would be followed by its replicas: write aof or rdb, or leave \
+     persistence out";
+/// Of `parameters.databases` in a cluster.
+pub const ONE_DATABASE: &str = "databases: a cluster has database 0 alone: remove it";
 /// Of `instances`.
 pub const INSTANCES: &str =
     "write a number of instances between 1 and 9; 3 go on when a node is lost";
@@ -146,7 +171,75 @@ pub fn version() -> Rule {
 
 /// Of `mode`.
 pub fn mode() -> Rule {
-    one_of(["Replication"], MODE)
+    one_of(["Replication", "Cluster"], MODE)
+}
+
+/// Whether an object is a cluster.
+const IS_CLUSTER: &str = "(has(self.mode) && self.mode == 'Cluster')";
+
+/// The mode stays; leaving out the default changes nothing.
+pub fn mode_is_fixed() -> Rule {
+    let mode = |object: &str| format!("(has({object}.mode) ? {object}.mode : 'Replication')");
+    Rule::new(format!("{} == {}", mode("self"), mode("oldSelf")))
+        .message(MODE_CHANGES)
+        .field_path(".mode")
+}
+
+/// A cluster has shards.
+pub fn shards() -> Rule {
+    Rule::new(format!(
+        "!{IS_CLUSTER} || (has(self.shards) && self.shards >= {MIN_SHARDS} && self.shards <= {MAX_SHARDS})"
+    ))
+    .message(SHARDS)
+    .field_path(".shards")
+}
+
+/// Of `replicas`.
+pub fn replicas() -> Rule {
+    Rule::new(format!("self >= 0 && self <= {MAX_REPLICAS}")).message(REPLICAS)
+}
+
+/// Nobody else has.
+pub fn only_in_clusters() -> Rule {
+    Rule::new(format!(
+        "{IS_CLUSTER} || !(has(self.shards) || has(self.replicas))"
+    ))
+    .message(ONLY_IN_CLUSTERS)
+    .field_path(".shards")
+}
+
+/// What goes with replication alone.
+pub fn not_in_clusters() -> Rule {
+    let fields = [
+        "instances",
+        "durability",
+        "bounded",
+        "sentinel",
+        "backup",
+        "bootstrap",
+    ];
+    let any: Vec<String> = fields.iter().map(|f| format!("has(self.{f})")).collect();
+    Rule::new(format!("!{IS_CLUSTER} || !({})", any.join(" || ")))
+        .message(NOT_IN_CLUSTERS)
+        .field_path(".mode")
+}
+
+/// A cluster's data is kept.
+pub fn kept_in_clusters() -> Rule {
+    Rule::new(format!(
+        "!{IS_CLUSTER} || !has(self.persistence) || self.persistence != 'none'"
+    ))
+    .message(KEPT_IN_CLUSTERS)
+    .field_path(".persistence")
+}
+
+/// A cluster has one database.
+pub fn one_database() -> Rule {
+    Rule::new(format!(
+        "!{IS_CLUSTER} || !has(self.parameters) || !('databases' in self.parameters)"
+    ))
+    .message(ONE_DATABASE)
+    .field_path(".parameters")
 }
 
 /// Of `instances`.

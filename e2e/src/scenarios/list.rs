@@ -4,7 +4,7 @@
 use super::set::Kind;
 use super::{
     Company, Scenario, backups, changes, deletion, drills, endurance, failures, last_backup,
-    network, operations, operators, pooler, redis_backups, restores, service, zones,
+    network, operations, operators, pooler, redis_backups, redis_cluster, restores, service, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
@@ -144,6 +144,10 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares of Redis faults "redis_pods" ["pod_deleted", "pod_forced", "all_forced"],
         "of Redis: the primary's pod is told to go and deleted by force, then all pods by force at once"
+    ),
+    scenario!(
+        shares redis_cluster::redis_cluster,
+        "a Redis Cluster forms, loses a primary's pod, and moves slots to a fourth shard and back, while an application writes by its own protocol"
     ),
     scenario!(
         shares pooler::pooler_hand_over,

@@ -22,6 +22,7 @@ pub mod operations;
 pub mod operators;
 pub mod pooler;
 mod redis_backups;
+mod redis_cluster;
 mod restores;
 pub mod service;
 pub mod set;

@@ -15,6 +15,8 @@ use super::set::Kind;
 
 /// Name of the pod and of its container, where there is one.
 const WRITER: &str = "writer";
+/// Which writes and reads are of a cluster.
+const CLUSTER: &str = "--cluster";
 /// Of each two writes one asks a replica to confirm it, as many as an election needs; the other shows what is
 /// lost without.
 const CONFIRMED: [&str; 4] = ["--wait", "1", "--wait-every", "2"];
@@ -24,6 +26,7 @@ pub struct Writer<'a> {
     sandbox: &'a Sandbox<'a>,
     kind: Kind,
     pod: &'static str,
+    cluster: bool,
 }
 
 /// What numbers there are of each ledger.
@@ -42,6 +45,7 @@ impl<'a> Writer<'a> {
             sandbox,
             kind: Kind::Postgres,
             pod: WRITER,
+            cluster: false,
         };
         writer.begin(node, json!(null), more).await
     }
@@ -55,6 +59,7 @@ impl<'a> Writer<'a> {
             sandbox,
             kind: Kind::Postgres,
             pod: WRITER,
+            cluster: false,
         };
         writer.begin(node, json!(items), &[]).await
     }
@@ -62,6 +67,18 @@ impl<'a> Writer<'a> {
     /// Started on a node, and setting keys of a Redis; each second one is confirmed.
     pub async fn of_redis(sandbox: &'a Sandbox<'a>, node: &str) -> Result<Self> {
         Self::another_of_redis(sandbox, WRITER, node, &CONFIRMED).await
+    }
+
+    /// The same of a cluster, by its own protocol.
+    pub async fn of_cluster(sandbox: &'a Sandbox<'a>, node: &str) -> Result<Self> {
+        let writer = Self {
+            sandbox,
+            kind: Kind::Redis,
+            pod: WRITER,
+            cluster: true,
+        };
+        let more = [&CONFIRMED[..], &[CLUSTER]].concat();
+        writer.begin(node, json!(null), &more).await
     }
 
     /// One more, in a pod of that name and with a ledger of that name, with options of its own.
@@ -79,20 +96,23 @@ impl<'a> Writer<'a> {
             sandbox,
             kind: Kind::Redis,
             pod: name,
+            cluster: false,
         };
         writer.begin(node, json!(null), &more).await
     }
 
     async fn begin(self, node: &str, items: Value, more: &[&str]) -> Result<Self> {
-        // A pooler makes clients wait, and answers.
-        let patience = if items.is_null() { "1s" } else { "15s" };
+        // A pooler makes clients wait, and answers; so does the client of a cluster, which goes on trying.
+        let waits = !items.is_null() || self.cluster;
+        let patience = if waits { "15s" } else { "1s" };
+        let connects = if self.cluster { "5s" } else { "1s" };
         let mut args = vec![
             self.kind.word(),
             "write",
             "--ledger",
             "/ledger/ledger",
             "--connect-timeout",
-            "1s",
+            connects,
             "--answer-timeout",
             patience,
         ];
@@ -145,7 +165,9 @@ impl<'a> Writer<'a> {
 
     /// What the ledger and the primary say.
     pub async fn verdict(&self) -> Result<Verdict> {
-        let text = self.run(&["verify", "--ledger", "/ledger/ledger"]).await?;
+        let mut command = vec!["verify", "--ledger", "/ledger/ledger"];
+        command.extend(self.cluster.then_some(CLUSTER));
+        let text = self.run(&command).await?;
         serde_json::from_str(&text).with_context(|| text)
     }
 

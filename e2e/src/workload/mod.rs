@@ -1,6 +1,7 @@
 //! The workload: a client that writes, keeps a ledger of what was acknowledged, and checks it.
 
 pub mod binding;
+pub mod cluster;
 pub mod journal;
 pub mod ledger;
 pub mod network;
@@ -19,6 +20,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
+use cluster::Cluster;
 use journal::Journal;
 use ledger::{Entry, Verdict};
 use postgres::{Postgres, Side};
@@ -119,6 +121,9 @@ enum RedisCommand {
         /// A new connection for each write.
         #[arg(long)]
         fresh: bool,
+        /// It is a cluster, which is spoken to by its own protocol.
+        #[arg(long, conflicts_with = "fresh")]
+        cluster: bool,
     },
     /// Checks that every acknowledged key of a ledger is on the primary. Exit code 1 when not. A sentence for
     /// people goes to standard error, JSON to standard output.
@@ -127,6 +132,9 @@ enum RedisCommand {
         on: On,
         #[command(flatten)]
         kept: Kept,
+        /// It is a cluster.
+        #[arg(long)]
+        cluster: bool,
     },
     /// Prints a ledger.
     Ledger(Awaited),
@@ -164,6 +172,14 @@ impl On {
         Postgres {
             binding: self.binding,
             run: self.run,
+        }
+    }
+
+    fn cluster(self, confirm: Confirm) -> Cluster {
+        Cluster {
+            binding: self.binding,
+            run: self.run,
+            confirm,
         }
     }
 
@@ -284,6 +300,8 @@ enum Error {
     Postgres(#[from] postgres::PostgresError),
     #[error(transparent)]
     Redis(#[from] redis::RedisError),
+    #[error(transparent)]
+    Cluster(#[from] cluster::ClusterError),
     #[error("{0}")]
     System(#[from] std::io::Error),
     #[error("{0}")]
@@ -357,12 +375,16 @@ async fn on_redis(command: RedisCommand) -> Result<ExitCode, Error> {
             wait_every,
             wait_timeout,
             fresh,
+            cluster,
         } => {
             let confirm = Confirm {
                 replicas: wait,
                 every: wait_every,
                 within: wait_timeout,
             };
+            if cluster {
+                return writing.run(&on.cluster(confirm), Again::InAnyCase).await;
+            }
             let redis = Redis {
                 confirm,
                 fresh,
@@ -371,8 +393,13 @@ async fn on_redis(command: RedisCommand) -> Result<ExitCode, Error> {
             // What replicas did not confirm is not there for others until it is written again.
             writing.run(&redis, Again::InAnyCase).await
         }
-        RedisCommand::Verify { on, kept } => {
+        RedisCommand::Verify { on, kept, cluster } => {
             let entries = journal::read(&kept.ledger)?;
+            if cluster {
+                let last = entries.iter().map(|e| e.id).max().unwrap_or(0);
+                let present = on.cluster(Confirm::NOBODY).present(last).await?;
+                return verify(&entries, &present);
+            }
             verify(&entries, &on.redis().present().await?)
         }
         RedisCommand::Ledger(awaited) => awaited.print().await,

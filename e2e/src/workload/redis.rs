@@ -89,7 +89,7 @@ impl Confirm {
     };
 
     /// How many must confirm this number; none: nobody is asked.
-    fn of(&self, id: u64) -> Option<u32> {
+    pub(super) fn of(&self, id: u64) -> Option<u32> {
         let asked = self.replicas > 0 && id.is_multiple_of(self.every.max(1));
         asked.then_some(self.replicas)
     }

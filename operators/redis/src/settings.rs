@@ -22,6 +22,8 @@ pub const PORT: u16 = 6379;
 /// Name of that port, the same in Services and in the EndpointSlice that the primary writes:
 /// Kubernetes matches them by it.
 pub const PORT_NAME: &str = "redis";
+/// Port on which members of a cluster talk to each other: 10000 above the other.
+pub const BUS_PORT: u16 = 16_379;
 /// Port on which agents answer clients of a Sentinel: TLS only.
 pub const SENTINEL_PORT: u16 = 26_379;
 /// Name of that port in its Service.
@@ -47,6 +49,8 @@ pub const CLUSTER_ROLE: &str = "mainstay_cluster";
 /// Rules of [`CLUSTER_ROLE`]: keys are moved, and neither read nor written otherwise.
 pub const CLUSTER_RULES: &str =
     "~* resetchannels -@all +ping +info +role +cluster +select +migrate +restore-asking";
+/// Key, in the Secret of the set's own passwords, of [`CLUSTER_ROLE`]'s. No pod has it.
+pub const CLUSTER_PASSWORD: &str = "cluster";
 /// Attribute of a role: its ACL rules besides passwords and `on`, as `ACL SETUSER` takes them, with a space between
 /// two. For example `~* &* +@all -@admin`.
 /// With `off` in it nobody is let in.
@@ -85,6 +89,9 @@ pub struct RedisSettings {
     /// Agents answer clients of a Sentinel.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sentinel: bool,
+    /// The engine is a member of a cluster, which elects by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clustered: bool,
 }
 
 /// Whose program it is.

@@ -9,6 +9,8 @@
 
 #[path = "operator/backups.rs"]
 mod backups;
+#[path = "operator/clusters.rs"]
+mod clusters;
 #[path = "operator/drills.rs"]
 mod drills;
 #[path = "operator/going_back.rs"]

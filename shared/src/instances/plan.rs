@@ -39,6 +39,22 @@ pub struct Wanted {
     pub storage: i64,
     /// The agents' program.
     pub agent: api::Program,
+    /// Its engines agree by themselves on who takes writes: nobody has the seat, and all begin at once.
+    pub self_led: bool,
+    /// Of such a set: instances that have left and have nothing that anybody needs.
+    pub released: BTreeSet<String>,
+}
+
+impl Wanted {
+    /// Whether an instance is the one that may be primary.
+    fn is_seat(&self, instance: &Instance) -> bool {
+        !self.self_led && instance.ordinal == self.seat
+    }
+
+    /// Whether instances other than the first may begin.
+    fn is_begun(&self) -> bool {
+        self.self_led || self.initialised
+    }
 }
 
 /// A step that disturbs nobody.
@@ -142,9 +158,7 @@ pub struct Plan {
 /// deleted only after its instance left, or when Kubernetes says that its volume is gone.
 pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
     let membership = Membership::beside(wanted.count, wanted.seat, instances, &wanted.taken);
-    let seat_serves = instances
-        .iter()
-        .any(|i| i.ordinal == wanted.seat && i.serves());
+    let seat_serves = instances.iter().any(|i| wanted.is_seat(i) && i.serves());
     let mut plan = Plan::default();
     let absent = Instance {
         name: String::new(),
@@ -157,7 +171,7 @@ pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
     let given_up = given_up(wanted, instances);
     let copies = instances.iter().any(|i| {
         let whole = |claim: &ClaimSeen| !claim.lost && !claim.deleting;
-        i.ordinal != wanted.seat && i.claim.as_ref().is_some_and(whole)
+        !wanted.is_seat(i) && i.claim.as_ref().is_some_and(whole)
     });
     for ordinal in &membership.members {
         let seen = instances.iter().find(|i| i.ordinal == *ordinal).cloned();
@@ -176,7 +190,8 @@ pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
     let leaving: BTreeSet<u32> = membership.leaving.iter().copied().collect();
     for ordinal in &membership.leaving {
         for instance in instances.iter().filter(|i| i.ordinal == *ordinal) {
-            leaver(instance, seat_serves, &mut plan);
+            let spared = seat_serves || wanted.released.contains(&instance.name);
+            leaver(instance, spared, &mut plan);
         }
     }
     debug_assert!(!leaving.contains(&wanted.seat));
@@ -185,13 +200,13 @@ pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
 }
 
 fn member(wanted: &Wanted, instance: &Instance, copies: bool, plan: &mut Plan) {
-    let is_seat = instance.ordinal == wanted.seat;
+    let is_seat = wanted.is_seat(instance);
     let keeps_data = is_seat && wanted.initialised;
     let usable_claim = claim(wanted, instance, keeps_data, copies, plan);
     match &instance.pod {
         Some(pod) => running(wanted, instance, pod, is_seat, plan),
         // The first instance alone until the set has data, then all of them.
-        None if usable_claim && (is_seat || wanted.initialised) => {
+        None if usable_claim && (is_seat || wanted.is_begun()) => {
             plan.steps.push(Step::CreatePod {
                 instance: instance.name.clone(),
             });
@@ -208,7 +223,7 @@ fn refuge<'a>(
 ) -> Option<&'a str> {
     let able = instances.iter().filter(|i| {
         let stays = i.pod.as_ref().is_some_and(|p| !p.must_move());
-        membership.members.contains(&i.ordinal) && i.ordinal != wanted.seat && stays && i.serves()
+        membership.members.contains(&i.ordinal) && !wanted.is_seat(i) && stays && i.serves()
     });
     let lag = |i: &&Instance| i.agent().and_then(|s| s.lag_bytes).unwrap_or(u64::MAX) >> 20;
     able.min_by_key(lag).map(|i| i.name.as_str())
@@ -219,7 +234,7 @@ fn leave_node(wanted: &Wanted, instance: &Instance, refuge: Option<&str>, plan: 
     let (Some(pod), Some(to)) = (&instance.pod, refuge) else {
         return;
     };
-    let leads = instance.ordinal == wanted.seat && instance.serves();
+    let leads = wanted.is_seat(instance) && instance.serves();
     if !(leads && pod.cordoned) || pod.deleting || is_proposed(plan, &instance.name) {
         return;
     }
@@ -303,7 +318,7 @@ fn claim(
             plan.troubles.push(volume_lost(name, &what, copies));
             return false;
         }
-        let wanted_now = instance.ordinal == wanted.seat || wanted.initialised;
+        let wanted_now = wanted.is_seat(instance) || wanted.is_begun();
         if wanted_now {
             plan.steps.push(Step::CreateClaim {
                 instance: name.clone(),
@@ -424,12 +439,14 @@ fn running(wanted: &Wanted, instance: &Instance, pod: &PodSeen, is_seat: bool, p
         });
         return;
     }
-    let role = role(is_seat);
+    let told = instance.agent().map(|status| status.role);
+    let leads = is_seat || (wanted.self_led && told == Some(InstanceRole::Primary));
+    let role = role(leads);
     // Once it is so, not as soon as it shall be: by these labels the replicas' Service changes, and
     // what leads clients follows one change a second; the primary's comes first.
     let is_so = instance.agent().is_some_and(|status| {
         let primary = status.role == InstanceRole::Primary;
-        status.ready && status.role != InstanceRole::Unknown && primary == is_seat
+        status.ready && status.role != InstanceRole::Unknown && primary == leads
     });
     if pod.role.as_deref() != Some(role) && is_so {
         plan.steps.push(Step::SetRole {
@@ -536,7 +553,7 @@ fn replace(instance: &Instance, pod: &PodSeen, why: String) -> Candidate {
     }
 }
 
-fn leaver(instance: &Instance, seat_serves: bool, plan: &mut Plan) {
+fn leaver(instance: &Instance, spared: bool, plan: &mut Plan) {
     let name = &instance.name;
     match (&instance.pod, &instance.claim) {
         (Some(pod), _) if !pod.deleting => plan.candidates.push(Candidate {
@@ -548,7 +565,7 @@ fn leaver(instance: &Instance, seat_serves: bool, plan: &mut Plan) {
             why: format!("{name} is one more than the instances asked for"),
         }),
         // A copy of the data is given up only while the original is seen to work.
-        (None, Some(claim)) if !claim.deleting && seat_serves => {
+        (None, Some(claim)) if !claim.deleting && spared => {
             plan.steps.push(Step::DeleteClaim {
                 instance: name.clone(),
                 uid: claim.uid.clone(),

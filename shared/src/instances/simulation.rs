@@ -81,6 +81,8 @@ impl World {
                 config_hash: "c0".into(),
                 storage: 10,
                 agent: program(0),
+                self_led: false,
+                released: std::collections::BTreeSet::new(),
             },
             instances: BTreeMap::new(),
             restart_of: BTreeMap::new(),

@@ -26,6 +26,7 @@ use super::desired::store::Store;
 use super::desired::{DesiredError, Objects, Surroundings, Template};
 use super::observe::kinds;
 use super::status::SetStatus;
+use super::steer::{Steered, Steering};
 use super::validated::Common;
 use crate::access::Password;
 use crate::apply::Object;
@@ -65,7 +66,7 @@ pub struct Leaving<'a> {
 
 /// An engine, as the operator has to know it. Never a value: what it answers depends on what it is given alone.
 ///
-/// Everything is pure but [`Engine::probe`] and [`Engine::greet`], and the random numbers of [`Engine::credentials`].
+/// Everything is pure but [`Engine::probe`], [`Engine::greet`] and [`Engine::steer`], and the random numbers of [`Engine::credentials`].
 pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
     /// The custom resource.
     type Resource: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -87,6 +88,9 @@ pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
     type Catalogue: Clone + Debug + Send + Sync + 'static;
     /// Why a probe failed: a sentence for the condition `Ready`.
     type ProbeError: Error + Send + Sync + 'static;
+
+    /// What is kept between passes of a set that leads itself, by one process: connections, what was found last.
+    type Helm: Default + Debug + Send + 'static;
 
     /// Kind of the resource.
     const KIND: &'static str;
@@ -223,6 +227,20 @@ pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
     fn refuses(_access: &Access) -> Vec<String> {
         vec![format!("there are no logins of kind {}", Self::KIND)]
     }
+
+    // Sets that lead themselves (`Common::self_led`).
+
+    /// Look at all members, do what is next for them as one, and say whom else may be disturbed. It has to end by itself
+    /// soon, and goes on from wherever it was left.
+    fn steer(
+        _helm: &mut Self::Helm,
+        _steering: Steering<'_, Self>,
+    ) -> impl Future<Output = Steered> + Send {
+        std::future::ready(Steered::default())
+    }
+
+    /// Put what was found in the status.
+    fn found_out(_status: &mut Self::Status, _before: &Self::Status, _helm: &Self::Helm) {}
 
     // Backups. An engine has none as long as `Common::backup` is never there.
 

@@ -16,6 +16,7 @@ pub mod plan;
 pub mod run;
 pub mod serve;
 pub mod status;
+pub mod steer;
 pub mod talk;
 pub mod validated;
 

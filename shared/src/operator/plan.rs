@@ -15,6 +15,7 @@ use crate::names;
 use crate::operations::{self, Told};
 use crate::operator::observe::Observed;
 use crate::operator::observe::kinds::{CLAIM, LEASE, POD, SECRET};
+use crate::operator::steer::{self, Steered};
 use crate::rollout::{Choice, Door, Setting, choose};
 
 /// Who may be primary, and whether the set has data.
@@ -192,6 +193,8 @@ pub struct Target<'a> {
     pub refusals: u32,
     /// Whether the set may be disturbed now.
     pub door: Door,
+    /// What the engine grants, of a set that leads itself.
+    pub steered: Option<&'a Steered>,
     /// Now.
     pub now: Timestamp,
 }
@@ -282,10 +285,12 @@ pub fn plan(observed: &Observed, target: &Target<'_>) -> Plan {
         under_order: target.under_order,
         refusal: target.refusal,
     };
-    if let Some(step) = operations::proposed(&observed.operations, &setting) {
+    if target.steered.is_none()
+        && let Some(step) = operations::proposed(&observed.operations, &setting)
+    {
         steps.candidates.insert(0, step);
     }
-    let choice = choose(&Setting {
+    let rules = Setting {
         instances: &observed.instances,
         members: &members,
         candidates: &steps.candidates,
@@ -295,12 +300,19 @@ pub fn plan(observed: &Observed, target: &Target<'_>) -> Plan {
         unseen: target.unseen,
         refusals: target.refusals,
         door: target.door,
-    });
+    };
+    let choice = match target.steered {
+        Some(steered) => steer::choose(&rules, steered),
+        None => choose(&rules),
+    };
     Plan {
         create: target.once.iter().filter(absent).cloned().collect(),
         apply: apply.collect(),
         prune,
-        operations: operations::told(&observed.operations, &setting, &choice),
+        operations: match target.steered {
+            Some(_) => operations::refused(&observed.operations, target.now),
+            None => operations::told(&observed.operations, &setting, &choice),
+        },
         operation_due: operations::due(&observed.operations, &setting),
         notes: notes(target.set, observed.record(), &observed.instances),
         instances: steps,

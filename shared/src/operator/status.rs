@@ -101,6 +101,10 @@ pub struct SetStatus {
 
 /// Everything that a status is made of.
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub struct View<'a> {
     /// Name of the set.
     pub set: &'a str,
@@ -126,6 +130,8 @@ pub struct View<'a> {
     pub instances: &'a [Instance],
     /// Name of the instance that may be primary.
     pub seat: &'a str,
+    /// Several instances take writes, and none is the primary: `seat` is any of them.
+    pub self_led: bool,
     /// Identifier of the set's data.
     pub system_identifier: Option<&'a str>,
     /// Image in use.
@@ -186,7 +192,7 @@ pub fn status(view: &View<'_>) -> SetStatus {
         version: version(view, seat),
         image: view.image.map(str::to_owned),
         primary: seat
-            .filter(|s| s.role == InstanceRole::Primary)
+            .filter(|s| s.role == InstanceRole::Primary && !view.self_led)
             .map(|s| s.instance.clone()),
         ready: Some(format!("{}/{}", view.serving(), view.members.len())),
         system_identifier: view
@@ -234,7 +240,8 @@ fn endpoints(view: &View<'_>) -> Endpoints {
     let address = |service: String| format!("{service}.{}.svc:{}", view.namespace, view.port);
     Endpoints {
         primary: address(names::primary_service(view.set)),
-        replicas: (view.members.len() > 1).then(|| address(names::replica_service(view.set))),
+        replicas: (view.members.len() > 1 && !view.self_led)
+            .then(|| address(names::replica_service(view.set))),
     }
 }
 
@@ -486,12 +493,15 @@ fn ready(view: &View<'_>) -> (State, &'static str, String) {
         return (State::False, reasons::WRITES_REFUSED, wait.reason);
     }
     match (view.probe, unwell) {
-        (Some(Known::Known(_)), None) => (
-            State::True,
-            reasons::SERVING,
-            "A commit through the primary's Service was confirmed.".to_owned(),
-        ),
-        (_, Some(why)) if view.system_identifier.is_none() => {
+        (Some(Known::Known(_)), None) => {
+            let words = if view.self_led {
+                "A write to each part of the data was confirmed."
+            } else {
+                "A commit through the primary's Service was confirmed."
+            };
+            (State::True, reasons::SERVING, words.to_owned())
+        }
+        (_, Some(why)) if view.system_identifier.is_none() && !view.self_led => {
             (State::False, reasons::CREATING, why)
         }
         (_, Some(why)) => (State::False, reasons::NOT_SERVING, why),

@@ -56,6 +56,17 @@ pub const PREDICATES: &[Predicate] = &[
     },
 ];
 
+/// What holds a candidate back of a set that leads itself: only what does not ask for a primary.
+pub fn held_back(setting: &Setting<'_>, candidate: &Candidate) -> Option<(&'static str, String)> {
+    let hold = |name: &str| PREDICATES.iter().find(|rule| rule.name == name);
+    let rules = [
+        hold("wait_for_the_cache_to_catch_up"),
+        hold("wait_for_maintenance_window"),
+    ];
+    let mut rules = rules.into_iter().flatten();
+    rules.find_map(|rule| Some((rule.name, (rule.holds_back)(setting, candidate)?)))
+}
+
 /// Own writes must be visible before anything is disturbed on the ground of what is seen.
 fn wait_for_the_cache_to_catch_up(setting: &Setting<'_>, _: &Candidate) -> Option<String> {
     setting.unseen.map(str::to_owned)

@@ -1,6 +1,7 @@
 //! Bad `Redis` resources, and the sentence that each gets: one table for the tests with and without an API server.
 
 mod backup;
+mod cluster;
 mod drill;
 
 use mainstay_crds::redis::parameters::REFUSED;
@@ -110,6 +111,7 @@ pub fn also_good() -> Vec<(&'static str, Value)> {
     .chain(maintenance::good())
     .chain(backup::good())
     .chain(drill::good())
+    .chain(cluster::good())
     .collect()
 }
 
@@ -134,6 +136,7 @@ pub fn cases() -> Vec<Case> {
         of_groups(),
         backup::cases(),
         drill::cases(),
+        cluster::cases(),
     ]
     .concat()
 }
@@ -181,13 +184,6 @@ fn of_the_set() -> Vec<Case> {
             "spec.engine",
             rules::ENGINE_CHANGES,
             json!({ "engine": "Valkey", "version": "8.1" }),
-        ),
-        spec(
-            "Redis Cluster",
-            Both,
-            "spec.mode",
-            rules::MODE,
-            json!({ "mode": "Cluster" }),
         ),
         instances("no instance", 0),
         instances("too many", 10),

@@ -40,6 +40,7 @@ pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, Desi
     let flows = Flows {
         engine_port: PORT,
         client_ports: &[],
+        peer_ports: &[],
         operator_namespace: around.operator_namespace,
         api_servers: around.api_servers,
         clients: &v.common.clients,

@@ -63,6 +63,7 @@ pub fn db() -> Validated {
             protected: true,
             volumes: KeptVolumes::Retain,
             backup: None,
+            self_led: false,
         },
         major: 17,
         rejoin: mainstay_crds::common::Rejoin::Rewind,

@@ -57,6 +57,7 @@ impl Engine for Postgresql {
     type Validated = Validated;
     type Problem = Problem;
     type Catalogue = Catalogue;
+    type Helm = ();
     type ProbeError = ProbeError;
 
     const KIND: &'static str = "Postgres";

@@ -32,6 +32,7 @@ use tokio::time::{sleep, timeout};
 
 use super::AgentError;
 use super::decide::{Next, Observed, Role, Running, next};
+use super::member;
 use super::monitor::{Monitor, Sight};
 use super::observe::{self, Memory};
 use super::past::{Elected, Orderly};
@@ -156,6 +157,8 @@ pub struct Machine {
     volume: Option<Volume>,
     volume_at: Option<Duration>,
     ended_seen: u64,
+    /// Since when the engine of a member of a cluster is known not to run.
+    down_since: Option<Duration>,
 }
 
 impl Machine {
@@ -211,6 +214,7 @@ impl Machine {
             volume: None,
             volume_at: None,
             ended_seen: 0,
+            down_since: None,
         }
     }
 
@@ -407,10 +411,16 @@ impl Machine {
             .as_ref()
             .is_some_and(|c| c.driver.held.borrow().is_some());
         let because = self.because();
+        let mute = self
+            .monitor
+            .mute
+            .borrow()
+            .is_some_and(|since| now.saturating_sub(since) > MUTE);
+        let guard = self.guard(running, now);
         next(&Observed {
             wanted: &wanted,
             because: &because,
-            missing: self.mounts.missing(),
+            missing: self.mounts.missing().or(guard),
             identifier: self.identifier().as_deref(),
             reachable: match (&wanted, &leader) {
                 (Wanted::Follow(ballot), Some((leads, ..))) => ballot == leads,
@@ -418,7 +428,8 @@ impl Machine {
             },
             named: self.is_named(),
             engine: &state.engine,
-            running: sees.as_ref(),
+            // There is no Lease that lapses: a primary that answers nobody is ended as well.
+            running: sees.as_ref().filter(|_| !(mute && self.is_clustered())),
             upstream: self.upstream(leader.as_ref()),
             settled: matches!(self.seen(), Seen::Detached { .. }),
             ended,
@@ -432,16 +443,36 @@ impl Machine {
             hard_stopping: state.hard_stopping,
             clean: self.clean_for == Some(state.starts),
             ending,
-            leaving: held && self.leaving.is_some_and(|at| now < at + TAKEN_OVER),
+            leaving: (held || self.is_followed())
+                && self.leaving.is_some_and(|at| now < at + TAKEN_OVER),
             restart: self.restart_wanted,
-            mute: self
-                .monitor
-                .mute
-                .borrow()
-                .is_some_and(|since| now.saturating_sub(since) > MUTE),
+            mute,
             busy: self.stopping.is_some() || self.asking.is_some() || (starting && !running),
             pausing: self.pauses.is_on(now),
         })
+    }
+
+    /// Whether the engine is a member of a cluster, which elects by itself.
+    fn is_clustered(&self) -> bool {
+        let config = self.mounts.config.as_ref();
+        config.is_some_and(|(c, _)| c.engine.clustered)
+    }
+
+    /// Whether it is a primary of a cluster that a replica could take over from: the operator has it do so.
+    fn is_followed(&self) -> bool {
+        let followed = |v: &Vitals| v.is_primary && v.replicas.iter().any(|r| r.online);
+        self.is_clustered() && self.vitals().is_some_and(|(_, v)| followed(&v))
+    }
+
+    /// What the start of a member of a cluster waits for.
+    fn guard(&mut self, running: bool, now: Duration) -> Option<&'static str> {
+        if running || !self.is_clustered() {
+            self.down_since = None;
+            return None;
+        }
+        let down = now.saturating_sub(*self.down_since.get_or_insert(now));
+        let nodes = std::fs::read_to_string(self.place.nodes()).unwrap_or_default();
+        member::waits(&nodes, self.place.stopped().exists(), down)
     }
 
     /// The engine has ended.
@@ -576,6 +607,7 @@ impl Machine {
             term: self.term(),
             replicas: settings.and_then(|s| s.replicas),
             waits: match self.wanted() {
+                _ if self.is_clustered() => None,
                 Wanted::Follow(_) => None,
                 _ => Some(self.because()),
             },

@@ -5,6 +5,7 @@
 pub mod decide;
 pub mod machine;
 pub mod mark;
+pub mod member;
 pub mod monitor;
 pub mod observe;
 pub mod past;

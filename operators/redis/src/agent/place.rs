@@ -57,6 +57,16 @@ impl Place {
         self.state().join("orderly.json")
     }
 
+    /// That an engine in a cluster was stopped in order, and wrote all that it had.
+    pub fn stopped(&self) -> PathBuf {
+        self.state().join("stopped.json")
+    }
+
+    /// What an engine in a cluster notes of it.
+    pub fn nodes(&self) -> PathBuf {
+        self.data().join("nodes.conf")
+    }
+
     /// Rendered configuration, and other things in memory.
     pub fn run(&self) -> PathBuf {
         under(&self.root, paths::RUN)

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::vitals::NOBODY;
 use crate::settings::{PORT, Persistence, REPLICATION_ROLE, RULES, RedisSettings};
+use crate::shards;
 
 /// ACL user of the agent. It exists for one start of the engine.
 pub const AGENT_ROLE: &str = "mainstay_agent";
@@ -36,6 +37,8 @@ pub struct Facts {
     pub acl: PathBuf,
     /// Password with which replicas log in to their primary.
     pub password: String,
+    /// Address at which other members of a cluster find it.
+    pub address: String,
 }
 
 /// Directives that can be changed while it runs, by name: the user's, persistence, and the bound on lag.
@@ -73,7 +76,8 @@ pub fn open(settings: &RedisSettings) -> u64 {
 
 /// `redis.conf`.
 ///
-/// Guarantee, the boot guard: an engine that starts with it takes no write. It is a replica of nobody, before it has read a
+/// Guarantee, the boot guard: an engine that starts with it takes no write, unless it is a member of a cluster, where it goes on
+/// as what it was once it reaches most primaries ([`super::member`] says when it may start). It is a replica of nobody, before it has read a
 /// byte of its dataset and until this agent says otherwise, so it refuses writes as a replica; and should anything else
 /// make a primary of it, it asks for more replicas than there can be.
 pub fn configuration(settings: &RedisSettings, facts: &Facts) -> String {
@@ -108,12 +112,21 @@ pub fn configuration(settings: &RedisSettings, facts: &Facts) -> String {
     set("aclfile", &file(&facts.acl));
     set("daemonize", "no");
     set("logfile", "");
-    set("replicaof", &format!("{} {}", NOBODY.0, NOBODY.1));
     set("masteruser", REPLICATION_ROLE);
     set("masterauth", &quoted(&facts.password));
-    set("replica-announce-ip", &facts.announce);
     set("replica-read-only", "yes");
-    set("min-replicas-to-write", &SHUT.to_string());
+    if settings.clustered {
+        for (name, value) in shards::directives::directives(&facts.announce, &facts.address) {
+            set(name, &value);
+        }
+        // Clients are led to names, which certificates bear; addresses change.
+        set("cluster-preferred-endpoint-type", "hostname");
+        set("min-replicas-to-write", &open(settings).to_string());
+    } else {
+        set("replicaof", &format!("{} {}", NOBODY.0, NOBODY.1));
+        set("replica-announce-ip", &facts.announce);
+        set("min-replicas-to-write", &SHUT.to_string());
+    }
     // A dataset that is received comes to the volume whole and synced before the old one is let go: what is broken off, or
     // cannot be read, leaves the replica what it had. From memory to memory it would have nothing meanwhile (`on-empty-db`
     // and the like), or two datasets in memory (`swapdb`).
@@ -186,6 +199,7 @@ mod tests {
             socket: "/run/redis.sock".into(),
             acl: "/run/users.acl".into(),
             password: "a\"b".into(),
+            address: "10.0.0.7".into(),
         }
     }
 
@@ -221,6 +235,28 @@ mod tests {
         assert_eq!(last("save").as_deref(), Some("\"\""));
         assert_eq!(last("masterauth").as_deref(), Some("\"a\\\"b\""));
         assert_eq!(open(&settings), 1);
+    }
+
+    #[test]
+    fn a_member_of_a_cluster_announces_its_name_and_follows_whom_the_cluster_says() {
+        let settings = RedisSettings {
+            clustered: true,
+            ..RedisSettings::default()
+        };
+        let mut facts = facts();
+        facts.announce = "db-1.db-peers.shop.svc".into();
+        let text = configuration(&settings, &facts);
+        for line in [
+            "cluster-enabled yes",
+            "tls-cluster yes",
+            "cluster-announce-ip 10.0.0.7",
+            "cluster-announce-hostname db-1.db-peers.shop.svc",
+            "cluster-preferred-endpoint-type hostname",
+            "min-replicas-to-write 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        }
+        assert!(!text.contains("replicaof"), "{text}");
     }
 
     #[test]

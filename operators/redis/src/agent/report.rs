@@ -93,7 +93,9 @@ pub fn status(f: &Facts<'_>) -> Status {
             s.config_hash.clone_from(&f.config_hash);
             s.users_hash.clone_from(&f.users_hash);
             s.pending_restart.clone_from(&f.pending_restart);
-            if vitals.is_primary {
+            if let Some(ok) = vitals.cluster_ok {
+                tell_of_member(&mut s, vitals, ok);
+            } else if vitals.is_primary {
                 tell_of_primary(&mut s, f, vitals);
             } else {
                 s.role = InstanceRole::Replica;
@@ -110,7 +112,7 @@ pub fn status(f: &Facts<'_>) -> Status {
                 );
                 s.last_error.get_or_insert(why);
             }
-            if !s.ready {
+            if !s.ready && s.message.is_none() {
                 s.message = Some(match (&s.refuses_writes, &f.waits) {
                     (Some(why), _) => why.clone(),
                     (None, Some(waits)) => format!("waiting for {waits}"),
@@ -141,6 +143,24 @@ pub fn status(f: &Facts<'_>) -> Status {
         s.last_error = Some(why.clone());
     }
     s
+}
+
+/// What a member of a cluster is.
+fn tell_of_member(s: &mut Status, vitals: &Vitals, cluster_ok: bool) {
+    let receives = vitals.link_up && !vitals.syncing;
+    s.role = if vitals.is_primary {
+        InstanceRole::Primary
+    } else {
+        InstanceRole::Replica
+    };
+    s.refuses_writes = (vitals.is_primary && !vitals.log_ok)
+        .then(|| "Redis takes no writes since its append-only file cannot be written".to_owned());
+    s.ready = cluster_ok && (vitals.is_primary || receives) && s.refuses_writes.is_none();
+    if !cluster_ok {
+        let why =
+            "the cluster is not formed yet, or this member does not reach most of its primaries";
+        s.message = Some(why.to_owned());
+    }
 }
 
 /// What a primary knows of its replicas, and of what it refuses.
@@ -354,6 +374,29 @@ mod tests {
         assert_eq!(told(&with(1), 120).open_epoch, None, "an old look");
         let stopping = told_by(&with(1), 100, Some(Phase::Stopping));
         assert_eq!(stopping.open_epoch, None);
+    }
+
+    #[test]
+    fn a_member_of_a_cluster_serves_while_the_cluster_does_and_it_receives() {
+        let member = |is_primary, link_up, ok| {
+            let sight = Sight::Up {
+                at: Duration::from_secs(99),
+                vitals: Box::new(Vitals {
+                    is_primary,
+                    link_up,
+                    log_ok: true,
+                    snapshot_ok: true,
+                    cluster_ok: Some(ok),
+                    ..Vitals::default()
+                }),
+            };
+            let s = told(&sight, 100);
+            (s.ready, s.role)
+        };
+        assert_eq!(member(true, false, true), (true, InstanceRole::Primary));
+        assert_eq!(member(true, false, false), (false, InstanceRole::Primary));
+        assert_eq!(member(false, true, true), (true, InstanceRole::Replica));
+        assert_eq!(member(false, false, true), (false, InstanceRole::Replica));
     }
 
     #[test]

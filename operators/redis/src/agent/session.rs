@@ -140,6 +140,7 @@ impl Session {
                 "stats",
                 "replication",
                 "keyspace",
+                "cluster",
             ]),
             words(["FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE"]),
             words(["CONFIG", "GET", "min-replicas-to-write"]),
@@ -154,7 +155,14 @@ impl Session {
         let number = |value: &Value| value.items().get(1)?.text()?.parse::<u64>().ok();
         let mark = mark_in(library);
         let vitals = Vitals::read(&info, mark, number(door).unwrap_or(0));
-        vitals.ok_or_else(|| RespError::Protocol("INFO says no role").into())
+        let mut vitals = vitals.ok_or(RespError::Protocol("INFO says no role"))?;
+        // Others answer that question with an error, which would be counted.
+        if info.lines().any(|l| l.trim_end() == "cluster_enabled:1") {
+            let said = self.call(words(["CLUSTER", "INFO"])).await?;
+            let said = said.text().unwrap_or_default();
+            vitals.cluster_ok = Some(said.lines().any(|l| l.trim_end() == "cluster_state:ok"));
+        }
+        Ok(vitals)
     }
 
     /// Receive from nobody: whoever it received from is gone when this returns.

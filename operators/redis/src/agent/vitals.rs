@@ -56,6 +56,8 @@ pub struct Vitals {
     pub evicted: u64,
     /// Clients.
     pub clients: u64,
+    /// Of a member of a cluster: whether the cluster answers for keys, as this one sees it.
+    pub cluster_ok: Option<bool>,
 }
 
 /// One that receives.
@@ -137,6 +139,7 @@ impl Vitals {
             log_ok: ok("aof_last_write_status"),
             evicted: number("evicted_keys").unwrap_or(0),
             clients: number("connected_clients").unwrap_or(0),
+            cluster_ok: None,
         })
     }
 

@@ -57,6 +57,7 @@ pub fn config(v: &Validated, members: &[String]) -> RedisConfig {
             persistence: v.persistence,
             replicas: v.replicas,
             sentinel: v.sentinel,
+            clustered: v.shards.is_some(),
         },
     }
 }

@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 
 use super::{login, sentinel};
 use crate::settings::{
-    BACKUP_PASSWORD, BACKUP_ROLE, BACKUP_RULES, PORT, PROBE_KEY, PROBE_ROLE, REPLICATION_PASSWORD,
-    REPLICATION_ROLE, RULES,
+    BACKUP_PASSWORD, BACKUP_ROLE, BACKUP_RULES, CLUSTER_PASSWORD, CLUSTER_ROLE, CLUSTER_RULES,
+    PORT, PROBE_KEY, PROBE_ROLE, REPLICATION_PASSWORD, REPLICATION_ROLE, RULES,
 };
 use crate::validate::Validated;
 
@@ -47,9 +47,13 @@ const REPLICATION_RULES: &str = "resetkeys resetchannels -@all +ping +psync +rep
 /// Rules of a user that is not needed.
 const OFF: &str = "off";
 
-/// Rules of the operator's probe: whether it is a primary, and one key to write.
-fn probe_rules() -> String {
-    format!("resetchannels ~{PROBE_KEY} -@all +ping +info +role +get +set")
+/// Rules of the operator's probe: whether it is a primary, and one key to write; of a cluster, one in each shard.
+fn probe_rules(v: &Validated) -> String {
+    let rules = format!("resetchannels ~{PROBE_KEY} -@all +ping +info +role +get +set");
+    match v.shards {
+        Some(_) => format!("~{PROBE_KEY}:* {rules} +cluster|slots"),
+        None => rules,
+    }
 }
 
 /// The Secrets, with what is given kept.
@@ -74,8 +78,12 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
     let mut wanted = vec![
         (USER, given.password, APPLICATION_RULES.to_owned()),
         (REPLICATION_ROLE, &replication, REPLICATION_RULES.to_owned()),
-        (PROBE_ROLE, &probe, probe_rules()),
+        (PROBE_ROLE, &probe, probe_rules(v)),
     ];
+    let cluster = v.shards.map(|_| own(CLUSTER_PASSWORD)).transpose()?;
+    if let Some(password) = &cluster {
+        wanted.push((CLUSTER_ROLE, password, CLUSTER_RULES.to_owned()));
+    }
     let made = backup.as_ref().zip(receives);
     wanted.extend(made.map(|(password, rules)| (BACKUP_ROLE, password, rules.to_owned())));
     let of_the_set = wanted.into_iter().map(|(name, password, rules)| {
@@ -95,7 +103,15 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
     let kept = |name: String| set.kept(name, "credentials");
     let mut secrets = vec![
         application_secret(v, given.password, given.ca),
-        internal_secret(v, &replication, &probe, backup.as_ref()),
+        internal_secret(
+            v,
+            &replication,
+            &probe,
+            [
+                (BACKUP_PASSWORD, backup.as_ref()),
+                (CLUSTER_PASSWORD, cluster.as_ref()),
+            ],
+        ),
         roles_object(kept(names::access_secret(&set.name)), &roles)?,
     ];
     let of_logins = given.logins.iter().filter(|l| !l.is_wrong);
@@ -144,7 +160,9 @@ pub(super) fn binding(v: &Validated, user: &str, password: &Password, ca: &str) 
     }
     Binding {
         engine: "redis".into(),
-        replica_host: (v.common.instances > 1).then(|| host(names::replica_service(&set.name))),
+        // Of a cluster the one leads to all, who tell where else to go.
+        replica_host: (v.common.instances > 1 && v.shards.is_none())
+            .then(|| host(names::replica_service(&set.name))),
         host: primary,
         port: PORT,
         username: user.into(),
@@ -159,7 +177,7 @@ fn internal_secret(
     v: &Validated,
     replication: &Password,
     probe: &Password,
-    backup: Option<&Password>,
+    others: [(&str, Option<&Password>); 2],
 ) -> Secret {
     let set = &v.common.set;
     let text = |password: &Password| ByteString(password.expose().as_bytes().to_vec());
@@ -167,7 +185,8 @@ fn internal_secret(
         (REPLICATION_PASSWORD.to_owned(), text(replication)),
         (PROBE_PASSWORD.to_owned(), text(probe)),
     ]);
-    data.extend(backup.map(|password| (BACKUP_PASSWORD.to_owned(), text(password))));
+    let others = others.into_iter();
+    data.extend(others.filter_map(|(key, password)| Some((key.to_owned(), text(password?)))));
     Secret {
         metadata: set.kept(names::internal_secret(&set.name), "credentials"),
         type_: Some("Opaque".into()),

@@ -21,7 +21,7 @@ use mainstay_shared::operator::desired::drill::policy;
 use mainstay_shared::operator::desired::{DesiredError, Objects, Surroundings, of_every_set};
 use mainstay_shared::traffic::EnginePort;
 
-use crate::settings::{PORT, PORT_NAME, SENTINEL_PORT};
+use crate::settings::{BUS_PORT, PORT, PORT_NAME, SENTINEL_PORT};
 use crate::validate::Validated;
 
 /// The engine's port in Services.
@@ -39,6 +39,7 @@ pub fn objects(v: &Validated, around: &Surroundings<'_>) -> Result<Objects, Desi
     let flows = Flows {
         engine_port: PORT,
         client_ports: if v.sentinel { &[SENTINEL_PORT] } else { &[] },
+        peer_ports: if v.shards.is_some() { &[BUS_PORT] } else { &[] },
         operator_namespace: around.operator_namespace,
         api_servers: around.api_servers,
         clients: &v.common.clients,

@@ -1,7 +1,9 @@
 //! Redis as the operator has to know it: what differs from other engines.
 
 pub mod probe;
+mod slots;
 pub mod status;
+pub mod steer;
 
 use std::collections::BTreeMap;
 
@@ -22,10 +24,12 @@ use mainstay_shared::operator::desired::store::Store;
 use mainstay_shared::operator::desired::{DesiredError, Objects, Surroundings, Template};
 use mainstay_shared::operator::engine::{Answer, Engine, Leaving, Target};
 use mainstay_shared::operator::status::SetStatus;
+use mainstay_shared::operator::steer::{Steered, Steering};
 use mainstay_shared::operator::validated::Common;
 use mainstay_shared::operator::validated::repository::store;
 
 use self::probe::{ProbeError, round_trip};
+use self::steer::Helm;
 use crate::desired::pod::USER;
 use crate::desired::{self, credentials, login};
 use crate::settings::PORT;
@@ -48,6 +52,7 @@ impl Engine for RedisEngine {
     type Problem = Problem;
     type Catalogue = Catalogue;
     type ProbeError = ProbeError;
+    type Helm = Helm;
 
     const KIND: &'static str = "Redis";
     const APP: &'static str = APP;
@@ -128,6 +133,14 @@ impl Engine for RedisEngine {
 
     fn probe_password(internal: &BTreeMap<String, ByteString>) -> Option<Password> {
         Password::from_bytes(&internal.get(credentials::PROBE_PASSWORD)?.0)
+    }
+
+    async fn steer(helm: &mut Helm, steering: Steering<'_, Self>) -> Steered {
+        steer::steer(helm, steering).await
+    }
+
+    fn found_out(status: &mut RedisStatus, before: &RedisStatus, helm: &Helm) {
+        steer::found_out(status, before, helm);
     }
 
     fn drill_map(v: &Validated, start: &Start) -> Result<Option<ConfigMap>, serde_json::Error> {

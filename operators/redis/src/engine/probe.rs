@@ -7,10 +7,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::try_join_all;
+use mainstay_shared::access::Password;
 use mainstay_shared::operator::engine::{Answer, Target};
 use rustls::pki_types::ServerName;
 
+use super::slots::{Part, owned, parts};
 use crate::agent::vitals::version;
+use crate::backup::shards::SLOTS;
 use crate::resp::{Connection, RespError, Value, words};
 use crate::settings::{PORT, PROBE_KEY, PROBE_ROLE};
 
@@ -44,6 +48,12 @@ pub enum ProbeError {
     /// The answer is not what Redis answers.
     #[error("{0} does not say which version it runs")]
     Version(String),
+    /// Who owns which slots is not understood.
+    #[error("{0} does not say who owns which slots")]
+    Slots(String),
+    /// Slots without an owner.
+    #[error("{0} of 16384 slots have no owner: the cluster is not formed, or a part of it is lost")]
+    Unowned(usize),
     /// A host of which there is no certificate.
     #[error("{0} is no name that a certificate can bear")]
     Name(String),
@@ -84,6 +94,15 @@ async fn talk(target: &Target) -> Result<Answer, ProbeError> {
     let mut connection = connection.map_err(unconnected)?;
     let login = connection.login(PROBE_ROLE, password.expose()).await;
     login.map_err(refused)?;
+    let info = connection.call(words(["INFO", "server"])).await;
+    let info = info.map_err(refused)?.text().unwrap_or_default();
+    let version = version(&info).ok_or_else(|| ProbeError::Version(host.to_owned()))?;
+    if info.lines().any(|l| l.trim_end() == "redis_mode:cluster") {
+        let slots = connection.call(words(["CLUSTER", "SLOTS"])).await;
+        return every_shard(target, password, &slots.map_err(refused)?)
+            .await
+            .map(|()| Answer { version });
+    }
     let role = connection.call(words(["ROLE"])).await.map_err(refused)?;
     let role = role.items().first().and_then(Value::text);
     if role.as_deref() != Some("master") {
@@ -91,10 +110,49 @@ async fn talk(target: &Target) -> Result<Answer, ProbeError> {
     }
     let written = words(["SET", PROBE_KEY, "1", "EX", KEPT_SECONDS]);
     connection.call(written).await.map_err(refused)?;
-    let info = connection.call(words(["INFO", "server"])).await;
-    let info = info.map_err(refused)?.text().unwrap_or_default();
-    let version = version(&info).ok_or_else(|| ProbeError::Version(host.to_owned()))?;
     Ok(Answer { version })
+}
+
+/// Of a cluster: every slot has an owner, and each owner takes a write, where clients are led.
+async fn every_shard(
+    target: &Target,
+    password: &Password,
+    slots: &Value,
+) -> Result<(), ProbeError> {
+    let host = target.host.as_str();
+    let unclear = || ProbeError::Slots(host.to_owned());
+    let parts = parts(slots).ok_or_else(unclear)?;
+    let owned = owned(slots);
+    if owned != usize::from(SLOTS) {
+        return Err(ProbeError::Unowned(
+            usize::from(SLOTS).saturating_sub(owned),
+        ));
+    }
+    let writes = parts
+        .into_iter()
+        .map(|part| write_to(target, password, part));
+    try_join_all(writes).await.map(drop)
+}
+
+async fn write_to(target: &Target, password: &Password, part: Part) -> Result<(), ProbeError> {
+    let host = part.host.clone();
+    let key = part.key().ok_or_else(|| ProbeError::Slots(host.clone()))?;
+    let name = ServerName::try_from(host.clone()).map_err(|_| ProbeError::Name(host.clone()))?;
+    let address = SocketAddr::new(part.address, PORT);
+    let connection = Connection::tls(address, name, Arc::clone(&target.tls)).await;
+    let mut connection = connection.map_err(|source| ProbeError::Connect {
+        host: host.clone(),
+        source,
+    })?;
+    let refused = |source| ProbeError::Command {
+        host: host.clone(),
+        source,
+    };
+    let login = connection.login(PROBE_ROLE, password.expose()).await;
+    login.map_err(refused)?;
+    let written = words(["SET", &key, "1", "EX", KEPT_SECONDS]);
+    connection.call(written).await.map_err(refused)?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::settings::ReplicasToWrite;
 pub fn common(status: &RedisStatus) -> SetStatus {
     let RedisStatus {
         bound: _,
+        cluster: _,
         observed_generation,
         conditions,
         endpoints,
@@ -78,6 +79,8 @@ pub fn whole(common: SetStatus, replicas: Option<ReplicasToWrite>) -> RedisStatu
             replicas: number(r.count),
             seconds: number(r.max_lag_seconds),
         }),
+        // It is the engine's to say: see [`super::steer`].
+        cluster: None,
         observed_generation,
         conditions,
         endpoints,

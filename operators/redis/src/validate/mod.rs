@@ -3,6 +3,7 @@
 
 pub mod backup;
 mod catalogue;
+pub mod cluster;
 mod parameters;
 mod problem;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use mainstay_shared::operator::validated::read::{self, Asked, Image};
 
 pub use backup::{Backup, Recovery};
 pub use catalogue::{Catalogue, CatalogueError};
+pub use cluster::Shards;
 pub use problem::Problem;
 
 use crate::settings::{Flavour, Persistence, ReplicasToWrite};
@@ -48,6 +50,8 @@ pub struct Validated {
     pub parameters: BTreeMap<String, String>,
     /// Agents answer clients of a Sentinel.
     pub sentinel: bool,
+    /// Of a cluster its shards; none: one primary and its replicas.
+    pub shards: Option<Shards>,
     /// Backups, if they are asked for.
     pub backup: Option<Backup>,
     /// What the first data is made from; none: it is empty.
@@ -93,10 +97,17 @@ pub fn validate(resource: &Redis, catalogue: &Catalogue) -> Result<Validated, Ve
     };
     let available = || catalogue.versions(flavour.unwrap_or_default());
     let image = image.read(available, &mut problems);
-    if spec.mode.as_deref().is_some_and(|m| m != "Replication") {
+    let modes = ["Replication", "Cluster"];
+    if spec.mode.as_deref().is_some_and(|m| !modes.contains(&m)) {
         problems.push(Problem::Mode);
     }
-    let replicas = replicas(spec, &mut problems);
+    let shards = cluster::shards(spec, &mut problems);
+    let replicas = if spec.is_cluster() {
+        // The bound is of an election that replicas take part in.
+        None
+    } else {
+        replicas(spec, &mut problems)
+    };
     let persistence = persistence(spec, &mut problems);
     let policy = spec.maxmemory_policy.as_deref().unwrap_or("noeviction");
     if !POLICIES.contains(&policy) {
@@ -120,6 +131,11 @@ pub fn validate(resource: &Redis, catalogue: &Catalogue) -> Result<Validated, Ve
                     image,
                     image_is_named: spec.image.is_some(),
                     backup: backup.as_ref().map(Backup::common),
+                    self_led: shards.is_some(),
+                    placement: match shards {
+                        Some(_) => Some(cluster::placement(common.placement)),
+                        None => common.placement,
+                    },
                     ..common
                 },
                 flavour,
@@ -129,6 +145,7 @@ pub fn validate(resource: &Redis, catalogue: &Catalogue) -> Result<Validated, Ve
                 policy: policy.to_owned(),
                 parameters: spec.parameters.clone(),
                 sentinel: spec.sentinel.is_some(),
+                shards,
                 backup,
                 recovery,
                 timelines: 0,
@@ -173,7 +190,7 @@ fn persistence(spec: &RedisSpec, problems: &mut Vec<Problem>) -> Option<Persiste
         None | Some("aof") => Some(Persistence::Aof),
         Some("rdb") => Some(Persistence::Rdb),
         Some("none") => {
-            if spec.instances() > 1 {
+            if spec.instances() > 1 && !spec.is_cluster() {
                 problems.push(Problem::NoneWithReplicas);
             }
             Some(Persistence::None)

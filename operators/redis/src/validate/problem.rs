@@ -22,6 +22,21 @@ pub enum Problem {
     /// No mode that is offered.
     #[error("spec.mode: {}", rules::MODE)]
     Mode,
+    /// No number of shards that is offered.
+    #[error("spec.shards: {}", rules::SHARDS)]
+    Shards,
+    /// No number of replicas that is offered.
+    #[error("spec.replicas: {}", rules::REPLICAS)]
+    Replicas,
+    /// Shards without a cluster.
+    #[error("spec.shards: {}", rules::ONLY_IN_CLUSTERS)]
+    OnlyInClusters,
+    /// What a cluster does not have.
+    #[error("spec.mode: {}", rules::NOT_IN_CLUSTERS)]
+    NotInClusters,
+    /// A cluster without persistence.
+    #[error("spec.persistence: {}", rules::KEPT_IN_CLUSTERS)]
+    KeptInClusters,
     /// Too few or too many instances.
     #[error("spec.instances: {}", rules::INSTANCES)]
     Instances,
@@ -87,6 +102,11 @@ impl Problem {
             Self::Engine => "InvalidEngine",
             Self::Version => "InvalidVersion",
             Self::Mode => "InvalidMode",
+            Self::Shards => "InvalidShards",
+            Self::Replicas => "InvalidReplicas",
+            Self::OnlyInClusters => "ShardsNeedCluster",
+            Self::NotInClusters => "NotInClusters",
+            Self::KeptInClusters => "ClusterNeedsPersistence",
             Self::Instances => "InvalidInstances",
             Self::Durability => "InvalidDurability",
             Self::Bounded => "BoundedNeedsThree",

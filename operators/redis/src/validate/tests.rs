@@ -76,6 +76,11 @@ const EVERY_REASON: &[&str] = &[
     "InvalidVersion",
     "NoImageForVersion",
     "InvalidMode",
+    "InvalidShards",
+    "InvalidReplicas",
+    "ShardsNeedCluster",
+    "NotInClusters",
+    "ClusterNeedsPersistence",
     "InvalidInstances",
     "InvalidDurability",
     "BoundedNeedsThree",
@@ -106,7 +111,7 @@ fn a_resource_that_is_not_stored_has_no_identity() {
 #[test]
 fn several_problems_come_together() {
     let resource = stored(patched(&json!({
-        "spec": { "version": "9", "mode": "Cluster", "durability": "quorum", "persistence": "none" },
+        "spec": { "version": "9", "mode": "Sharded", "durability": "quorum", "persistence": "none" },
     })));
     let problems = validate(&resource, &catalogue()).unwrap_err();
     let reasons: Vec<&str> = problems.iter().map(Problem::reason).collect();
@@ -136,6 +141,25 @@ fn a_good_resource_means_what_it_says() {
     assert_eq!(bound, Some((1, 5)));
     assert_eq!(v.policy, "volatile-lru");
     assert_eq!(v.common.storage, 20 << 30);
+}
+
+#[test]
+fn a_cluster_has_as_many_instances_as_its_shards_have_members() {
+    let resource = stored(json!({
+        "apiVersion": "mainstay.dev/v1alpha1",
+        "kind": "Redis",
+        "metadata": { "name": "cache", "namespace": "shop" },
+        "spec": { "version": "8.0", "mode": "Cluster", "shards": 4, "storage": { "size": "1Gi" } },
+    }));
+    let v = validate(&resource, &catalogue()).unwrap();
+    let shards = Shards {
+        count: 4,
+        replicas: 1,
+    };
+    assert_eq!((v.shards, v.common.instances), (Some(shards), 8));
+    assert!(v.common.self_led && v.replicas.is_none());
+    let nodes = v.common.placement.and_then(|p| p.nodes);
+    assert_eq!(nodes, Some(mainstay_crds::common::Requirement::Preferred));
 }
 
 #[test]

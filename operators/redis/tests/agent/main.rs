@@ -12,6 +12,7 @@
 #[path = "../../../postgres/tests/agent/api.rs"]
 mod api;
 mod backup;
+mod clustered;
 mod drill;
 mod faults;
 mod figures;

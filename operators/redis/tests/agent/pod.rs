@@ -25,8 +25,8 @@ use mainstay_redis::agent::render::check;
 use mainstay_redis::desired::sentinel;
 use mainstay_redis::resp::{Connection, RespError, Value, Words, words};
 use mainstay_redis::settings::{
-    BACKUP_PASSWORD, BACKUP_ROLE, BACKUP_RULES, DATA, INTERNAL, PORT, PROBE_ROLE,
-    REPLICATION_PASSWORD, REPLICATION_ROLE, RULES, RedisConfig, RedisSettings,
+    BACKUP_PASSWORD, BACKUP_ROLE, BACKUP_RULES, CLUSTER_ROLE, CLUSTER_RULES, DATA, INTERNAL, PORT,
+    PROBE_ROLE, REPLICATION_PASSWORD, REPLICATION_ROLE, RULES, RedisConfig, RedisSettings,
 };
 use mainstay_shared::agent::api::Status;
 use mainstay_shared::agent::client::AgentClient;
@@ -222,8 +222,17 @@ impl Set {
             role(PROBE_ROLE, &["probe"], "~mainstay:probe +ping +set"),
             role(BACKUP_ROLE, &[&self.backup], BACKUP_RULES),
         ];
+        if self.config.engine.clustered {
+            let password = self.cluster_password();
+            roles.push(role(CLUSTER_ROLE, &[&password], CLUSTER_RULES));
+        }
         roles.extend(self.logins.iter().cloned());
         roles
+    }
+
+    /// With which members of a cluster are steered.
+    pub fn cluster_password(&self) -> String {
+        format!("cluster-of-{}", self.name)
     }
 
     pub async fn lease(&self) -> Lease {

@@ -82,12 +82,23 @@ pub fn of_every_set(
         Object::of(&rights::role(set))?,
         Object::of(&rights::role_binding(set))?,
         Object::of(&config_map)?,
-        Object::of(&traffic::primary_service(set, port))?,
-        Object::of(&traffic::replica_service(set, port))?,
         Object::of(&traffic::peer_service(set, port))?,
     ];
+    if common.self_led {
+        apply.push(Object::of(&traffic::members_service(set, port))?);
+    } else {
+        apply.push(Object::of(&traffic::primary_service(set, port))?);
+        apply.push(Object::of(&traffic::replica_service(set, port))?);
+    }
     if let Some(budget) = placement::disruption_budget(set, common.instances) {
         apply.push(Object::of(&budget)?);
+    }
+    if common.self_led {
+        return Ok(Objects {
+            apply,
+            once: Vec::new(),
+            config_hash,
+        });
     }
     // The primary family of the cluster's Services is that of the API server's own.
     let slice = traffic::primary_slice(set, port, *address);

@@ -43,6 +43,8 @@ pub struct Context<E: Engine> {
 #[derive(Debug, Default)]
 pub(super) struct Memory<E: Engine> {
     pub(super) expectations: Expectations,
+    /// What the engine keeps of a set that leads itself.
+    pub(super) helm: E::Helm,
     /// When this process looked at it first.
     pub(super) first: Option<Instant>,
     /// The status as written last: the cached resource may be older.

@@ -1,5 +1,7 @@
 //! What a pass has to know of instances before it plans.
 
+use std::collections::BTreeSet;
+
 use kube::Resource;
 
 use super::objects::Wishes;
@@ -45,6 +47,8 @@ impl<E: Engine> Pass<'_, E> {
             config_hash: wishes.config_hash.clone(),
             storage: validated.common.storage,
             agent: self.context.settings.program.program.clone(),
+            self_led: validated.common.self_led,
+            released: BTreeSet::new(),
         }
     }
 

@@ -17,6 +17,7 @@ mod report;
 pub(crate) mod restores;
 mod say;
 mod seat;
+mod steer;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -80,7 +81,7 @@ pub async fn pass<E: Engine>(
         .unwrap_or_default();
     let first = *memory.first.get_or_insert(begun);
     let pass = Pass::<E>::new(&context, set.clone(), root, memory.written.take(), first);
-    let (outcomes, written) = Box::pin(pass.run(&mut memory.expectations)).await;
+    let (outcomes, written) = Box::pin(pass.run(&mut memory.expectations, &mut memory.helm)).await;
     memory.written = written;
     for error in outcomes.errors() {
         error.log();
@@ -157,6 +158,7 @@ impl<'a, E: Engine> Pass<'a, E> {
     async fn run(
         self,
         expectations: &mut Expectations,
+        helm: &mut E::Helm,
     ) -> (Outcomes<PassError>, Option<Written<E>>) {
         let observed = observe(
             &self.set,
@@ -176,7 +178,7 @@ impl<'a, E: Engine> Pass<'a, E> {
                 return (report.outcomes, None);
             }
         } else {
-            self.look_after(&mut report, expectations).await;
+            self.look_after(&mut report, expectations, helm).await;
         }
         let mut common = self.say(&mut report);
         if let Some(kept) = report.kept.take() {
@@ -188,7 +190,8 @@ impl<'a, E: Engine> Pass<'a, E> {
         let since = self.written_at.map(|at| at.elapsed());
         let rest = since.and_then(|since| pacing::pause(&self.before, &common, &happenings, since));
         let own = report.validated.as_ref().map(|v| &v.own);
-        let status = E::status(common, own, &report.observed.live);
+        let mut status = E::status(common, own, &report.observed.live);
+        E::found_out(&mut status, &self.last, helm);
         let mut outcomes = report.outcomes;
         let same = status == self.last;
         let later = if self.is_too_early(&report.observed.instances) {
@@ -245,7 +248,12 @@ impl<'a, E: Engine> Pass<'a, E> {
         clippy::too_many_lines,
         reason = "the order of the steps, in one place"
     )]
-    async fn look_after(&self, report: &mut Report<E>, expectations: &mut Expectations) {
+    async fn look_after(
+        &self,
+        report: &mut Report<E>,
+        expectations: &mut Expectations,
+        helm: &mut E::Helm,
+    ) {
         let mut validated = match E::validate(&self.root, &self.context.settings.catalogue) {
             Ok(own) => Validated::<E>::of(own),
             Err(problems) => {
@@ -317,7 +325,16 @@ impl<'a, E: Engine> Pass<'a, E> {
         if unseen.is_some() {
             report.outcomes.look_after(LOOK);
         }
-        let wanted = self.wanted(&validated, &seat, &wishes, &report.observed);
+        let mut wanted = self.wanted(&validated, &seat, &wishes, &report.observed);
+        let steered = if validated.common.self_led {
+            let quiet = unseen.is_none();
+            Some(
+                self.steer(report, &validated, &mut wanted, quiet, helm)
+                    .await,
+            )
+        } else {
+            None
+        };
         let target = Target {
             set: &self.id,
             objects: &wishes.apply,
@@ -329,6 +346,7 @@ impl<'a, E: Engine> Pass<'a, E> {
             refusal: orders.refusal.as_ref().map(|(why, _)| why.as_str()),
             refusals: orders.refusal.as_ref().map_or(0, |(_, count)| *count),
             door: validated.common.windows.door(self.now),
+            steered: steered.as_ref(),
             now: self.now,
         };
         let plan = plan::plan(&report.observed, &target);
@@ -365,7 +383,9 @@ impl<'a, E: Engine> Pass<'a, E> {
             let steps = act::act::<E>(&hands, &plan, &report.observed, expectations).await;
             report.outcomes.extend(steps);
         }
-        report.working = plan.works() || unseen.is_some();
+        report.working =
+            plan.works() || unseen.is_some() || steered.as_ref().is_some_and(|s| s.works);
+        report.steered = steered;
         if !paused {
             self.tell_of_logins(report, wishes.users_hash.as_deref())
                 .await;

@@ -18,6 +18,7 @@ use crate::operator::observe::Observed;
 use crate::operator::observe::identity::{Identity, IdentityError};
 use crate::operator::plan::{Plan, Seat};
 use crate::operator::status::Obstacle;
+use crate::operator::steer::Steered;
 use crate::operator::validated::{Common, Validated};
 use crate::outcome::{Outcome, Outcomes, Wait};
 
@@ -95,6 +96,8 @@ pub(super) struct Report<E: Engine> {
     pub(super) validated: Option<Validated<E>>,
     pub(super) plan: Option<Plan>,
     pub(super) identity: Option<Identity>,
+    /// What the engine did and grants, of a set that leads itself.
+    pub(super) steered: Option<Steered>,
     pub(super) working: bool,
     pub(super) backups: Option<Told>,
     /// What the primary's backup container says; none where it does not answer.

@@ -36,7 +36,14 @@ impl<E: Engine> Pass<'_, E> {
             .map(|seat| names::instance(&self.set.name, seat.ordinal))
             .or_else(|| self.before.primary.clone())
             .unwrap_or_else(|| names::instance(&self.set.name, 1));
-        let seat = observed.instance(&seat_name);
+        // Who leads itself is as well off as a client finds it, whoever is asked.
+        let self_led = report.common().is_some_and(|c| c.self_led);
+        let any = observed.instances.iter().find(|i| i.serves());
+        let seat = match any.filter(|_| self_led) {
+            None => observed.instance(&seat_name),
+            any => any,
+        };
+        let seat_name = seat.map_or(seat_name, |s| s.name.clone());
         let probe = self.probe(report, seat);
         let certificates = self.certificates(report);
         let plan = report.plan.as_ref();
@@ -68,6 +75,7 @@ impl<E: Engine> Pass<'_, E> {
             members: &members,
             instances: &observed.instances,
             seat: &seat_name,
+            self_led,
             system_identifier: identifier,
             image: report
                 .common()
@@ -86,7 +94,7 @@ impl<E: Engine> Pass<'_, E> {
             }),
             chosen: plan.and_then(|p| p.choice.step.as_ref()),
             waits: &waits,
-            pending: plan.map(Plan::pending).unwrap_or_default(),
+            pending: pending(report),
             backups: backups(report),
             working: report.working,
             troubles: plan.map_or(&[][..], |p| &p.instances.troubles),
@@ -156,8 +164,15 @@ impl<E: Engine> Pass<'_, E> {
             return None;
         };
         let record = report.observed.record();
+        let others = if report.common().is_some_and(|c| c.self_led) {
+            let roles = report.observed.instances.iter();
+            let role = |i: &Instance| (i.name.clone(), i.agent().map(|s| (s.role, s.ready)));
+            Some(roles.map(role).collect::<Vec<_>>())
+        } else {
+            None
+        };
         let occasion = format!(
-            "{} {} {:?} {:?} {:?}",
+            "{} {} {:?} {:?} {:?} {others:?}",
             status.pod_uid,
             record.map_or(0, |r| r.epoch),
             record.and_then(|r| r.address.as_ref()),
@@ -169,6 +184,13 @@ impl<E: Engine> Pass<'_, E> {
         let password = internal.and_then(E::probe_password);
         talk.probe::<E>(&self.set, identity, address, password, &occasion)
     }
+}
+
+/// Changes that are asked for and not made yet, in words.
+fn pending<E: Engine>(report: &Report<E>) -> Vec<String> {
+    let own = report.steered.iter().flat_map(|s| s.pending.clone());
+    let plan = report.plan.as_ref().map(Plan::pending);
+    own.chain(plan.unwrap_or_default()).collect()
 }
 
 /// Backups as they were found.

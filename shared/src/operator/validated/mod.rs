@@ -79,6 +79,9 @@ pub struct Common {
     pub volumes: KeptVolumes,
     /// Backups, if they are asked for.
     pub backup: Option<Backups>,
+    /// Its engines agree by themselves on who takes writes, of whom there may be several: nobody holds a Lease, no instance is
+    /// the primary, and the engine says who may be disturbed ([`crate::operator::steer`]).
+    pub self_led: bool,
 }
 
 impl Common {

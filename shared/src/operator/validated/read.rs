@@ -92,6 +92,7 @@ where
         protected: Deletion::is_protected(asked.deletion),
         volumes: Deletion::volumes(asked.deletion),
         backup: None,
+        self_led: false,
     }
 }
 

@@ -36,7 +36,7 @@ impl Machine {
         let Some((config, _)) = &self.mounts.config else {
             return;
         };
-        if self.cluster.is_some() {
+        if self.cluster.is_some() || config.engine.clustered {
             return;
         }
         let Ok(address) = self.place.me.address.parse::<IpAddr>() else {

@@ -129,7 +129,8 @@ impl Machine {
         };
         let pausing = boottime() < self.tend_after;
         let busy = self.tending.is_some() || self.asking.is_some();
-        if busy || pausing || self.wanted() == Wanted::Unchanged {
+        let clustered = config.engine.clustered;
+        if busy || pausing || (self.wanted() == Wanted::Unchanged && !clustered) {
             return;
         }
         let applied = match &self.applied {
@@ -153,7 +154,7 @@ impl Machine {
         let promoted = self.promoted().filter(|_| role == Role::Primary);
         let open_for = promoted.as_ref().filter(|_| vitals.min_replicas != SHUT);
         let open = promoted.is_some() && is_open(&self.wanted(), open_for);
-        let door = if open {
+        let door = if open || clustered {
             render::open(&config.engine)
         } else {
             SHUT

@@ -240,10 +240,14 @@ impl Machine {
         if let Some(pair) = &self.mounts.identity {
             place_identity(&place.tls(), pair).map_err(io)?;
         }
-        let me = self
-            .cluster
-            .as_ref()
-            .map(|c| announce(&c.driver.me.borrow()));
+        let clustered = config.engine.clustered;
+        let me = if clustered {
+            let host = instance_host(&place.me.instance, &config.set, &config.namespace);
+            Some(host)
+        } else {
+            let cluster = self.cluster.as_ref();
+            cluster.map(|c| announce(&c.driver.me.borrow()))
+        };
         let acl = place.run().join("users.acl");
         let facts = Facts {
             listen: place.listen.clone(),
@@ -253,6 +257,7 @@ impl Machine {
             socket: place.socket(),
             acl: acl.clone(),
             password: place.replication_password()?,
+            address: place.me.address.clone(),
         };
         place_file(&acl, &render::acl(&roles, &self.access.password), 0o600).map_err(io)?;
         let file = place.run().join("redis.conf");
@@ -260,7 +265,9 @@ impl Machine {
         place_file(&file, &text, 0o600).map_err(io)?;
         // From here on it is no more than what was there.
         self.orderly = past::read(&place.orderly());
-        past::forget(&place.orderly()).map_err(|e| format!("the data volume: {e}"))?;
+        for noted in [place.orderly(), place.stopped()] {
+            past::forget(&noted).map_err(|e| format!("the data volume: {e}"))?;
+        }
         let starts = self.init.heard().borrow().state.starts;
         self.started_with(starts + 1, &config.engine, hash, &roles);
         let program = server(config.engine.flavour)?;
@@ -273,7 +280,11 @@ impl Machine {
             cwd: data.display().to_string(),
             stop: EngineSignal::Terminate,
         };
-        tracing::info!("Redis is started, as a replica of nobody");
+        if clustered {
+            tracing::info!("Redis is started, as a member of a cluster");
+        } else {
+            tracing::info!("Redis is started, as a replica of nobody");
+        }
         self.upstream = None;
         self.asked_at = boottime();
         self.init
@@ -298,12 +309,18 @@ impl Machine {
         let (memory, access, init) = (self.memory.1, self.access.clone(), self.init.clone());
         self.upstream = None;
         self.tending = None;
+        // Of a cluster a primary waits by itself for what its replicas lack.
+        let clustered = self.is_clustered();
+        let stopped = self.place.stopped();
         self.stopping = Some(Box::pin(async move {
-            let end = match timeout(bound / 4, quiet(&access, bound)).await {
-                Ok(Ok(vitals)) => {
-                    observe::position(&vitals, memory, boottime()).filter(|_| vitals.mark.is_some())
+            let end = if clustered {
+                None
+            } else {
+                match timeout(bound / 4, quiet(&access, bound)).await {
+                    Ok(Ok(vitals)) => observe::position(&vitals, memory, boottime())
+                        .filter(|_| vitals.mark.is_some()),
+                    _ => None,
                 }
-                _ => None,
             };
             // Asked before it is told by a signal: it says if it refuses, and why.
             if let Ok(Err(error)) = timeout(bound / 2, end_in_order(&access)).await {
@@ -319,6 +336,9 @@ impl Machine {
                 let gone = heard.wait_for(|h| !matches!(h.state.engine, Engine::Running { .. }));
                 if let Ok(Ok(heard)) = timeout(bound, gone).await {
                     let clean = matches!(heard.state.engine, Engine::Exited { clean: true, .. });
+                    if clustered && clean && keeps {
+                        past::keep(&stopped, &true).map_err(|e| format!("the data volume: {e}"))?;
+                    }
                     return Ok(end
                         .filter(|_| clean && keeps)
                         .map(|position| Orderly { position }));

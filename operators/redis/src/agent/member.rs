@@ -1,0 +1,65 @@
+//! An agent whose engine is a member of a cluster: when it may start. Values only.
+//!
+//! There is no election of ours: the engines elect. What the agent sees to is that a primary which did not end in order does
+//! not come back before its replicas had the time to put one of them in its place: it may have lost what they have, and they
+//! would follow it.
+
+use std::time::Duration;
+
+use crate::shards::topology::{Node, Role};
+
+/// By then the others have elected, if they can: [`crate::shards::directives::NODE_TIMEOUT`], the word going round, the vote.
+const ELECTED: Duration = Duration::from_secs(12);
+
+/// What an engine that is about to be started waits for, if it does.
+///
+/// `nodes`: what its engine noted of the cluster (`nodes.conf`). `orderly`: the one before ended in order, and wrote all that it
+/// had. `down`: for how long it is known not to run.
+pub fn waits(nodes: &str, orderly: bool, down: Duration) -> Option<&'static str> {
+    let guarded = !orderly && may_be_succeeded(nodes);
+    (guarded && down < ELECTED)
+        .then_some("the other members to elect one of its replicas, if they can: its engine did not end in order")
+}
+
+/// Whether it was a primary with slots that somebody follows.
+fn may_be_succeeded(nodes: &str) -> bool {
+    let nodes: Vec<Node> = nodes.lines().filter_map(|l| l.parse().ok()).collect();
+    let leads = |n: &&Node| n.myself && n.role == Role::Primary && !n.slots.is_empty();
+    let Some(me) = nodes.iter().find(leads) else {
+        return false;
+    };
+    let follower = Role::Replica(Some(me.id.clone()));
+    nodes.iter().any(|n| n.role == follower)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: &str = "07c37dfeb235213a872192d90877d0cd55635b91";
+    const OTHER: &str = "67ed2db8d677e59ec4a4cefb06858cf2a1a89fa1";
+
+    fn nodes(my_flags: &str, my_slots: &str, follows: &str) -> String {
+        format!(
+            "{ME} 10.0.0.1:6379@16379,db-1.db-peers.shop.svc {my_flags} - 0 0 1 connected {my_slots}\n\
+             {OTHER} 10.0.0.2:6379@16379,db-2.db-peers.shop.svc slave {follows} 0 0 1 connected\n\
+             vars currentEpoch 6 lastVoteEpoch 0\n"
+        )
+    }
+
+    #[test]
+    fn only_a_primary_that_somebody_may_succeed_waits_and_not_for_ever() {
+        let led = nodes("myself,master", "0-5460", ME);
+        let just = Duration::from_secs(1);
+        assert!(waits(&led, false, just).is_some());
+        assert_eq!(waits(&led, true, just), None, "it has everything");
+        assert_eq!(waits(&led, false, ELECTED), None, "nobody was elected");
+        let alone = nodes("myself,master", "0-5460", OTHER);
+        assert_eq!(waits(&alone, false, just), None);
+        let bare = nodes("myself,master", "", ME);
+        assert_eq!(waits(&bare, false, just), None);
+        let replica = nodes("myself,slave", "", ME);
+        assert_eq!(waits(&replica, false, just), None);
+        assert_eq!(waits("", false, just), None, "a new member");
+    }
+}

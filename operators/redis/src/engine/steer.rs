@@ -1,0 +1,363 @@
+//! A cluster in a pass: members are looked at, what is next is done, and what was found is said. I/O at the end; the rest is
+//! values. What is next is decided in [`crate::shards`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mainstay_crds::common::Survives;
+use mainstay_crds::redis::{ClusterStatus, RedisStatus, ShardStatus};
+use mainstay_shared::access::Password;
+use mainstay_shared::names::instance_host;
+use mainstay_shared::operator::steer::{Rider, Steered, Steering};
+use mainstay_shared::outcome::Wait;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::time::timeout;
+
+use super::RedisEngine;
+use crate::settings::{BUS_PORT, CLUSTER_PASSWORD, PORT, Persistence};
+use crate::shards::link::{Access, LinkError, Links, Place};
+use crate::shards::picture::{Member, Picture, Presence};
+use crate::shards::plan::{Act, Plan, Spec, plan};
+use crate::shards::rebalance::shifts;
+use crate::shards::repair::unowned;
+use crate::shards::shape::Shape;
+use crate::shards::topology::{Address, View};
+use crate::validate::Validated;
+
+/// Longest time that a pass does things for; what is half done then is found by the next.
+const BOUND: Duration = Duration::from_secs(15);
+/// Until the next look: when something was done, when something waits, and when nothing is left to do.
+const LOOKS: [Duration; 3] = [
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+];
+
+/// What is kept between passes.
+#[derive(Debug, Default)]
+pub struct Helm {
+    links: Option<Kept>,
+    /// Since when members do not run.
+    gone: BTreeMap<String, Instant>,
+    found: Option<Found>,
+}
+
+/// Connections, and as whom they were made.
+#[derive(Debug)]
+struct Kept {
+    tls: Arc<ClientConfig>,
+    password: String,
+    links: Links,
+}
+
+/// What was found last.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Found {
+    cluster: ClusterStatus,
+    survives: Survives,
+}
+
+/// Look, plan, do.
+pub async fn steer(helm: &mut Helm, asked: Steering<'_, RedisEngine>) -> Steered {
+    let v = asked.validated;
+    let password = asked.internal.and_then(|all| all.get(CLUSTER_PASSWORD));
+    let password = password.and_then(|p| Password::from_bytes(&p.0));
+    let (Some(shards), Some(password)) = (v.shards, password) else {
+        return waiting(
+            "make the set's own passwords",
+            "the Secret with them is not seen yet".to_owned(),
+        );
+    };
+    let links = links(&mut helm.links, &asked.tls, password.expose());
+    let places: Vec<Place> = asked
+        .riders
+        .iter()
+        .filter_map(|rider| place(v, rider))
+        .collect();
+    let seen = links.observe(&places).await;
+    let members = members(&mut helm.gone, &asked.riders, seen, shards.replicas > 0);
+    let formed = helm.found.as_ref().is_some_and(|f| f.cluster.formed);
+    let before = asked.before.cluster.as_ref();
+    let spec = Spec {
+        shards: shards.count,
+        replicas: shards.replicas,
+        persistent: v.persistence != Persistence::None
+            && !asked.riders.iter().any(Rider::loses_data),
+        formed: formed || before.is_some_and(|c| c.formed),
+    };
+    let planned = plan(spec, &members);
+    let found = found(spec, &members, &asked.riders);
+    let steered = carry_out(links, planned, asked.may_disturb, &found.cluster).await;
+    helm.found = Some(found);
+    steered
+}
+
+fn waiting(step: &str, reason: String) -> Steered {
+    Steered {
+        waits: vec![Wait {
+            step: step.to_owned(),
+            predicate: "wait_for_the_cache_to_catch_up",
+            reason,
+            after: Some(LOOKS[1]),
+        }],
+        ..Steered::default()
+    }
+}
+
+/// The connections that are there, if they were made as who asks now.
+fn links<'a>(kept: &'a mut Option<Kept>, tls: &Arc<ClientConfig>, password: &str) -> &'a mut Links {
+    let same = |k: &Kept| Arc::ptr_eq(&k.tls, tls) && k.password == password;
+    if !kept.as_ref().is_some_and(same) {
+        *kept = None;
+    }
+    let kept = kept.get_or_insert_with(|| Kept {
+        tls: Arc::clone(tls),
+        password: password.to_owned(),
+        links: Links::new(Access {
+            tls: Arc::clone(tls),
+            password: password.to_owned(),
+        }),
+    });
+    &mut kept.links
+}
+
+fn address(rider: &Rider<'_>) -> Option<Address> {
+    let pod = rider.instance.pod.as_ref()?;
+    Some(Address {
+        host: pod.ip.clone()?,
+        port: PORT,
+        bus: BUS_PORT,
+    })
+}
+
+/// Where a member is asked; none of one whose pod does not run.
+fn place(v: &Validated, rider: &Rider<'_>) -> Option<Place> {
+    let instance = rider.instance;
+    instance.pod.as_ref().filter(|_| !rider.is_gone())?;
+    let set = &v.common.set;
+    let host = instance_host(&instance.name, &set.name, &set.namespace);
+    Some(Place {
+        name: instance.name.clone(),
+        address: address(rider)?,
+        host: ServerName::try_from(host).ok()?,
+    })
+}
+
+/// Members as they were found.
+fn members(
+    gone: &mut BTreeMap<String, Instant>,
+    riders: &[Rider<'_>],
+    mut seen: BTreeMap<String, Result<View, LinkError>>,
+    may_hand_over: bool,
+) -> Vec<Member> {
+    let mut members = Vec::new();
+    for rider in riders {
+        let instance = rider.instance;
+        let name = &instance.name;
+        let pod = instance.pod.as_ref();
+        let presence = if rider.is_gone() {
+            let since = gone.entry(name.clone()).or_insert_with(Instant::now);
+            Presence::Gone {
+                seconds: since.elapsed().as_secs(),
+                data: rider.keeps_data(),
+            }
+        } else {
+            gone.remove(name);
+            match seen.remove(name) {
+                Some(Ok(view)) => Presence::Seen(Box::new(view)),
+                Some(Err(error)) => Presence::Unreachable(error.to_string()),
+                None => Presence::Unreachable(instance.unwell().unwrap_or_default()),
+            }
+        };
+        members.push(Member {
+            name: name.clone(),
+            // Where zones are not known, nodes are what can be lost.
+            zone: pod.and_then(|p| p.zone.clone().or_else(|| p.node.clone())),
+            address: address(rider).unwrap_or(Address {
+                host: String::new(),
+                port: PORT,
+                bus: BUS_PORT,
+            }),
+            // One whose pod is told to go hands over as one that leaves: its agent waits for that.
+            leaving: rider.leaving || (may_hand_over && pod.is_some_and(|p| p.deleting)),
+            outdated: rider.outdated,
+            presence,
+        });
+    }
+    gone.retain(|name, _| riders.iter().any(|r| r.instance.name == *name));
+    members
+}
+
+/// What the members are as one.
+fn found(spec: Spec, members: &[Member], riders: &[Rider<'_>]) -> Found {
+    let picture = Picture::of(members);
+    let shape = Shape::of(spec, &picture);
+    let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    let served = |id| picture.seen(id).is_some_and(|(_, v)| v.is_primary());
+    let owned = picture.owned.iter().filter(|(id, _)| served(id));
+    let slots: usize = owned.map(|(_, slots)| slots.len()).sum();
+    let formed = spec.formed || unowned(&picture).is_empty();
+    let to_move = if formed {
+        shifts(&picture.owned, &shape.kept).len()
+    } else {
+        0
+    };
+    let names = |all: &[usize]| -> Vec<String> {
+        all.iter().map(|m| picture.name(*m).to_owned()).collect()
+    };
+    let shards = picture.shards.iter().map(|shard| ShardStatus {
+        primary: picture.called(&shard.primary),
+        replicas: names(&shard.replicas),
+        slots: number(shard.slots.len()),
+    });
+    Found {
+        cluster: ClusterStatus {
+            formed,
+            slots: number(slots),
+            slots_to_move: number(to_move),
+            shards: shards.collect(),
+        },
+        survives: survives(&picture, riders),
+    }
+}
+
+/// What can be lost: each shard has a member elsewhere that has everything, and most primaries are left to vote.
+fn survives(picture: &Picture<'_>, riders: &[Rider<'_>]) -> Survives {
+    let node = |m: usize| riders.get(m)?.instance.pod.as_ref()?.node.as_deref();
+    let zone = |m: usize| riders.get(m)?.instance.pod.as_ref()?.zone.as_deref();
+    let node = lose_any(picture, "node", &node);
+    let zone = lose_any(picture, "zone", &zone);
+    Survives {
+        node: node.is_ok(),
+        zone: zone.is_ok(),
+        reason: node.err().or(zone.err()),
+    }
+}
+
+/// Whether each domain can be lost, or why one cannot.
+fn lose_any<'a>(
+    picture: &Picture<'_>,
+    what: &str,
+    domain: &dyn Fn(usize) -> Option<&'a str>,
+) -> Result<(), String> {
+    let shards: Vec<(usize, Vec<usize>)> = picture
+        .shards
+        .iter()
+        .filter(|s| !s.slots.is_empty())
+        .filter_map(|s| {
+            let synced = |m: &&usize| picture.view(**m).is_some_and(|v| v.synced);
+            let replicas = s.replicas.iter().filter(synced).copied().collect();
+            Some((*picture.ids.get(&s.primary)?, replicas))
+        })
+        .collect();
+    if shards.is_empty() {
+        return Err("the cluster is not formed yet".to_owned());
+    }
+    let members = 0..picture.members.len();
+    let domains: BTreeSet<&str> = members.filter_map(domain).collect();
+    if domains.len() < 2 {
+        return Err(format!("all members are in one {what}, as far as is known"));
+    }
+    for lost in domains {
+        let mut primaries = 0;
+        for (primary, replicas) in &shards {
+            if domain(*primary) != Some(lost) {
+                continue;
+            }
+            primaries += 1;
+            let stays = |m: &usize| domain(*m).is_some_and(|d| d != lost);
+            if !replicas.iter().any(stays) {
+                let name = picture.name(*primary);
+                return Err(format!(
+                    "the shard of {name} has no replica with everything outside {what} {lost}"
+                ));
+            }
+        }
+        if primaries * 2 >= shards.len() && primaries > 0 {
+            return Err(format!(
+                "{what} {lost} has {primaries} of {} primaries: the others are no majority that elects",
+                shards.len()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Do it, within a bound.
+async fn carry_out(
+    links: &mut Links,
+    planned: Plan,
+    may_disturb: bool,
+    found: &ClusterStatus,
+) -> Steered {
+    let mut steered = Steered {
+        calm: planned.is_settled(),
+        waits: planned.waits,
+        pending: pending(found),
+        ..Steered::default()
+    };
+    let disturbs = planned.disruptive.filter(|_| may_disturb);
+    let mut moves = false;
+    let work = async {
+        for act in planned.harmless.into_iter().chain(disturbs) {
+            match &act {
+                Act::Restart { member } | Act::Remove { member } => {
+                    steered.granted = Some(member.clone());
+                    continue;
+                }
+                Act::Moves(_) => moves = true,
+                other => tracing::info!(act = ?other, "members are told"),
+            }
+            steered.works = true;
+            if let Err(error) = links.carry_out(&act).await {
+                tracing::warn!(%error, ?act, "a member did not do what it was told");
+                steered.waits.push(Wait {
+                    step: "do what is next for the cluster".to_owned(),
+                    predicate: "wait_until_members_do_it",
+                    reason: error.to_string(),
+                    after: Some(LOOKS[1]),
+                });
+                return;
+            }
+        }
+    };
+    // Given up anywhere, it goes on in the next pass.
+    let whole = timeout(BOUND, work).await.is_ok();
+    steered.again = Some(match (steered.works, whole && moves) {
+        (true, true) => Duration::ZERO,
+        (true, false) => LOOKS[0],
+        (false, _) if !steered.waits.is_empty() || steered.granted.is_some() => LOOKS[1],
+        (false, _) => LOOKS[2],
+    });
+    steered
+}
+
+fn pending(found: &ClusterStatus) -> Vec<String> {
+    if !found.formed {
+        return vec!["form the cluster".to_owned()];
+    }
+    let moves = (found.slots_to_move > 0).then(|| format!("move {} slots", found.slots_to_move));
+    moves.into_iter().collect()
+}
+
+/// Put what was found in the status.
+pub fn found_out(status: &mut RedisStatus, before: &RedisStatus, helm: &Helm) {
+    match &helm.found {
+        Some(found) => {
+            status.cluster = Some(found.cluster.clone());
+            status.survives = Some(found.survives.clone());
+        }
+        // Nobody was asked by this process yet.
+        None if before.cluster.is_some() => {
+            status.cluster.clone_from(&before.cluster);
+            status.survives.clone_from(&before.survives);
+        }
+        None => {}
+    }
+}
+
+#[cfg(test)]
+#[path = "steer_tests.rs"]
+mod tests;

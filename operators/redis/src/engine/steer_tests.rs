@@ -1,0 +1,155 @@
+use std::collections::BTreeMap;
+
+use mainstay_shared::instances::{ClaimSeen, Instance, Known, Phase, PodSeen};
+
+use super::*;
+use crate::desired::tests::cache;
+
+fn instance(ordinal: u32, node: &str) -> Instance {
+    Instance {
+        name: format!("cache-{ordinal}"),
+        ordinal,
+        pod: Some(PodSeen {
+            phase: Phase::Running,
+            ip: Some(format!("10.0.0.{ordinal}")),
+            node: Some(node.into()),
+            zone: Some(format!("zone-{node}")),
+            ..PodSeen::default()
+        }),
+        claim: Some(ClaimSeen::default()),
+        agent: Known::Unreachable("not asked".into()),
+    }
+}
+
+fn riders(instances: &[Instance]) -> Vec<Rider<'_>> {
+    let rider = |instance| Rider {
+        instance,
+        leaving: false,
+        outdated: false,
+    };
+    instances.iter().map(rider).collect()
+}
+
+fn id(n: usize) -> String {
+    format!("{n:040x}")
+}
+
+/// Three primaries on nodes a, b and c; each has its replica on the next node.
+fn views() -> BTreeMap<String, Result<View, LinkError>> {
+    let ranges = ["0-5460", "5461-10922", "10923-16383"];
+    let line = |n: usize, me: usize| {
+        let flags = if n == me { "myself," } else { "" };
+        let (role, primary, slots) = if n <= 3 {
+            ("master", "-".to_owned(), ranges[n - 1])
+        } else {
+            ("slave", id(n - 3), "")
+        };
+        format!(
+            "{} 10.0.0.{n}:6379@16379,cache-{n}.cache-peers.shop.svc {flags}{role} {primary} 0 0 1 connected {slots}\n",
+            id(n)
+        )
+    };
+    let view = |me: usize| {
+        let nodes: String = (1..=6).map(|n| line(n, me)).collect();
+        let info = if me <= 3 {
+            "role:master\r\n"
+        } else {
+            "role:slave\r\nmaster_link_status:up\r\n"
+        };
+        (format!("cache-{me}"), Ok(View::read(&nodes, info).unwrap()))
+    };
+    (1..=6).map(view).collect()
+}
+
+const SPEC: Spec = Spec {
+    shards: 3,
+    replicas: 1,
+    persistent: true,
+    formed: false,
+};
+
+fn looked(nodes: [&str; 6]) -> Found {
+    let instances: Vec<Instance> = (1..=6)
+        .zip(nodes)
+        .map(|(n, node)| instance(n, node))
+        .collect();
+    let riders = riders(&instances);
+    let members = members(&mut BTreeMap::new(), &riders, views(), true);
+    found(SPEC, &members, &riders)
+}
+
+#[test]
+fn what_members_say_is_told() {
+    let found = looked(["a", "b", "c", "b", "c", "a"]);
+    assert!(found.cluster.formed);
+    assert_eq!(
+        (found.cluster.slots, found.cluster.slots_to_move),
+        (16384, 0)
+    );
+    let first = &found.cluster.shards[0];
+    assert_eq!(
+        (
+            first.primary.as_str(),
+            first.replicas.as_slice(),
+            first.slots
+        ),
+        ("cache-1", &["cache-4".to_owned()][..], 5461)
+    );
+    assert_eq!(
+        found.survives,
+        Survives {
+            node: true,
+            zone: true,
+            reason: None
+        }
+    );
+}
+
+#[test]
+fn a_shard_in_one_place_or_most_primaries_in_one_do_not_survive() {
+    let near = looked(["a", "b", "c", "a", "c", "a"]);
+    let why = near.survives.reason.unwrap();
+    assert!(!near.survives.node && why.contains("cache-1"), "{why}");
+    let crowded = looked(["a", "a", "c", "b", "c", "a"]);
+    let why = crowded.survives.reason.unwrap();
+    assert!(why.contains("2 of 3 primaries"), "{why}");
+}
+
+#[test]
+fn who_has_no_pod_is_gone_and_who_is_being_deleted_hands_over() {
+    let mut instances: Vec<Instance> = (1..=3).map(|n| instance(n, "a")).collect();
+    instances[0].pod = None;
+    if let Some(pod) = &mut instances[1].pod {
+        pod.deleting = true;
+    }
+    if let Some(pod) = &mut instances[2].pod {
+        pod.phase = Phase::Pending;
+    }
+    let riders = riders(&instances);
+    let v = cache();
+    let asked: Vec<bool> = riders.iter().map(|r| place(&v, r).is_some()).collect();
+    assert_eq!(asked, [false, true, false]);
+    let members = members(&mut BTreeMap::new(), &riders, BTreeMap::new(), true);
+    let is_gone = |m: &Member| matches!(m.presence, Presence::Gone { data: true, .. });
+    assert!(is_gone(&members[0]) && is_gone(&members[2]));
+    assert!(matches!(members[1].presence, Presence::Unreachable(_)));
+    let leaving: Vec<bool> = members.iter().map(|m| m.leaving).collect();
+    assert_eq!(leaving, [false, true, false]);
+    // Where nobody can take over nothing is made of it.
+    let alone = super::members(&mut BTreeMap::new(), &riders, BTreeMap::new(), false);
+    assert!(alone.iter().all(|m| !m.leaving));
+}
+
+#[test]
+fn what_was_found_stays_until_it_is_looked_at_again() {
+    let found = looked(["a", "b", "c", "b", "c", "a"]);
+    let before = RedisStatus {
+        cluster: Some(found.cluster),
+        ..RedisStatus::default()
+    };
+    let mut now = RedisStatus::default();
+    found_out(&mut now, &before, &Helm::default());
+    assert_eq!(now.cluster, before.cluster);
+    found_out(&mut now, &RedisStatus::default(), &Helm::default());
+    assert_eq!(now.cluster, before.cluster);
+}

@@ -1,0 +1,155 @@
+//! Agents whose engines are members of a cluster, and the step of the operator's pass that steers them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::ByteString;
+use mainstay_crds::common::InstanceRole;
+use mainstay_crds::redis::{ClusterStatus, Redis, RedisStatus};
+use mainstay_redis::engine::steer::{Helm, found_out, steer};
+use mainstay_redis::settings::{CLUSTER_PASSWORD, CLUSTER_ROLE};
+use mainstay_redis::validate::{Catalogue, Validated, validate};
+use mainstay_shared::agent::api::Status;
+use mainstay_shared::instances::{ClaimSeen, Instance, Known, Phase, PodSeen};
+use mainstay_shared::operator::steer::{Rider, Steered, Steering};
+use mainstay_shared::pki::client_config;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustls::ClientConfig;
+use serde_json::json;
+
+use crate::pod::{LONG, Pod, Set};
+
+/// What the operator knows and does, without its API server.
+struct Operator {
+    validated: Validated,
+    status: RedisStatus,
+    helm: Helm,
+    tls: Arc<ClientConfig>,
+    internal: BTreeMap<String, ByteString>,
+}
+
+impl Operator {
+    fn new(set: &Set) -> Self {
+        let resource: Redis = serde_json::from_value(json!({
+            "metadata": {"name": set.name, "namespace": set.namespace, "uid": "u", "generation": 1},
+            "spec": {"version": "8.0", "mode": "Cluster", "shards": 3, "replicas": 1, "image": "redis:8.0.2",
+                     "storage": {"size": "1Gi"}},
+        }))
+        .unwrap();
+        let password = ByteString(set.cluster_password().as_bytes().to_vec());
+        Self {
+            validated: validate(&resource, &Catalogue::default()).unwrap(),
+            status: RedisStatus::default(),
+            helm: Helm::default(),
+            tls: Arc::new(client_config(set.ca(), None).unwrap()),
+            internal: [(CLUSTER_PASSWORD.to_owned(), password)].into(),
+        }
+    }
+
+    async fn pass(&mut self, pods: &[Pod], outdated: Option<&str>) -> Steered {
+        let instance = |(n, pod): (usize, &Pod)| Instance {
+            name: pod.name.clone(),
+            ordinal: u32::try_from(n).unwrap() + 1,
+            pod: Some(PodSeen {
+                phase: Phase::Running,
+                ip: Some(pod.address.clone()),
+                zone: Some(["a", "b", "c"][n % 3].to_owned()),
+                ..PodSeen::default()
+            }),
+            claim: Some(ClaimSeen::default()),
+            agent: Known::Unreachable("not asked".into()),
+        };
+        let instances: Vec<Instance> = pods.iter().enumerate().map(instance).collect();
+        let rider = |instance| Rider {
+            instance,
+            leaving: false,
+            outdated: outdated == Some(&instance.name),
+        };
+        let steering = Steering {
+            set: &self.validated.common.set,
+            validated: &self.validated,
+            before: &self.status,
+            riders: instances.iter().map(rider).collect(),
+            tls: Arc::clone(&self.tls),
+            internal: Some(&self.internal),
+            may_disturb: true,
+        };
+        let steered = steer(&mut self.helm, steering).await;
+        let mut status = RedisStatus::default();
+        found_out(&mut status, &self.status, &self.helm);
+        self.status = status;
+        steered
+    }
+
+    fn cluster(&self) -> ClusterStatus {
+        self.status.cluster.clone().unwrap()
+    }
+
+    /// Passes until nothing is left to do.
+    async fn settles(&mut self, pods: &[Pod]) {
+        let begun = Instant::now();
+        loop {
+            let steered = self.pass(pods, None).await;
+            if steered.calm && !steered.works {
+                return;
+            }
+            assert!(begun.elapsed() < LONG, "{:?}", steered.waits);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn members_form_a_cluster_and_who_ended_out_of_order_comes_back_as_a_replica() {
+    let mut set = Set::new(6).await;
+    set.config.engine.clustered = true;
+    assert!(set.roles().iter().any(|r| r.name == CLUSTER_ROLE));
+    let mut pods: Vec<Pod> = (1..=6).map(|n| set.pod(n.into(), n)).collect();
+    for pod in &mut pods {
+        let uid = format!("uid-{}", pod.name);
+        set.start(pod, &uid);
+    }
+    let mut operator = Operator::new(&set);
+    operator.settles(&pods).await;
+    let formed = operator.cluster();
+    assert!(formed.formed && formed.slots == 16384, "{formed:?}");
+    assert_eq!(formed.shards.len(), 3);
+    for pod in &pods {
+        set.until(pod, "to serve", |s| s.ready).await;
+    }
+
+    // Killed, it is not started before its replica was elected: it may have lost what that one has.
+    let first = &formed.shards[0];
+    let lost = pods.iter().find(|p| p.name == first.primary).unwrap();
+    kill(Pid::from_raw(lost.engine_pid()), Signal::SIGKILL).unwrap();
+    let back = |s: &Status| s.ready && s.role == InstanceRole::Replica;
+    set.until(lost, "to come back as a replica", back).await;
+    operator.settles(&pods).await;
+    let now = operator.cluster();
+    let shard = now
+        .shards
+        .iter()
+        .find(|s| s.replicas == [lost.name.clone()]);
+    assert_eq!(shard.unwrap().primary, first.replicas[0], "{now:?}");
+
+    // A restart that is asked for is granted, and a primary hands over before.
+    let asked = shard.unwrap().primary.clone();
+    let begun = Instant::now();
+    loop {
+        let steered = operator.pass(&pods, Some(&asked)).await;
+        if steered.granted.as_ref() == Some(&asked) {
+            break;
+        }
+        assert!(begun.elapsed() < LONG, "{:?}", steered.waits);
+    }
+    let now = operator.cluster();
+    assert!(now.shards.iter().all(|s| s.primary != asked), "{now:?}");
+    let pod = pods.iter().find(|p| p.name == asked).unwrap();
+    let nonce = set.until(pod, "to be a replica", back).await.nonce;
+    set.agent(pod).restart(&nonce, "a test").await.unwrap();
+    set.until(pod, "to serve again", back).await;
+    operator.settles(&pods).await;
+    set.finish(pods);
+}

@@ -1,0 +1,80 @@
+//! A cluster: what the operator makes of one whose members do not answer. That they do is tried with agents.
+
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use mainstay_crds::operation::{Operation, OperationPhase};
+use mainstay_redis::settings::CLUSTER_ROLE;
+
+use super::*;
+
+#[tokio::test]
+async fn all_members_begin_at_once_and_what_they_wait_for_is_said() {
+    let mut world = World::new();
+    start(&mut world);
+    let redis: Redis = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Redis",
+        "metadata": {"namespace": "shop", "name": "db", "generation": 1},
+        "spec": {"version": "8.0", "mode": "Cluster", "shards": 3, "storage": {"size": "1Gi"}},
+    }))
+    .unwrap();
+    world.api.put(&redis);
+    world
+        .until("all members to be asked", |w| {
+            let waits = w.status().waiting_for;
+            w.api.list::<Pod>().len() == 6
+                && waits.iter().any(|wait| wait.predicate == "see_somebody")
+        })
+        .await;
+    assert_eq!(world.claims().len(), 6);
+    let status = world.status();
+    assert!(!status.cluster.unwrap().formed);
+    assert_eq!(status.primary, None);
+    assert_eq!(status.endpoints.unwrap().replicas, None);
+
+    // Clients are led to whoever serves; nobody writes the endpoints, and there is no Service of replicas.
+    let service: Service = world.api.get(SHOP, "db-rw").unwrap();
+    assert!(service.spec.unwrap().selector.is_some());
+    assert!(world.api.get::<Service>(SHOP, "db-ro").is_none());
+    assert!(world.api.get::<EndpointSlice>(SHOP, "db-rw").is_none());
+    let policy: NetworkPolicy = world.api.get(SHOP, "db").unwrap();
+    let policy = serde_json::to_string(&policy.spec).unwrap();
+    assert_eq!(policy.matches("16379").count(), 2, "in and out: {policy}");
+
+    // The operator has a user of its own there, and no pod its password.
+    assert!(config(&world).engine.clustered);
+    let role = &roles(&world)[CLUSTER_ROLE];
+    let own = data(&world, "db-internal")["cluster"].clone();
+    assert_eq!(role.verifier, format!("#{}", hex(&Sha256::digest(&own.0))));
+    let pods = serde_json::to_string(&world.api.list::<Pod>()).unwrap();
+    assert!(!pods.contains("\"cluster\""), "{pods}");
+}
+
+#[tokio::test]
+async fn nobody_hands_over_on_request() {
+    let mut world = World::new();
+    start(&mut world);
+    let redis: Redis = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Redis",
+        "metadata": {"namespace": "shop", "name": "db", "generation": 1},
+        "spec": {"version": "8.0", "mode": "Cluster", "shards": 3, "storage": {"size": "1Gi"}},
+    }))
+    .unwrap();
+    world.api.put(&redis);
+    let operation: Operation = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Operation",
+        "metadata": {"namespace": "shop", "name": "move", "generation": 1},
+        "spec": {"target": {"kind": "Redis", "name": "db"}, "action": "Switchover"},
+    }))
+    .unwrap();
+    world.api.put(&operation);
+    let over = |w: &World| {
+        let operation: Operation = w.api.get(SHOP, "move").unwrap();
+        operation.status.unwrap_or_default()
+    };
+    world
+        .until("the operation to be refused", |w| {
+            over(w).phase == Some(OperationPhase::Failed)
+        })
+        .await;
+    let why = over(&world).message.unwrap();
+    assert!(why.contains("agree by themselves"), "{why}");
+}
