@@ -10,8 +10,8 @@ use super::{
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
 /// thought about its company yet. `shares` in front says that it may run next to others, `alone "why"`
 /// that it may not, `still "why"` that nothing may be removed meanwhile either, `quiet "why"` that the machine
-/// has nothing else to do, `long` that only `--full` runs it (last). `fault`, behind these, is one of `cargo xtask chaos`; `faults` are several, to one set; `of`
-/// says of which kind if it is no `Postgres`.
+/// has nothing else to do, `long` that only `--full` runs it (last). `fault`, behind these, is one of `cargo
+/// xtask chaos`; `faults` are several, to one set. `of` says whose it is if it is no `Postgres`'.
 macro_rules! scenario {
     (long $($rest:tt)*) => {
         Scenario {
@@ -31,7 +31,8 @@ macro_rules! scenario {
             shows: concat!("under load, ", $shows, ": one writer, and nothing acknowledged is lost"),
             long: false,
             company: Company::Alone("nobody has said that it may share the cluster"),
-            faults: (Kind::$kind, &[$($fault),+]),
+            engine: Kind::$kind,
+            faults: &[$($fault),+],
             run: |sandbox| Box::pin(endurance::faults(sandbox, Kind::$kind, &[$($fault),+])),
         }
     };
@@ -59,13 +60,20 @@ macro_rules! scenario {
             ..scenario!($($rest)*)
         }
     };
+    (of $kind:ident $module:ident :: $function:ident, $shows:literal) => {
+        Scenario {
+            engine: Kind::$kind,
+            ..scenario!($module::$function, $shows)
+        }
+    };
     ($module:ident :: $function:ident, $shows:literal) => {
         Scenario {
             name: stringify!($function),
             shows: $shows,
             long: false,
             company: Company::Alone("nobody has said that it may share the cluster"),
-            faults: (Kind::Postgres, &[]),
+            engine: Kind::Postgres,
+            faults: &[],
             run: |sandbox| Box::pin($module::$function(sandbox)),
         }
     };
@@ -146,7 +154,7 @@ pub const ALL: &[Scenario] = &[
         "of Redis: the primary's pod is told to go and deleted by force, then all pods by force at once"
     ),
     scenario!(
-        shares redis_cluster::redis_cluster,
+        shares of Redis redis_cluster::redis_cluster,
         "a Redis Cluster forms, loses a primary's pod, and moves slots to a fourth shard and back, while an application writes by its own protocol"
     ),
     scenario!(
@@ -158,15 +166,15 @@ pub const ALL: &[Scenario] = &[
         "deleted with its data, a set leaves a last backup on a volume, and a new one is made of it"
     ),
     scenario!(
-        shares redis_backups::redis_backup_and_recovery,
+        shares of Redis redis_backups::redis_backup_and_recovery,
         "of Redis: under load a replica makes a backup, and a new set is made of it alone"
     ),
     scenario!(
-        shares redis_backups::redis_restore_in_place,
+        shares of Redis redis_backups::redis_restore_in_place,
         "of Redis: under load everything is deleted; the set goes back in place to its backup, and back again to the newest data"
     ),
     scenario!(
-        shares redis_backups::redis_drill,
+        shares of Redis redis_backups::redis_drill,
         "of Redis: a backup is proven by a drill on demand; damaged in the store, the next one says so"
     ),
     scenario!(
@@ -295,14 +303,24 @@ mod tests {
     use crate::chaos::faults;
 
     #[test]
+    fn scenarios_of_redis_are_known_as_such() {
+        for scenario in ALL {
+            let named = ["redis", "valkey"]
+                .iter()
+                .any(|word| scenario.name.contains(word));
+            assert_eq!(named, scenario.engine == Kind::Redis, "{}", scenario.name);
+        }
+    }
+
+    #[test]
     fn faults_share_the_cluster_here_as_they_do_in_their_own_suite_and_each_other_s_set() {
         let mut found = 0;
         for scenario in ALL {
             let called = |name: &&str| {
                 faults::called(name).unwrap_or_else(|| panic!("no fault is called {name}"))
             };
-            let (kind, names) = scenario.faults;
-            let faults: Vec<_> = names.iter().map(called).collect();
+            let kind = scenario.engine;
+            let faults: Vec<_> = scenario.faults.iter().map(called).collect();
             for fault in &faults {
                 assert!(fault.kinds.contains(&kind), "{}", scenario.name);
                 let shares = |company| company == Company::Shares;

@@ -85,9 +85,10 @@ pub struct Scenario {
     pub long: bool,
     /// Whether others may run at the same time.
     pub company: Company,
-    /// The faults of `cargo xtask chaos` that it is made of, and to which kind of set they are done; none for
-    /// others.
-    pub faults: (Kind, &'static [&'static str]),
+    /// Of which kind the sets are that it is about.
+    pub engine: Kind,
+    /// The faults of `cargo xtask chaos` that it is made of; none for others.
+    pub faults: &'static [&'static str],
     /// The function.
     pub run: for<'a> fn(&'a Sandbox<'a>) -> BoxFuture<'a, Result<()>>,
 }

@@ -9,6 +9,7 @@ mod suites;
 use std::time::Instant;
 
 use clap::Parser;
+use mainstay_e2e::scenarios::set::Kind;
 
 use report::{Counts, Report, Row};
 
@@ -21,6 +22,9 @@ pub struct Args {
     /// Also run long scenarios, and every scenario three times.
     #[arg(long, conflicts_with = "fast")]
     full: bool,
+    /// Leave out the tests and scenarios of every other engine: for who works on one.
+    #[arg(long, value_enum)]
+    engine: Option<Kind>,
     /// Run only the scenarios whose name contains one of these words, long ones too, and no
     /// other step.
     #[arg(long, value_name = "WORD")]
@@ -47,16 +51,20 @@ pub fn run(args: &Args) -> Result<(), Failed> {
         for gate in gates::ALL {
             step(&mut report, gate.name, || gate.run());
         }
-        step(&mut report, "unit and property tests", suites::unit);
+        step(&mut report, "unit and property tests", || {
+            suites::unit(args.engine)
+        });
         let name = if args.fast {
             "integration tests (API server)"
         } else {
             "integration tests (API server, engines)"
         };
-        step(&mut report, name, || suites::integration(!args.fast));
+        step(&mut report, name, || {
+            suites::integration(args.engine, !args.fast)
+        });
     }
     if !args.fast {
-        if args.only.is_empty() {
+        if args.only.is_empty() && args.engine != Some(Kind::Redis) {
             step(&mut report, "the demo, with its images", || {
                 demo::runs(&args.name)
             });

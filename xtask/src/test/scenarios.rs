@@ -49,6 +49,7 @@ async fn run_all(args: &Args, report: &mut Report) {
     }
     let chosen = scenarios::ALL
         .iter()
+        .filter(|s| args.engine.is_none_or(|engine| engine == s.engine))
         .filter(|s| chosen(args, s.name, s.long));
     let (sharing, alone): (Vec<&Scenario>, Vec<&Scenario>) =
         chosen.partition(|s| s.company == Company::Shares);

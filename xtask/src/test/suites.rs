@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use mainstay_e2e::scenarios::set::Kind;
 use serde_json::Value;
 
 use super::report::Counts;
@@ -74,16 +75,20 @@ const USUAL: Manner = Manner {
 };
 
 /// Unit and property tests of every package.
-pub fn unit() -> Counts {
-    run(&["--lib", "--bins"], |_| true, |_| None)
+pub fn unit(engine: Option<Kind>) -> Counts {
+    run(
+        &["--lib", "--bins"],
+        |program| program.concerns(engine),
+        |_| None,
+    )
 }
 
 /// Tests against a real kube-apiserver and etcd, and those with real `engines` where they are asked for. Most of them
 /// wait most of the time: more run at once than there are processors.
-pub fn integration(engines: bool) -> Counts {
+pub fn integration(engine: Option<Kind>, engines: bool) -> Counts {
     run(
         &["--test", "*"],
-        |program| engines || !program.manner().engines,
+        |program| program.concerns(engine) && (engines || !program.manner().engines),
         |program| Some(program.manner().at_once),
     )
 }
@@ -102,6 +107,16 @@ impl Program {
     fn place(&self) -> usize {
         let found = LONGEST.iter().position(|manner| manner.name == self.name);
         found.unwrap_or(LONGEST.len())
+    }
+
+    /// Whether it is about that engine, or about all of them; without one it is wanted in any case.
+    fn concerns(&self, engine: Option<Kind>) -> bool {
+        let other = match engine {
+            None => return true,
+            Some(Kind::Postgres) => "redis:",
+            Some(Kind::Redis) => "postgres:",
+        };
+        !self.name.starts_with(other)
     }
 
     fn manner(&self) -> &'static Manner {
@@ -241,5 +256,15 @@ mod tests {
             folder: "/w/shared".into(),
         };
         assert_eq!(found, [expected]);
+        let of = |name: &str| Program {
+            name: name.to_owned(),
+            path: "/t".into(),
+            folder: "/w".into(),
+        };
+        let asked = [None, Some(Kind::Postgres), Some(Kind::Redis)];
+        let concerns = |name| asked.map(|engine| of(name).concerns(engine));
+        assert_eq!(concerns("postgres: agent"), [true, true, false]);
+        assert_eq!(concerns("redis: agent"), [true, false, true]);
+        assert_eq!(concerns("shared: lead"), [true; 3]);
     }
 }
