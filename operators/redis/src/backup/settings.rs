@@ -38,6 +38,9 @@ pub struct RestoreSettings {
     /// dataset is a new set's, and gets an identifier of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<OwnerId>,
+    /// Highest epoch that is known of the set: the dataset bears it, so that its first promotion has a higher one.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 /// What a drill checks once its data is restored.

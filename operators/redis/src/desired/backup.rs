@@ -55,6 +55,7 @@ fn restore_settings(v: &Validated, recovery: &Recovery) -> RestoreSettings {
         backup: recovery.source.backup.clone(),
         moment: recovery.moment,
         owner: recovery.owner.clone(),
+        epoch: recovery.epoch,
     }
 }
 

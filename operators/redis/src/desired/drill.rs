@@ -32,6 +32,7 @@ pub fn config_map(
         backup: None,
         moment: start.moment,
         owner: None,
+        epoch: 0,
     };
     let asks = DrillSettings {
         resource: backup.settings.resource.clone(),

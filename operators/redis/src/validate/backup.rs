@@ -77,6 +77,8 @@ pub struct Recovery {
     /// Where the set goes back in place: the id by which it owns its repository, which the dataset keeps. None: the
     /// dataset is a new set's.
     pub owner: Option<OwnerId>,
+    /// Highest epoch that is known of the set.
+    pub epoch: u64,
 }
 
 /// The backups that are asked for, or what is wrong with them. `kept`: whether a dataset outlasts a restart.
@@ -195,6 +197,7 @@ pub fn recovery(
         keys: asked.keys.clone(),
         moment: None,
         owner: None,
+        epoch: 0,
     })
 }
 
@@ -224,6 +227,7 @@ pub fn in_place(
         common::TIME,
     );
     let back = back(asked, &mut judge);
+    let epoch = asked.status.as_ref().and_then(|s| s.epoch);
     let (Some((backup, owner)), true) = (back, problems.is_empty()) else {
         return Err(problems.into_iter().map(Into::into).collect());
     };
@@ -237,5 +241,6 @@ pub fn in_place(
         keys: names::backup_keys(&validated.common.set.name),
         moment: time.and_then(Result::ok),
         owner: Some(owner),
+        epoch: epoch.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
     }))
 }

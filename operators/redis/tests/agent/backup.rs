@@ -161,6 +161,7 @@ impl Vault {
             backup: None,
             moment: None,
             owner: None,
+            epoch: 0,
         };
         change(&mut settings);
         let text = serde_json::to_string(&settings).unwrap();

@@ -111,7 +111,10 @@ async fn a_set_goes_back_in_place_and_back_again() {
         refused.message.contains("bootstrap.recovery"),
         "{refused:?}"
     );
-    let report = vault.restore_as(&set, &founder, |r| r.owner = Some(owner.clone()));
+    let report = vault.restore_as(&set, &founder, |r| {
+        r.owner = Some(owner.clone());
+        r.epoch = was.0;
+    });
     assert_eq!(report.step, RestoreStep::Done, "{report:?}");
     assert_eq!(report.owner.as_ref(), Some(&owner));
     set.start(&mut founder, "uid-3");
@@ -153,7 +156,9 @@ async fn a_set_goes_back_in_place_and_back_again() {
         set.start(pod, uid);
     }
     let leader = set.leader(&before, None).await;
-    let (status, _) = leads(&set, &before[leader], restored).await;
+    // They go on from their own epochs.
+    let above = (was.0, restored.1);
+    let (status, _) = leads(&set, &before[leader], above).await;
     assert_eq!(status.system_identifier.as_ref(), Some(&identifier));
     set.until(&before[1 - leader], "following", |s| s.ready)
         .await;

@@ -28,4 +28,5 @@ pub async fn moment(world: &World) -> Value {
 /// The container that restores is told of that moment.
 pub fn is_told(told: &Value, moment: &Value) {
     assert_eq!(told["moment"], moment["time"]);
+    assert!(told["epoch"].as_u64() > Some(0), "{told}");
 }

@@ -227,7 +227,8 @@ async fn convert(
         replid: held.vitals.replid.clone(),
         base: offset,
         offset,
-        // It was promoted for nobody yet.
+        // It was promoted for nobody yet; who is elected with it takes an epoch above.
+        epoch: wanted.epoch,
         ..Mark::default()
     };
     server.mark(&mark).await.map_err(failed)?;
