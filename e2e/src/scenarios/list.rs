@@ -4,7 +4,7 @@
 use super::set::Kind;
 use super::{
     Company, Scenario, backups, changes, deletion, drills, endurance, failures, last_backup,
-    network, operations, operators, pooler, restores, service, zones,
+    network, operations, operators, pooler, restores, service, versions, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
@@ -118,6 +118,14 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares of Redis faults "redis_pods" ["pod_deleted", "pod_forced", "all_forced"],
         "of Redis: the primary's pod is told to go and deleted by force, then all pods by force at once"
+    ),
+    scenario!(
+        shares versions::redis_version,
+        "Redis 7.0 becomes 8.0 under load and hands over; nothing acknowledged is lost, and it does not go back"
+    ),
+    scenario!(
+        shares versions::valkey,
+        "a Valkey that an application writes to; the primary's pod is deleted by force"
     ),
     scenario!(
         shares pooler::pooler_hand_over,

@@ -4,7 +4,7 @@
 //! instance never holds up another. What disturbs is only proposed here, as candidates;
 //! [`crate::rollout`] chooses at most one of them per pass.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use mainstay_crds::common::InstanceRole;
@@ -27,6 +27,9 @@ pub struct Wanted {
     pub seat: u32,
     /// Ordinals of claims that are set aside: no new instance gets one.
     pub taken: BTreeSet<u32>,
+    /// Ordinals of instances whose data the wanted engine cannot use, and why, in words: they get a new volume, except
+    /// the primary.
+    pub unusable: BTreeMap<u32, String>,
     /// Whether the set has data: then it is never initialised again.
     pub initialised: bool,
     /// Revision of the pod template.
@@ -162,7 +165,7 @@ pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
             ordinal: *ordinal,
             ..absent.clone()
         });
-        member(wanted, &instance, &mut plan);
+        member(wanted, &instance, seat_serves, &mut plan);
         leave_node(wanted, &instance, refuge, &mut plan);
         if given_up.is_none() {
             upgrade(wanted, &instance, &mut plan);
@@ -180,10 +183,12 @@ pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
     plan
 }
 
-fn member(wanted: &Wanted, instance: &Instance, plan: &mut Plan) {
+fn member(wanted: &Wanted, instance: &Instance, seat_serves: bool, plan: &mut Plan) {
     let is_seat = instance.ordinal == wanted.seat;
     let keeps_data = is_seat && wanted.initialised;
-    let usable_claim = claim(wanted, instance, keeps_data, plan);
+    let usable_claim = claim(wanted, instance, keeps_data, plan)
+        && !(is_left_behind(wanted, instance, is_seat)
+            && leave_behind(wanted, instance, seat_serves, plan));
     match &instance.pod {
         Some(pod) => running(wanted, instance, pod, is_seat, plan),
         // The first instance alone until the set has data, then all of them.
@@ -350,6 +355,38 @@ fn lost(instance: &Instance, claim: &ClaimSeen, keeps_data: bool, plan: &mut Pla
             format!("the volume of {name} is gone"),
         ));
     }
+}
+
+/// Whether the data of a replica is nothing that the wanted engine can use.
+fn is_left_behind(wanted: &Wanted, instance: &Instance, is_seat: bool) -> bool {
+    !is_seat && wanted.unusable.contains_key(&instance.ordinal)
+}
+
+/// A replica whose data the wanted engine cannot use gets a new volume, as long as the primary works; whether its claim is not
+/// to be used any more.
+fn leave_behind(wanted: &Wanted, instance: &Instance, seat_serves: bool, plan: &mut Plan) -> bool {
+    let name = &instance.name;
+    let (Some(claim), Some(why)) = (&instance.claim, wanted.unusable.get(&instance.ordinal)) else {
+        return false;
+    };
+    match &instance.pod {
+        Some(pod) if !pod.deleting => plan.candidates.push(replace(
+            instance,
+            pod,
+            format!("{why}; {name} is cloned anew"),
+        )),
+        Some(_) => {}
+        None if seat_serves => plan.steps.push(Step::DeleteClaim {
+            instance: name.clone(),
+            uid: claim.uid.clone(),
+            resource_version: claim.resource_version.clone(),
+            why: format!("{why}; it is cloned anew"),
+        }),
+        None => plan.unfinished.push(format!(
+            "{name} gets a new volume once the primary serves: {why}."
+        )),
+    }
+    true
 }
 
 /// The claim is being deleted: it goes when no pod uses it any more.

@@ -91,6 +91,7 @@ const EVERY_REASON: &[&str] = &[
     "InvalidParameterName",
     "InvalidParameterValue",
     "ParameterNeedsPersistence",
+    "ParameterNeedsVersion",
 ];
 
 #[test]
