@@ -92,6 +92,10 @@ pub struct RedisImages {
     pub operator: String,
     /// Redis 8.0's.
     pub server: String,
+    /// Redis 7.0's.
+    pub older: String,
+    /// Valkey 8.1's.
+    pub valkey: String,
 }
 
 /// What was done with a release.
@@ -274,7 +278,8 @@ fn values(images: &Installed, api_server_ports: &[i32]) -> Value {
     });
     if let Some(redis) = &images.redis {
         values["redis"] = json!({"enabled": true, "image": redis.operator});
-        values["catalogue"]["redis"] = json!({"8.0": redis.server});
+        values["catalogue"]["redis"] = json!({"7.0": redis.older, "8.0": redis.server});
+        values["catalogue"]["valkey"] = json!({"8.1": redis.valkey});
     }
     values
 }

@@ -30,6 +30,8 @@ pub async fn local(name: &str, steps: &Steps) -> Result<Context> {
             Image::PgBouncer,
             Image::RedisOperator { revision: 1 },
             Image::Redis { revision: 1 },
+            Image::Redis7,
+            Image::Valkey,
         ],
         steps,
     )
@@ -48,6 +50,8 @@ pub async fn local(name: &str, steps: &Steps) -> Result<Context> {
         pgbouncer,
         redis_operator,
         redis,
+        redis_7,
+        valkey,
     ] = images.map(|i| i.name);
     let images = ImageNames {
         postgres,
@@ -58,6 +62,8 @@ pub async fn local(name: &str, steps: &Steps) -> Result<Context> {
         pgbouncer,
         redis_operator,
         redis,
+        redis_7,
+        valkey,
     };
     let kubeconfig = cluster.kubeconfig();
     let client = cluster::client(&cluster).await?;
@@ -87,6 +93,8 @@ async fn install(
         redis: Some(RedisImages {
             operator: images.redis_operator.clone(),
             server: images.redis.clone(),
+            older: images.redis_7.clone(),
+            valkey: images.valkey.clone(),
         }),
     };
     charts.operators(&names).await?;

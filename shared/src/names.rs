@@ -59,6 +59,8 @@ pub const LAST_ROLE: &str = "mainstay.dev/last-role";
 /// Annotation on the primary's data claim: epoch of the last acquisition that was seen, so that a
 /// Lease that is made anew goes on from it.
 pub const NOTED_EPOCH: &str = "mainstay.dev/epoch";
+/// Annotation on a data claim: version of the engine that ran on it last, in full.
+pub const RAN: &str = "mainstay.dev/ran";
 /// Annotation on what belongs to a drill: when it was due.
 pub const DRILL_DUE: &str = "mainstay.dev/drill-due";
 /// Annotation on what belongs to a drill: the moment that it recovers; absent: the latest.

@@ -25,7 +25,7 @@ enum Command {
 }
 
 /// Every image that the demo and the tests use.
-pub const ALL: [Image; 8] = [
+pub const ALL: [Image; 9] = [
     Image::PostgresOperator { revision: 1 },
     Image::PostgresOperator { revision: 2 },
     Image::Postgres { revision: 1 },
@@ -33,6 +33,7 @@ pub const ALL: [Image; 8] = [
     Image::PgBouncer,
     Image::RedisOperator { revision: 1 },
     Image::Redis { revision: 1 },
+    Image::Redis7,
     Image::Valkey,
 ];
 

@@ -68,6 +68,7 @@ use crate::common::{
 #[x_kube(
     validation = rules::engine_is_fixed(),
     validation = rules::mode_is_fixed(),
+    validation = rules::version_of_clusters_is_fixed(),
     validation = rules::shards(),
     validation = rules::only_in_clusters(),
     validation = rules::not_in_clusters(),
@@ -78,6 +79,8 @@ use crate::common::{
     validation = rules::bounded_block(),
     validation = rules::min_replicas(),
     validation = rules::none_with_replicas(),
+    validation = rules::parameters_of_the_version(&parameters::LACKING[0]),
+    validation = rules::parameters_of_the_version(&parameters::LACKING[1]),
     validation = rules::appendfsync(),
     validation = rules::save(),
     validation = rules::no_incrementals(),
@@ -97,7 +100,9 @@ pub struct RedisSpec {
     #[schemars(length(max = 16))]
     #[x_kube(validation = rules::engine())]
     pub engine: Option<String>,
-    /// Version, for example `"8.0"`. The operator's image catalogue holds the image of each; `image` overrides it.
+    /// Version, for example `"8.0"`. The operator's image catalogue holds the image of each; `image` overrides it. It may
+    /// be changed for a newer one: replicas are replaced first, then the primary hands over. From then on a lower one is
+    /// `Stalled`, since it would not read the data.
     #[schemars(length(max = 16))]
     pub version: String,
     /// How instances belong together. Default: `Replication`, one primary and replicas of it. `Cluster`: shards of a primary

@@ -1,5 +1,5 @@
-//! What Redis' directives are, as far as a user may set them: facts of its servers, the same in Valkey. And which of
-//! them a user cannot set.
+//! What Redis' directives are, as far as a user may set them: facts of its servers, the same in Valkey but for what a
+//! version lacks. And which of them a user cannot set.
 
 /// What a value must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +125,35 @@ pub const KNOWN: &[Parameter] = &[
     live("tracking-table-max-keys", number(0, MOST)),
     live("zset-max-listpack-entries", number(0, MOST)),
     live("zset-max-listpack-value", number(0, MOST)),
+];
+
+/// Directives that a version has not: it would not start with them.
+#[derive(Clone, Copy, Debug)]
+pub struct Lacking {
+    /// Whose program.
+    pub engine: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// The directives.
+    pub names: &'static [&'static str],
+    /// What is wrong with them, and what to do.
+    pub sentence: &'static str,
+}
+
+/// Of each version that lacks any of [`KNOWN`], which.
+pub const LACKING: &[Lacking] = &[
+    Lacking {
+        engine: "Redis",
+        version: "7.0",
+        names: &["set-max-listpack-entries", "set-max-listpack-value"],
+        sentence: "Redis 7.0 has neither set-max-listpack-entries nor set-max-listpack-value: remove them, or write a newer version",
+    },
+    Lacking {
+        engine: "Valkey",
+        version: "8.1",
+        names: &["dynamic-hz"],
+        sentence: "Valkey 8.1 has no dynamic-hz any more, it does by itself what that said: remove it",
+    },
 ];
 
 /// Directives that a user cannot set, by reason.

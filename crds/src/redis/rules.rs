@@ -2,12 +2,12 @@
 
 use kube::core::Rule;
 
-use super::parameters::{KNOWN, REFUSED};
+use super::parameters::{KNOWN, Lacking, REFUSED};
 use crate::common::backup;
 use crate::common::cel::{PLAIN_NAME, list, no_key, text};
 
 /// Whose programs Mainstay runs, with the versions of each.
-pub const VERSIONS: &[(&str, &[&str])] = &[("Redis", &["8.0"]), ("Valkey", &["8.1"])];
+pub const VERSIONS: &[(&str, &[&str])] = &[("Redis", &["7.0", "8.0"]), ("Valkey", &["8.1"])];
 /// Most instances of a set.
 pub const MAX_INSTANCES: i32 = 9;
 /// Fewest instances with which `bounded` makes sense.
@@ -31,10 +31,10 @@ pub const MAX_PARAMETER_NAME: usize = 128;
 /// Of `engine`.
 pub const ENGINE: &str = "write Redis or Valkey, or leave it out for Redis";
 /// Of another `engine`.
-pub const ENGINE_CHANGES: &str = "engine cannot be changed: Redis and Valkey do not read each other's data any more. Write the former \
-     engine, or make a new resource and move the data";
+pub const ENGINE_CHANGES: &str = "engine cannot be changed: Redis and Valkey do not read each other's data any more, neither on volumes nor in \
+     backups. Write the former engine, or make a new resource of the other one and have an application copy the data";
 /// Of `version`.
-pub const VERSION: &str = "write the version as major and minor number in quotes: \"8.0\" of Redis, or \"8.1\" of Valkey with engine: Valkey; \
+pub const VERSION: &str = "write the version as major and minor number in quotes: \"8.0\" or \"7.0\" of Redis, or \"8.1\" of Valkey with engine: Valkey; \
      the patch version comes with the image";
 /// Of `mode`.
 pub const MODE: &str = "write Replication (one primary, the other instances replicas of it), Cluster (several shards, each of one \
@@ -42,6 +42,9 @@ pub const MODE: &str = "write Replication (one primary, the other instances repl
 /// Of another `mode`.
 pub const MODE_CHANGES: &str = "mode cannot be changed: the data of a set lies in its members in another way. Write the former mode, or make a \
      new resource and move the data";
+/// Of another `version` of a cluster.
+pub const VERSION_OF_CLUSTERS: &str = "with mode Cluster the version cannot be changed in place yet: write the former one (patch versions come with \
+     the image), or make a new resource and have an application copy the data";
 /// Fewest shards: with two, nobody is left to vote when one is lost.
 pub const MIN_SHARDS: i32 = 3;
 /// Most shards.
@@ -169,6 +172,22 @@ pub fn version() -> Rule {
         .field_path(".version")
 }
 
+/// Parameters that the version has.
+pub fn parameters_of_the_version(of: &Lacking) -> Rule {
+    let own = format!(
+        "(has(self.engine) ? self.engine == '{}' : {})",
+        of.engine,
+        of.engine == "Redis"
+    );
+    Rule::new(format!(
+        "!has(self.parameters) || !{own} || self.version != '{}' || !{}.exists(n, n in self.parameters)",
+        of.version,
+        list(of.names)
+    ))
+    .message(of.sentence)
+    .field_path(".parameters")
+}
+
 /// Of `mode`.
 pub fn mode() -> Rule {
     one_of(["Replication", "Cluster"], MODE)
@@ -183,6 +202,13 @@ pub fn mode_is_fixed() -> Rule {
     Rule::new(format!("{} == {}", mode("self"), mode("oldSelf")))
         .message(MODE_CHANGES)
         .field_path(".mode")
+}
+
+/// So does a cluster's version.
+pub fn version_of_clusters_is_fixed() -> Rule {
+    Rule::new(format!("!{IS_CLUSTER} || self.version == oldSelf.version"))
+        .message(VERSION_OF_CLUSTERS)
+        .field_path(".version")
 }
 
 /// A cluster has shards.

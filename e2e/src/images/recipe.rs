@@ -23,6 +23,8 @@ pub enum Image {
         /// From 1.
         revision: u32,
     },
+    /// Redis 7.0, to go on from.
+    Redis7,
     /// Valkey 8.1.
     Valkey,
     /// PostgreSQL 17. Revisions differ in a label and in their name only, so that a test can change
@@ -77,8 +79,9 @@ impl Image {
             Self::RedisOperator { revision } => {
                 operator("redis-operator", "mainstay-redis", *revision)
             }
-            Self::Redis { revision } => server("redis", *revision),
-            Self::Valkey => server("valkey", 1),
+            Self::Redis { revision } => server("redis", *revision, ""),
+            Self::Redis7 => server("redis", 1, "bookworm"),
+            Self::Valkey => server("valkey", 1, ""),
             Self::Workload => Recipe {
                 repository: "workload",
                 dockerfile: "images/workload/Dockerfile",
@@ -133,8 +136,8 @@ fn operator(repository: &'static str, program: &'static str, revision: u32) -> R
     }
 }
 
-/// Redis or Valkey, which differ in their names only.
-fn server(engine: &'static str, revision: u32) -> Recipe {
+/// Redis or Valkey, which differ in their names only, as the base has them or an older `release` of Debian.
+fn server(engine: &'static str, revision: u32, release: &str) -> Recipe {
     let said: &'static [&'static str] = match engine {
         "valkey" => &["valkey-server", "--version"],
         _ => &["redis-server", "--version"],
@@ -144,6 +147,7 @@ fn server(engine: &'static str, revision: u32) -> Recipe {
         dockerfile: "images/redis/Dockerfile",
         args: vec![
             ("ENGINE".to_owned(), engine.to_owned()),
+            ("RELEASE".to_owned(), release.to_owned()),
             ("REVISION".to_owned(), revision.to_string()),
         ],
         needs_base: true,

@@ -4,7 +4,8 @@
 use super::set::Kind;
 use super::{
     Company, Scenario, backups, changes, deletion, drills, endurance, failures, last_backup,
-    network, operations, operators, pooler, redis_backups, redis_cluster, restores, service, zones,
+    network, operations, operators, pooler, redis_backups, redis_cluster, restores, service,
+    versions, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
@@ -156,6 +157,14 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares of Redis redis_cluster::redis_cluster,
         "a Redis Cluster forms, loses a primary's pod, and moves slots to a fourth shard and back, while an application writes by its own protocol"
+    ),
+    scenario!(
+        shares of Redis versions::redis_version,
+        "Redis 7.0 becomes 8.0 under load and hands over; nothing acknowledged is lost, and it does not go back"
+    ),
+    scenario!(
+        shares of Redis versions::valkey,
+        "a Valkey that an application writes to; the primary's pod is deleted by force"
     ),
     scenario!(
         shares pooler::pooler_hand_over,

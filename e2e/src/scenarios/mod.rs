@@ -26,6 +26,7 @@ mod redis_cluster;
 mod restores;
 pub mod service;
 pub mod set;
+mod versions;
 pub mod writer;
 pub mod zones;
 
@@ -72,6 +73,10 @@ pub struct ImageNames {
     pub redis_operator: String,
     /// Redis 8.0, the catalogue's.
     pub redis: String,
+    /// Redis 7.0, the catalogue's.
+    pub redis_7: String,
+    /// Valkey 8.1, the catalogue's.
+    pub valkey: String,
 }
 
 /// One scenario.

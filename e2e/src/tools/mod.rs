@@ -6,6 +6,7 @@
 mod debian;
 mod go;
 mod pause;
+mod servers;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use crate::process::ProcessError;
 pub use debian::{CLUSTER, IMAGES, Need, POSTGRES, REDIS, postgres, redis, require};
 pub use go::{coredns, helm, kind, kube, kubectl, versitygw};
 pub use pause::{PAUSE_IMAGE, pause};
+pub use servers::{Server, server};
 
 /// Why a program is not to be had.
 #[derive(Debug, thiserror::Error)]

@@ -9,3 +9,4 @@ pub mod resp;
 pub mod settings;
 pub mod shards;
 pub mod validate;
+pub mod version;

@@ -20,6 +20,8 @@ mod restores;
 #[allow(dead_code, reason = "tests of another engine use more of it")]
 #[path = "../../postgres/tests/operator/sidecar.rs"]
 mod sidecar;
+#[path = "operator/versions.rs"]
+mod versions;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -58,7 +60,8 @@ fn start(world: &mut World) {
 
 /// Start an operator whose catalogue has this Redis.
 fn start_with<B: Beside>(world: &mut AnyWorld<B>, version: &str) {
-    let catalogue = json!({"redis": {"8.0": format!("redis:{version}")}}).to_string();
+    let redis = json!({"7.0": "redis:7.0.15", "8.0": format!("redis:{version}")});
+    let catalogue = json!({ "redis": redis }).to_string();
     world.start_with(Settings {
         namespace: "mainstay-system".into(),
         image: "mainstay/redis-operator:0.1.0".into(),
@@ -68,10 +71,14 @@ fn start_with<B: Beside>(world: &mut AnyWorld<B>, version: &str) {
 }
 
 fn create(world: &World, instances: i32) {
+    create_of(world, "8.0", instances);
+}
+
+fn create_of(world: &World, version: &str, instances: i32) {
     let redis: Redis = serde_json::from_value(json!({
         "apiVersion": "mainstay.dev/v1alpha1", "kind": "Redis",
         "metadata": {"namespace": "shop", "name": "db", "generation": 1},
-        "spec": {"version": "8.0", "instances": instances, "storage": {"size": "1Gi"}},
+        "spec": {"version": version, "instances": instances, "storage": {"size": "1Gi"}},
     }))
     .unwrap();
     world.api.put(&redis);

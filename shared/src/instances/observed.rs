@@ -147,6 +147,8 @@ pub struct ClaimSeen {
     pub last_role: Option<String>,
     /// Epoch that was noted last.
     pub epoch: Option<u64>,
+    /// Version of the engine that ran on it last, as noted.
+    pub ran: Option<String>,
     /// Uid of the set it was made for.
     pub set_uid: Option<String>,
     /// Uid of the restore that has set it aside: no instance uses it then.

@@ -4,7 +4,7 @@
 //! instance never holds up another. What disturbs is only proposed here, as candidates;
 //! [`crate::rollout`] chooses at most one of them per pass.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use mainstay_crds::common::InstanceRole;
@@ -27,6 +27,9 @@ pub struct Wanted {
     pub seat: u32,
     /// Ordinals of claims that are set aside: no new instance gets one.
     pub taken: BTreeSet<u32>,
+    /// Ordinals of instances whose data the wanted engine cannot use, and why, in words: they get a new volume, except
+    /// the primary.
+    pub unusable: BTreeMap<u32, String>,
     /// Whether the set has data: then it is never initialised again.
     pub initialised: bool,
     /// Revision of the pod template.
@@ -173,6 +176,10 @@ pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
         let whole = |claim: &ClaimSeen| !claim.lost && !claim.deleting;
         !wanted.is_seat(i) && i.claim.as_ref().is_some_and(whole)
     });
+    let others = Others {
+        copies,
+        seat_serves,
+    };
     for ordinal in &membership.members {
         let seen = instances.iter().find(|i| i.ordinal == *ordinal).cloned();
         let instance = seen.unwrap_or_else(|| Instance {
@@ -180,7 +187,7 @@ pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
             ordinal: *ordinal,
             ..absent.clone()
         });
-        member(wanted, &instance, copies, &mut plan);
+        member(wanted, &instance, others, &mut plan);
         leave_node(wanted, &instance, refuge, &mut plan);
         if given_up.is_none() {
             upgrade(wanted, &instance, &mut plan);
@@ -199,10 +206,21 @@ pub fn plan(wanted: &Wanted, instances: &[Instance]) -> Plan {
     plan
 }
 
-fn member(wanted: &Wanted, instance: &Instance, copies: bool, plan: &mut Plan) {
+/// What the plan of a member has to know of the others.
+#[derive(Clone, Copy)]
+struct Others {
+    /// One that may not be primary has a volume.
+    copies: bool,
+    /// The primary serves.
+    seat_serves: bool,
+}
+
+fn member(wanted: &Wanted, instance: &Instance, others: Others, plan: &mut Plan) {
     let is_seat = wanted.is_seat(instance);
     let keeps_data = is_seat && wanted.initialised;
-    let usable_claim = claim(wanted, instance, keeps_data, copies, plan);
+    let usable_claim = claim(wanted, instance, keeps_data, others.copies, plan)
+        && !(is_left_behind(wanted, instance, is_seat)
+            && leave_behind(wanted, instance, others.seat_serves, plan));
     match &instance.pod {
         Some(pod) => running(wanted, instance, pod, is_seat, plan),
         // The first instance alone until the set has data, then all of them.
@@ -378,6 +396,38 @@ fn lost(instance: &Instance, claim: &ClaimSeen, keeps_data: bool, copies: bool, 
             format!("the volume of {name} is gone"),
         ));
     }
+}
+
+/// Whether the data of a replica is nothing that the wanted engine can use.
+fn is_left_behind(wanted: &Wanted, instance: &Instance, is_seat: bool) -> bool {
+    !is_seat && wanted.unusable.contains_key(&instance.ordinal)
+}
+
+/// A replica whose data the wanted engine cannot use gets a new volume, as long as the primary works; whether its claim is not
+/// to be used any more.
+fn leave_behind(wanted: &Wanted, instance: &Instance, seat_serves: bool, plan: &mut Plan) -> bool {
+    let name = &instance.name;
+    let (Some(claim), Some(why)) = (&instance.claim, wanted.unusable.get(&instance.ordinal)) else {
+        return false;
+    };
+    match &instance.pod {
+        Some(pod) if !pod.deleting => plan.candidates.push(replace(
+            instance,
+            pod,
+            format!("{why}; {name} is cloned anew"),
+        )),
+        Some(_) => {}
+        None if seat_serves => plan.steps.push(Step::DeleteClaim {
+            instance: name.clone(),
+            uid: claim.uid.clone(),
+            resource_version: claim.resource_version.clone(),
+            why: format!("{why}; it is cloned anew"),
+        }),
+        None => plan.unfinished.push(format!(
+            "{name} gets a new volume once the primary serves: {why}."
+        )),
+    }
+    true
 }
 
 /// The claim is being deleted: it goes when no pod uses it any more.

@@ -178,6 +178,7 @@ pub fn claim(claim: &PersistentVolumeClaim) -> ClaimSeen {
         system_identifier: annotation(meta, names::SYSTEM_IDENTIFIER),
         last_role: annotation(meta, names::LAST_ROLE),
         epoch: annotation(meta, names::NOTED_EPOCH).and_then(|e| e.parse().ok()),
+        ran: annotation(meta, names::RAN),
         set_uid: label(meta, names::SET_UID),
         set_aside: label(meta, names::SET_ASIDE),
     }

@@ -21,6 +21,7 @@ enum Event {
     EvictPod(u32),
     DeleteReplicaClaim(u32),
     LoseReplicaVolume(u32),
+    UnusableReplica(u32),
     Unreachable(u32),
     Scale(u32),
     Template,
@@ -39,6 +40,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..6_u32).prop_map(Event::EvictPod),
         1 => (2..6_u32).prop_map(Event::DeleteReplicaClaim),
         1 => (2..6_u32).prop_map(Event::LoseReplicaVolume),
+        1 => (1..6_u32).prop_map(Event::UnusableReplica),
         2 => (1..6_u32).prop_map(Event::Unreachable),
         1 => (1..6_u32).prop_map(Event::Scale),
         1 => Just(Event::Template),
@@ -75,6 +77,7 @@ impl World {
                 count,
                 seat: 1,
                 taken: std::collections::BTreeSet::new(),
+                unusable: BTreeMap::new(),
                 initialised: false,
                 revision: "r0".into(),
                 template: "{}".into(),
@@ -117,10 +120,18 @@ impl World {
             Event::Nothing => {}
             Event::DeletePod(o) => self.with_pod(*o, |pod| pod.deleting = true),
             Event::EvictPod(o) => self.with_pod(*o, |pod| pod.phase = Phase::Ended),
-            Event::DeleteReplicaClaim(o) | Event::LoseReplicaVolume(o)
+            Event::DeleteReplicaClaim(o)
+            | Event::LoseReplicaVolume(o)
+            | Event::UnusableReplica(o)
                 if *o == self.wanted.seat => {}
             Event::DeleteReplicaClaim(o) => self.with_claim(*o, |claim| claim.deleting = true),
             Event::LoseReplicaVolume(o) => self.with_claim(*o, |claim| claim.lost = true),
+            Event::UnusableReplica(o) => {
+                let is_there = |i: &Instance| i.claim.is_some();
+                if self.instances.get(o).is_some_and(is_there) {
+                    self.wanted.unusable.insert(*o, "it is too new".into());
+                }
+            }
             Event::Cordon(o) => self.with_pod(*o, |pod| pod.cordoned = true),
             Event::Unreachable(o) => {
                 self.unreachable.insert(*o, 3);
@@ -194,7 +205,13 @@ impl World {
                     self.wanted.revision.clone(),
                     self.wanted.config_hash.clone(),
                 );
-                let label = role(*instance == self.seat()).to_owned();
+                let is_seat = *instance == self.seat();
+                let label = role(is_seat).to_owned();
+                let ordinal = names::ordinal(SET, instance).unwrap();
+                assert!(
+                    is_seat || !self.wanted.unusable.contains_key(&ordinal),
+                    "its data cannot be used"
+                );
                 let entry = self.entry(instance);
                 assert!(entry.pod.is_none(), "a pod is made once");
                 assert!(entry.claim.as_ref().is_some_and(|c| !c.deleting && !c.lost));
@@ -308,6 +325,7 @@ impl World {
             }
             if instance.pod.is_none() && instance.claim.as_ref().is_some_and(|c| c.deleting) {
                 instance.claim = None;
+                self.wanted.unusable.remove(&instance.ordinal);
             }
             let Some(pod) = instance.pod.as_mut() else {
                 continue;

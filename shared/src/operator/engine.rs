@@ -55,6 +55,23 @@ pub struct Answer {
     pub version: String,
 }
 
+/// What has run on the volume of an instance, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ran<'a> {
+    /// Name of the instance.
+    pub name: &'a str,
+    /// Its number.
+    pub ordinal: u32,
+    /// It is primary, by the Lease.
+    pub is_seat: bool,
+    /// Its pod is made from the template that is wanted.
+    pub is_current: bool,
+    /// Full version that runs now, as it says.
+    pub runs: Option<&'a str>,
+    /// Full version that was noted last.
+    pub noted: Option<&'a str>,
+}
+
 /// What a resource says of its own end.
 #[derive(Clone, Copy, Debug)]
 pub struct Leaving<'a> {
@@ -136,6 +153,18 @@ pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
     /// Take over what is not in the resource: `image`, where its pods or its status pin one, and the highest number of
     /// a `history` that was claimed of volumes which are set aside ([`crate::backups::restores::floors`]).
     fn settle(validated: &mut Self::Validated, image: Option<String>, history: u64);
+
+    /// Which instances have data that the engine which is asked for cannot use, by their numbers, and why, in words without a
+    /// point: unless it is the primary, such an instance gets a new volume. Default: none has.
+    ///
+    /// # Errors
+    /// What is wrong with the resource beside what has run already: nothing is changed then.
+    fn unusable(
+        _validated: &Self::Validated,
+        _ran: &[Ran<'_>],
+    ) -> Result<BTreeMap<u32, String>, Vec<Self::Problem>> {
+        Ok(BTreeMap::new())
+    }
 
     /// The set is made once more from its own repository, as this restore says. Default: no engine without
     /// [`Engine::IN_PLACE`] does that.

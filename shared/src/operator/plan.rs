@@ -126,6 +126,12 @@ pub fn notes(set: &SetId, record: Option<&Record>, found: &[Instance]) -> Vec<No
                 note.annotations
                     .insert(names::SYSTEM_IDENTIFIER.to_owned(), id);
             }
+            if let Some(version) = &status.engine_version
+                && claim.ran.as_ref() != Some(version)
+            {
+                note.annotations
+                    .insert(names::RAN.to_owned(), version.clone());
+            }
             let role = match status.role {
                 InstanceRole::Primary => Some("primary"),
                 InstanceRole::Replica => Some("replica"),

@@ -454,6 +454,22 @@ impl FakeCluster {
         });
     }
 
+    /// What the image of its pod holds, by a tag of three numbers; else what all have.
+    fn version(&self, agent: &FakeAgent) -> String {
+        let uid = agent.status().pod_uid;
+        let pods = self.api.list::<Pod>();
+        let pod = pods
+            .iter()
+            .find(|pod| pod.metadata.uid.as_ref() == Some(&uid));
+        let containers = pod.and_then(|pod| Some(&pod.spec.as_ref()?.containers));
+        let told = containers.into_iter().flatten().find_map(|container| {
+            let tag = container.image.as_ref()?.rsplit_once(':')?.1;
+            let numbers = tag.split('.').all(|n| n.parse::<u32>().is_ok());
+            (numbers && tag.split('.').count() == 3).then(|| tag.to_owned())
+        });
+        told.unwrap_or_else(|| self.engine_version.clone())
+    }
+
     fn serve(
         &self,
         agent: &FakeAgent,
@@ -461,7 +477,7 @@ impl FakeCluster {
         role: InstanceRole,
         more: impl FnOnce(&mut Status),
     ) {
-        let version = self.engine_version.clone();
+        let version = self.version(agent);
         agent.set(|status| {
             status.phase = Phase::Running;
             status.message = None;

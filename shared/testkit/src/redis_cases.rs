@@ -4,7 +4,7 @@ mod backup;
 mod cluster;
 mod drill;
 
-use mainstay_crds::redis::parameters::REFUSED;
+use mainstay_crds::redis::parameters::{LACKING, REFUSED};
 use mainstay_crds::redis::rules;
 use serde_json::{Value, json};
 
@@ -85,6 +85,10 @@ pub fn also_good() -> Vec<(&'static str, Value)> {
         (
             "Valkey",
             of(json!({ "engine": "Valkey", "version": "8.1", "image": "valkey:8.1.1" })),
+        ),
+        (
+            "the oldest Redis",
+            of(json!({ "version": "7.0", "parameters": { "dynamic-hz": "yes" } })),
         ),
         (
             "bytes with and without unit",
@@ -318,6 +322,16 @@ fn of_parameters() -> Vec<Case> {
             "snapshots where there are none",
             rules::SAVE,
             json!({ "parameters": { "save": "60 1" } }),
+        ),
+        alone(
+            "a parameter that Redis has since 7.2",
+            LACKING[0].sentence,
+            json!({ "version": "7.0", "parameters": { "set-max-listpack-value": "32" } }),
+        ),
+        alone(
+            "a parameter that Valkey has no more",
+            LACKING[1].sentence,
+            json!({ "engine": "Valkey", "version": "8.1", "parameters": { "dynamic-hz": "no" } }),
         ),
         value("a switch that is neither", "dynamic-hz", "on", "yes or no"),
         value(

@@ -7,6 +7,7 @@ use mainstay_backup::manifest::Manifest;
 
 use super::shards::Dataset;
 use crate::settings::Flavour;
+use crate::version::{name, number};
 
 /// What the image can read.
 #[derive(Clone, Copy, Debug)]
@@ -67,10 +68,6 @@ pub fn choose<'a>(
 
 /// Whether the image reads such a snapshot.
 fn readable(dataset: &Dataset, image: Image<'_>) -> Result<(), String> {
-    let name = |flavour| match flavour {
-        Flavour::Redis => "Redis",
-        Flavour::Valkey => "Valkey",
-    };
     let (was, is) = (name(dataset.flavour), name(image.flavour));
     let version = &dataset.version;
     if dataset.flavour != image.flavour {
@@ -85,15 +82,6 @@ fn readable(dataset: &Dataset, image: Image<'_>) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-/// Major and minor number.
-fn number(version: &str) -> (u32, u32) {
-    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-    (
-        parts.next().unwrap_or_default(),
-        parts.next().unwrap_or_default(),
-    )
 }
 
 #[cfg(test)]

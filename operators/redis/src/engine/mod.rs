@@ -22,7 +22,7 @@ use mainstay_shared::operator::desired::revision::Revision;
 use mainstay_shared::operator::desired::shred;
 use mainstay_shared::operator::desired::store::Store;
 use mainstay_shared::operator::desired::{DesiredError, Objects, Surroundings, Template};
-use mainstay_shared::operator::engine::{Answer, Engine, Leaving, Target};
+use mainstay_shared::operator::engine::{Answer, Engine, Leaving, Ran, Target};
 use mainstay_shared::operator::status::SetStatus;
 use mainstay_shared::operator::steer::{Steered, Steering};
 use mainstay_shared::operator::validated::Common;
@@ -34,7 +34,7 @@ use crate::desired::pod::USER;
 use crate::desired::{self, credentials, login};
 use crate::settings::PORT;
 use crate::validate::backup::{Drill as DrillWish, in_place};
-use crate::validate::{Backup, Catalogue, Problem, Validated, validate};
+use crate::validate::{Backup, Catalogue, Problem, Validated, change, validate};
 
 /// The add-on's name in labels and derived names.
 pub const APP: &str = "redis";
@@ -94,6 +94,10 @@ impl Engine for RedisEngine {
     fn found(v: &mut Validated, restore: &Restore) -> Result<(), Vec<Problem>> {
         v.recovery = in_place(restore, v)?;
         Ok(())
+    }
+
+    fn unusable(v: &Validated, ran: &[Ran<'_>]) -> Result<BTreeMap<u32, String>, Vec<Problem>> {
+        change::unusable(v, ran)
     }
 
     fn common_status(status: &RedisStatus) -> SetStatus {

@@ -3,6 +3,7 @@
 
 pub mod backup;
 mod catalogue;
+pub mod change;
 pub mod cluster;
 mod parameters;
 mod problem;
@@ -22,6 +23,7 @@ pub use cluster::Shards;
 pub use problem::Problem;
 
 use crate::settings::{Flavour, Persistence, ReplicasToWrite};
+use crate::version::name;
 
 /// The parameter that says how many databases there are.
 pub const DATABASES: &str = "databases";
@@ -114,6 +116,9 @@ pub fn validate(resource: &Redis, catalogue: &Catalogue) -> Result<Validated, Ve
         problems.push(Problem::Policy);
     }
     parameters::check(&spec.parameters, persistence, &mut problems);
+    if let Some((flavour, version)) = flavour.zip(version) {
+        parameters::check_version(&spec.parameters, name(flavour), version, &mut problems);
+    }
     let mut said = Vec::new();
     let set = common.stored();
     let kept = persistence != Some(Persistence::None);
@@ -171,12 +176,10 @@ fn version<'a>(
     flavour: Flavour,
     problems: &mut Vec<Problem>,
 ) -> Option<&'a str> {
-    let name = match flavour {
-        Flavour::Redis => "Redis",
-        Flavour::Valkey => "Valkey",
-    };
     let version = spec.version.as_str();
-    let of = |(engine, versions): &(&str, &[&str])| *engine == name && versions.contains(&version);
+    let of = |(engine, versions): &(&str, &[&str])| {
+        *engine == name(flavour) && versions.contains(&version)
+    };
     if VERSIONS.iter().any(of) {
         Some(version)
     } else {

@@ -41,6 +41,20 @@ pub fn check(
     }
 }
 
+/// Finds parameters that the version has not.
+pub fn check_version(
+    parameters: &BTreeMap<String, String>,
+    engine: &str,
+    version: &str,
+    problems: &mut Vec<Problem>,
+) {
+    let of = facts::LACKING
+        .iter()
+        .filter(|l| l.engine == engine && l.version == version);
+    let set = of.filter(|l| l.names.iter().any(|name| parameters.contains_key(*name)));
+    problems.extend(set.map(|l| Problem::ParameterLacking(l.sentence)));
+}
+
 /// What is wrong with one parameter by itself.
 fn one(name: &str, value: &str) -> Option<Problem> {
     if let Some(sentence) = facts::refused(name) {

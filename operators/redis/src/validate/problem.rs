@@ -3,6 +3,14 @@
 use mainstay_crds::redis::rules;
 use mainstay_shared::operator::validated;
 
+use crate::version::{Server, number};
+
+/// A version as `spec.version` has it.
+fn written(server: &Server) -> String {
+    let (major, minor) = number(&server.version);
+    format!("{major}.{minor}")
+}
+
 /// Something that is wrong with a resource. Its text begins with the field.
 ///
 /// The API server refuses nearly all of these itself, with the same sentence; they come up here
@@ -19,6 +27,36 @@ pub enum Problem {
     /// No version that Mainstay runs.
     #[error("spec.version: {}", rules::VERSION)]
     Version,
+    /// A version that does not read what the primary has written.
+    #[error(
+        "spec.version: {wanted} does not read what {wrote} has written, and {primary}, the primary, runs it already or has run it: \
+         write {}. For an older version make a new resource, and have an application copy the data",
+        written(.wrote)
+    )]
+    Older {
+        /// The primary.
+        primary: String,
+        /// What wrote its data.
+        wrote: Server,
+        /// What would have to read it.
+        wanted: Server,
+    },
+    /// An image holds another version than the resource says.
+    #[error(
+        "spec.image: {image} holds {holds}, and version says {version}: write an image of {version}, or version: \"{}\"",
+        written(.holds)
+    )]
+    ImageVersion {
+        /// The image.
+        image: String,
+        /// What it holds.
+        holds: Server,
+        /// What is written.
+        version: String,
+    },
+    /// Another version of a cluster.
+    #[error("spec.version: {}", rules::VERSION_OF_CLUSTERS)]
+    ClusterVersion,
     /// No mode that is offered.
     #[error("spec.mode: {}", rules::MODE)]
     Mode,
@@ -89,6 +127,9 @@ pub enum Problem {
         /// What would be taken.
         expected: String,
     },
+    /// A parameter of another version.
+    #[error("spec.parameters: {0}")]
+    ParameterLacking(&'static str),
     /// A parameter of another persistence.
     #[error("spec.parameters: {0}")]
     ParameterElsewhere(&'static str),
@@ -101,6 +142,9 @@ impl Problem {
             Self::Common(problem) => problem.reason(),
             Self::Engine => "InvalidEngine",
             Self::Version => "InvalidVersion",
+            Self::Older { .. } => "OlderVersion",
+            Self::ImageVersion { .. } => "ImageOfAnotherVersion",
+            Self::ClusterVersion => "VersionOfClusterIsFixed",
             Self::Mode => "InvalidMode",
             Self::Shards => "InvalidShards",
             Self::Replicas => "InvalidReplicas",
@@ -120,6 +164,7 @@ impl Problem {
             Self::ParameterUnknown(_) => "ParameterUnknown",
             Self::ParameterName => "InvalidParameterName",
             Self::ParameterLines(_) | Self::ParameterValue { .. } => "InvalidParameterValue",
+            Self::ParameterLacking(_) => "ParameterNeedsVersion",
             Self::ParameterElsewhere(_) => "ParameterNeedsPersistence",
         }
     }

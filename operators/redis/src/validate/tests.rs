@@ -96,6 +96,7 @@ const EVERY_REASON: &[&str] = &[
     "InvalidParameterName",
     "InvalidParameterValue",
     "ParameterNeedsPersistence",
+    "ParameterNeedsVersion",
 ];
 
 #[test]

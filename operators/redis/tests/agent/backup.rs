@@ -14,6 +14,7 @@ use mainstay_backup::manifest::Manifest;
 use mainstay_backup::repository::Repository;
 use mainstay_backup::store::Store;
 use mainstay_e2e::object_store::{ObjectStore, REGION, Server};
+use mainstay_e2e::tools::Server as Program;
 use mainstay_redis::backup::restore::RestoreReport;
 use mainstay_redis::backup::settings::{
     ACCESS_KEY_ID, BACKUP_FILE, INSTANCE_KEYS, PlaceSpec, RESTORE_FILE, RESTORE_SECRETS,
@@ -375,7 +376,11 @@ async fn made_from(
 
 #[tokio::test]
 async fn what_a_replica_gave_is_another_set_elsewhere() {
-    let set = Set::new(2).await;
+    what_a_replica_gave_is_another_set(Program::Redis7).await;
+}
+
+pub async fn what_a_replica_gave_is_another_set(server: Program) {
+    let set = Set::of(server, 2).await;
     let vault = Vault::new().await;
     let pods = set.all(1).await;
     let mut db = set.connect(&pods[0]).await.unwrap();
@@ -408,7 +413,9 @@ async fn what_a_replica_gave_is_another_set_elsewhere() {
     let dataset = Dataset::of(manifest).unwrap();
     assert_eq!(dataset.set, identifier);
     assert_eq!(dataset.epoch, set.record().await.epoch);
-    assert!(dataset.version.starts_with("7.0."), "{}", dataset.version);
+    let version = format!("{}.", server.version());
+    assert!(dataset.version.starts_with(&version), "{}", dataset.version);
+    assert_eq!(dataset.flavour, set.config.engine.flavour);
     let [shard] = &dataset.shards[..] else {
         panic!("one shard");
     };

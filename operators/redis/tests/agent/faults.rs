@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use mainstay_e2e::tools::Server;
 use mainstay_redis::resp::words;
 use mainstay_redis::settings::{DATA, Persistence, ReplicasToWrite};
 use mainstay_shared::agent::paths;
@@ -14,14 +15,14 @@ use super::pod::{Db, LONG, Pod, Set};
 use super::{wait_closely, wait_for};
 
 /// Write so many keys, each acknowledged by `replicas`.
-async fn write(db: &mut Db, prefix: &str, count: u32, replicas: u32) {
+pub async fn write(db: &mut Db, prefix: &str, count: u32, replicas: u32) {
     for n in 0..count {
         db.set(&format!("{prefix}{n}"), "v").await.unwrap();
         assert!(db.wait(replicas).await >= i64::from(replicas));
     }
 }
 
-async fn all_are_there(db: &mut Db, prefix: &str, count: u32) {
+pub async fn all_are_there(db: &mut Db, prefix: &str, count: u32) {
     for n in 0..count {
         assert_eq!(
             db.get(&format!("{prefix}{n}")).await.as_deref(),
@@ -33,7 +34,11 @@ async fn all_are_there(db: &mut Db, prefix: &str, count: u32) {
 
 #[tokio::test]
 async fn what_one_replica_acknowledged_survives_the_loss_of_the_primary_and_of_its_volume() {
-    let set = Set::new(3).await;
+    what_one_replica_acknowledged_survives(Server::Redis7).await;
+}
+
+pub async fn what_one_replica_acknowledged_survives(server: Server) {
+    let set = Set::of(server, 3).await;
     let mut pods = set.all(1).await;
     let mut db = set.connect(&pods[0]).await.unwrap();
     write(&mut db, "a", 50, 1).await;

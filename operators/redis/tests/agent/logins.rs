@@ -1,6 +1,7 @@
 //! Logins of applications besides the set's own, with a real Redis.
 
 use mainstay_crds::access::{CATEGORIES, RedisGrants};
+use mainstay_e2e::tools::Server;
 use mainstay_redis::agent::render::check;
 use mainstay_redis::desired::login::rules;
 use mainstay_redis::resp::{RespError, Words, words};
@@ -54,7 +55,11 @@ async fn known(set: &Set, pod: &Pod) {
 
 #[tokio::test]
 async fn a_login_does_what_it_may_while_it_changes_and_ends_with_its_role() {
-    let mut set = Set::new(1).await;
+    a_login_does_what_it_may(Server::Redis7).await;
+}
+
+pub async fn a_login_does_what_it_may(server: Server) {
+    let mut set = Set::of(server, 1).await;
     let pods = set.all(1).await;
     let one = &pods[0];
     let mut app = set.connect(one).await.unwrap();
@@ -109,14 +114,14 @@ async fn a_login_does_what_it_may_while_it_changes_and_ends_with_its_role() {
     set.logins = vec![login("orders", &["second", "first"], &more)];
     {
         let changed = known(&set, one);
-        let served = async {
+        let taken = async {
             loop {
                 db.set("orders:2", "1").await.expect("writes are taken");
             }
         };
         tokio::select! {
             () = changed => {}
-            () = served => {}
+            () = taken => {}
         }
     }
     db.set("carts:1", "1").await.unwrap();
@@ -146,7 +151,11 @@ async fn a_login_does_what_it_may_while_it_changes_and_ends_with_its_role() {
 
 #[tokio::test]
 async fn every_right_that_can_be_asked_for_is_one_that_redis_knows() {
-    let mut set = Set::new(1).await;
+    every_right_is_known(Server::Redis7).await;
+}
+
+pub async fn every_right_is_known(server: Server) {
+    let mut set = Set::of(server, 1).await;
     let everything = RedisGrants {
         keys: list(&["*", "a*"]),
         read_only_keys: list(&["b*"]),

@@ -25,9 +25,12 @@ mod pod;
 #[path = "../../../postgres/tests/agent/processes.rs"]
 mod processes;
 mod sentinel;
+mod servers;
+mod versions;
 
 use std::time::Duration;
 
+use mainstay_e2e::tools::Server;
 use mainstay_redis::resp::words;
 use mainstay_redis::settings::{PROBE_ROLE, Persistence};
 use mainstay_shared::agent::api::Phase;
@@ -128,7 +131,11 @@ async fn a_new_set_serves_and_outlives_its_agent() {
 
 #[tokio::test]
 async fn replicas_follow_and_one_takes_over_on_request_with_everything() {
-    let set = Set::new(3).await;
+    replicas_follow_and_one_takes_over(Server::Redis7).await;
+}
+
+async fn replicas_follow_and_one_takes_over(server: Server) {
+    let set = Set::of(server, 3).await;
     let pods = set.all(1).await;
     let mut db = set.connect(&pods[0]).await.unwrap();
     for n in 0..100 {

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -20,13 +20,14 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use mainstay_crds::common::{Durability, Enforcement, InstanceRole, Rejoin};
 use mainstay_e2e::apiserver::ApiServer;
-use mainstay_e2e::tools;
+use mainstay_e2e::tools::{self, Server};
 use mainstay_redis::agent::render::check;
 use mainstay_redis::desired::sentinel;
 use mainstay_redis::resp::{Connection, RespError, Value, Words, words};
 use mainstay_redis::settings::{
-    BACKUP_PASSWORD, BACKUP_ROLE, BACKUP_RULES, CLUSTER_ROLE, CLUSTER_RULES, DATA, INTERNAL, PORT,
-    PROBE_ROLE, REPLICATION_PASSWORD, REPLICATION_ROLE, RULES, RedisConfig, RedisSettings,
+    BACKUP_PASSWORD, BACKUP_ROLE, BACKUP_RULES, CLUSTER_ROLE, CLUSTER_RULES, DATA, Flavour,
+    INTERNAL, PORT, PROBE_ROLE, REPLICATION_PASSWORD, REPLICATION_ROLE, RULES, RedisConfig,
+    RedisSettings,
 };
 use mainstay_shared::agent::api::Status;
 use mainstay_shared::agent::client::AgentClient;
@@ -57,10 +58,10 @@ const ANSWER: Duration = Duration::from_secs(5);
 static NEXT: AtomicU8 = AtomicU8::new(1);
 
 /// Where programs are that pods may run, as any user.
-async fn programs() -> tempfile::TempDir {
+pub async fn programs(server: Server) -> tempfile::TempDir {
     let programs = tempfile::tempdir_in("/dev/shm").unwrap();
     fs::set_permissions(programs.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    tools::redis(programs.path()).await.unwrap();
+    tools::server(programs.path(), server).await.unwrap();
     programs
 }
 
@@ -72,6 +73,7 @@ pub struct Set {
     pub namespace: String,
     /// Its part of the network.
     number: u8,
+    server: Server,
     pub config: RedisConfig,
     pub password: String,
     /// Users of applications besides.
@@ -89,17 +91,21 @@ pub struct Set {
 impl Set {
     /// A new set, on the API server that all share.
     pub async fn new(instances: u32) -> Self {
-        let programs = programs().await;
-        Self::on(api::shared(), programs, instances).await
+        Self::of(Server::Redis7, instances).await
+    }
+
+    /// The same, of another server.
+    pub async fn of(server: Server, instances: u32) -> Self {
+        Self::on(api::shared(), server, instances).await
     }
 
     /// A new set with an API server and a network for itself, to do with them what it likes.
     pub async fn with_own_server(instances: u32) -> Self {
-        let programs = programs().await;
-        Self::on(Arc::new(api::alone().await), programs, instances).await
+        Self::on(Arc::new(api::alone().await), Server::Redis7, instances).await
     }
 
-    async fn on(api: Arc<ApiServer>, programs: tempfile::TempDir, instances: u32) -> Self {
+    async fn on(api: Arc<ApiServer>, server: Server, instances: u32) -> Self {
+        let programs = Arc::new(programs(server).await);
         let client = api.client().await.unwrap();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let space = Namespace {
@@ -111,20 +117,20 @@ impl Set {
         };
         let spaces: Api<Namespace> = Api::all(client.clone());
         spaces.create(&PostParams::default(), &space).await.unwrap();
-        Self::of(client, api, Arc::new(programs), number, "db", instances).await
+        Self::made(client, api, (server, programs), number, "db", instances).await
     }
 
     /// Another set beside this one, in its namespace and with addresses in its part of the network.
     pub async fn beside(&self, name: &str, instances: u32) -> Self {
         let (api, programs) = (Arc::clone(&self.api), Arc::clone(&self.programs));
-        let client = self.client.clone();
-        Self::of(client, api, programs, self.number, name, instances).await
+        let (client, server) = (self.client.clone(), (self.server, programs));
+        Self::made(client, api, server, self.number, name, instances).await
     }
 
-    async fn of(
+    async fn made(
         client: Client,
         api: Arc<ApiServer>,
-        programs: Arc<tempfile::TempDir>,
+        (server, programs): (Server, Arc<tempfile::TempDir>),
         number: u8,
         name: &str,
         instances: u32,
@@ -171,6 +177,7 @@ impl Set {
             client,
             api,
             name: name.to_owned(),
+            server,
             config: RedisConfig {
                 set: name.into(),
                 namespace: namespace.clone(),
@@ -181,7 +188,11 @@ impl Set {
                 max_lag: None,
                 rejoin: Rejoin::default(),
                 engine: RedisSettings {
-                    version: "7.0".into(),
+                    flavour: match server {
+                        Server::Redis7 | Server::Redis8 => Flavour::Redis,
+                        Server::Valkey8 => Flavour::Valkey,
+                    },
+                    version: server.version().into(),
                     parameters: BTreeMap::from([("maxmemory".into(), "104857600".into())]),
                     ..RedisSettings::default()
                 },
@@ -268,7 +279,7 @@ impl Set {
             root: self.folder.path().join(&name),
             init: None,
             owner: Some((Uid::from_raw(user), Gid::from_raw(user))),
-            engine: "redis-server",
+            engine: self.server.program(),
         };
         for folder in [
             DATA,
@@ -381,12 +392,17 @@ impl Set {
 
     /// Where pods find programs.
     fn path(&self) -> String {
-        format!("{}:/usr/bin:/bin", self.programs.path().display())
+        path(self.programs.path())
     }
 
     /// Start the pod's processes.
     pub fn start(&self, pod: &mut Pod, uid: &str) {
-        pod.spawn(&PROGRAM, &self.path(), &api::kubeconfig(&self.api), uid);
+        self.start_with(pod, uid, self.programs.path());
+    }
+
+    /// The same with the server in that folder.
+    pub fn start_with(&self, pod: &mut Pod, uid: &str, programs: &Path) {
+        pod.spawn(&PROGRAM, &path(programs), &api::kubeconfig(&self.api), uid);
     }
 
     /// All instances, started, at the addresses from `first` on; when the first leads and the others follow.
@@ -497,6 +513,10 @@ impl Set {
             );
         }
     }
+}
+
+fn path(programs: &Path) -> String {
+    format!("{}:/usr/bin:/bin", programs.display())
 }
 
 /// The engine's socket in a pod.

@@ -1,6 +1,6 @@
 //! What a pass has to know of instances before it plans.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::Resource;
 
@@ -11,7 +11,7 @@ use super::{LOOK, Pass};
 use crate::conditions::reasons;
 use crate::instances::{Instance, Wanted};
 use crate::operations;
-use crate::operator::engine::Engine;
+use crate::operator::engine::{Engine, Ran};
 use crate::operator::observe::{Observed, classes};
 use crate::operator::plan::{Plan, Seat};
 use crate::operator::status::SetStatus;
@@ -27,6 +27,31 @@ pub(super) struct Orders {
     pub(super) going: Option<String>,
 }
 
+/// Instances whose data cannot be used; none where the resource is wrong beside what has run already, which is reported.
+pub(super) fn unusable<E: Engine>(
+    report: &mut Report<E>,
+    validated: &Validated<E>,
+    seat: &Seat,
+) -> Option<BTreeMap<u32, String>> {
+    let revision = Some(E::revision(&validated.own).hash);
+    let found = report.observed.instances.iter().map(|i| Ran {
+        name: &i.name,
+        ordinal: i.ordinal,
+        is_seat: i.ordinal == seat.ordinal,
+        is_current: i.pod.as_ref().is_some_and(|p| p.revision == revision),
+        runs: i.agent().and_then(|s| s.engine_version.as_deref()),
+        noted: i.claim.as_ref().and_then(|c| c.ran.as_deref()),
+    });
+    let found: Vec<Ran<'_>> = found.collect();
+    match E::unusable(&validated.own, &found) {
+        Ok(unusable) => Some(unusable),
+        Err(problems) => {
+            report.invalid(&problems);
+            None
+        }
+    }
+}
+
 impl<E: Engine> Pass<'_, E> {
     /// What the instances should be.
     pub(super) fn wanted(
@@ -34,6 +59,7 @@ impl<E: Engine> Pass<'_, E> {
         validated: &Validated<E>,
         seat: &Seat,
         wishes: &Wishes,
+        unusable: BTreeMap<u32, String>,
         observed: &Observed,
     ) -> Wanted {
         Wanted {
@@ -41,6 +67,7 @@ impl<E: Engine> Pass<'_, E> {
             set: self.set.name.clone(),
             count: validated.common.count(),
             seat: seat.ordinal,
+            unusable,
             initialised: seat.system_identifier.is_some(),
             revision: wishes.revision.hash.clone(),
             template: wishes.revision.inputs.clone(),

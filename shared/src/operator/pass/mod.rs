@@ -32,7 +32,7 @@ use kube::{Resource, ResourceExt};
 pub use self::context::Context;
 use self::context::Written;
 use self::ending::Leave;
-use self::instances::pinned;
+use self::instances::{pinned, unusable};
 use self::report::{PassError, Report};
 use super::act::{self, Hands};
 use super::desired::{Template, claim};
@@ -300,6 +300,9 @@ impl<'a, E: Engine> Pass<'a, E> {
         let image = pinned(&validated, &report.observed, &self.before);
         E::settle(&mut validated.own, image, floors(&all).1);
         let validated = Validated::<E>::of(validated.own);
+        let Some(unusable) = unusable(report, &validated, &seat) else {
+            return;
+        };
         let membership = Membership::beside(
             validated.common.count(),
             seat.ordinal,
@@ -325,7 +328,7 @@ impl<'a, E: Engine> Pass<'a, E> {
         if unseen.is_some() {
             report.outcomes.look_after(LOOK);
         }
-        let mut wanted = self.wanted(&validated, &seat, &wishes, &report.observed);
+        let mut wanted = self.wanted(&validated, &seat, &wishes, unusable, &report.observed);
         let steered = if validated.common.self_led {
             let quiet = unseen.is_none();
             Some(

@@ -21,6 +21,7 @@ use mainstay_shared::names::{AGENT_PORT, instance_host};
 use tokio::time::timeout;
 
 use super::super::decide::Data;
+use super::super::leader;
 use super::super::mark::Mark;
 use super::super::observe::{self, Memory};
 use super::super::past::Orderly;
@@ -29,7 +30,8 @@ use super::super::render::{self, Facts};
 use super::super::session::{Limits, Session};
 use super::super::vitals::announce;
 use super::{Asked, Machine};
-use crate::settings::{PORT, Persistence};
+use crate::settings::{PORT, Persistence, RedisConfig};
+use crate::version::Server;
 
 /// How long a stop may take: a snapshot is written.
 const STOP: Duration = Duration::from_mins(1);
@@ -141,6 +143,7 @@ impl Machine {
             .vitals()
             .is_some_and(|(_, v)| observe::data(&v) == Data::Empty);
         let lost = empty && !self.store.get().promotions.is_empty();
+        let own = self.server(config);
         self.upstream = Some((ballot.clone(), None));
         self.asking = Some(Box::pin(async move {
             let port = u16::try_from(AGENT_PORT).unwrap_or_default();
@@ -149,8 +152,8 @@ impl Machine {
                 .map_err(|_| format!("{address} is no address"))?;
             // An address may have become another set's: whoever is there shows by a certificate who it is. Redis itself
             // asks for one of this set's authority, and not for a name.
-            let mut agent =
-                AgentClient::new((ip, port).into(), &host, tls).map_err(|e| e.to_string())?;
+            let mut agent = AgentClient::new((ip, port).into(), &host, Arc::clone(&tls))
+                .map_err(|e| e.to_string())?;
             let there: Introduction = agent
                 .get(MEMBER, WHO)
                 .await
@@ -160,6 +163,12 @@ impl Machine {
                     "at {address} is {}, not the primary {member}",
                     there.member
                 ));
+            }
+            // Redis would ask for the dataset first, and be without one when it cannot read what comes.
+            let password = place.replication_password()?;
+            let theirs = leader::server((ip, PORT).into(), &host, tls, &password).await?;
+            if let Some(why) = own.and_then(|own| own.cannot_follow(&theirs, &name)) {
+                return Err(why);
             }
             let claim = async || {
                 let store = store.clone();
@@ -181,12 +190,21 @@ impl Machine {
                 return Ok(Asked::Anew);
             }
             let name = announce(&me.borrow());
-            let password = place.replication_password()?;
             let mut session = Session::begin(&access).await.map_err(|e| e.to_string())?;
             let done = session.follow((&address, PORT), &name, &password).await;
             done.map(|()| Asked::Follows(address))
                 .map_err(|e| e.to_string())
         }));
+    }
+
+    /// The server that runs here, once it has said its version.
+    fn server(&self, config: &RedisConfig) -> Option<Server> {
+        let (_, vitals) = self.vitals()?;
+        let said = (!vitals.version.is_empty()).then_some(vitals.version)?;
+        Some(Server {
+            flavour: config.engine.flavour,
+            version: said,
+        })
     }
 
     pub(super) fn asked(&mut self, done: Result<Asked, String>) {
