@@ -4,7 +4,7 @@
 use super::set::Kind;
 use super::{
     Company, Scenario, backups, changes, deletion, drills, endurance, failures, last_backup,
-    network, operations, operators, pooler, restores, service, zones,
+    network, operations, operators, pooler, restores, sentinel, service, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
@@ -118,6 +118,10 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares of Redis faults "redis_pods" ["pod_deleted", "pod_forced", "all_forced"],
         "of Redis: the primary's pod is told to go and deleted by force, then all pods by force at once"
+    ),
+    scenario!(
+        shares sentinel::redis_sentinel,
+        "an application finds its Redis as clients of a Sentinel do, and follows a switchover and the loss of the primary's pod"
     ),
     scenario!(
         shares pooler::pooler_hand_over,

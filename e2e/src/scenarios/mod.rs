@@ -22,6 +22,7 @@ pub mod operations;
 pub mod operators;
 pub mod pooler;
 mod restores;
+mod sentinel;
 pub mod service;
 pub mod set;
 pub mod writer;

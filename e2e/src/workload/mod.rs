@@ -6,6 +6,7 @@ pub mod ledger;
 pub mod network;
 pub mod postgres;
 pub mod redis;
+mod sentinel;
 pub mod terms;
 pub mod tls;
 pub mod writer;
@@ -119,6 +120,9 @@ enum RedisCommand {
         /// A new connection for each write.
         #[arg(long)]
         fresh: bool,
+        /// Find the primary as clients of a Sentinel do, instead of by the binding's host.
+        #[arg(long)]
+        sentinel: bool,
     },
     /// Checks that every acknowledged key of a ledger is on the primary. Exit code 1 when not. A sentence for
     /// people goes to standard error, JSON to standard output.
@@ -173,6 +177,7 @@ impl On {
             run: self.run,
             confirm: Confirm::NOBODY,
             fresh: false,
+            sentinel: false,
         }
     }
 }
@@ -357,6 +362,7 @@ async fn on_redis(command: RedisCommand) -> Result<ExitCode, Error> {
             wait_every,
             wait_timeout,
             fresh,
+            sentinel,
         } => {
             let confirm = Confirm {
                 replicas: wait,
@@ -366,6 +372,7 @@ async fn on_redis(command: RedisCommand) -> Result<ExitCode, Error> {
             let redis = Redis {
                 confirm,
                 fresh,
+                sentinel,
                 ..on.redis()
             };
             // What replicas did not confirm is not there for others until it is written again.
