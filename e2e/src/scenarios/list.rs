@@ -4,8 +4,8 @@
 use super::set::Kind;
 use super::{
     Company, Scenario, backups, changes, deletion, drills, endurance, failures, last_backup,
-    network, operations, operators, pooler, redis_backups, redis_cluster, restores, service,
-    versions, zones,
+    network, operations, operators, pooler, redis_backups, redis_cluster, restores, sentinel,
+    service, versions, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
@@ -165,6 +165,10 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares of Redis versions::valkey,
         "a Valkey that an application writes to; the primary's pod is deleted by force"
+    ),
+    scenario!(
+        shares of Redis sentinel::redis_sentinel,
+        "an application finds its Redis as clients of a Sentinel do, and follows a switchover and the loss of the primary's pod"
     ),
     scenario!(
         shares pooler::pooler_hand_over,

@@ -24,6 +24,7 @@ pub mod pooler;
 mod redis_backups;
 mod redis_cluster;
 mod restores;
+mod sentinel;
 pub mod service;
 pub mod set;
 mod versions;

@@ -81,6 +81,13 @@ impl<'a> Writer<'a> {
         writer.begin(node, json!(null), &more).await
     }
 
+    /// The same, by the endpoint for clients of a Sentinel.
+    pub async fn by_sentinel(sandbox: &'a Sandbox<'a>, node: &str) -> Result<Self> {
+        let [wait, one, every, two] = CONFIRMED;
+        let options = [wait, one, every, two, "--sentinel"];
+        Self::another_of_redis(sandbox, WRITER, node, &options).await
+    }
+
     /// One more, in a pod of that name and with a ledger of that name, with options of its own.
     pub async fn another_of_redis(
         sandbox: &'a Sandbox<'a>,

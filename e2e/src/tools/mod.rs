@@ -5,6 +5,7 @@
 
 mod debian;
 mod go;
+pub mod languages;
 mod pause;
 mod servers;
 
@@ -27,6 +28,16 @@ pub enum ToolError {
         programs: String,
         /// What the user can do.
         remedy: String,
+    },
+    /// What was fetched is not what is pinned.
+    #[error(
+        "what was fetched is not what {list} names; if that is what you want, write this there:\n{found}\n"
+    )]
+    Other {
+        /// The list of digests.
+        list: PathBuf,
+        /// What was found, as that list would have it.
+        found: String,
     },
     /// A program that fetches or builds failed.
     #[error(transparent)]

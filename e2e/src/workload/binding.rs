@@ -19,6 +19,19 @@ pub struct Binding {
     pub password: String,
     /// Certificates (PEM) of the authority that servers are verified against.
     pub ca: String,
+    /// Where clients of a Sentinel ask, if that is there.
+    pub sentinel: Option<Endpoint>,
+}
+
+/// An endpoint for clients of a Sentinel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Under which name the primary is asked for.
+    pub master: String,
 }
 
 impl std::fmt::Debug for Binding {
@@ -45,9 +58,12 @@ pub enum BindingError {
         /// The system's answer.
         source: std::io::Error,
     },
-    /// The port is no number.
+    /// A port is no number.
     #[error("the binding's port is {0:?}; it must be a number")]
     Port(String),
+    /// Clients of a Sentinel are not answered.
+    #[error("the binding has no sentinel-host; does the resource have spec.sentinel?")]
+    NoSentinel,
 }
 
 impl Binding {
@@ -70,15 +86,24 @@ impl Binding {
     pub fn of(
         key: impl Fn(&'static str) -> Result<String, BindingError>,
     ) -> Result<Self, BindingError> {
-        let port = key("port")?;
+        let number = |port: String| port.trim().parse().map_err(|_| BindingError::Port(port));
+        let sentinel = match key("sentinel-host") {
+            Ok(host) => Some(Endpoint {
+                host,
+                port: number(key("sentinel-port")?)?,
+                master: key("sentinel-master")?,
+            }),
+            Err(_) => None,
+        };
         Ok(Self {
             host: key("host")?,
             replica_host: key("replica-host").ok(),
-            port: port.trim().parse().map_err(|_| BindingError::Port(port))?,
+            port: number(key("port")?)?,
             database: key("database").unwrap_or_default(),
             username: key("username")?,
             password: key("password")?,
             ca: key("ca.crt")?,
+            sentinel,
         })
     }
 }
@@ -108,6 +133,19 @@ mod tests {
         assert_eq!(
             (binding.host.as_str(), binding.port, binding.replica_host),
             ("db-rw.shop.svc", 5432, None)
+        );
+        assert_eq!(binding.sentinel, None);
+        put("sentinel-host", "db-sentinel.shop.svc");
+        assert!(matches!(
+            Binding::read(folder.path()),
+            Err(BindingError::Key { .. })
+        ));
+        put("sentinel-port", "26379");
+        put("sentinel-master", "db");
+        let endpoint = Binding::read(folder.path()).unwrap().sentinel.unwrap();
+        assert_eq!(
+            (&*endpoint.host, endpoint.port, &*endpoint.master),
+            ("db-sentinel.shop.svc", 26379, "db")
         );
         put("port", "many");
         assert!(matches!(

@@ -7,6 +7,7 @@ pub mod ledger;
 pub mod network;
 pub mod postgres;
 pub mod redis;
+mod sentinel;
 pub mod terms;
 pub mod tls;
 pub mod writer;
@@ -124,6 +125,9 @@ enum RedisCommand {
         /// It is a cluster, which is spoken to by its own protocol.
         #[arg(long, conflicts_with = "fresh")]
         cluster: bool,
+        /// Find the primary as clients of a Sentinel do, instead of by the binding's host.
+        #[arg(long)]
+        sentinel: bool,
     },
     /// Checks that every acknowledged key of a ledger is on the primary. Exit code 1 when not. A sentence for
     /// people goes to standard error, JSON to standard output.
@@ -189,6 +193,7 @@ impl On {
             run: self.run,
             confirm: Confirm::NOBODY,
             fresh: false,
+            sentinel: false,
         }
     }
 }
@@ -376,6 +381,7 @@ async fn on_redis(command: RedisCommand) -> Result<ExitCode, Error> {
             wait_timeout,
             fresh,
             cluster,
+            sentinel,
         } => {
             let confirm = Confirm {
                 replicas: wait,
@@ -388,6 +394,7 @@ async fn on_redis(command: RedisCommand) -> Result<ExitCode, Error> {
             let redis = Redis {
                 confirm,
                 fresh,
+                sentinel,
                 ..on.redis()
             };
             // What replicas did not confirm is not there for others until it is written again.

@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::binding::{Binding, BindingError};
 use super::ledger::{Outcome, Term};
+use super::sentinel;
 use super::tls::{self, TlsError};
 use super::writer::{Again, Attempt, Engine, Session, Shows};
 
@@ -106,6 +107,8 @@ pub struct Redis {
     pub confirm: Confirm,
     /// Each write has a connection of its own.
     pub fresh: bool,
+    /// The primary is found as clients of a Sentinel do.
+    pub sentinel: bool,
 }
 
 /// One server, reached at its address and not through a Service.
@@ -124,7 +127,8 @@ pub struct Member {
 /// An open connection.
 pub struct Connection {
     asks: MultiplexedConnection,
-    _driver: Driver,
+    /// Where this one has begun it.
+    _driver: Option<Driver>,
     host: String,
     run: String,
     confirm: Confirm,
@@ -177,12 +181,38 @@ async fn connect(
         source,
     };
     let connection = MultiplexedConnection::new_with_config(&login, stream, config).await;
-    let (mut asks, driver) = connection.map_err(refused)?;
+    let (asks, driver) = connection.map_err(refused)?;
     let driver = Driver(tokio::spawn(driver));
+    Ok(Connection {
+        led: address.is_none(),
+        ..introduced(asks, Some(driver), host).await?
+    })
+}
+
+/// Connects to the primary that clients of a Sentinel are told of.
+async fn find(binding: &Binding) -> Result<Connection, RedisError> {
+    let endpoint = binding.sentinel.as_ref().ok_or(BindingError::NoSentinel)?;
+    let found = sentinel::connect(binding, endpoint).await;
+    let asks = found.map_err(|source| RedisError::Server {
+        host: endpoint.host.clone(),
+        source,
+    })?;
+    introduced(asks, None, &endpoint.host).await
+}
+
+/// A connection, once the server has said which one it is.
+async fn introduced(
+    mut asks: MultiplexedConnection,
+    driver: Option<Driver>,
+    host: &str,
+) -> Result<Connection, RedisError> {
     let mut who = ::redis::pipe();
     who.cmd("INFO").arg("server").cmd("CLIENT").arg("INFO");
     let said: Result<(String, String), _> = who.query_async(&mut asks).await;
-    let (info, client) = said.map_err(refused)?;
+    let (info, client) = said.map_err(|source| RedisError::Server {
+        host: host.to_owned(),
+        source,
+    })?;
     let server = server(&info, &client).ok_or_else(|| RedisError::Self_ {
         host: host.to_owned(),
         said: format!("{info}\n{client}"),
@@ -194,7 +224,7 @@ async fn connect(
         run: String::new(),
         confirm: Confirm::NOBODY,
         server,
-        led: address.is_none(),
+        led: true,
         fresh: false,
     })
 }
@@ -217,12 +247,22 @@ impl Redis {
     pub async fn connect_to(&self, host: Option<&str>) -> Result<Connection, RedisError> {
         let binding = Binding::read(&self.binding)?;
         let connection = connect(&binding, host.unwrap_or(&binding.host), None).await?;
-        Ok(Connection {
+        Ok(self.own(connection))
+    }
+
+    /// Connects to the primary that clients of a Sentinel are told of.
+    async fn found(&self) -> Result<Connection, RedisError> {
+        let binding = Binding::read(&self.binding)?;
+        Ok(self.own(find(&binding).await?))
+    }
+
+    fn own(&self, connection: Connection) -> Connection {
+        Connection {
             run: self.run.clone(),
             confirm: self.confirm,
             fresh: self.fresh,
             ..connection
-        })
+        }
     }
 
     /// The numbers of this ledger that the primary has.
@@ -239,7 +279,12 @@ impl Engine for Redis {
     type Session = Connection;
 
     async fn connect(&self) -> Result<Connection, String> {
-        self.connect_to(None).await.map_err(|e| e.to_string())
+        let connection = if self.sentinel {
+            self.found().await
+        } else {
+            self.connect_to(None).await
+        };
+        connection.map_err(|e| e.to_string())
     }
 }
 

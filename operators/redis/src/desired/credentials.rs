@@ -39,7 +39,7 @@ const OVERLAP: SignedDuration = SignedDuration::from_hours(1);
 /// Rules of the application's user: every key and channel, and every command that is not about the server itself. Of
 /// the dangerous ones those that concern its own data, or only tell. Functions can be added and not taken away: one
 /// library of them is the mark by which agents know how far a dataset goes.
-const APPLICATION_RULES: &str = "~* &* +@all -@admin -@dangerous +flushall +flushdb +info +keys +role +sort +sort_ro \
+pub const APPLICATION_RULES: &str = "~* &* +@all -@admin -@dangerous +flushall +flushdb +info +keys +role +sort +sort_ro \
      -function|delete -function|flush -function|restore";
 /// Rules of a replica: what it follows with.
 const REPLICATION_RULES: &str = "resetkeys resetchannels -@all +ping +psync +replconf";

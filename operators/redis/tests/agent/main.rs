@@ -12,15 +12,19 @@
 #[path = "../../../postgres/tests/agent/api.rs"]
 mod api;
 mod backup;
+#[path = "../clients/mod.rs"]
+mod clients;
 mod clustered;
 mod drill;
 mod faults;
 mod figures;
 mod in_place;
+mod languages;
 mod logins;
 #[allow(dead_code, reason = "figures of another engine need more of it")]
 #[path = "../../../postgres/tests/backup/meter.rs"]
 mod meter;
+mod names;
 mod pod;
 #[path = "../../../postgres/tests/agent/processes.rs"]
 mod processes;

@@ -22,6 +22,7 @@ use mainstay_crds::common::{Durability, Enforcement, InstanceRole, Rejoin};
 use mainstay_e2e::apiserver::ApiServer;
 use mainstay_e2e::tools::{self, Server};
 use mainstay_redis::agent::render::check;
+use mainstay_redis::desired::credentials::APPLICATION_RULES;
 use mainstay_redis::desired::sentinel;
 use mainstay_redis::resp::{Connection, RespError, Value, Words, words};
 use mainstay_redis::settings::{
@@ -224,7 +225,7 @@ impl Set {
         let mut own = vec![self.password.as_str()];
         own.extend(self.old_password.as_deref());
         let mut roles = vec![
-            role("app", &own, "~* &* +@all -@admin"),
+            role("app", &own, APPLICATION_RULES),
             role(
                 REPLICATION_ROLE,
                 &[&self.replication],
@@ -302,6 +303,7 @@ impl Set {
             common_name: pod.name.clone(),
             dns_names: vec![
                 names::instance_host(&pod.name, &self.name, &self.namespace),
+                self.primary_host(),
                 self.sentinel_host(),
             ],
             addresses: vec![],
@@ -319,6 +321,15 @@ impl Set {
     /// The host name of an instance.
     pub fn host(&self, pod: &Pod) -> String {
         names::instance_host(&pod.name, &self.name, &self.namespace)
+    }
+
+    /// That of the Service which leads to the primary.
+    pub fn primary_host(&self) -> String {
+        format!(
+            "{}.{}.svc",
+            names::primary_service(&self.name),
+            self.namespace
+        )
     }
 
     /// That of the Service by which clients of a Sentinel come.

@@ -1,7 +1,5 @@
 //! Clients of a Sentinel find the primary and follow it, with real Redis.
 
-use std::fmt::Write;
-use std::fs;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -9,71 +7,20 @@ use mainstay_redis::agent::render::check;
 use mainstay_redis::resp::{RespError, Value, words};
 use mainstay_redis::settings::{PROBE_ROLE, RULES, SENTINEL_PORT};
 use mainstay_shared::agent::config::Role;
-use nix::sched::{CloneFlags, unshare};
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{ConnectionAddr, ProtocolVersion, TlsCertificates, TlsMode};
-use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::names::{asking, names};
 use super::pod::{Db, LONG, Pod, Set};
 use super::{wait_closely, wait_for};
 
 /// A set whose agents answer.
-async fn answering(instances: u32) -> Set {
+pub async fn answering(instances: u32) -> Set {
     let mut set = Set::new(instances).await;
     set.config.engine.sentinel = true;
     set
-}
-
-/// Names of the set as the cluster's DNS would tell them.
-fn names(set: &Set, pods: &[Pod]) -> String {
-    let mut text = fs::read_to_string("/etc/hosts").unwrap();
-    for pod in pods {
-        writeln!(
-            text,
-            "\n{} {} {}",
-            pod.address,
-            set.host(pod),
-            set.sentinel_host()
-        )
-        .unwrap();
-    }
-    text
-}
-
-/// Does something where these names are known: on a thread of its own, whose `/etc/hosts` is another one, for it and the
-/// processes and threads that it starts.
-async fn where_names_are_known<T: Send + 'static>(
-    names: String,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> T {
-    let (tell, done) = oneshot::channel();
-    std::thread::spawn(move || {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), names).unwrap();
-        unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        let apart = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        mount_change("/", apart).unwrap();
-        mount_bind(file.path(), "/etc/hosts").unwrap();
-        let _ = tell.send(work());
-    });
-    done.await.expect("the thread has said why")
-}
-
-/// The same of something asynchronous.
-async fn asking<T: Send + 'static, F: Future<Output = T>>(
-    names: String,
-    work: impl FnOnce() -> F + Send + 'static,
-) -> T {
-    where_names_are_known(names, move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(work())
-    })
-    .await
 }
 
 /// The client of crate `redis`, which finds servers of a kind by the Service.
@@ -133,7 +80,7 @@ async fn read(mut client: SentinelClient) -> Option<String> {
 }
 
 /// The endpoint of an instance, as the application.
-async fn sentinel(set: &Set, pod: &Pod) -> Db {
+pub async fn sentinel(set: &Set, pod: &Pod) -> Db {
     let mut client = set.dial(pod, SENTINEL_PORT).await.unwrap();
     client
         .call(words(["AUTH", "app", &set.password]))
@@ -143,7 +90,7 @@ async fn sentinel(set: &Set, pod: &Pod) -> Db {
 }
 
 /// Which host it says is the primary.
-async fn primary(client: &mut Db, name: &str) -> Option<String> {
+pub async fn primary(client: &mut Db, name: &str) -> Option<String> {
     let said = client
         .call(words(["SENTINEL", "get-master-addr-by-name", name]))
         .await
@@ -151,7 +98,7 @@ async fn primary(client: &mut Db, name: &str) -> Option<String> {
     said.items().first().and_then(Value::text)
 }
 
-async fn hand_over(set: &Set, from: &Pod, to: &Pod) {
+pub async fn hand_over(set: &Set, from: &Pod, to: &Pod) {
     let nonce = set.until(from, "ready", |s| s.ready).await.nonce;
     let mut agent = set.agent(from);
     agent.hand_over(&nonce, &to.name, "test").await.unwrap();

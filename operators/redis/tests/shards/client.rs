@@ -13,6 +13,8 @@ use tokio::time::timeout;
 
 use crate::cluster::LONG;
 
+/// The application's password.
+pub const PASSWORD: &str = "app-password";
 /// Longest wait for one answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
@@ -33,7 +35,7 @@ impl Client {
         let address: std::net::SocketAddr = place.parse().unwrap();
         let host = ServerName::IpAddress(address.ip().into());
         let mut connection = Connection::tls(address, host, Arc::clone(&self.tls)).await?;
-        connection.login("app", "app-password").await?;
+        connection.login("app", PASSWORD).await?;
         Ok(connection)
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use mainstay_e2e::tools;
 use mainstay_redis::agent::render::check;
+use mainstay_redis::desired::credentials::APPLICATION_RULES;
 use mainstay_redis::settings::{CLUSTER_ROLE, CLUSTER_RULES, PORT, REPLICATION_ROLE};
 use mainstay_redis::shards::directives::directives;
 use mainstay_redis::shards::link::{Access, Links, Place};
@@ -21,7 +22,7 @@ use mainstay_shared::names;
 use mainstay_shared::pki::{LeafSpec, Pair, Usage, client_config, issue_authority, issue_leaf};
 use rustls::pki_types::ServerName;
 
-use crate::client::{Client, Writer};
+use crate::client::{Client, PASSWORD as APP_PASSWORD, Writer};
 
 /// Longest wait for anything.
 pub const LONG: Duration = Duration::from_secs(120);
@@ -178,9 +179,9 @@ impl Cluster {
         }
         let hash = check(PASSWORD);
         let users = format!(
-            "user default off ~* &* +@all\nuser app on #{} ~* &* +@all -@admin\n\
+            "user default off ~* &* +@all\nuser app on #{} {APPLICATION_RULES}\n\
              user {REPLICATION_ROLE} on #{hash} +psync +replconf +ping\nuser {CLUSTER_ROLE} on #{hash} {CLUSTER_RULES}\n",
-            check("app-password")
+            check(APP_PASSWORD)
         );
         fs::write(engine.folder.join("users.acl"), users).unwrap();
         let mut text = String::new();
@@ -361,6 +362,11 @@ impl Cluster {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
+    }
+
+    /// The certificate of its authority.
+    pub fn ca(&self) -> &str {
+        &self.authority.ca
     }
 
     pub fn client(&self) -> Client {

@@ -9,7 +9,10 @@
 )]
 
 mod client;
+#[path = "../clients/mod.rs"]
+mod clients;
 mod cluster;
+mod languages;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
