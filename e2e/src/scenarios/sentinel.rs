@@ -2,11 +2,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
 use mainstay_crds::operation::OperationPhase;
 use serde_json::json;
 
 use super::failover::set_with_place;
-use super::kit::{INSTANCES, Sandbox};
+use super::kit::{INSTANCES, Look, READY, Sandbox};
 use super::operations::{ask, over};
 use super::set::Kind;
 use super::writer::Writer;
@@ -31,10 +32,20 @@ pub async fn redis_sentinel(s: &Sandbox<'_>) -> Result<()> {
 
     let pod = s.api::<Pod>().get(to).await?;
     delete(&s.ctx.client, &pod, Deletion::Forced).await?;
-    Kind::Redis.another_primary(s, to).await?;
+    s.until("another pod of that name", READY, || async {
+        let now = s.api::<Pod>().get_opt(to).await?;
+        Ok(match now.map(|now| now.uid()) {
+            Some(uid) if uid != pod.uid() => Look::Done(()),
+            other => Look::seen(&other),
+        })
+    })
+    .await?;
     writer.more(50).await?;
     Kind::Redis.settled(s, "db").await?;
     let gap = writer.holds().await?;
-    s.say(&format!("writes paused for {gap:?} at most"));
+    let now = Kind::Redis.primary(s, "db").await?;
+    s.say(&format!(
+        "{before}, {to}, {now}: writes paused for {gap:?} at most"
+    ));
     Ok(())
 }
