@@ -10,13 +10,7 @@ use super::*;
 async fn all_members_begin_at_once_and_what_they_wait_for_is_said() {
     let mut world = World::new();
     start(&mut world);
-    let redis: Redis = serde_json::from_value(json!({
-        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Redis",
-        "metadata": {"namespace": "shop", "name": "db", "generation": 1},
-        "spec": {"version": "8.0", "mode": "Cluster", "shards": 3, "storage": {"size": "1Gi"}},
-    }))
-    .unwrap();
-    world.api.put(&redis);
+    put(&world, "Retain");
     world
         .until("all members to be asked", |w| {
             let waits = w.status().waiting_for;
@@ -48,17 +42,58 @@ async fn all_members_begin_at_once_and_what_they_wait_for_is_said() {
     assert!(!pods.contains("\"cluster\""), "{pods}");
 }
 
+fn put(world: &World, volumes: &str) {
+    let redis: Redis = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Redis",
+        "metadata": {"namespace": "shop", "name": "db", "generation": 1},
+        "spec": {"version": "8.0", "mode": "Cluster", "shards": 3, "storage": {"size": "1Gi"},
+                 "deletion": {"protection": false, "volumes": volumes}},
+    }))
+    .unwrap();
+    world.api.put(&redis);
+}
+
+#[tokio::test]
+async fn what_was_formed_under_the_same_name_before_is_not_asked_of_the_next() {
+    let formed = |w: &World| {
+        let redis = w.api.get::<Redis>(SHOP, "db")?;
+        Some(redis.status?.cluster?.formed)
+    };
+    let mut world = World::new();
+    start(&mut world);
+    put(&world, "Delete");
+    world
+        .until("it to be looked at", |w| formed(w) == Some(false))
+        .await;
+    // As an operator finds it that starts anew.
+    world.stop().await;
+    world.api.edit::<Redis>(SHOP, "db", |redis| {
+        let status = redis.status.as_mut().unwrap();
+        status.cluster.as_mut().unwrap().formed = true;
+    });
+    start(&mut world);
+    world
+        .until("the loss to be said", |w| formed(w) == Some(true))
+        .await;
+    world.quiet().await;
+    assert_eq!(formed(&world), Some(true), "a loss is a loss");
+    delete(&world).await;
+    world
+        .until("the resource to be gone", |w| {
+            w.api.get::<Redis>(SHOP, "db").is_none()
+        })
+        .await;
+    put(&world, "Delete");
+    world
+        .until("the next to be new", |w| formed(w) == Some(false))
+        .await;
+}
+
 #[tokio::test]
 async fn nobody_hands_over_on_request() {
     let mut world = World::new();
     start(&mut world);
-    let redis: Redis = serde_json::from_value(json!({
-        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Redis",
-        "metadata": {"namespace": "shop", "name": "db", "generation": 1},
-        "spec": {"version": "8.0", "mode": "Cluster", "shards": 3, "storage": {"size": "1Gi"}},
-    }))
-    .unwrap();
-    world.api.put(&redis);
+    put(&world, "Delete");
     let operation: Operation = serde_json::from_value(json!({
         "apiVersion": "mainstay.dev/v1alpha1", "kind": "Operation",
         "metadata": {"namespace": "shop", "name": "move", "generation": 1},

@@ -42,6 +42,8 @@ pub struct Context<E: Engine> {
 /// What is remembered of a set between passes. Losing it costs nothing but a few requests.
 #[derive(Debug, Default)]
 pub(super) struct Memory<E: Engine> {
+    /// The resource that it is of: another one may have the name later.
+    pub(super) uid: String,
     pub(super) expectations: Expectations,
     /// What the engine keeps of a set that leads itself.
     pub(super) helm: E::Helm,

@@ -76,9 +76,12 @@ pub async fn pass<E: Engine>(
         }
     };
     let begun = Instant::now();
+    let uid = root.uid().unwrap_or_default();
     let mut memory = context
         .with_memory(|all| all.remove(&set))
+        .filter(|memory| memory.uid == uid)
         .unwrap_or_default();
+    memory.uid = uid;
     let first = *memory.first.get_or_insert(begun);
     let pass = Pass::<E>::new(&context, set.clone(), root, memory.written.take(), first);
     let (outcomes, written) = Box::pin(pass.run(&mut memory.expectations, &mut memory.helm)).await;
