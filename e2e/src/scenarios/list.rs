@@ -120,6 +120,10 @@ pub const ALL: &[Scenario] = &[
         "of Redis: the primary's pod is told to go and deleted by force, then all pods by force at once"
     ),
     scenario!(
+        shares of Redis faults "redis_credentials" ["credentials_rotated"],
+        "of Redis: the application's password is changed by an Operation and all certificates are issued anew, with no error for who reads the Secret for each connection"
+    ),
+    scenario!(
         shares pooler::pooler_hand_over,
         "through the pooler planned hand-overs are latency and no error, and nothing acknowledged is lost"
     ),

@@ -11,6 +11,8 @@
 mod backups;
 #[path = "operator/drills.rs"]
 mod drills;
+#[path = "operator/rotation.rs"]
+mod rotation;
 #[allow(dead_code, reason = "tests of another engine use more of it")]
 #[path = "../../postgres/tests/operator/sidecar.rs"]
 mod sidecar;

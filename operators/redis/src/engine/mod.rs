@@ -55,6 +55,7 @@ impl Engine for RedisEngine {
     const PASSING: &'static [&'static str] = &credentials::PASSING;
     const LOGINS: bool = true;
     // Nobody acknowledges, so nothing is acknowledged for less.
+    const ONE_PASSWORD: Option<&'static str> = None;
     const STRENGTHEN: &'static str = "nothing is to be done";
 
     fn catalogue(text: &str) -> Result<Catalogue, String> {
