@@ -2,12 +2,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::PostParams;
 use mainstay_crds::operation::{Action, Operation, OperationPhase, OperationSpec, Target};
 
 use crate::Asked;
 use crate::follow::{Look, Progress};
-use crate::sets::{Set, one};
+use crate::sets::{Set, generated, one};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -21,17 +21,10 @@ pub struct Options {
     no_wait: bool,
 }
 
-/// So much of a set's name is in that of the object, of 50 characters at most.
-const NAME: usize = 38;
-
 /// The object that asks for a drill.
 fn wanted(set: &Set, timeout: Option<i32>) -> Operation {
-    let short: String = set.name.chars().take(NAME).collect();
     Operation {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{short}-drill-")),
-            ..ObjectMeta::default()
-        },
+        metadata: generated(&set.name, "drill"),
         spec: OperationSpec {
             target: Target {
                 kind: set.kind.clone(),
@@ -40,6 +33,7 @@ fn wanted(set: &Set, timeout: Option<i32>) -> Operation {
             action: Action::Drill,
             to: None,
             destroy_keys: None,
+            rotate_password: None,
             timeout_seconds: timeout,
             cancel: None,
         },

@@ -9,6 +9,7 @@ mod drill;
 mod drills;
 mod follow;
 mod restore;
+mod rotate;
 mod sets;
 mod status;
 mod words;
@@ -23,7 +24,7 @@ use serde::de::DeserializeOwned;
 
 use follow::{Look, follow};
 
-/// Backups, restores and drills of Mainstay's add-ons.
+/// Backups, restores, drills and passwords of Mainstay's add-ons.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-mainstay", bin_name = "kubectl mainstay", version)]
 pub struct Arguments {
@@ -63,6 +64,8 @@ enum Command {
     Drill(drill::Options),
     /// List drills: what was restored where nobody uses it, and what was found there
     Drills(drills::Options),
+    /// Give an application another password; nobody who connects is refused for it
+    RotatePassword(rotate::Options),
 }
 
 /// Where commands act.
@@ -102,6 +105,7 @@ pub async fn run(arguments: &Arguments, scene: &Scene, out: &mut dyn Write) -> R
         Command::Restore(options) => restore::run(options, asked).await,
         Command::Drill(options) => drill::run(options, asked).await,
         Command::Drills(options) => drills::run(options, asked).await,
+        Command::RotatePassword(options) => rotate::run(options, asked).await,
     }
 }
 

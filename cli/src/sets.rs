@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::ListParams;
+use kube::api::{ListParams, ObjectMeta};
 use kube::core::object::HasStatus;
 use kube::{Resource, ResourceExt as _};
 use mainstay_crds::common::backup::Backups;
@@ -110,6 +110,18 @@ impl Set {
             said: serde_json::from_value(status.clone())?,
             status,
         })
+    }
+}
+
+/// Metadata of an object about a set, whose name says what it is for and has 50 characters at most.
+pub fn generated(set: &str, what: &str) -> ObjectMeta {
+    /// What the API server appends.
+    const RANDOM: usize = 5;
+    let room = 50 - RANDOM - what.len() - 2;
+    let short: String = set.chars().take(room).collect();
+    ObjectMeta {
+        generate_name: Some(format!("{short}-{what}-")),
+        ..ObjectMeta::default()
     }
 }
 

@@ -273,6 +273,39 @@ async fn backups_and_drills_are_those_of_every_kind() {
     );
 }
 
+#[tokio::test]
+async fn another_password_is_asked_for_where_it_can_be() {
+    let api = api();
+    api.put(&cache());
+    let words = "rotate-password cache --access orders --timeout 60 --no-wait";
+    let text = asked(&api, words).await.unwrap();
+    asked(&api, "rotate-password cache --no-wait")
+        .await
+        .unwrap();
+    let error = asked(&api, "rotate-password db").await.unwrap_err();
+    assert!(
+        error.to_string().contains("one password at a time"),
+        "{error}"
+    );
+    let made: Vec<Operation> = api.list();
+    assert_eq!(made.len(), 2);
+    let of = |access: bool| {
+        let mut all = made.iter();
+        all.find(|o| o.spec.rotate_password.is_some() == access)
+            .unwrap()
+    };
+    let (whole, one) = (of(false), of(true));
+    assert_eq!(whole.spec.action, Action::RotatePassword);
+    assert_eq!(one.spec.timeout_seconds, Some(60));
+    let asked = one.spec.rotate_password.clone().unwrap();
+    assert_eq!(asked.access.as_deref(), Some("orders"));
+    let name = one.metadata.name.as_deref().unwrap();
+    assert!(
+        name.starts_with("cache-password-") && text.starts_with(name),
+        "{text}"
+    );
+}
+
 /// Says how far a restore is, once somebody has asked for it.
 async fn says(api: &FakeApi, phase: RestorePhase, asked: impl Fn(&Restore) -> bool) -> Restore {
     loop {

@@ -61,6 +61,8 @@ pub const DEFAULT_TIMEOUT: i32 = 300;
     validation = to_is_of_a_switchover(),
     validation = keys_are_named(),
     validation = is_confirmed(),
+    validation = rotates_a_password(),
+    validation = has_two_passwords(),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OperationSpec {
@@ -76,6 +78,9 @@ pub struct OperationSpec {
     /// What a `DestroyKeys` destroys; it needs this block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destroy_keys: Option<DestroyKeys>,
+    /// Whose password a `RotatePassword` changes. Default: that of the target's own application, in the Secret `<name>-app`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate_password: Option<RotatePassword>,
     /// Seconds after which it is given up, from when the operator first saw it. A `Drill` is given up when it has not
     /// begun by then; how long it may take its own block says. Default: 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,6 +101,19 @@ pub enum Action {
     Drill,
     /// The keys of the backups of a set that was deleted are destroyed, for good: nothing brings them back.
     DestroyKeys,
+    /// An application gets another password, and nobody who connects is refused for it: every instance knows the new one before
+    /// the Secret that applications read has it, and the one before is taken for an hour more.
+    RotatePassword,
+}
+
+/// Whose password is changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RotatePassword {
+    /// Name of the `Access` whose login it is. Default: the login that the target has by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub access: Option<String>,
 }
 
 /// Which keys are destroyed, and what stays.
@@ -158,6 +176,26 @@ pub struct OperationStatus {
     /// What a `DestroyKeys` destroys, and has destroyed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<DestroyedKeys>,
+    /// How far a `RotatePassword` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotatedPassword>,
+}
+
+/// How far a password is changed. Each step is written down before it is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RotatedPassword {
+    /// Name of the Secret that the application reads. It changes last.
+    pub secret: String,
+    /// Uid of the `Access`, where there is one: one of the same name that is made later is not meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_uid: Option<String>,
+    /// When every instance was seen to know the new password: the Secret is written from then on, whatever comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_at: Option<Time>,
+    /// Uid of the Secret with the new password that they knew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coming_uid: Option<String>,
 }
 
 /// Keys that are destroyed. What is destroyed is written down before anything is done.
@@ -264,7 +302,9 @@ fn is_fixed() -> Rule {
         "self.target == oldSelf.target && self.action == oldSelf.action && \
          has(self.to) == has(oldSelf.to) && (!has(self.to) || self.to == oldSelf.to) && \
          has(self.destroyKeys) == has(oldSelf.destroyKeys) && \
-         (!has(self.destroyKeys) || self.destroyKeys == oldSelf.destroyKeys)",
+         (!has(self.destroyKeys) || self.destroyKeys == oldSelf.destroyKeys) && \
+         has(self.rotatePassword) == has(oldSelf.rotatePassword) && \
+         (!has(self.rotatePassword) || self.rotatePassword == oldSelf.rotatePassword)",
     )
     .message(sentences::OPERATION_CHANGES)
 }
@@ -288,6 +328,20 @@ fn is_confirmed() -> Rule {
     Rule::new("!has(self.destroyKeys) || self.destroyKeys.confirm == self.target.name")
         .message(sentences::CONFIRM)
         .field_path(".destroyKeys.confirm")
+}
+
+/// Whose password it is is said in no other operation.
+fn rotates_a_password() -> Rule {
+    Rule::new("self.action == 'RotatePassword' || !has(self.rotatePassword)")
+        .message(sentences::NO_PASSWORD)
+        .field_path(".rotatePassword")
+}
+
+/// Two passwords of a login are valid at once, or no change of one is without a refusal.
+fn has_two_passwords() -> Rule {
+    Rule::new("self.action != 'RotatePassword' || self.target.kind != 'Postgres'")
+        .message(sentences::ONE_PASSWORD)
+        .field_path(".action")
 }
 
 /// A cancellation cannot be taken back.

@@ -6,7 +6,7 @@
 //! agents need of it) and `db-N-tls` (certificate of an instance); with a pooler `db-pooler-rw` and
 //! `db-pooler-ro` (Deployment, Service, disruption budget), `db-pooler-peers` (Service), `db-pooler`
 //! (ConfigMap, network policy) and `db-pooler-tls`; with drills `db.drill` (network policy) and, while one goes on,
-//! `db-drill-<time>` (ConfigMap, pod).
+//! `db-drill-<time>` (ConfigMap, pod); and, while an application gets another password, `db.next` (Secret).
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -35,6 +35,8 @@ pub const SCHEDULED: &str = "mainstay.dev/scheduled";
 pub const SET_ASIDE: &str = "mainstay.dev/set-aside";
 /// Label of the Secret of a login: uid of the `Access` that it was made for.
 pub const ACCESS_UID: &str = "mainstay.dev/access-uid";
+/// Label of the Secret with a password that comes next: uid of the `Operation` that asks for it.
+pub const OPERATION_UID: &str = "mainstay.dev/operation-uid";
 /// A pod of the same namespace with `access.mainstay.dev/<set>: allow` may connect to the set.
 pub const ACCESS_PREFIX: &str = "access.mainstay.dev/";
 /// Value of [`MANAGED_BY`], field manager of server-side apply and name in events.
@@ -50,6 +52,9 @@ pub const APPLIED: &str = "mainstay.dev/applied";
 /// Annotation on a pod: hash of the configuration its mounts should hold; touching it makes the
 /// kubelet refresh them at once.
 pub const CONFIG_HASH: &str = "mainstay.dev/config-hash";
+/// Annotation on a pod: hash of the logins its mounts should hold, to the same end. It tells nothing of any password: what
+/// checks them is hashed with random numbers that stand nowhere else.
+pub const USERS_HASH: &str = "mainstay.dev/users-hash";
 /// Annotation on a custom resource: `paused` stops every change that Mainstay would make to it.
 pub const RECONCILE: &str = "mainstay.dev/reconcile";
 /// Annotation on a data claim: identifier of the data it holds, so that it can be adopted.
@@ -203,6 +208,12 @@ pub fn access_secret(set: &str) -> String {
 /// Name of the Secret with passwords of the set's own users, where an engine needs any: for nobody else.
 pub fn internal_secret(set: &str) -> String {
     format!("{set}-internal")
+}
+
+/// Name of the Secret with the password that an application gets next, while that goes on: for the operator alone. With a
+/// point, so that neither a set nor a login is called so.
+pub fn coming_secret(set: &str) -> String {
+    format!("{set}.next")
 }
 
 /// Name of the Secret, in the operator's namespace, with a set's certificate authority. It is

@@ -1,5 +1,6 @@
-//! Operations on a set: which one is next, what it does, and what came of it. Values only. Drills are elsewhere
-//! ([`crate::backups`]): they disturb nobody, so nobody waits for them.
+//! Operations on a set: which one is next, what it does, and what came of it. Values only. Drills
+//! ([`crate::backups`]) and changes of passwords ([`crate::operator::rotations`]) are elsewhere: they disturb nobody, so nobody
+//! waits for them.
 //!
 //! One goes on at a time, in the order in which they were made. What was when it began stands in
 //! its status before anything is done, so that an operator that starts anew sees what came of it:
@@ -68,15 +69,15 @@ fn began(operation: &Operation) -> Option<&Beginning> {
 }
 
 /// Until when it may take.
-fn deadline(operation: &Operation, setting: &Setting<'_>) -> Timestamp {
+pub(crate) fn deadline(operation: &Operation, now: Timestamp) -> Timestamp {
     let status = operation.status.as_ref();
     let seen = status.and_then(|s| s.started_at.as_ref());
-    let begun = seen.map_or(setting.now, |t| t.0);
+    let begun = seen.map_or(now, |t| t.0);
     begun + SignedDuration::from_secs(operation.spec.timeout_seconds().into())
 }
 
 fn is_late(operation: &Operation, setting: &Setting<'_>) -> bool {
-    setting.now >= deadline(operation, setting)
+    setting.now >= deadline(operation, setting.now)
 }
 
 /// The step that the current operation asks for; none when it waits, or has nothing left to do.
@@ -128,21 +129,32 @@ pub struct Told {
 /// Guarantees: what is over is never written again; a hand-over that was chosen is `Running`, with
 /// what was before it.
 pub fn told(operations: &[Operation], setting: &Setting<'_>, choice: &Choice) -> Vec<Told> {
+    in_turn(operations, setting.now, |operation| {
+        status(operation, setting.now, judge(operation, setting, choice))
+    })
+}
+
+/// What is to be said of operations of which one goes on at a time, and is not said yet: `judge` says it of the one whose turn
+/// it is, and of what is cancelled.
+pub(crate) fn in_turn(
+    operations: &[Operation],
+    now: Timestamp,
+    judge: impl Fn(&Operation) -> OperationStatus,
+) -> Vec<Told> {
     let mut ahead: Option<String> = None;
     let mut all = Vec::new();
     for operation in operations.iter().filter(|o| !is_over(o)) {
-        let verdict = match &ahead {
-            Some(other) if !operation.spec.is_cancelled() => Verdict {
-                phase: OperationPhase::Pending,
-                message: format!("operation {other} comes first"),
-                from: None,
-            },
-            _ => judge(operation, setting, choice),
+        let status = match &ahead {
+            Some(other) if !operation.spec.is_cancelled() => {
+                let message = format!("operation {other} comes first");
+                written(operation, now, OperationPhase::Pending, message)
+            }
+            _ => judge(operation),
         };
-        if !verdict.phase.is_over() && ahead.is_none() {
+        let is_over = status.phase.is_some_and(OperationPhase::is_over);
+        if !is_over && ahead.is_none() {
             ahead = Some(operation.name_any());
         }
-        let status = status(operation, setting.now, verdict);
         if operation.status.as_ref() != Some(&status) {
             all.push(Told {
                 operation: operation.clone(),
@@ -228,6 +240,7 @@ pub fn happening(told: &Told) -> Option<Happening> {
             Action::Switchover => "Switchover",
             Action::Drill => "Drill",
             Action::DestroyKeys => "DestroyKeys",
+            Action::RotatePassword => "RotatePassword",
         },
         note: told.status.message.clone().unwrap_or_default(),
     })
@@ -235,7 +248,7 @@ pub fn happening(told: &Told) -> Option<Happening> {
 
 /// When the current operation is to be looked at again although nothing happens.
 pub fn due(operations: &[Operation], setting: &Setting<'_>) -> Option<Timestamp> {
-    current(operations).map(|operation| deadline(operation, setting))
+    current(operations).map(|operation| deadline(operation, setting.now))
 }
 
 struct Verdict {
@@ -417,6 +430,7 @@ fn status(operation: &Operation, now: Timestamp, verdict: Verdict) -> OperationS
         message: Some(verdict.message),
         from: verdict.from,
         keys: before.keys,
+        rotation: before.rotation,
     }
 }
 

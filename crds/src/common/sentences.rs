@@ -72,6 +72,12 @@ pub const KEYS_ARE_NAMED: &str = "a DestroyKeys says in destroyKeys whose keys i
 /// Of `destroyKeys.confirm`.
 pub const CONFIRM: &str =
     "this makes backups unreadable for good: write the name of the target once more";
+/// Of `rotatePassword` in another operation.
+pub const NO_PASSWORD: &str = "only a RotatePassword changes a password: remove rotatePassword, or write action: RotatePassword";
+/// Of a `RotatePassword` of a `Postgres`.
+pub const ONE_PASSWORD: &str = "a role of PostgreSQL has one password at a time, so none can be changed without a moment in which one \
+     of two is refused: edit password in the Secret <name>-app instead; connections that are open stay, and whoever comes \
+     with a password that the primary does not know has to try again for a minute";
 /// Of `target.kind` in an `Operation`.
 pub const TARGET_KIND: &str =
     "write the kind of the resource that it is done to: Postgres or Redis";

@@ -171,6 +171,10 @@ pub const ALL: &[Scenario] = &[
         "an application finds its Redis as clients of a Sentinel do, and follows a switchover and the loss of the primary's pod"
     ),
     scenario!(
+        shares of Redis faults "redis_credentials" ["credentials_rotated"],
+        "of Redis: the application's password is changed by an Operation and all certificates are issued anew, with no error for who reads the Secret for each connection"
+    ),
+    scenario!(
         shares pooler::pooler_hand_over,
         "through the pooler planned hand-overs are latency and no error, and nothing acknowledged is lost"
     ),

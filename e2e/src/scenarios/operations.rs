@@ -10,7 +10,7 @@ use super::failover::{another_primary, equal, primary, written};
 use super::failures::node_of;
 use super::kit::{INSTANCES, Look, READY, Sandbox};
 
-/// Ask for a switchover of the set `db`; `more` is merged into its spec.
+/// Ask for a switchover of the Postgres `db`, unless `more` says otherwise; `more` is merged into its spec.
 pub(crate) async fn ask(s: &Sandbox<'_>, name: &str, more: &Value) -> Result<()> {
     let mut spec = json!({"target": {"kind": "Postgres", "name": "db"}, "action": "Switchover"});
     for (key, value) in more.as_object().context("fields")? {

@@ -60,6 +60,16 @@ pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
             mainstay_crds::common::backup::rules::ONE_STORE,
         ),
         (
+            "a password in a switchover",
+            json!({"rotatePassword": {}}),
+            sentences::NO_PASSWORD,
+        ),
+        (
+            "another password of PostgreSQL",
+            json!({"action": "RotatePassword", "to": null}),
+            sentences::ONE_PASSWORD,
+        ),
+        (
             "no time at all",
             json!({"timeoutSeconds": 0}),
             sentences::TIMEOUT,
@@ -111,6 +121,11 @@ pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
         api,
         destroyed,
     ));
+    trials.push(trial(
+        "operation::a login of a Redis gets another password, and stays named",
+        api,
+        rotated,
+    ));
     trials.push(trial("operation::can be selected by target", api, selected));
     trials
 }
@@ -141,6 +156,15 @@ async fn destroyed(server: Server) -> Result<()> {
     let asked = json!({"action": "DestroyKeys", "to": null, "destroyKeys": keys("db")});
     let good = operation("shred", &asked)?;
     let other = json!({"destroyKeys": {"escrowStays": true}});
+    unchanged(api(&server), &good, &other, sentences::OPERATION_CHANGES).await
+}
+
+async fn rotated(server: Server) -> Result<()> {
+    let asked = json!({
+        "target": {"kind": "Redis"}, "action": "RotatePassword", "to": null, "rotatePassword": {"access": "orders"},
+    });
+    let good = operation("rotate", &asked)?;
+    let other = json!({"rotatePassword": {"access": "prices"}});
     unchanged(api(&server), &good, &other, sentences::OPERATION_CHANGES).await
 }
 

@@ -43,6 +43,8 @@ mod leaving;
 mod pooler;
 #[path = "operator/restores.rs"]
 mod restores;
+#[path = "operator/rotation.rs"]
+mod rotation;
 #[path = "operator/sidecar.rs"]
 mod sidecar;
 #[path = "operator/world.rs"]

@@ -17,6 +17,8 @@ mod drills;
 mod going_back;
 #[path = "../../postgres/tests/operator/restores.rs"]
 mod restores;
+#[path = "operator/rotation.rs"]
+mod rotation;
 #[allow(dead_code, reason = "tests of another engine use more of it")]
 #[path = "../../postgres/tests/operator/sidecar.rs"]
 mod sidecar;

@@ -85,6 +85,8 @@ pub struct PodSeen {
     pub role: Option<String>,
     /// Hash of the configuration that its mounts were last told to hold.
     pub config_hash: Option<String>,
+    /// Hash of the logins that they were last told to hold.
+    pub users_hash: Option<String>,
     /// Why it does not start, if the scheduler or the kubelet says so.
     pub waiting: Option<Waiting>,
     /// Whether its data is being brought back from a repository, before its engine starts.

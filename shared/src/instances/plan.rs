@@ -38,6 +38,8 @@ pub struct Wanted {
     pub template: String,
     /// Hash of the configuration.
     pub config_hash: String,
+    /// Hash of the logins that agents find in their Secret; none while there is no Secret.
+    pub users_hash: Option<String>,
     /// Bytes of each volume.
     pub storage: i64,
     /// The agents' program.
@@ -99,6 +101,7 @@ pub enum Step {
         instance: String,
         uid: String,
         config_hash: String,
+        users_hash: Option<String>,
     },
     /// Ask the agent to take over the configuration.
     Reload {
@@ -505,11 +508,13 @@ fn running(wanted: &Wanted, instance: &Instance, pod: &PodSeen, is_seat: bool, p
             role,
         });
     }
-    if pod.config_hash.as_ref() != Some(&wanted.config_hash) {
+    let other_users = wanted.users_hash.is_some() && pod.users_hash != wanted.users_hash;
+    if pod.config_hash.as_ref() != Some(&wanted.config_hash) || other_users {
         plan.steps.push(Step::RefreshMounts {
             instance: name.clone(),
             uid: pod.uid.clone(),
             config_hash: wanted.config_hash.clone(),
+            users_hash: wanted.users_hash.clone(),
         });
     }
     let claim_leaves = instance.claim.as_ref().is_none_or(|c| c.deleting || c.lost);

@@ -60,6 +60,7 @@ pub fn pod(pod: &Pod, engine: &str, nodes: impl Fn(&str) -> NodeSeen) -> PodSeen
         revision: annotation(names::REVISION),
         template: annotation(names::TEMPLATE),
         config_hash: annotation(names::CONFIG_HASH),
+        users_hash: annotation(names::USERS_HASH),
         waiting: unschedulable(pod).or_else(|| held_back(pod)),
         restoring: restoring(pod),
         restored: restored(pod),

@@ -82,6 +82,7 @@ impl World {
                 revision: "r0".into(),
                 template: "{}".into(),
                 config_hash: "c0".into(),
+                users_hash: None,
                 storage: 10,
                 agent: program(0),
                 self_led: false,
@@ -245,9 +246,12 @@ impl World {
             Step::RefreshMounts {
                 instance,
                 config_hash,
+                users_hash,
                 ..
             } => {
-                self.entry(instance).pod.as_mut().unwrap().config_hash = Some(config_hash.clone());
+                let pod = self.entry(instance).pod.as_mut().unwrap();
+                pod.config_hash = Some(config_hash.clone());
+                pod.users_hash.clone_from(users_hash);
             }
             Step::Reload {
                 instance,

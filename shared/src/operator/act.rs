@@ -212,8 +212,11 @@ impl Hands<'_> {
                 instance,
                 uid,
                 config_hash,
+                users_hash,
             } => {
-                let body = json!({"metadata": {"uid": uid, "annotations": {names::CONFIG_HASH: config_hash}}});
+                let mut hashes = BTreeMap::from([(names::CONFIG_HASH, config_hash)]);
+                hashes.extend(users_hash.iter().map(|hash| (names::USERS_HASH, hash)));
+                let body = json!({"metadata": {"uid": uid, "annotations": hashes}});
                 self.patch::<Pod>(instance, &body).await
             }
             Step::Reload {

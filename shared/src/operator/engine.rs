@@ -121,6 +121,8 @@ pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
     const PASSING: &'static [&'static str];
     /// Whether resources of kind `Access` are looked after.
     const LOGINS: bool = false;
+    /// Why no operation changes the password of an application, in a sentence that says what to do instead; none: one does.
+    const ONE_PASSWORD: Option<&'static str>;
     /// What a user does about a role or a database to which what is acknowledged is worth less than it should be: a
     /// sentence without its point.
     const STRENGTHEN: &'static str;

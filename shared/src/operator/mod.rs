@@ -13,6 +13,7 @@ pub mod observe;
 mod pacing;
 pub mod pass;
 pub mod plan;
+pub mod rotations;
 pub mod run;
 pub mod serve;
 pub mod status;

@@ -260,7 +260,9 @@ fn describe(step: &instances::Step) -> String {
         Step::DeleteClaim { instance, .. } => format!("delete the volume claim of {instance}"),
         Step::ClearPod { instance, .. } => format!("clear the ended pod of {instance}"),
         Step::SetRole { instance, role, .. } => format!("label {instance} as {role}"),
-        Step::RefreshMounts { instance, .. } => format!("pass the configuration to {instance}"),
+        Step::RefreshMounts { instance, .. } => {
+            format!("pass configuration and logins to {instance}")
+        }
         Step::Reload { instance, .. } => format!("reload {instance}"),
     }
 }

@@ -6,7 +6,7 @@
 //! policies. No probe reaches an engine, since there is none, unless [`FakeCluster::serve_sql`] is
 //! asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -54,6 +54,10 @@ pub struct FakeCluster {
     /// By uid of the pod.
     agents: BTreeMap<String, FakeAgent>,
     engines: Option<Engines>,
+    /// By uid of the pod: the logins that its agent has in force.
+    logins: BTreeMap<String, Vec<Role>>,
+    /// Pods whose mounts are not renewed.
+    held: BTreeSet<String>,
     /// How everything was when a turn changed nothing: neither will the next.
     rests: Option<Seen>,
     /// Version of the engine that agents report.
@@ -83,6 +87,8 @@ impl FakeCluster {
             nodes,
             agents: BTreeMap::new(),
             engines: None,
+            logins: BTreeMap::new(),
+            held: BTreeSet::new(),
             rests: None,
             engine_version: "17.12".to_owned(),
         }
@@ -135,6 +141,23 @@ impl FakeCluster {
     pub fn agent(&self, namespace: &str, pod: &str) -> Option<&FakeAgent> {
         let pod = self.api.get::<Pod>(Some(namespace), pod)?;
         self.agents.get(&pod.uid()?)
+    }
+
+    /// From now on the logins that a pod mounts are not renewed, or are again.
+    pub fn hold_mounts(&mut self, pod: &str, held: bool) {
+        if held {
+            self.held.insert(pod.to_owned());
+        } else {
+            self.held.remove(pod);
+        }
+        self.rests = None;
+    }
+
+    /// The logins that the agent in a pod has in force.
+    pub fn logins(&self, namespace: &str, pod: &str) -> Vec<Role> {
+        let pod: Option<Pod> = self.api.get(Some(namespace), pod);
+        let known = pod.and_then(|p| self.logins.get(&p.uid()?));
+        known.cloned().unwrap_or_default()
     }
 
     /// How many agents run.
@@ -341,7 +364,7 @@ impl FakeCluster {
     }
 
     /// Each agent does what its Lease says.
-    fn converge(&self) {
+    fn converge(&mut self) {
         for pod in self.api.list::<Pod>() {
             let (Some(uid), Some(namespace)) = (pod.uid(), pod.namespace()) else {
                 continue;
@@ -357,8 +380,12 @@ impl FakeCluster {
             let Ok(record) = Record::from_annotations(lease.annotations()) else {
                 continue;
             };
-            let known = self.users(&namespace, set);
-            agent.set(|status| status.users_hash = known);
+            if !self.held.contains(&pod.name_any()) || !self.logins.contains_key(&uid) {
+                let roles = self.users(&namespace, set);
+                let known = config::users_hash(&roles);
+                agent.set(|status| status.users_hash = known);
+                self.logins.insert(uid, roles);
+            }
             if record.seat == agent.status().instance {
                 self.lead(agent, &namespace, set, &record);
             } else if record.address.is_some() {
@@ -368,10 +395,11 @@ impl FakeCluster {
     }
 
     /// What agents know of users: what is mounted, at once.
-    fn users(&self, namespace: &str, set: &str) -> Option<String> {
-        let secret: Secret = self.api.get(Some(namespace), &names::access_secret(set))?;
-        let roles: Vec<Role> = existing_roles(&secret.data?).into_values().collect();
-        config::users_hash(&roles)
+    fn users(&self, namespace: &str, set: &str) -> Vec<Role> {
+        let name = names::access_secret(set);
+        let secret: Option<Secret> = self.api.get(Some(namespace), &name);
+        let data = secret.and_then(|s| s.data).unwrap_or_default();
+        existing_roles(&data).into_values().collect()
     }
 
     fn lead(&self, agent: &FakeAgent, namespace: &str, set: &str, record: &Record) {

@@ -1,24 +1,28 @@
 //! Passwords and certificates are changed while applications write, also such as connect anew all the time.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams};
+use mainstay_crds::operation::OperationPhase;
 use mainstay_crds::redis::Redis;
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::chaos::fault::{Fault, Ground, fault};
 use crate::scenarios::failures::node_of;
 use crate::scenarios::kit::{INSTANCES, Look, READY};
+use crate::scenarios::operations::{ask, over};
 use crate::scenarios::writer::Writer;
 use crate::workload::ledger::{Entry, Outcome};
 
 /// This family.
 pub const FAULTS: &[Fault] = &[fault!(
     credentials_rotated,
-    "the application's password is changed and all certificates are issued anew; one client keeps its connection, one connects for each write, and one comes with the new password"
+    "another password is asked for by an Operation and all certificates are issued anew; one client keeps its connection, one reads the Secret anew and connects for each write, and one comes with the new password"
 )
 .of_redis()];
 
@@ -26,6 +30,8 @@ pub const FAULTS: &[Fault] = &[fault!(
 const FRESH: &str = "fresh";
 /// Comes when the password has changed.
 const NEWCOMER: &str = "newcomer";
+/// The operation that asks for another password.
+const ROTATION: &str = "rotate-password";
 /// Both write at leisure, since each of their connections begins with a handshake.
 const OPTIONS: [&str; 5] = ["--fresh", "--wait", "1", "--interval", "50ms"];
 
@@ -45,6 +51,31 @@ async fn engines(g: &Ground<'_>) -> Result<Vec<i32>> {
     Ok(all)
 }
 
+/// What applications find in their Secret.
+async fn password(g: &Ground<'_>) -> Result<Vec<u8>> {
+    let secret = g.sandbox.api::<Secret>().get("db-app").await?;
+    let password = secret.data.and_then(|mut data| data.remove("password"));
+    Ok(password.context("a password")?.0)
+}
+
+/// The kubelet looks at a pod that changes, and mounts what its Secrets hold by now.
+async fn look_again(g: &Ground<'_>, note: &str) -> Result<()> {
+    let again = json!({"metadata": {"annotations": {"e2e/mounts": note}}});
+    let pods = g.sandbox.api::<Pod>();
+    pods.patch(FRESH, &PatchParams::default(), &Patch::Merge(again))
+        .await?;
+    Ok(())
+}
+
+/// Has it look each second.
+async fn remount(g: &Ground<'_>) -> Result<Infallible> {
+    for count in 0_u32.. {
+        look_again(g, &count.to_string()).await?;
+        sleep(Duration::from_secs(1)).await;
+    }
+    bail!("it was looked at for ever")
+}
+
 async fn credentials_rotated(g: &Ground<'_>) -> Result<Instant> {
     let s = g.sandbox;
     let node = node_of(s, g.replica()?).await?;
@@ -55,7 +86,7 @@ async fn credentials_rotated(g: &Ground<'_>) -> Result<Instant> {
         "the status has certificates of {old:?}"
     );
     // In its first second a pod's packets may be dropped: its address comes to network policies only then.
-    let (before, begun) = (g.writer.ledger().await?.len(), fresh.ledger().await?.len());
+    let (written, begun) = (g.writer.ledger().await?.len(), fresh.ledger().await?.len());
 
     let secrets = s.api::<Secret>();
     let since = Instant::now();
@@ -63,10 +94,16 @@ async fn credentials_rotated(g: &Ground<'_>) -> Result<Instant> {
         let secret = format!("{instance}-tls");
         secrets.delete(&secret, &DeleteParams::default()).await?;
     }
-    let changed = json!({"stringData": {"password": "another-password-of-the-user-1"}});
-    secrets
-        .patch("db-app", &PatchParams::default(), &Patch::Merge(changed))
-        .await?;
+    let before = password(g).await?;
+    let what = json!({"target": {"kind": "Redis", "name": "db"}, "action": "RotatePassword"});
+    ask(s, ROTATION, &what).await?;
+    // Meanwhile the client finds what its Secret holds within a second, and comes with that.
+    let done = tokio::select! {
+        done = over(s, ROTATION) => done?,
+        never = remount(g) => match never? {},
+    };
+    ensure!(done.phase == Some(OperationPhase::Succeeded), "{done:?}");
+    ensure!(password(g).await? != before, "the password is the same");
     s.until("other certificates to be served", READY, || async {
         let now = served(g).await?;
         let all = old.iter().all(|(instance, serial)| {
@@ -80,21 +117,24 @@ async fn credentials_rotated(g: &Ground<'_>) -> Result<Instant> {
         })
     })
     .await?;
-    // It has nothing but the new password, so it is served when that is known.
+    // It has nothing but the new password.
     let newcomer = Writer::another_of_redis(s, NEWCOMER, &node, &OPTIONS).await?;
-    // The kubelet looks at a pod that changes, and mounts what its Secrets hold by now.
-    let again = json!({"metadata": {"annotations": {"e2e/mounts": "again"}}});
-    let pods = s.api::<Pod>();
-    pods.patch(FRESH, &PatchParams::default(), &Patch::Merge(again))
-        .await?;
-    newcomer.more(50).await?;
+    look_again(g, "once more").await?;
+    let came = newcomer.more(50).await?;
+    let refused = came
+        .iter()
+        .find(|e| e.detail.contains("authentication failed"));
+    ensure!(
+        refused.is_none(),
+        "who came with the new password: {refused:?}"
+    );
     let connected = fresh.more(200).await?.split_off(begun);
 
     ensure!(
         processes == engines(g).await?,
         "an engine was started again"
     );
-    let kept = g.writer.ledger().await?.split_off(before);
+    let kept = g.writer.ledger().await?.split_off(written);
     for (who, entries) in [(FRESH, connected), ("the client", kept)] {
         let errors: Vec<String> = errors(&entries).map(Entry::to_string).collect();
         ensure!(

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use mainstay_backup::shred::ShredSettings;
+use mainstay_crds::common::sentences;
 use mainstay_crds::operation::Operation;
 use mainstay_crds::postgres::{Postgres, PostgresStatus};
 use mainstay_crds::restore::Restore;
@@ -66,6 +67,7 @@ impl Engine for Postgresql {
     const PORT: u16 = PORT;
     const PASSING: &'static [&'static str] = &credentials::PASSING;
     const IN_PLACE: bool = true;
+    const ONE_PASSWORD: Option<&'static str> = Some(sentences::ONE_PASSWORD);
     const STRENGTHEN: &'static str = "ALTER ROLE or ALTER DATABASE … RESET ends it";
 
     fn catalogue(text: &str) -> Result<Catalogue, String> {
@@ -144,7 +146,7 @@ impl Engine for Postgresql {
         let access = credentials::access_secret(v, given.password, given.roles, &salt)?;
         Ok(Credentials {
             secrets: vec![application, access],
-            due: None,
+            ..Credentials::default()
         })
     }
 

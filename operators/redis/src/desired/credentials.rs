@@ -1,15 +1,18 @@
 //! The application's Secret, the set's own passwords, and what the agents know of both.
 
 use std::collections::BTreeMap;
+use std::iter;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use mainstay_shared::access::{Binding, ENTROPY_BYTES, Password, encoded, entropy, roles_object};
 use mainstay_shared::agent::config::Role;
 use mainstay_shared::hex::hex;
 use mainstay_shared::names;
-use mainstay_shared::operator::desired::credentials::{Credentials, CredentialsError, Given};
+use mainstay_shared::operator::desired::credentials::{
+    Credentials, CredentialsError, Given, OVERLAP,
+};
 use mainstay_shared::operator::logins::Login;
 use sha2::{Digest, Sha256};
 
@@ -31,10 +34,12 @@ pub const PASSING: [&str; 4] = [
     sentinel::KEYS[1],
     sentinel::KEYS[2],
 ];
-/// Attribute of a role: until when the password before the last change is taken as well.
+/// Attribute of a role: until when each of its former passwords is taken as well.
 const FORMER_UNTIL: &str = "formerUntil";
-/// For how long it is: applications read their Secret again meanwhile.
-const OVERLAP: SignedDuration = SignedDuration::from_hours(1);
+/// Attribute of a role: what checks the password that comes next.
+const COMING: &str = "coming";
+/// So many former ones are taken at most.
+const FORMER: usize = 3;
 
 /// Rules of the application's user: every key and channel, and every command that is not about the server itself. Of
 /// the dangerous ones those that concern its own data, or only tell. Functions can be added and not taken away: one
@@ -76,7 +81,6 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
     };
     let backup = receives.map(|_| own(BACKUP_PASSWORD)).transpose()?;
     let mut wanted = vec![
-        (USER, given.password, APPLICATION_RULES.to_owned()),
         (REPLICATION_ROLE, &replication, REPLICATION_RULES.to_owned()),
         (PROBE_ROLE, &probe, probe_rules(v)),
     ];
@@ -87,22 +91,32 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
     let made = backup.as_ref().zip(receives);
     wanted.extend(made.map(|(password, rules)| (BACKUP_ROLE, password, rules.to_owned())));
     let of_the_set = wanted.into_iter().map(|(name, password, rules)| {
-        role(name, password, rules, given.roles.get(name), given.now)
+        let before = given.roles.get(name);
+        role(name, password, None, rules, before, given.now)
     });
-    let mut roles: Vec<Role> = of_the_set.collect();
+    let own = role(
+        USER,
+        given.password,
+        given.coming_of(None),
+        APPLICATION_RULES.to_owned(),
+        given.roles.get(USER),
+        given.now,
+    );
+    let mut roles: Vec<Role> = iter::once(own).chain(of_the_set).collect();
     for login in given.logins {
         let before = role_of(login, given);
         if login.is_wrong {
             roles.extend(before.cloned());
         } else if login.is_stored {
-            roles.push(login_role(login, before, given.now));
+            roles.push(login_role(login, before, given));
         }
     }
-    let ends = roles.iter().filter_map(former_until).min();
+    let ends = roles.iter().flat_map(formers).map(|(_, until)| until);
+    let due = ends.min();
     let set = &v.common.set;
     let kept = |name: String| set.kept(name, "credentials");
     let mut secrets = vec![
-        application_secret(v, given.password, given.ca),
+        application_secret(v, given.shown(None, given.password), given.ca),
         internal_secret(
             v,
             &replication,
@@ -115,8 +129,21 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
         roles_object(kept(names::access_secret(&set.name)), &roles)?,
     ];
     let of_logins = given.logins.iter().filter(|l| !l.is_wrong);
-    secrets.extend(of_logins.map(|l| login::secret(v, l, given.ca)));
-    Ok(Credentials { secrets, due: ends })
+    secrets.extend(of_logins.map(|l| {
+        let password = given.shown(Some(&l.name()), &l.password);
+        login::secret(v, l, password, given.ca)
+    }));
+    let announced = given.coming.is_some_and(|coming| {
+        let name = coming.access.unwrap_or(USER);
+        let check = verifier(coming.password);
+        let knows = |role: &Role| role.verifier.split_whitespace().any(|word| word == check);
+        roles.iter().any(|role| role.name == name && knows(role))
+    });
+    Ok(Credentials {
+        secrets,
+        due,
+        announced,
+    })
 }
 
 /// The role that a login has. One of another resource of the same name, which may be gone, is none of its.
@@ -130,10 +157,11 @@ fn role_of<'a>(login: &Login, given: &'a Given<'_>) -> Option<&'a Role> {
 }
 
 /// The role of a login that asks for what can be.
-fn login_role(login: &Login, before: Option<&Role>, now: Timestamp) -> Role {
+fn login_role(login: &Login, before: Option<&Role>, given: &Given<'_>) -> Role {
     let grants = login.access.spec.redis.clone().unwrap_or_default();
-    let rules = login::rules(&grants);
-    let mut role = role(&login.name(), &login.password, rules, before, now);
+    let (name, rules) = (login.name(), login::rules(&grants));
+    let coming = given.coming_of(Some(&name));
+    let mut role = role(&name, &login.password, coming, rules, before, given.now);
     role.attributes.extend(login::attributes(login));
     role
 }
@@ -195,41 +223,61 @@ fn internal_secret(
     }
 }
 
-/// A role with this password, and for a while with the one before it.
+/// A role with this password, with the one that comes next, and for a while with those before it.
+///
+/// What checks them stands in this order: the present one, the next one, former ones from the youngest. A password that was
+/// told before it was changed leaves former ones their time. One that somebody wrote into the Secret leaves only the one
+/// before: what nobody shall use any more is gone with the second edit.
 fn role(
     name: &str,
     password: &Password,
+    coming: Option<&Password>,
     rules: String,
     before: Option<&Role>,
     now: Timestamp,
 ) -> Role {
     let current = verifier(password);
-    let mut hashes = before.map_or_else(Vec::new, |role| {
-        role.verifier
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect()
-    });
-    let mut until = before.and_then(former_until);
-    if hashes.first() != Some(&current) {
-        // The one before the former is let go.
-        hashes.retain(|hash| *hash != current);
-        hashes.insert(0, current);
-        until = (hashes.len() > 1).then(|| now + OVERLAP);
+    let next = coming.map(verifier).filter(|check| *check != current);
+    let mut former: Vec<(String, Timestamp)> = before.map(formers).unwrap_or_default();
+    let last = before.and_then(|role| role.verifier.split_whitespace().next());
+    if let Some(last) = last.filter(|last| *last != current) {
+        let told = before.and_then(|role| role.attributes.get(COMING));
+        if told != Some(&current) {
+            former.clear();
+        }
+        former.insert(0, (last.to_owned(), now + OVERLAP));
     }
-    let until = until.filter(|until| *until > now && hashes.len() > 1);
-    hashes.truncate(if until.is_some() { 2 } else { 1 });
+    former
+        .retain(|(check, until)| *until > now && *check != current && Some(check) != next.as_ref());
+    former.truncate(FORMER);
     let mut attributes = BTreeMap::from([(RULES.to_owned(), rules)]);
-    attributes.extend(until.map(|until| (FORMER_UNTIL.to_owned(), until.to_string())));
+    attributes.extend(next.clone().map(|check| (COMING.to_owned(), check)));
+    let (checks, ends): (Vec<_>, Vec<_>) = former.into_iter().unzip();
+    if !ends.is_empty() {
+        let ends: Vec<String> = ends.iter().map(Timestamp::to_string).collect();
+        attributes.insert(FORMER_UNTIL.to_owned(), ends.join(" "));
+    }
+    let all = iter::once(current).chain(next).chain(checks);
     Role {
         name: name.to_owned(),
-        verifier: hashes.join(" "),
+        verifier: all.collect::<Vec<_>>().join(" "),
         attributes,
     }
 }
 
-fn former_until(role: &Role) -> Option<Timestamp> {
-    role.attributes.get(FORMER_UNTIL)?.parse().ok()
+/// What checks former passwords of a role, and until when they are taken; from the youngest.
+fn formers(role: &Role) -> Vec<(String, Timestamp)> {
+    let coming = role.attributes.get(COMING).map(String::as_str);
+    let checks = role.verifier.split_whitespace().skip(1);
+    let checks = checks.filter(|check| Some(*check) != coming);
+    let ends = role.attributes.get(FORMER_UNTIL);
+    let ends = ends.into_iter().flat_map(|all| all.split_whitespace());
+    // One whose end cannot be read is let go.
+    let both = checks
+        .zip(ends)
+        .map(|(check, end)| (check.to_owned(), end.parse()));
+    both.filter_map(|(check, end)| Some((check, end.ok()?)))
+        .collect()
 }
 
 /// What the ACL keeps to check a password.
@@ -238,158 +286,5 @@ fn verifier(password: &Password) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use mainstay_shared::access::existing_roles;
-    use mainstay_shared::apply::Object;
-    use mainstay_shared::operator::desired::credentials::stale_keys;
-
-    use super::*;
-    use crate::agent::render::rules;
-    use crate::desired::tests::{backed_up, cache};
-
-    fn at(hours: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000).unwrap() + SignedDuration::from_hours(hours)
-    }
-
-    /// Data by names of Secrets.
-    fn made(
-        password: &Password,
-        before: &BTreeMap<String, BTreeMap<String, ByteString>>,
-        now: Timestamp,
-    ) -> (
-        BTreeMap<String, BTreeMap<String, ByteString>>,
-        Option<Timestamp>,
-    ) {
-        made_of(&cache(), password, before, now)
-    }
-
-    fn made_of(
-        v: &Validated,
-        password: &Password,
-        before: &BTreeMap<String, BTreeMap<String, ByteString>>,
-        now: Timestamp,
-    ) -> (
-        BTreeMap<String, BTreeMap<String, ByteString>>,
-        Option<Timestamp>,
-    ) {
-        let roles = before.get("cache-access").map(existing_roles);
-        let given = Given {
-            password,
-            ca: "PEM",
-            roles: &roles.unwrap_or_default(),
-            internal: before.get("cache-internal"),
-            logins: &[],
-            now,
-        };
-        let credentials = credentials(v, &given).unwrap();
-        let secrets = credentials.secrets.into_iter();
-        let data = secrets.map(|s| (s.metadata.name.unwrap(), s.data.unwrap()));
-        (data.collect(), credentials.due)
-    }
-
-    fn roles(data: &BTreeMap<String, BTreeMap<String, ByteString>>) -> BTreeMap<String, Role> {
-        existing_roles(&data["cache-access"])
-    }
-
-    #[test]
-    fn what_is_there_is_kept() {
-        let password = Password::from_entropy(&[1; ENTROPY_BYTES]);
-        let (first, due) = made(&password, &BTreeMap::new(), at(0));
-        assert_eq!(due, None);
-        assert_eq!(made(&password, &first, at(5)), (first.clone(), None));
-        let all = roles(&first);
-        let names: Vec<&str> = all.keys().map(String::as_str).collect();
-        assert_eq!(names, ["app", PROBE_ROLE, REPLICATION_ROLE]);
-        let probe = &first["cache-internal"][PROBE_PASSWORD];
-        let probe = Password::from_bytes(&probe.0).unwrap();
-        assert_eq!(all[PROBE_ROLE].verifier, verifier(&probe));
-    }
-
-    #[test]
-    fn who_makes_backups_is_let_in_as_long_as_there_are_any() {
-        let password = Password::from_entropy(&[1; ENTROPY_BYTES]);
-        let (before, _) = made(&password, &BTreeMap::new(), at(0));
-        assert!(!roles(&before).contains_key(BACKUP_ROLE));
-        let (with, _) = made_of(&backed_up(false), &password, &before, at(0));
-        let own = with["cache-internal"][BACKUP_PASSWORD].clone();
-        let role = roles(&with)[BACKUP_ROLE].clone();
-        let own_password = Password::from_bytes(&own.0).unwrap();
-        assert_eq!(role.verifier, verifier(&own_password));
-        assert_eq!(rules(&role), format!("on {} {BACKUP_RULES}", role.verifier));
-        let (without, _) = made(&password, &with, at(0));
-        assert!(rules(&roles(&without)[BACKUP_ROLE]).ends_with(" off"));
-        // Once more it is the same.
-        let (again, _) = made_of(&backed_up(false), &password, &without, at(0));
-        assert_eq!(again["cache-internal"][BACKUP_PASSWORD], own);
-    }
-
-    #[test]
-    fn the_agents_secret_holds_no_password() {
-        let password = Password::from_entropy(&[1; ENTROPY_BYTES]);
-        let (data, _) = made(&password, &BTreeMap::new(), at(0));
-        let text: String = data["cache-access"]
-            .values()
-            .map(|v| String::from_utf8_lossy(&v.0).into_owned())
-            .collect();
-        assert!(!text.contains(password.expose()));
-        for own in data["cache-internal"].values() {
-            assert!(!text.contains(&*String::from_utf8_lossy(&own.0)));
-        }
-    }
-
-    #[test]
-    fn a_former_password_is_taken_for_an_hour_and_never_more_than_one() {
-        let [first, second, third] = [1, 2, 3].map(|n| Password::from_entropy(&[n; ENTROPY_BYTES]));
-        let verifiers = |of: &[&Password]| {
-            let all: Vec<String> = of.iter().map(|p| verifier(p)).collect();
-            all.join(" ")
-        };
-        let (data, _) = made(&first, &BTreeMap::new(), at(0));
-        let (data, due) = made(&second, &data, at(1));
-        assert_eq!(roles(&data)["app"].verifier, verifiers(&[&second, &first]));
-        assert_eq!(due, Some(at(2)));
-        // Nothing changes meanwhile, and another change lets the first go.
-        assert_eq!(made(&second, &data, at(1)), (data.clone(), due));
-        let (again, due) = made(&third, &data, at(1));
-        assert_eq!(roles(&again)["app"].verifier, verifiers(&[&third, &second]));
-        assert_eq!(due, Some(at(2)));
-        let (back, _) = made(&first, &data, at(1));
-        assert_eq!(roles(&back)["app"].verifier, verifiers(&[&first, &second]));
-        let (after, due) = made(&second, &data, at(2));
-        assert_eq!(roles(&after)["app"].verifier, verifiers(&[&second]));
-        assert_eq!(due, None);
-    }
-
-    #[test]
-    fn the_uri_takes_any_password() {
-        let password = Password::from_bytes("p@ss:wörd/%".as_bytes()).unwrap();
-        let secret = application_secret(&cache(), &password, "PEM");
-        let data = secret.data.unwrap();
-        let text = |key: &str| String::from_utf8(data[key].0.clone()).unwrap();
-        assert_eq!(
-            text("uri"),
-            "rediss://app:p%40ss%3Aw%C3%B6rd%2F%25@cache-rw.shop.svc:6379"
-        );
-        assert_eq!(text("replica-host"), "cache-ro.shop.svc");
-        assert_eq!(
-            (text("port"), text("type")),
-            ("6379".into(), "redis".into())
-        );
-    }
-
-    #[test]
-    fn how_a_sentinel_is_asked_stands_in_the_secret_while_there_is_one() {
-        let password = Password::from_entropy(&[1; ENTROPY_BYTES]);
-        let mut v = cache();
-        v.sentinel = true;
-        let with = application_secret(&v, &password, "PEM").data.unwrap();
-        let text = |key: &str| String::from_utf8(with[key].0.clone()).unwrap();
-        assert_eq!(text("sentinel-host"), "cache-sentinel.shop.svc");
-        assert_eq!(text("sentinel-port"), "26379");
-        assert_eq!(text("sentinel-master"), "cache");
-        // The rest stays: whoever does not know of it notices nothing.
-        assert_eq!(text("host"), "cache-rw.shop.svc");
-        let without = Object::of(&application_secret(&cache(), &password, "PEM")).unwrap();
-        assert_eq!(stale_keys(&without, &with, &PASSING), sentinel::KEYS);
-    }
-}
+#[path = "credentials_tests.rs"]
+mod tests;

@@ -8,6 +8,7 @@ use kube::{Resource, ResourceExt};
 use mainstay_crds::access::{
     Access, CATEGORIES, CATEGORY, GRANTS, PATTERN, RedisGrants, is_pattern,
 };
+use mainstay_shared::access::Password;
 use mainstay_shared::names;
 use mainstay_shared::operator::logins::{self, Login};
 
@@ -77,7 +78,7 @@ pub fn rules(grants: &RedisGrants) -> String {
 }
 
 /// Its Secret, which goes with what asks for it.
-pub fn secret(v: &Validated, login: &Login, ca: &str) -> Secret {
+pub fn secret(v: &Validated, login: &Login, password: &Password, ca: &str) -> Secret {
     let set = &v.common.set;
     let name = login.name();
     let uid = login.access.uid().unwrap_or_default();
@@ -92,7 +93,7 @@ pub fn secret(v: &Validated, login: &Login, ca: &str) -> Secret {
         controller: None,
         block_owner_deletion: None,
     }]);
-    binding(v, &name, &login.password, ca).to_secret(metadata)
+    binding(v, &name, password, ca).to_secret(metadata)
 }
 
 /// Facts of a role that are no rules.

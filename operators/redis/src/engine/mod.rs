@@ -63,6 +63,7 @@ impl Engine for RedisEngine {
     const IN_PLACE: bool = true;
     const LOGGED: bool = false;
     // Nobody acknowledges, so nothing is acknowledged for less.
+    const ONE_PASSWORD: Option<&'static str> = None;
     const STRENGTHEN: &'static str = "nothing is to be done";
 
     fn catalogue(text: &str) -> Result<Catalogue, String> {

@@ -150,6 +150,52 @@ pub async fn a_login_does_what_it_may(server: Server) {
 }
 
 #[tokio::test]
+async fn who_comes_with_the_password_that_every_instance_knows_is_never_refused() {
+    let mut set = Set::new(2).await;
+    set.logins = vec![login("orders", &["first"], &grants())];
+    let pods = set.all(1).await;
+    // What is valid at a time, in the order in which an operation changes it, and what stands in the Secret meanwhile.
+    let steps: [(&[&str], &str); 5] = [
+        (&["first", "second"], "first"),
+        (&["second", "first"], "second"),
+        (&["second", "third", "first"], "second"),
+        (&["third", "second", "first"], "third"),
+        (&["third"], "third"),
+    ];
+    for (valid, stands) in steps {
+        set.logins = vec![login("orders", valid, &grants())];
+        let changed = async {
+            for pod in &pods {
+                known(&set, pod).await;
+            }
+        };
+        let mut times = 0;
+        let comes = async {
+            loop {
+                for pod in &pods {
+                    let came = set.connect_as(pod, "orders", stands).await;
+                    came.expect("whoever comes is let in");
+                    times += 1;
+                }
+            }
+        };
+        tokio::select! {
+            () = changed => {}
+            () = comes => {}
+        }
+        assert!(times > 0);
+        // From when each says so, each of them is taken everywhere, and no other.
+        for pod in &pods {
+            for password in ["first", "second", "third"] {
+                let came = set.connect_as(pod, "orders", password).await;
+                assert_eq!(came.is_ok(), valid.contains(&password), "{password}");
+            }
+        }
+    }
+    set.finish(pods);
+}
+
+#[tokio::test]
 async fn every_right_that_can_be_asked_for_is_one_that_redis_knows() {
     every_right_is_known(Server::Redis7).await;
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
@@ -24,9 +24,44 @@ pub struct Given<'a> {
     pub internal: Option<&'a BTreeMap<String, ByteString>>,
     /// Logins of applications besides the set's own.
     pub logins: &'a [Login],
+    /// The password that one of them gets next.
+    pub coming: Option<Coming<'a>>,
     /// Now.
     pub now: Timestamp,
 }
+
+/// A password that a login gets next.
+#[derive(Clone, Copy, Debug)]
+pub struct Coming<'a> {
+    /// Name of the `Access` whose login it is; none: that of the set's own application.
+    pub access: Option<&'a str>,
+    /// The password.
+    pub password: &'a Password,
+    /// Whether every instance knows it, so that the Secret which applications read gets it now.
+    pub publish: bool,
+}
+
+impl<'a> Given<'a> {
+    /// The password that this login gets next: instances take it besides the present one.
+    pub fn coming_of(&self, access: Option<&str>) -> Option<&'a Password> {
+        let coming = self.coming.filter(|c| c.access == access)?;
+        Some(coming.password)
+    }
+
+    /// The password that stands in the Secret of this login from now on; `present` does now.
+    ///
+    /// What checks passwords is made of `present` all the same, until the other one is seen to stand there.
+    pub fn shown<'b>(&self, access: Option<&str>, present: &'b Password) -> &'b Password
+    where
+        'a: 'b,
+    {
+        let coming = self.coming.filter(|c| c.access == access && c.publish);
+        coming.map_or(present, |c| c.password)
+    }
+}
+
+/// For how long the password before the last one is taken: applications read their Secret again meanwhile.
+pub const OVERLAP: SignedDuration = SignedDuration::from_hours(1);
 
 /// Secrets with credentials.
 #[derive(Debug, Default)]
@@ -35,6 +70,8 @@ pub struct Credentials {
     pub secrets: Vec<Secret>,
     /// When they have to be made again, if ever: something in them ends then.
     pub due: Option<Timestamp>,
+    /// Whether agents are told of the password that a login gets next.
+    pub announced: bool,
 }
 
 /// They cannot be made.

@@ -32,6 +32,7 @@ use crate::instances::{Instance, Known, read};
 use crate::names;
 use crate::operations::ordered;
 use crate::operator::logins;
+use crate::operator::rotations;
 use crate::watch::{Cache, Kind, Nodes, SetKey};
 
 /// The set's Lease.
@@ -71,6 +72,8 @@ pub struct Observed {
     pub operations: Vec<Operation>,
     /// Operations that ask for drills, in the order in which they are done.
     pub asked_drills: Vec<Operation>,
+    /// Operations that ask for other passwords, in the order in which they are done.
+    pub rotations: Vec<Operation>,
     /// Backups of it, in the order in which they are made; none while it is not known which there are.
     pub backups: Option<Vec<Backup>>,
     /// Drills that were begun.
@@ -121,6 +124,7 @@ pub fn observe(
             .find_map(|l| lease(set, &l)),
         operations: of(Action::Switchover).collect(),
         asked_drills: of(Action::Drill).collect(),
+        rotations: rotations::ordered(of(Action::RotatePassword).collect()),
         backups: cache
             .is_ready(&[BACKUP])
             .then(|| backups::ordered(cache.typed(set, BACKUP))),

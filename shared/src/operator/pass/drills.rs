@@ -116,9 +116,9 @@ impl<E: Engine> Pass<'_, E> {
         })
     }
 
-    /// Say of drills that somebody asks for how far they are. One that has changed since it was seen, or is gone, is
+    /// Say of operations that hold nobody up how far they are. One that has changed since it was seen, or is gone, is
     /// looked at anew.
-    async fn answer(&self, report: &mut Report<E>, all: Vec<Told>) {
+    pub(super) async fn answer(&self, report: &mut Report<E>, all: Vec<Told>) {
         for told in all {
             let (operation, status) = (&told.operation, &told.status);
             match io::write_status_as_seen(&self.context.client, operation, status).await {

@@ -8,8 +8,11 @@ use super::objects::Wishes;
 use super::report::Report;
 use super::restores::taken;
 use super::{LOOK, Pass};
+use crate::access::existing_roles;
+use crate::agent::config::{Role, users_hash};
 use crate::conditions::reasons;
 use crate::instances::{Instance, Wanted};
+use crate::names;
 use crate::operations;
 use crate::operator::engine::{Engine, Ran};
 use crate::operator::observe::{Observed, classes};
@@ -18,6 +21,7 @@ use crate::operator::status::SetStatus;
 use crate::operator::validated::Validated;
 use crate::outcome::Wait;
 use crate::rollout::Expectations;
+use crate::watch::SetKey;
 
 /// What instances were told to do.
 pub(super) struct Orders {
@@ -72,11 +76,19 @@ impl<E: Engine> Pass<'_, E> {
             revision: wishes.revision.hash.clone(),
             template: wishes.revision.inputs.clone(),
             config_hash: wishes.config_hash.clone(),
+            users_hash: Self::told_users(&self.set, observed),
             storage: validated.common.storage,
             agent: self.context.settings.program.program.clone(),
             self_led: validated.common.self_led,
             released: BTreeSet::new(),
         }
+    }
+
+    /// Hash of the logins in the agents' Secret as it stands.
+    fn told_users(set: &SetKey, observed: &Observed) -> Option<String> {
+        let stored = observed.secrets.get(&names::access_secret(&set.name))?;
+        let roles: Vec<Role> = existing_roles(stored).into_values().collect();
+        users_hash(&roles)
     }
 
     /// Own writes that the caches do not show yet.

@@ -15,6 +15,7 @@ mod logins;
 mod objects;
 mod report;
 pub(crate) mod restores;
+mod rotations;
 mod say;
 mod seat;
 mod steer;
@@ -376,7 +377,11 @@ impl<'a, E: Engine> Pass<'a, E> {
                         config_hash: &wishes.config_hash,
                         identifier: seat.system_identifier.as_deref(),
                     };
-                    E::pod(&validated.own, instance, &template)
+                    let mut pod = E::pod(&validated.own, instance, &template);
+                    let users = wishes.users_hash.clone();
+                    let note = users.map(|hash| (names::USERS_HASH.to_owned(), hash));
+                    pod.annotations_mut().extend(note);
+                    pod
                 },
                 claim: &|instance| {
                     let common = &validated.common;
@@ -395,6 +400,7 @@ impl<'a, E: Engine> Pass<'a, E> {
         if !paused {
             self.tell_of_logins(report, wishes.users_hash.as_deref())
                 .await;
+            self.tell_of_rotations(report, &wishes).await;
         }
         self.look_after_backups(report, &validated, &seat_name, paused)
             .await;

@@ -18,6 +18,7 @@ use crate::operator::engine::Engine;
 use crate::operator::material;
 use crate::operator::observe::Observed;
 use crate::operator::plan::{self, Seat};
+use crate::operator::rotations;
 use crate::operator::validated::Validated;
 use crate::pki::{LeafSpec, Pair};
 
@@ -30,6 +31,8 @@ pub(super) struct Wishes {
     pub(super) due: Option<Timestamp>,
     /// Hash of the logins that agents are to know.
     pub(super) users_hash: Option<String>,
+    /// Whether the password that a login gets next is among them.
+    pub(super) announced: bool,
 }
 
 impl<E: Engine> Pass<'_, E> {
@@ -92,12 +95,15 @@ impl<E: Engine> Pass<'_, E> {
         let roles = stored(names::access_secret(&self.set.name));
         let internal = stored(names::internal_secret(&self.set.name));
         let logins = Self::logins(observed)?;
+        let next = rotations::next(observed, &self.set.name);
+        let going = rotations::going(observed);
         let given = Given {
             password: &material::password(application)?,
             ca: &authority.certificate,
             roles: &roles.map(existing_roles).unwrap_or_default(),
             internal,
             logins: &logins,
+            coming: going.as_ref().and_then(|g| g.coming(next.as_ref())),
             now: self.now,
         };
         let credentials = E::credentials(&validated.own, &given)?;
@@ -111,6 +117,12 @@ impl<E: Engine> Pass<'_, E> {
         for secret in credentials.secrets {
             objects.apply.push(Object::of(&secret)?);
         }
+        if let Some(going) = &going
+            && let Some(password) = going.wanted(next.as_ref(), || material::password(None))?
+        {
+            let secret = going.secret(&self.id, &password);
+            objects.apply.push(Object::of(&secret)?);
+        }
         let secret =
             certificate::authority_secret(&self.id, &self.context.settings.namespace, authority);
         objects.apply.push(Object::of(&secret)?);
@@ -120,6 +132,7 @@ impl<E: Engine> Pass<'_, E> {
             config_hash: objects.config_hash,
             revision: E::revision(&validated.own),
             users_hash: users_hash(&told),
+            announced: credentials.announced,
             due: leaves.due.into_iter().chain(credentials.due).min(),
         })
     }
