@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use super::changes::{refused, unchanged};
 use super::{Server, trial};
 
-pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
-    let bad = [
+/// What is refused when it is made: its name, what differs from a good one, and the sentence.
+fn bad() -> Vec<(&'static str, Value, &'static str)> {
+    vec![
         (
             "a kind that is none",
             json!({"target": {"kind": "Deployment"}}),
@@ -79,7 +80,10 @@ pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
             json!({"timeoutSeconds": 604_800}),
             sentences::TIMEOUT,
         ),
-    ];
+    ]
+}
+
+pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
     let changes = [
         (
             "another target",
@@ -103,7 +107,7 @@ pub fn trials(api: Option<&Arc<ApiServer>>) -> Vec<Trial> {
         ),
     ];
     let mut trials = Vec::new();
-    for (name, patch, sentence) in bad {
+    for (name, patch, sentence) in bad() {
         let name = format!("operation::refused::{name}");
         trials.push(trial(name, api, move |server| async move {
             refused(self::api(&server), &operation("bad", &patch)?, sentence).await
