@@ -155,7 +155,7 @@ pub const ALL: &[Scenario] = &[
         "of Redis: the primary's pod is told to go and deleted by force, then all pods by force at once"
     ),
     scenario!(
-        shares of Redis redis_cluster::redis_cluster,
+        long shares of Redis redis_cluster::redis_cluster,
         "a Redis Cluster forms, loses a primary's pod, and moves slots to a fourth shard and back, while an application writes by its own protocol"
     ),
     scenario!(
@@ -171,7 +171,7 @@ pub const ALL: &[Scenario] = &[
         "an application finds its Redis as clients of a Sentinel do, and follows a switchover and the loss of the primary's pod"
     ),
     scenario!(
-        shares of Redis faults "redis_credentials" ["credentials_rotated"],
+        long shares of Redis faults "redis_credentials" ["credentials_rotated"],
         "of Redis: the application's password is changed by an Operation and all certificates are issued anew, with no error for who reads the Secret for each connection"
     ),
     scenario!(
@@ -183,15 +183,15 @@ pub const ALL: &[Scenario] = &[
         "deleted with its data, a set leaves a last backup on a volume, and a new one is made of it"
     ),
     scenario!(
-        shares of Redis redis_backups::redis_backup_and_recovery,
+        long shares of Redis redis_backups::redis_backup_and_recovery,
         "of Redis: under load a replica makes a backup, and a new set is made of it alone"
     ),
     scenario!(
-        shares of Redis redis_backups::redis_restore_in_place,
+        long shares of Redis redis_backups::redis_restore_in_place,
         "of Redis: under load everything is deleted; the set goes back in place to its backup, and back again to the newest data"
     ),
     scenario!(
-        shares of Redis redis_backups::redis_drill,
+        long shares of Redis redis_backups::redis_drill,
         "of Redis: a backup is proven by a drill on demand; damaged in the store, the next one says so"
     ),
     scenario!(

@@ -245,6 +245,8 @@ fn refuge<'a>(
     let able = instances.iter().filter(|i| {
         let stays = i.pod.as_ref().is_some_and(|p| !p.must_move());
         membership.members.contains(&i.ordinal) && !wanted.is_seat(i) && stays && i.serves()
+            // It gets a new volume: what it wrote is not to be everybody's.
+            && !wanted.unusable.contains_key(&i.ordinal)
     });
     let lag = |i: &&Instance| i.agent().and_then(|s| s.lag_bytes).unwrap_or(u64::MAX) >> 20;
     able.min_by_key(lag).map(|i| i.name.as_str())
@@ -324,6 +326,19 @@ fn volume_lost(name: &str, what: &str, copies: bool) -> Trouble {
     }
 }
 
+/// What a person is told where members lead themselves: whether others have what was on it is not known here.
+fn member_lost(name: &str) -> Trouble {
+    Trouble {
+        instance: name.to_owned(),
+        kind: TroubleKind::PrimaryVolumeLost,
+        sentence: format!(
+            "The volume of {name} is gone, and it may have been the only copy: nothing is made in its place. Give it back, or, where another member has its data, delete the claim {} and its pod: an empty one takes its place.",
+            names::data_claim(name)
+        ),
+        since: None,
+    }
+}
+
 /// Steps for the claim of a member; whether a pod may be made on it. `copies`: others have volumes.
 fn claim(
     wanted: &Wanted,
@@ -348,6 +363,10 @@ fn claim(
         return wanted_now;
     };
     if claim.lost {
+        if wanted.self_led {
+            plan.troubles.push(member_lost(name));
+            return false;
+        }
         lost(instance, claim, keeps_data, copies, plan);
         return false;
     }

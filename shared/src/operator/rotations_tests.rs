@@ -19,7 +19,7 @@ fn after(seconds: i64) -> Timestamp {
 
 fn operation(name: &str, more: &Value) -> Operation {
     let mut spec =
-        json!({"target": {"kind": "Postgres", "name": "db"}, "action": "RotatePassword"});
+        json!({"target": {"kind": "Database", "name": "db"}, "action": "RotatePassword"});
     for (key, value) in more.as_object().unwrap() {
         spec[key] = value.clone();
     }
@@ -452,7 +452,7 @@ fn a_login_that_is_not_there_is_waited_for_and_then_given_up() {
     assert_eq!(phase, OperationPhase::Pending);
     assert_eq!(
         message,
-        "there is no Access called orders of the Postgres db"
+        "there is no Access called orders of the Database db"
     );
     observed.rotations[0].status = Some(status);
     assert_eq!(due(&observed, BEGIN), Some(after(300)));

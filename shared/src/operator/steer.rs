@@ -161,6 +161,8 @@ fn judge(
         Change::HandOver { .. } => {
             return Err((NOT_ITS_TURN, "the set leads itself".to_owned()));
         }
+        // It does not run, so nobody is disturbed: else what made it so could not be mended.
+        Change::Replace { .. } if is_stuck(setting, &candidate.instance) => {}
         Change::Restart { .. } | Change::Replace { .. } | Change::Remove { .. } if !granted => {
             let why = steered.waits.first().map_or_else(
                 || "another step comes first".to_owned(),
@@ -171,6 +173,11 @@ fn judge(
         _ => {}
     }
     held_back(setting, candidate).map_or(Ok(()), Err)
+}
+
+fn is_stuck(setting: &Setting<'_>, name: &str) -> bool {
+    let seen = setting.instance(name);
+    seen.is_some_and(|i| i.pod.is_some() && i.is_stuck())
 }
 
 #[cfg(test)]

@@ -21,16 +21,6 @@ pub fn unusable(v: &Validated, ran: &[Ran<'_>]) -> Result<BTreeMap<u32, String>,
         version: version.to_owned(),
     };
     let wanted = server(&v.version);
-    if v.shards.is_some() {
-        // Who has handed over could not follow its shard's new primary, and every member may be one.
-        let mut versions = ran.iter().flat_map(|r| [r.runs, r.noted]).flatten();
-        let differs = versions.any(|version| number(version) != number(&v.version));
-        return if differs {
-            Err(vec![Problem::ClusterVersion])
-        } else {
-            Ok(BTreeMap::new())
-        };
-    }
     let other = |r: &&Ran<'_>| {
         let runs = r.runs.filter(|_| r.is_current);
         runs.is_some_and(|runs| number(runs) != number(&v.version))
@@ -44,6 +34,18 @@ pub fn unusable(v: &Validated, ran: &[Ran<'_>]) -> Result<BTreeMap<u32, String>,
             holds: server(runs),
             version: v.version.clone(),
         }]);
+    }
+    if v.shards.is_some() {
+        // Who has handed over could not follow its shard's new primary, and every member may be one. A member alone that
+        // ran another image goes back.
+        let mut versions = ran.iter().filter_map(|r| r.runs).peekable();
+        let differs =
+            versions.peek().is_some() && versions.all(|runs| number(runs) != number(&v.version));
+        return if differs {
+            Err(vec![Problem::ClusterVersion])
+        } else {
+            Ok(BTreeMap::new())
+        };
     }
     let mut unusable = BTreeMap::new();
     for instance in ran {
@@ -138,11 +140,11 @@ mod tests {
             }),
             ..wants(version)
         };
-        for version in ["7.0", "8.0"] {
-            let mixed = [ran(1, OLD, OLD), ran(2, NEW, None), ran(3, None, None)];
-            let found = unusable(&clustered(version), &mixed);
-            assert_eq!(found, Err(vec![Problem::ClusterVersion]));
-        }
+        let all = [ran(1, OLD, OLD), ran(2, OLD, None), ran(3, None, None)];
+        let found = unusable(&clustered("8.0"), &all);
+        assert_eq!(found, Err(vec![Problem::ClusterVersion]));
+        let one = [ran(1, OLD, OLD), ran(2, NEW, NEW), ran(3, None, None)];
+        assert_eq!(unusable(&clustered("7.0"), &one), Ok(BTreeMap::new()));
         let same = [
             ran(1, NEW, NEW),
             ran(2, Some("8.0.4"), None),
