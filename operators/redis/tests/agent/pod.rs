@@ -81,6 +81,8 @@ pub struct Set {
     pub logins: Vec<Role>,
     /// Passwords that are valid besides.
     pub old_password: Option<String>,
+    /// What the application may do.
+    pub rules: &'static str,
     authority: Pair,
     operator: Pair,
     replication: String,
@@ -203,6 +205,7 @@ impl Set {
             password: "first-password".into(),
             logins: Vec::new(),
             old_password: None,
+            rules: APPLICATION_RULES,
             authority,
             operator,
             replication: format!("replication-of-{name}"),
@@ -225,7 +228,7 @@ impl Set {
         let mut own = vec![self.password.as_str()];
         own.extend(self.old_password.as_deref());
         let mut roles = vec![
-            role("app", &own, APPLICATION_RULES),
+            role("app", &own, self.rules),
             role(
                 REPLICATION_ROLE,
                 &[&self.replication],

@@ -9,6 +9,7 @@ use mainstay_shared::agent::api::Status;
 
 use super::faults::{all_are_there, write};
 use super::pod::{Pod, Set, programs};
+use super::wait_for;
 
 /// A set of three of Redis 7.0 that has some data, a folder with the programs of 7.0, and one with those of 8.0.
 async fn three(replicas: Option<ReplicasToWrite>) -> (Set, Vec<Pod>, [tempfile::TempDir; 2]) {
@@ -46,7 +47,15 @@ fn stands_aside(status: &Status, primary: &Pod) -> bool {
 async fn hand_over(set: &Set, from: &Pod, to: &Pod) {
     let nonce = set.until(from, "ready", |s| s.ready).await.nonce;
     let mut agent = set.agent(from);
-    agent.hand_over(&nonce, &to.name, "test").await.unwrap();
+    // Who has just begun to follow may not be known to stream yet: an operator asks again, too.
+    wait_for("the hand-over to begin", async || {
+        match agent.hand_over(&nonce, &to.name, "test").await {
+            Ok(_) => true,
+            Err(refused) if refused.to_string().contains("does not stream") => false,
+            Err(refused) => panic!("{refused}"),
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
