@@ -1,13 +1,12 @@
 //! `kubectl mainstay drill`.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
-use kube::api::PostParams;
-use mainstay_crds::operation::{Action, Operation, OperationPhase, OperationSpec, Target};
+use mainstay_crds::operation::Action;
 
 use crate::Asked;
-use crate::follow::{Look, Progress};
-use crate::sets::{Set, generated, one};
+use crate::operations::Wish;
+use crate::sets::one;
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -21,55 +20,23 @@ pub struct Options {
     no_wait: bool,
 }
 
-/// The object that asks for a drill.
-fn wanted(set: &Set, timeout: Option<i32>) -> Operation {
-    Operation {
-        metadata: generated(&set.name, "drill"),
-        spec: OperationSpec {
-            target: Target {
-                kind: set.kind.clone(),
-                name: set.name.clone(),
-            },
-            action: Action::Drill,
-            to: None,
-            destroy_keys: None,
-            rotate_password: None,
-            timeout_seconds: timeout,
-            cancel: None,
-        },
-        status: None,
-    }
-}
-
-fn look(operation: &Operation) -> Look {
-    let status = operation.status.clone().unwrap_or_default();
-    let message = status.message.unwrap_or_default();
-    match status.phase.unwrap_or_default() {
-        OperationPhase::Pending | OperationPhase::Running => Look::On(Progress {
-            message,
-            bytes: None,
-        }),
-        OperationPhase::Succeeded => Look::Done(message),
-        OperationPhase::Failed => Look::Failed(format!("the drill failed: {message}")),
-        OperationPhase::Cancelled => Look::Failed(format!("the drill was cancelled: {message}")),
-    }
-}
-
-pub async fn run(options: &Options, mut asked: Asked<'_>) -> Result<()> {
-    let scene = asked.scene;
-    let set = one(scene, &options.set).await?;
+pub async fn run(options: &Options, asked: Asked<'_>) -> Result<()> {
+    let set = one(asked.scene, &options.set).await?;
     let drill = set.backups.as_ref().and_then(|b| b.drill.as_ref());
     ensure!(
         drill.is_some(),
         "{} has no drills: set its `spec.backup.drill`, if only to `{{}}`",
         options.set
     );
-    let made = scene
-        .api::<Operation>()
-        .create(&PostParams::default(), &wanted(&set, options.timeout))
-        .await
-        .context("the drill is not asked for")?;
-    let name = made.metadata.name.clone().unwrap_or_default();
-    let told = format!("drill {name} is asked for");
-    asked.conclude(made, &told, options.no_wait, look).await
+    let wish = Wish {
+        action: Action::Drill,
+        rotate_password: None,
+        timeout: options.timeout,
+        purpose: "drill",
+        refused: "the drill is not asked for",
+        failed: "the drill failed",
+        cancelled: "the drill was cancelled",
+    };
+    let told = |name: &str| format!("drill {name} is asked for");
+    wish.ask(&set, asked, options.no_wait, told).await
 }

@@ -8,6 +8,7 @@ mod backups;
 mod drill;
 mod drills;
 mod follow;
+mod operations;
 mod restore;
 mod rotate;
 mod sets;

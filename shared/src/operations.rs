@@ -7,13 +7,13 @@
 //! the epoch tells whether anybody has led since.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use mainstay_crds::operation::{Action, Beginning, Operation, OperationPhase, OperationStatus};
 
 use crate::conditions::{self, Progress, reasons};
 use crate::events::Happening;
 use crate::instances::Instance;
+use crate::metadata::whole;
 use crate::rollout::{Candidate, Change, Choice};
 
 /// The set as it is.
@@ -402,7 +402,6 @@ pub(crate) fn written(
 
 fn status(operation: &Operation, now: Timestamp, verdict: Verdict) -> OperationStatus {
     let before = operation.status.clone().unwrap_or_default();
-    let whole = || Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
     let generation = operation.metadata.generation.unwrap_or_default();
     let mut conditions = before.conditions;
     let progress = match verdict.phase {
@@ -425,8 +424,8 @@ fn status(operation: &Operation, now: Timestamp, verdict: Verdict) -> OperationS
         observed_generation: Some(generation),
         conditions,
         phase: Some(verdict.phase),
-        started_at: before.started_at.or_else(|| Some(whole())),
-        finished_at: verdict.phase.is_over().then(whole),
+        started_at: before.started_at.or_else(|| Some(whole(now))),
+        finished_at: verdict.phase.is_over().then(|| whole(now)),
         message: Some(verdict.message),
         from: verdict.from,
         keys: before.keys,

@@ -196,6 +196,11 @@ pub fn mode() -> Rule {
 /// Whether an object is a cluster.
 const IS_CLUSTER: &str = "(has(self.mode) && self.mode == 'Cluster')";
 
+/// What holds of a cluster.
+fn of_clusters(holds: &str) -> Rule {
+    Rule::new(format!("!{IS_CLUSTER} || ({holds})"))
+}
+
 /// The mode stays; leaving out the default changes nothing.
 pub fn mode_is_fixed() -> Rule {
     let mode = |object: &str| format!("(has({object}.mode) ? {object}.mode : 'Replication')");
@@ -206,15 +211,15 @@ pub fn mode_is_fixed() -> Rule {
 
 /// So does a cluster's version.
 pub fn version_of_clusters_is_fixed() -> Rule {
-    Rule::new(format!("!{IS_CLUSTER} || self.version == oldSelf.version"))
+    of_clusters("self.version == oldSelf.version")
         .message(VERSION_OF_CLUSTERS)
         .field_path(".version")
 }
 
 /// A cluster has shards.
 pub fn shards() -> Rule {
-    Rule::new(format!(
-        "!{IS_CLUSTER} || (has(self.shards) && self.shards >= {MIN_SHARDS} && self.shards <= {MAX_SHARDS})"
+    of_clusters(&format!(
+        "has(self.shards) && self.shards >= {MIN_SHARDS} && self.shards <= {MAX_SHARDS}"
     ))
     .message(SHARDS)
     .field_path(".shards")
@@ -245,27 +250,23 @@ pub fn not_in_clusters() -> Rule {
         "bootstrap",
     ];
     let any: Vec<String> = fields.iter().map(|f| format!("has(self.{f})")).collect();
-    Rule::new(format!("!{IS_CLUSTER} || !({})", any.join(" || ")))
+    of_clusters(&format!("!({})", any.join(" || ")))
         .message(NOT_IN_CLUSTERS)
         .field_path(".mode")
 }
 
 /// A cluster's data is kept.
 pub fn kept_in_clusters() -> Rule {
-    Rule::new(format!(
-        "!{IS_CLUSTER} || !has(self.persistence) || self.persistence != 'none'"
-    ))
-    .message(KEPT_IN_CLUSTERS)
-    .field_path(".persistence")
+    of_clusters("!has(self.persistence) || self.persistence != 'none'")
+        .message(KEPT_IN_CLUSTERS)
+        .field_path(".persistence")
 }
 
 /// A cluster has one database.
 pub fn one_database() -> Rule {
-    Rule::new(format!(
-        "!{IS_CLUSTER} || !has(self.parameters) || !('databases' in self.parameters)"
-    ))
-    .message(ONE_DATABASE)
-    .field_path(".parameters")
+    of_clusters("!has(self.parameters) || !('databases' in self.parameters)")
+        .message(ONE_DATABASE)
+        .field_path(".parameters")
 }
 
 /// Of `instances`.

@@ -284,6 +284,16 @@ fn said(world: &World, name: &str, condition: &str) -> (bool, String) {
     (holds, status.message.unwrap_or_default())
 }
 
+/// Ask for the login `orders`, and wait until it is ready.
+async fn has_orders(world: &mut World, redis: &serde_json::Value) {
+    ask_for(world, "orders", redis);
+    world
+        .until("the login to be ready", |w| {
+            said(w, "orders", conditions::READY).0
+        })
+        .await;
+}
+
 fn roles(world: &World) -> BTreeMap<String, Role> {
     existing_roles(&data(world, "db-access"))
 }
@@ -368,12 +378,7 @@ async fn a_login_has_a_secret_and_its_rights_and_ends_with_its_resource() {
         })
         .await;
     assert_eq!(roles(&world), others(&before));
-    ask_for(&world, "orders", &json!({"channels": ["*"]}));
-    world
-        .until("the new login to be ready", |w| {
-            said(w, "orders", conditions::READY).0
-        })
-        .await;
+    has_orders(&mut world, &json!({"channels": ["*"]})).await;
     let verifier = roles(&world)["orders"].verifier.clone();
     assert!(!verifier.contains(' ') && verifier != check("another-one"));
     world.rests().await;
@@ -384,13 +389,8 @@ async fn an_endpoint_for_clients_of_a_sentinel_comes_and_goes_and_no_pod_is_dist
     let mut world = World::new();
     start(&mut world);
     create(&world, 2);
-    ask_for(&world, "orders", &json!({"keys": ["orders:*"]}));
+    has_orders(&mut world, &json!({"keys": ["orders:*"]})).await;
     world.settled().await;
-    world
-        .until("the login to be ready", |w| {
-            said(w, "orders", conditions::READY).0
-        })
-        .await;
     let pods = world.pod_uids();
     let secrets = ["db-app", "orders"];
     let before = secrets.map(|name| data(&world, name));

@@ -1,8 +1,5 @@
 //! Figures for people.
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
 /// Bytes in the largest unit that leaves something before the point.
 pub fn size(bytes: u64) -> String {
     let mut unit = "B";
@@ -23,10 +20,7 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// As the API keeps times.
-pub fn whole(time: Timestamp) -> Time {
-    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
-}
+pub use crate::metadata::whole;
 
 /// As a status has numbers.
 pub fn signed(number: u64) -> i64 {

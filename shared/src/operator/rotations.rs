@@ -12,14 +12,13 @@
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use mainstay_crds::access::Access;
 use mainstay_crds::operation::{Operation, OperationPhase, OperationStatus, RotatedPassword};
 
 use crate::access::{PASSWORD_KEY, Password, existing_password};
 use crate::instances::{Instance, Phase};
-use crate::metadata::SetId;
+use crate::metadata::{SetId, whole};
 use crate::names;
 use crate::operations::{self, Told, current, deadline, in_turn};
 use crate::operator::desired::credentials::Coming;
@@ -70,13 +69,7 @@ pub fn ordered(mut operations: Vec<Operation>) -> Vec<Operation> {
 
 /// The operation that has begun and is not over, if one has.
 pub fn going(observed: &Observed) -> Option<Going<'_>> {
-    let operation = current(&observed.rotations)?;
-    let rotation = operation.status.as_ref().and_then(status_of)?;
-    Some(Going {
-        operation,
-        rotation,
-        is_there: is_there(operation, rotation, &observed.accesses),
-    })
+    Going::of(current(&observed.rotations)?, observed)
 }
 
 /// Name of the login whose password is changed; none: that of the set's own application.
@@ -85,16 +78,24 @@ fn access_of(operation: &Operation) -> Option<&str> {
     asked.access.as_deref()
 }
 
-/// Whether the login that was meant is still there.
-fn is_there(operation: &Operation, rotation: &RotatedPassword, accesses: &[Access]) -> bool {
-    let Some(name) = access_of(operation) else {
-        return true;
-    };
-    let mut all = accesses.iter().filter(|a| a.name_any() == name);
-    all.any(|a| a.uid() == rotation.access_uid)
+/// The login of that name.
+fn find<'a>(observed: &'a Observed, name: &str) -> Option<&'a Access> {
+    observed.accesses.iter().find(|a| a.name_any() == name)
 }
 
 impl<'a> Going<'a> {
+    /// Of an operation that has begun.
+    fn of(operation: &'a Operation, observed: &Observed) -> Option<Self> {
+        let rotation = operation.status.as_ref().and_then(status_of)?;
+        // The login that was meant, and no other of its name.
+        let is_meant = |name| find(observed, name).is_some_and(|a| a.uid() == rotation.access_uid);
+        Some(Self {
+            operation,
+            rotation,
+            is_there: access_of(operation).is_none_or(is_meant),
+        })
+    }
+
     fn own<'b>(&self, next: Option<&'b Next>) -> Option<(&'b Next, &'b Password)> {
         let next = next.filter(|n| Some(&n.operation) == self.operation.uid().as_ref())?;
         Some((next, next.password.as_ref()?))
@@ -222,16 +223,10 @@ fn judge(operation: &Operation, s: &Setting<'_>) -> Verdict {
     if let Some(why) = s.refusal {
         return Verdict::failed(why);
     }
-    let rotation = operation.status.as_ref().and_then(status_of);
-    let Some(rotation) = rotation else {
+    let Some(going) = Going::of(operation, s.observed) else {
         return begin(operation, s);
     };
-    let going = Going {
-        operation,
-        rotation,
-        is_there: is_there(operation, rotation, &s.observed.accesses),
-    };
-    if rotation.known_at.is_some() {
+    if going.rotation.known_at.is_some() {
         publish(&going, s)
     } else {
         announce(&going, s)
@@ -275,8 +270,7 @@ fn begin(operation: &Operation, s: &Setting<'_>) -> Verdict {
 /// The login of that name, or why it has no password that could be changed.
 fn login(name: &str, s: &Setting<'_>) -> Result<RotatedPassword, String> {
     let (kind, set) = (&s.set.kind, &s.set.name);
-    let mut all = s.observed.accesses.iter();
-    let Some(access) = all.find(|a| a.name_any() == name) else {
+    let Some(access) = find(s.observed, name) else {
         return Err(format!(
             "there is no Access called {name} of the {kind} {set}"
         ));
@@ -325,7 +319,7 @@ fn announce(going: &Going<'_>, s: &Setting<'_>) -> Verdict {
             .unwrap_or_else(|| Verdict::running(format!("{secret} is as it was: {why}"))),
         None => Verdict {
             rotation: Some(RotatedPassword {
-                known_at: Some(Time(whole(s.now))),
+                known_at: Some(whole(s.now)),
                 coming_uid: Some(own.uid.clone()),
                 ..rotation.clone()
             }),
@@ -356,8 +350,7 @@ fn publish(going: &Going<'_>, s: &Setting<'_>) -> Verdict {
     let (shown, wrong) = match access_of(going.operation) {
         None => (s.observed.secrets.get(secret), false),
         Some(name) => {
-            let mut all = s.observed.accesses.iter();
-            let access = all.find(|a| a.name_any() == name);
+            let access = find(s.observed, name);
             let data = access.and_then(|a| logins::own_secret(a, s.observed));
             (data, access.is_some_and(s.is_wrong))
         }
@@ -378,10 +371,6 @@ fn publish(going: &Going<'_>, s: &Setting<'_>) -> Verdict {
     } else {
         format!("every instance knows the new password: {secret} gets it")
     })
-}
-
-fn whole(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 /// Why it is not certain of every instance that runs that it knows the logins of this hash; none when it is.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use mainstay_crds::common::{
     Acknowledged, CertificateStatus, Durability, Endpoints, Enforcement, InstanceRole,
     InstanceStatus, Outlives, RecoveryStatus, SecretRef, Survives, WaitingFor, Weakened,
@@ -16,6 +16,7 @@ use crate::conditions::{self, Progress, State, reasons};
 use crate::events::Happening;
 use crate::instances::plan::{Trouble, TroubleKind};
 use crate::instances::{Instance, Known};
+use crate::metadata::whole;
 use crate::names;
 use crate::outcome::Wait;
 use crate::placement::{Promise, Running, outlives};
@@ -399,14 +400,10 @@ fn waiting_for(view: &View<'_>) -> Vec<WaitingFor> {
             step: wait.step.clone(),
             predicate: wait.predicate.to_owned(),
             reason: shorten(&wait.reason),
-            since: before.map_or_else(|| Time(whole_second(view.now)), |w| w.since.clone()),
+            since: before.map_or_else(|| whole(view.now), |w| w.since.clone()),
         }
     };
     view.waits.iter().take(MOST).map(entry).collect()
-}
-
-fn whole_second(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 /// Sentences of others have no bound; ours in a status do.

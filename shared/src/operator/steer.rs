@@ -115,26 +115,9 @@ pub fn riders<'a>(wanted: &Wanted, found: &'a [Instance], door: Door) -> Vec<Rid
 /// The one step of a pass, of those that are proposed: what the engine grants, if nothing else holds it back. An agent is
 /// upgraded when all is calm and everybody serves.
 pub fn choose(setting: &Setting<'_>, steered: &Steered) -> Choice {
-    let mut choice = Choice::default();
-    for candidate in setting.candidates {
-        let verdict = match &choice.step {
-            Some(chosen) => Err((
-                "one_instance_at_a_time",
-                format!("{} is being changed", chosen.instance),
-            )),
-            None => judge(setting, steered, candidate),
-        };
-        match verdict {
-            Ok(()) => choice.step = Some(candidate.clone()),
-            Err((predicate, reason)) => choice.refused.push(Wait {
-                step: candidate.step(),
-                predicate,
-                reason,
-                after: None,
-            }),
-        }
-    }
-    choice
+    Choice::of(setting.candidates, |candidate| {
+        judge(setting, steered, candidate).map(|()| candidate.clone())
+    })
 }
 
 fn judge(

@@ -136,6 +136,36 @@ pub struct Choice {
     pub refused: Vec<Wait>,
 }
 
+impl Choice {
+    /// Of candidates in this order the first that `judge` lets pass: what is done for it, or the rule that holds it back and
+    /// its reason. Whoever comes after it waits.
+    pub fn of<'a>(
+        order: impl IntoIterator<Item = &'a Candidate>,
+        judge: impl Fn(&Candidate) -> Result<Candidate, (&'static str, String)>,
+    ) -> Self {
+        let mut choice = Self::default();
+        for candidate in order {
+            let outcome = match &choice.step {
+                Some(chosen) => Err((
+                    "one_instance_at_a_time",
+                    format!("{} is being changed", chosen.instance),
+                )),
+                None => judge(candidate),
+            };
+            match outcome {
+                Ok(step) => choice.step = Some(step),
+                Err((predicate, reason)) => choice.refused.push(Wait {
+                    step: candidate.step(),
+                    predicate,
+                    reason,
+                    after: None,
+                }),
+            }
+        }
+        choice
+    }
+}
+
 /// Choose at most one of the candidates.
 ///
 /// Instances that do not serve anyway are asked first, since disturbing them costs nothing; then
@@ -149,26 +179,7 @@ pub fn choose(setting: &Setting<'_>) -> Choice {
             std::cmp::Reverse(&c.instance),
         )
     });
-    let mut choice = Choice::default();
-    for candidate in order {
-        let outcome = match &choice.step {
-            Some(chosen) => Err((
-                "one_instance_at_a_time",
-                format!("{} is being changed", chosen.instance),
-            )),
-            None => judge(setting, candidate),
-        };
-        match outcome {
-            Ok(step) => choice.step = Some(step),
-            Err((predicate, reason)) => choice.refused.push(Wait {
-                step: candidate.step(),
-                predicate,
-                reason,
-                after: None,
-            }),
-        }
-    }
-    choice
+    Choice::of(order, |candidate| judge(setting, candidate))
 }
 
 /// What is done for a candidate, or the rule that holds it back and its reason.

@@ -13,26 +13,18 @@ fn at(hours: i64) -> Timestamp {
 }
 
 /// Data by names of Secrets.
-fn made(
-    password: &Password,
-    before: &BTreeMap<String, BTreeMap<String, ByteString>>,
-    now: Timestamp,
-) -> (
-    BTreeMap<String, BTreeMap<String, ByteString>>,
-    Option<Timestamp>,
-) {
+type Data = BTreeMap<String, BTreeMap<String, ByteString>>;
+
+fn made(password: &Password, before: &Data, now: Timestamp) -> (Data, Option<Timestamp>) {
     made_of(&cache(), password, before, now)
 }
 
 fn made_of(
     v: &Validated,
     password: &Password,
-    before: &BTreeMap<String, BTreeMap<String, ByteString>>,
+    before: &Data,
     now: Timestamp,
-) -> (
-    BTreeMap<String, BTreeMap<String, ByteString>>,
-    Option<Timestamp>,
-) {
+) -> (Data, Option<Timestamp>) {
     let roles = before.get("cache-access").map(existing_roles);
     let given = Given {
         password,
@@ -49,7 +41,7 @@ fn made_of(
     (data.collect(), credentials.due)
 }
 
-fn roles(data: &BTreeMap<String, BTreeMap<String, ByteString>>) -> BTreeMap<String, Role> {
+fn roles(data: &Data) -> BTreeMap<String, Role> {
     existing_roles(&data["cache-access"])
 }
 

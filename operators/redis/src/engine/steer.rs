@@ -11,7 +11,6 @@ use mainstay_shared::access::Password;
 use mainstay_shared::names::instance_host;
 use mainstay_shared::operator::steer::{Rider, Steered, Steering};
 use mainstay_shared::outcome::Wait;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 
@@ -38,18 +37,10 @@ const LOOKS: [Duration; 3] = [
 /// What is kept between passes.
 #[derive(Debug, Default)]
 pub struct Helm {
-    links: Option<Kept>,
+    links: Option<Links>,
     /// Since when members do not run.
     gone: BTreeMap<String, Instant>,
     found: Option<Found>,
-}
-
-/// Connections, and as whom they were made.
-#[derive(Debug)]
-struct Kept {
-    tls: Arc<ClientConfig>,
-    password: String,
-    links: Links,
 }
 
 /// What was found last.
@@ -70,7 +61,11 @@ pub async fn steer(helm: &mut Helm, asked: Steering<'_, RedisEngine>) -> Steered
             "the Secret with them is not seen yet".to_owned(),
         );
     };
-    let links = links(&mut helm.links, &asked.tls, password.expose());
+    let access = Access {
+        tls: Arc::clone(&asked.tls),
+        password,
+    };
+    let links = links(&mut helm.links, access);
     let places: Vec<Place> = asked
         .riders
         .iter()
@@ -107,20 +102,11 @@ fn waiting(step: &str, reason: String) -> Steered {
 }
 
 /// The connections that are there, if they were made as who asks now.
-fn links<'a>(kept: &'a mut Option<Kept>, tls: &Arc<ClientConfig>, password: &str) -> &'a mut Links {
-    let same = |k: &Kept| Arc::ptr_eq(&k.tls, tls) && k.password == password;
-    if !kept.as_ref().is_some_and(same) {
+fn links(kept: &mut Option<Links>, access: Access) -> &mut Links {
+    if !kept.as_ref().is_some_and(|links| links.are_of(&access)) {
         *kept = None;
     }
-    let kept = kept.get_or_insert_with(|| Kept {
-        tls: Arc::clone(tls),
-        password: password.to_owned(),
-        links: Links::new(Access {
-            tls: Arc::clone(tls),
-            password: password.to_owned(),
-        }),
-    });
-    &mut kept.links
+    kept.get_or_insert_with(|| Links::new(access))
 }
 
 fn address(rider: &Rider<'_>) -> Option<Address> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use mainstay_shared::access::Password;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::time::{sleep, timeout};
@@ -71,7 +72,7 @@ pub struct Access {
     /// Verifies members by the set's authority.
     pub tls: Arc<ClientConfig>,
     /// Password of [`CLUSTER_ROLE`].
-    pub password: String,
+    pub password: Password,
 }
 
 /// Where a member is found.
@@ -104,6 +105,11 @@ impl Links {
             open: BTreeMap::new(),
             views: BTreeMap::new(),
         }
+    }
+
+    /// Whether they were made as this one.
+    pub fn are_of(&self, access: &Access) -> bool {
+        Arc::ptr_eq(&self.access.tls, &access.tls) && self.access.password == access.password
     }
 
     /// What each of these members says.
@@ -321,7 +327,7 @@ impl Links {
             "REPLACE",
             "AUTH2",
         ];
-        let tail = [CLUSTER_ROLE, &self.access.password, "KEYS"];
+        let tail = [CLUSTER_ROLE, self.access.password.expose(), "KEYS"];
         let head = head
             .into_iter()
             .chain(tail)
@@ -385,7 +391,9 @@ async fn connect(access: &Access, place: &Place) -> Result<Connection, LinkError
         let address = SocketAddr::new(ip, place.address.port);
         let mut connection =
             Connection::tls(address, place.host.clone(), Arc::clone(&access.tls)).await?;
-        connection.login(CLUSTER_ROLE, &access.password).await?;
+        connection
+            .login(CLUSTER_ROLE, access.password.expose())
+            .await?;
         Ok(connection)
     };
     let connected = timeout(ANSWER, connected).await;

@@ -136,13 +136,8 @@ async fn a_crash_at_any_write_refuses_nobody() {
         let mut world = World::new();
         start(&mut world);
         create(&world, 3);
-        ask_for(&world, "orders", &json!({"keys": ["orders:*"]}));
+        has_orders(&mut world, &json!({"keys": ["orders:*"]})).await;
         world.settled().await;
-        world
-            .until("the login to be ready", |w| {
-                said(w, "orders", conditions::READY).0
-            })
-            .await;
         for (secret, login, what) in [
             ("db-app", "app", json!({})),
             (

@@ -18,6 +18,7 @@ use mainstay_redis::shards::link::{Access, Links, Place};
 use mainstay_redis::shards::picture::{Member, Presence};
 use mainstay_redis::shards::plan::{Act, Plan, Spec, plan};
 use mainstay_redis::shards::topology::{Address, View};
+use mainstay_shared::access::Password;
 use mainstay_shared::names;
 use mainstay_shared::pki::{LeafSpec, Pair, Usage, client_config, issue_authority, issue_leaf};
 use rustls::pki_types::ServerName;
@@ -71,16 +72,21 @@ pub struct Cluster {
     folder: tempfile::TempDir,
 }
 
+/// Connections of an executor.
+fn links(authority: &Pair) -> Links {
+    Links::new(Access {
+        tls: Arc::new(client_config(&authority.ca, None).unwrap()),
+        password: Password::from_bytes(PASSWORD.as_bytes()).unwrap(),
+    })
+}
+
 impl Cluster {
     /// With so many shards, of so many replicas each.
     pub async fn new(number: u8, shards: usize, replicas: usize) -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         tools::redis(folder.path()).await.unwrap();
         let authority = issue_authority("shop", "db", Timestamp::now()).unwrap();
-        let access = Access {
-            tls: Arc::new(client_config(&authority.ca, None).unwrap()),
-            password: PASSWORD.into(),
-        };
+        let links = links(&authority);
         let mut it = Self {
             number,
             spec: Spec {
@@ -89,7 +95,7 @@ impl Cluster {
                 persistent: true,
                 formed: false,
             },
-            links: Links::new(access),
+            links,
             authority,
             engines: Vec::new(),
             next: 1,
@@ -285,11 +291,7 @@ impl Cluster {
 
     /// As an executor that begins anew.
     pub fn forget_connections(&mut self) {
-        let access = Access {
-            tls: Arc::new(client_config(&self.authority.ca, None).unwrap()),
-            password: PASSWORD.into(),
-        };
-        self.links = Links::new(access);
+        self.links = links(&self.authority);
     }
 
     pub async fn execute(&mut self, plan: Plan) {

@@ -9,6 +9,7 @@ use mainstay_crds::restore::{Before, Restore, RestorePhase, RestoreStatus};
 
 use super::check::{Held, check};
 use super::{Decision, Setting, Step, Told, active, phase};
+use crate::backups::words::whole;
 use crate::conditions::{self, Progress, reasons};
 use crate::instances::{ClaimSeen, Instance};
 use crate::names;
@@ -84,10 +85,6 @@ pub(super) fn deadline(restore: &Restore, now: Timestamp) -> Timestamp {
     let status = restore.status.as_ref();
     let seen = status.and_then(|s| s.started_at.as_ref());
     seen.map_or(now, |t| t.0) + SignedDuration::from_secs(restore.spec.timeout_seconds().into())
-}
-
-fn whole(now: Timestamp) -> Time {
-    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
 }
 
 /// The status with another phase and message.
