@@ -55,6 +55,10 @@ pub const DRILL_TIMEOUT: &str =
 /// Of `deletion.finalBackup` without backups.
 pub const FINAL_BACKUP: &str =
     "there is no repository for a last backup: write backup as well, or leave finalBackup out";
+/// Of no repository, while a set goes back in place to what is in it.
+pub const IN_USE: &str =
+    "a restore of this set reads its repository: write backup as it was, or go back to the volumes from before (revert: true in \
+     the Restore)";
 /// Of `adopt`.
 pub const OWNER: &str =
     "write the owner's id as status.recovery.owner or the refusal has it: 32 hexadecimal digits";

@@ -97,7 +97,7 @@ impl Engine for Postgresql {
     }
 
     fn found(v: &mut Validated, restore: &Restore) -> Result<(), Vec<Problem>> {
-        v.recovery = in_place(restore, v)?;
+        v.recovery = Some(in_place(restore, v)?);
         Ok(())
     }
 

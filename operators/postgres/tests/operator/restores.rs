@@ -281,6 +281,48 @@ async fn while_the_object_is_gone_by_force_nothing_empty_is_made() {
     assert_eq!(uids(&world), before);
 }
 
+/// A set is stopped to go back, and its repository is asked for no more. Then it is asked for again, or the set is turned
+/// back.
+async fn without_its_repository(again: bool) {
+    let mut world = backed_up_of(1).await;
+    let before = uids(&world);
+    ask(&world, "back", &json!({}));
+    until_phase(&mut world, "back", RestorePhase::Stopping).await;
+    let mut asked = None;
+    world.change(|set| asked = set.spec.backup.take());
+    world
+        .until("it to be said", |w| {
+            w.stalled()
+                .is_some_and(|(_, why)| why.contains("revert: true"))
+        })
+        .await;
+    world.quiet().await;
+    assert!(is(&world, "back", RestorePhase::Restoring));
+    assert_eq!(world.pod_uids().len(), 0);
+    assert_eq!(uids(&world), before, "nothing empty is made");
+    if again {
+        world.change(|set| set.spec.backup = asked);
+        until_phase(&mut world, "back", RestorePhase::Restored).await;
+        until_serving(&mut world, &["db-2"]).await;
+        safe(&world, &before);
+    } else {
+        tell(&world, "back", |r| r.spec.revert = Some(true));
+        until_phase(&mut world, "back", RestorePhase::Reverted).await;
+        until_serving(&mut world, &["db-1"]).await;
+        assert_eq!(uids(&world), before);
+    }
+}
+
+#[tokio::test]
+async fn without_its_repository_a_set_makes_nothing_and_can_be_turned_back() {
+    without_its_repository(false).await;
+}
+
+#[tokio::test]
+async fn a_repository_that_is_asked_for_again_is_gone_back_to() {
+    without_its_repository(true).await;
+}
+
 /// There and back again, and what is kept let go.
 async fn there_and_back(world: &mut World, before: &BTreeSet<(String, String)>) {
     let begin = Instant::now();

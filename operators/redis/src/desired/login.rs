@@ -19,6 +19,9 @@ use crate::validate::Validated;
 /// and one library of them is the mark by which agents know how far a dataset goes: they can be called, and not changed. Each
 /// word counts after those before it.
 const OF_ALL: &str = "+@connection -@admin -@dangerous -function +info +role +wait";
+/// By which clients of a cluster find who has which slots.
+const OF_CLUSTER: &str =
+    "+cluster|slots +cluster|shards +cluster|nodes +cluster|info +cluster|myid +cluster|keyslot";
 
 /// What is wrong with it, in sentences that say what to write instead.
 pub fn problems(access: &Access) -> Vec<String> {
@@ -71,9 +74,13 @@ pub fn rules(grants: &RedisGrants) -> String {
         words.extend(grants.categories.iter().map(|c| format!("+@{c}")));
     }
     words.push(OF_ALL.to_owned());
-    if grants.categories.is_empty() {
-        words.push("+sort +sort_ro".to_owned());
-    }
+    // With all commands those of a cluster are among them: no category has them alone.
+    let besides = if grants.categories.is_empty() {
+        "+sort +sort_ro"
+    } else {
+        OF_CLUSTER
+    };
+    words.push(besides.to_owned());
     words.join(" ")
 }
 
@@ -134,7 +141,8 @@ mod tests {
         assert_eq!(
             rules(&grants),
             "resetchannels ~orders:* ~carts:* %R~prices:* &orders -@all +@read +@write +@connection -@admin \
-             -@dangerous -function +info +role +wait"
+             -@dangerous -function +info +role +wait +cluster|slots +cluster|shards +cluster|nodes +cluster|info \
+             +cluster|myid +cluster|keyslot"
         );
         let all = RedisGrants {
             keys: list(&["*", "orders:*"]),

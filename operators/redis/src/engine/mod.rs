@@ -93,7 +93,7 @@ impl Engine for RedisEngine {
     }
 
     fn found(v: &mut Validated, restore: &Restore) -> Result<(), Vec<Problem>> {
-        v.recovery = in_place(restore, v)?;
+        v.recovery = Some(in_place(restore, v)?);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use mainstay_shared::metadata::SetId;
 use mainstay_shared::names;
 use mainstay_shared::operator::desired::store::Access;
 use mainstay_shared::operator::validated::backup::{
-    Judge, back, cron, drill as drills, for_reading, own, policy, source,
+    Judge, back, cron, drill as drills, for_reading, own, policy, repository_is_read, source,
 };
 use mainstay_shared::operator::validated::repository::place;
 use mainstay_shared::operator::validated::{Backups, Drills, Problem};
@@ -204,14 +204,10 @@ pub fn recovery(
 /// What a set is made from that goes back in time in place: its own repository.
 ///
 /// # Errors
-/// What is wrong with the moment.
-pub fn in_place(
-    asked: &Restore,
-    validated: &Validated,
-) -> Result<Option<Recovery>, Vec<super::Problem>> {
-    let Some(own) = &validated.backup else {
-        return Ok(None);
-    };
+/// What is wrong with the moment; or the repository is asked for no more, without which the set would begin with nothing.
+pub fn in_place(asked: &Restore, validated: &Validated) -> Result<Recovery, Vec<super::Problem>> {
+    let own = validated.backup.as_ref();
+    let own = own.ok_or_else(|| vec![super::Problem::from(repository_is_read())])?;
     let mut problems = Vec::new();
     let mut judge = Judge {
         at: "restore",
@@ -231,7 +227,7 @@ pub fn in_place(
     let (Some((backup, owner)), true) = (back, problems.is_empty()) else {
         return Err(problems.into_iter().map(Into::into).collect());
     };
-    Ok(Some(Recovery {
+    Ok(Recovery {
         source: Source {
             resource: own.settings.resource.clone(),
             repository: for_reading(own.settings.repository.clone()),
@@ -242,5 +238,5 @@ pub fn in_place(
         moment: time.and_then(Result::ok),
         owner: Some(owner),
         epoch: epoch.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
-    }))
+    })
 }

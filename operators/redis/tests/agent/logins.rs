@@ -83,8 +83,11 @@ pub async fn a_login_does_what_it_may(server: Server) {
         let answer = db.call(all(allowed)).await;
         assert!(answer.is_ok(), "{allowed:?}: {answer:?}");
     }
+    // It is told that this is no cluster, and not that it may not ask.
+    assert!(!is_refused(&mut db, &["CLUSTER", "SLOTS"]).await);
     for refused in [
-        &["SET", "prices:1", "8"][..],
+        &["CLUSTER", "RESET"][..],
+        &["SET", "prices:1", "8"],
         &["SET", "other", "2"],
         &["GET", "other"],
         &["PUBLISH", "other", "x"],

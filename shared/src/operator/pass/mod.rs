@@ -297,6 +297,9 @@ impl<'a, E: Engine> Pass<'a, E> {
             Stance::Founding(restore) => {
                 if let Err(problems) = E::found(&mut validated.own, restore) {
                     report.invalid(&problems);
+                    // It can be turned back all the same.
+                    self.look_after_restores(report, &validated, &seat_name, None)
+                        .await;
                     return;
                 }
             }

@@ -143,6 +143,14 @@ pub fn back(asked: &Restore, judge: &mut Judge<'_>) -> Option<(Option<BackupId>,
     Some((backup.transpose().ok()?, owner?))
 }
 
+/// The repository that a set goes back to is asked for no more.
+pub fn repository_is_read() -> Problem {
+    Problem::Backup {
+        field: "backup".to_owned(),
+        sentence: rules::IN_USE,
+    }
+}
+
 /// A last backup needs a repository.
 pub fn last(deletion: Option<&Deletion>, backups: bool, problems: &mut Vec<Problem>) {
     let asked = deletion.and_then(|d| d.final_backup);
