@@ -56,8 +56,7 @@ pub const DRILL_TIMEOUT: &str =
 pub const FINAL_BACKUP: &str =
     "there is no repository for a last backup: write backup as well, or leave finalBackup out";
 /// Of no repository, while a set goes back in place to what is in it.
-pub const IN_USE: &str =
-    "a restore of this set reads its repository: write backup as it was, or go back to the volumes from before (revert: true in \
+pub const IN_USE: &str = "a restore of this set reads its repository: write backup as it was, or go back to the volumes from before (revert: true in \
      the Restore)";
 /// Of `adopt`.
 pub const OWNER: &str =
