@@ -100,7 +100,7 @@ pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
     /// The resource as it is meant: defaults applied, quantities read, illegal combinations unrepresentable.
     type Validated: Clone + Debug + Send + Sync + 'static;
     /// Something that is wrong with a resource: a sentence that says what to write instead.
-    type Problem: Display;
+    type Problem: Display + Send;
     /// Images of the versions that the operator runs.
     type Catalogue: Clone + Debug + Send + Sync + 'static;
     /// Why a probe failed: a sentence for the condition `Ready`.
