@@ -116,6 +116,8 @@ pub struct Machine {
     tending: Option<Task<Result<Tended, String>>>,
     /// Something was refused: not before.
     tend_after: Duration,
+    /// When the engine had last been looked after; a look from before tells of what it was.
+    tended_at: Duration,
     /// What is in force, of the start of that number.
     applied: Option<(u64, Applied)>,
     /// Whom the engine was told to receive from, and where that is.
@@ -186,6 +188,7 @@ impl Machine {
             asking: None,
             tending: None,
             tend_after: Duration::ZERO,
+            tended_at: Duration::ZERO,
             applied,
             upstream: None,
             asked_at: Duration::ZERO,

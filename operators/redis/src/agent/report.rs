@@ -101,6 +101,9 @@ pub fn status(f: &Facts<'_>) -> Status {
                 s.role = InstanceRole::Replica;
                 s.ready = vitals.link_up && !vitals.is_detached();
             }
+            if s.role == InstanceRole::Replica {
+                s.lag_bytes = vitals.lag.filter(|_| vitals.link_up && !vitals.syncing);
+            }
             if !vitals.snapshot_ok || !vitals.log_ok {
                 let what = if vitals.log_ok {
                     "a snapshot"

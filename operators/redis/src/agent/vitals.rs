@@ -28,6 +28,8 @@ pub struct Vitals {
     pub syncing: bool,
     /// Seconds since the primary was heard of.
     pub heard: Option<u64>,
+    /// Bytes that were received from it and are not carried out yet.
+    pub lag: Option<u64>,
     /// A dataset is being read into memory.
     pub loading: bool,
     /// Replication id.
@@ -125,6 +127,9 @@ impl Vitals {
             link_up: text("master_link_status") == Some("up"),
             syncing: number("master_sync_in_progress") == Some(1),
             heard: number("master_last_io_seconds_ago"),
+            lag: number("slave_read_repl_offset")
+                .zip(number("slave_repl_offset"))
+                .map(|(received, done)| received.saturating_sub(done)),
             loading: number("loading") == Some(1) || number("async_loading") == Some(1),
             replid: text("master_replid").unwrap_or_default().to_owned(),
             offset: number("master_repl_offset").unwrap_or(0),
@@ -187,7 +192,7 @@ mod tests {
     use super::*;
 
     const REPLICA: &str = "# Server\r\nredis_version:7.0.15\r\n# Replication\r\nrole:slave\r\nmaster_host:127.0.0.1\r\nmaster_port:1\r\n\
-        master_link_status:down\r\nmaster_last_io_seconds_ago:-1\r\nmaster_sync_in_progress:0\r\nmaster_replid:abc\r\nmaster_repl_offset:42\r\n\
+        master_link_status:down\r\nmaster_last_io_seconds_ago:-1\r\nmaster_sync_in_progress:0\r\nslave_read_repl_offset:45\r\nslave_repl_offset:42\r\nmaster_replid:abc\r\nmaster_repl_offset:42\r\n\
         loading:0\r\naof_last_write_status:ok\r\ndb0:keys=5,expires=0\r\ndb3:keys=2,expires=0\r\n";
     const PRIMARY: &str = "redis_version:7.2.4\r\nvalkey_version:8.1.0\r\nrole:master\r\nconnected_slaves:3\r\n\
         slave0:ip=db-2.aa,port=6379,state=online,offset=90,lag=0\r\n\
@@ -200,6 +205,7 @@ mod tests {
         let vitals = Vitals::read(REPLICA, None, 0).unwrap();
         assert!(vitals.is_detached() && !vitals.link_up && vitals.log_ok && vitals.snapshot_ok);
         assert_eq!((vitals.keys, vitals.offset, vitals.heard), (7, 42, None));
+        assert_eq!(vitals.lag, Some(3));
         let elsewhere = REPLICA.replace("127.0.0.1", "10.0.0.9");
         assert!(!Vitals::read(&elsewhere, None, 0).unwrap().is_detached());
         let syncing = REPLICA.replace("in_progress:0", "in_progress:1");

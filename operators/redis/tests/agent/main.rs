@@ -133,6 +133,43 @@ async fn a_new_set_serves_and_outlives_its_agent() {
     set.finish(vec![one]);
 }
 
+/// How often a command was called.
+async fn calls(db: &mut pod::Db, command: &str) -> u64 {
+    let stats = db.info("commandstats").await;
+    let name = format!("cmdstat_{command}:calls=");
+    let line = stats.lines().find_map(|l| l.strip_prefix(&name));
+    let count = line.and_then(|rest| rest.split(',').next()?.parse().ok());
+    count.unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_primary_writes_its_mark_once_for_a_look_and_rests_when_nobody_writes() {
+    let set = Set::new(2).await;
+    let pods = set.all(1).await;
+    let mut db = set.connect(&pods[0]).await.unwrap();
+    set.until(&pods[1], "telling how far it is", |s| {
+        s.lag_bytes == Some(0)
+    })
+    .await;
+    for n in 0..100 {
+        db.set(&format!("k{n}"), &"v".repeat(100)).await.unwrap();
+    }
+    assert_eq!(db.wait(1).await, 1);
+    let mut inside = set.inside(&pods[0]).await.unwrap();
+    // Once for what was written, and not for the mark itself.
+    let (looks, marks) = (
+        calls(&mut inside, "function|list").await,
+        calls(&mut inside, "function|load").await,
+    );
+    wait_for("five looks", async || {
+        calls(&mut inside, "function|list").await >= looks + 5
+    })
+    .await;
+    let more = calls(&mut inside, "function|load").await - marks;
+    assert!(more <= 2, "the mark was written {more} times");
+    set.finish(pods);
+}
+
 #[tokio::test]
 async fn replicas_follow_and_one_takes_over_on_request_with_everything() {
     replicas_follow_and_one_takes_over(Server::Redis7).await;

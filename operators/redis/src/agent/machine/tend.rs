@@ -47,6 +47,8 @@ pub(super) struct Tended {
     start: u64,
     applied: Applied,
     refused: Option<String>,
+    /// Time since boot when the engine had done it.
+    at: Duration,
 }
 
 fn users(roles: &[Login]) -> BTreeMap<String, String> {
@@ -159,6 +161,9 @@ impl Machine {
         } else {
             SHUT
         };
+        // A look from before the last time tells of what has been seen to since.
+        let fresh = at > self.tended_at;
+        let turned = fresh && vitals.min_replicas != door;
         let promoted = promoted.is_some();
         let mark = vitals.mark.clone().filter(|_| promoted);
         let mark = mark.map(|mark| Mark {
@@ -180,8 +185,8 @@ impl Machine {
                 .any(|r| r.online && r.offset < m.base)
         };
         let shut = promoted && !open && mark.as_ref().is_some_and(silent);
-        let write = mark.filter(|m| shut || moved(m));
-        if !changed && vitals.min_replicas == door && write.is_none() {
+        let write = mark.filter(|m| fresh && (shut || moved(m)));
+        if !changed && !turned && write.is_none() {
             return;
         }
         let (access, tls) = (self.access.clone(), self.place.tls());
@@ -189,7 +194,7 @@ impl Machine {
         let look = std::sync::Arc::clone(&self.monitor.look);
         self.tending = Some(Box::pin(async move {
             let mut session = Session::begin(&access).await.map_err(|e| e.to_string())?;
-            if vitals.min_replicas != door {
+            if turned {
                 let door = door.to_string();
                 let set = session
                     .set(&[("min-replicas-to-write", door.as_str())])
@@ -201,6 +206,7 @@ impl Machine {
                 start: starts,
                 applied,
                 refused: None,
+                at: boottime(),
             };
             if changed {
                 if let Some(password) = login {
@@ -241,12 +247,13 @@ impl Machine {
                 } else {
                     session.write(&mark, &limits).await
                 };
-                if shut {
-                    look.notify_one();
-                }
                 if let Err(error) = written {
                     tended.refused = Some(format!("the dataset's mark: {error}"));
                 }
+            }
+            tended.at = boottime();
+            if shut || turned {
+                look.notify_one();
             }
             Ok(tended)
         }));
@@ -259,6 +266,7 @@ impl Machine {
         }
         match done {
             Ok(tended) => {
+                self.tended_at = tended.at;
                 self.last_error.clone_from(&tended.refused);
                 if let Some(why) = &tended.refused {
                     tracing::warn!(%why, "Redis refused");
