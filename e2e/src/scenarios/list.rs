@@ -171,7 +171,7 @@ pub const ALL: &[Scenario] = &[
         "an application finds its Redis as clients of a Sentinel do, and follows a switchover and the loss of the primary's pod"
     ),
     scenario!(
-        long shares of Redis faults "redis_credentials" ["credentials_rotated"],
+        shares of Redis faults "redis_credentials" ["credentials_rotated"],
         "of Redis: the application's password is changed by an Operation and all certificates are issued anew, with no error for who reads the Secret for each connection"
     ),
     scenario!(
@@ -183,15 +183,15 @@ pub const ALL: &[Scenario] = &[
         "deleted with its data, a set leaves a last backup on a volume, and a new one is made of it"
     ),
     scenario!(
-        long shares of Redis redis_backups::redis_backup_and_recovery,
+        shares of Redis redis_backups::redis_backup_and_recovery,
         "of Redis: under load a replica makes a backup, and a new set is made of it alone"
     ),
     scenario!(
-        long shares of Redis redis_backups::redis_restore_in_place,
+        shares of Redis redis_backups::redis_restore_in_place,
         "of Redis: under load everything is deleted; the set goes back in place to its backup, and back again to the newest data"
     ),
     scenario!(
-        long shares of Redis redis_backups::redis_drill,
+        shares of Redis redis_backups::redis_drill,
         "of Redis: a backup is proven by a drill on demand; damaged in the store, the next one says so"
     ),
     scenario!(
