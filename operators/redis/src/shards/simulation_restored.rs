@@ -81,7 +81,7 @@ fn what_comes_by_itself_is_never_let_in() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     /// Nobody is met before all are there; then every key is where it belongs, wherever the executor is broken off.
     #[test]
