@@ -125,7 +125,7 @@ impl World {
         match going.step {
             0 => drop(self.shards[to].me.importing.insert(slot, id(from))),
             // It is given up before a key has gone.
-            1 if choice % 8 == 0 => {
+            1 if choice.is_multiple_of(8) => {
                 self.shards[to].me.importing.clear();
                 self.going = None;
                 return;

@@ -312,7 +312,7 @@ impl World {
                 }
             }
         }
-        let primaries: BTreeMap<NodeId, (BTreeMap<u16, BTreeSet<u8>>, u64, Bears)> = self
+        let primaries: BTreeMap<NodeId, _> = self
             .engines
             .iter()
             .filter(|e| e.runs && e.is_primary())
