@@ -72,6 +72,7 @@ use crate::common::{
     validation = rules::shards(),
     validation = rules::only_in_clusters(),
     validation = rules::not_in_clusters(),
+    validation = rules::no_drills_of_clusters(),
     validation = rules::kept_in_clusters(),
     validation = rules::one_database(),
     validation = rules::version(),

@@ -60,8 +60,10 @@ pub const ONLY_IN_CLUSTERS: &str =
     "shards and replicas are of mode Cluster: write instances in their place, or mode: Cluster";
 /// Of what a cluster does not have.
 pub const NOT_IN_CLUSTERS: &str = "with mode Cluster leave out instances (shards and replicas say how many there are), durability and bounded (a \
-     write is answered before replicas have it), sentinel (clients speak the cluster's own protocol), backup and bootstrap \
-     (a cluster has no backups yet)";
+     write is answered before replicas have it) and sentinel (clients speak the cluster's own protocol)";
+/// Of `backup.drill` in a cluster.
+pub const NO_DRILLS_OF_CLUSTERS: &str = "backups of a cluster are not tried by drills yet: leave drill out, and make a cluster from one \
+     (bootstrap.recovery) to try it";
 /// Of `persistence: none` in a cluster.
 pub const KEPT_IN_CLUSTERS: &str = "with mode Cluster a primary that restarts empty would be followed by its replicas: write aof or rdb, or leave \
      persistence out";
@@ -241,18 +243,18 @@ pub fn only_in_clusters() -> Rule {
 
 /// What goes with replication alone.
 pub fn not_in_clusters() -> Rule {
-    let fields = [
-        "instances",
-        "durability",
-        "bounded",
-        "sentinel",
-        "backup",
-        "bootstrap",
-    ];
+    let fields = ["instances", "durability", "bounded", "sentinel"];
     let any: Vec<String> = fields.iter().map(|f| format!("has(self.{f})")).collect();
     of_clusters(&format!("!({})", any.join(" || ")))
         .message(NOT_IN_CLUSTERS)
         .field_path(".mode")
+}
+
+/// No drill is made of a cluster's backups.
+pub fn no_drills_of_clusters() -> Rule {
+    of_clusters("!has(self.backup) || !has(self.backup.drill)")
+        .message(NO_DRILLS_OF_CLUSTERS)
+        .field_path(".backup.drill")
 }
 
 /// A cluster's data is kept.

@@ -187,6 +187,10 @@ pub const ALL: &[Scenario] = &[
         "of Redis: under load a replica makes a backup, and a new set is made of it alone"
     ),
     scenario!(
+        long shares of Redis redis_backups::redis_cluster_backup,
+        "of a Redis Cluster: under load a file of each shard is stored, and a new cluster is made of them alone"
+    ),
+    scenario!(
         shares of Redis redis_backups::redis_restore_in_place,
         "of Redis: under load everything is deleted; the set goes back in place to its backup, and back again to the newest data"
     ),

@@ -8,12 +8,14 @@ use k8s_openapi::jiff::Timestamp;
 use mainstay_crds::backup::{BackupPhase, BackupStatus};
 use mainstay_crds::common::backup::DrillResult;
 use mainstay_crds::operation::OperationPhase;
+use mainstay_crds::redis::Redis;
 use mainstay_crds::restore::RestorePhase;
 use serde_json::{Value, json};
 
 use super::backups::{RESTORED, backup_of, healthy_of, repository};
 use super::drills::{damage, fails, holds_no_secret, next, nothing_is_left};
 use super::failover::set_with_place;
+use super::failures::node_of;
 use super::kit::{INSTANCES, Sandbox};
 use super::operations::{ask, over};
 use super::restores::{ask_of, owner_of, tell, until, until_claims};
@@ -56,8 +58,14 @@ impl<'a> Client<'a> {
 
     /// The numbers of the writer's ledger that are there.
     async fn numbers(&self) -> Result<BTreeSet<u64>> {
+        self.numbers_at(&[]).await
+    }
+
+    /// Those that are where these options lead.
+    async fn numbers_at(&self, options: &[&str]) -> Result<BTreeSet<u64>> {
         let pattern = format!("{LEDGER}*");
-        let text = self.ask(&["--scan", "--pattern", &pattern]).await?;
+        let words = [options, &["--scan", "--pattern", &pattern]].concat();
+        let text = self.ask(&words).await?;
         let keys = text.lines().filter_map(|key| key.strip_prefix(LEDGER));
         Ok(keys.map(str::parse).collect::<Result<_, _>>()?)
     }
@@ -141,6 +149,58 @@ pub async fn redis_backup_and_recovery(s: &Sandbox<'_>) -> Result<()> {
     ));
     // Another set's repository was read, and not written.
     ensure!(KIND.seen(s, "db").await?.is("BackupHealthy"), "of db");
+    writer.holds().await.map(drop)
+}
+
+/// Under load a cluster is backed up. A new one of as many shards from the repository alone has every key that was acknowledged
+/// before, and none that nobody wrote.
+pub async fn redis_cluster_backup(s: &Sandbox<'_>) -> Result<()> {
+    let repository = repository(s).await?;
+    let cluster = json!({"mode": "Cluster", "shards": 3, "replicas": 1});
+    let mut wanted = cluster.clone();
+    wanted["backup"] = json!({"repository": repository, "encryption": {"iAcceptKeyLoss": true}});
+    s.apply::<Redis>("db", &wanted).await?;
+    s.settled_of::<Redis>("db", RESTORED).await?;
+    healthy_of(s, KIND, "db").await?;
+    let writer = Writer::of_cluster(s, &node_of(s, "db-1").await?).await?;
+    let before = acknowledged(&writer.more(300).await?);
+    let done = backup_of(s, KIND, "now").await?;
+    ensure!(done.phase == Some(BackupPhase::Succeeded), "{done:?}");
+    writer.more(50).await?;
+
+    let mut from = repository;
+    from["prefix"] = json!(format!("{}/db", s.namespace));
+    let mut restored = cluster;
+    let recovery = json!({"repository": from, "keys": "db-backup-keys", "backup": done.backup_id});
+    restored["bootstrap"] = json!({"recovery": recovery});
+    s.apply::<Redis>("restored", &restored).await?;
+    s.settled_of::<Redis>("restored", RESTORED).await?;
+    let status = s.api::<Redis>().get("restored").await?.status;
+    let now = status.and_then(|s| s.cluster).context("no cluster")?;
+    ensure!(
+        now.formed && now.slots == 16_384 && now.shards.len() == 3,
+        "{now:?}"
+    );
+    let client = Client::of(s, "restored").await?;
+    let mut held = BTreeSet::new();
+    for shard in &now.shards {
+        let host = format!("{}.restored-peers.{}.svc", shard.primary, s.namespace);
+        held.extend(client.numbers_at(&["-h", &host]).await?);
+    }
+    let lost: Vec<_> = before.difference(&held).collect();
+    ensure!(
+        lost.is_empty(),
+        "acknowledged before the backup, and not there: {lost:?}"
+    );
+    let all = writer.ledger().await?;
+    let tried: BTreeSet<u64> = all.iter().map(|e| e.id).collect();
+    let strange: Vec<_> = held.difference(&tried).collect();
+    ensure!(strange.is_empty(), "there, and never written: {strange:?}");
+    s.say(&format!(
+        "{} keys, {} of them acknowledged before the backup was asked for",
+        held.len(),
+        before.len()
+    ));
     writer.holds().await.map(drop)
 }
 

@@ -41,14 +41,16 @@ pub const BACKUP_PASSWORD: &str = "backup";
 /// Rules of [`BACKUP_ROLE`]: no key is read or written by a command.
 pub const BACKUP_RULES: &str =
     "resetkeys resetchannels -@all +ping +info +psync +replconf +function|list";
+/// And in a cluster: it finds out who has which slots.
+pub const BACKUP_RULES_OF_CLUSTERS: &str =
+    "resetkeys resetchannels -@all +ping +info +psync +replconf +function|list +cluster|nodes";
 /// The only key that [`PROBE_ROLE`] may write.
 pub const PROBE_KEY: &str = "mainstay:probe";
 /// ACL user with which members of a cluster are asked what they see, and told what to do; and by which one gives keys to
 /// another.
 pub const CLUSTER_ROLE: &str = "mainstay_cluster";
-/// Rules of [`CLUSTER_ROLE`]: keys are moved, and neither read nor written otherwise.
-pub const CLUSTER_RULES: &str =
-    "~* resetchannels -@all +ping +info +role +cluster +select +migrate +restore-asking";
+/// Rules of [`CLUSTER_ROLE`]: keys are moved, and neither read nor written otherwise; and the mark of the set is put into datasets.
+pub const CLUSTER_RULES: &str = "~* resetchannels -@all +ping +info +role +cluster +select +migrate +restore-asking +function|list +function|load";
 /// Key, in the Secret of the set's own passwords, of [`CLUSTER_ROLE`]'s. No pod has it.
 pub const CLUSTER_PASSWORD: &str = "cluster";
 /// Attribute of a role: its ACL rules besides passwords and `on`, as `ACL SETUSER` takes them, with a space between

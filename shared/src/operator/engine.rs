@@ -152,9 +152,15 @@ pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
     /// What the resource says of its own end, also when it is otherwise wrong.
     fn leaving(resource: &Self::Resource) -> Leaving<'_>;
 
-    /// Take over what is not in the resource: `image`, where its pods or its status pin one, and the highest number of
-    /// a `history` that was claimed of volumes which are set aside ([`crate::backups::restores::floors`]).
-    fn settle(validated: &mut Self::Validated, image: Option<String>, history: u64);
+    /// Take over what is not in the resource: `image`, where its pods or its status pin one, the highest number of
+    /// a `history` that was claimed of volumes which are set aside ([`crate::backups::restores::floors`]), and what the status
+    /// says that it was.
+    fn settle(
+        validated: &mut Self::Validated,
+        image: Option<String>,
+        history: u64,
+        before: &Self::Status,
+    );
 
     /// Which instances have data that the engine which is asked for cannot use, by their numbers, and why, in words without a
     /// point: unless it is the primary, such an instance gets a new volume. Default: none has.

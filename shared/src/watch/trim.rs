@@ -4,18 +4,24 @@ use serde_json::Value;
 
 use crate::names;
 
+/// Versions of our own API begin so.
+const OURS: &str = "mainstay.dev/";
+
 /// Cut an object down, in place.
 ///
 /// Guarantees: two versions of an object that differ only in what nobody acts on (managed fields,
 /// renewals of a Lease, heartbeat times) are the same afterwards, but for the resource version,
 /// which [`super::Cache`] keeps apart.
 pub fn trim(kind: &str, object: &mut Value) {
+    let version = object.get("apiVersion").and_then(Value::as_str);
+    let ours = version.is_some_and(|v| v.starts_with(OURS));
     if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         for field in ["managedFields", "selfLink", "generateName"] {
             meta.remove(field);
         }
-        // Operations, backups and restores are done in the order in which they were made.
-        if !matches!(kind, "Operation" | "Backup" | "Restore") {
+        // Operations, backups and restores are done in the order in which they were made; and what is made of a repository is made
+        // of what was there when it was asked for.
+        if !ours && !matches!(kind, "Operation" | "Backup" | "Restore") {
             meta.remove("creationTimestamp");
         }
         if let Some(notes) = meta.get_mut("annotations").and_then(Value::as_object_mut) {
@@ -218,6 +224,10 @@ mod tests {
                 "{kind}"
             );
         }
+        let mut value = json!({"apiVersion": "mainstay.dev/v1alpha1",
+            "metadata": {"creationTimestamp": "2026-03-01T12:00:00Z"}});
+        trim("Postgres", &mut value);
+        assert!(value["metadata"].get("creationTimestamp").is_some());
     }
 
     #[test]

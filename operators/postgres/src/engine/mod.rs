@@ -89,7 +89,7 @@ impl Engine for Postgresql {
         }
     }
 
-    fn settle(v: &mut Validated, image: Option<String>, history: u64) {
+    fn settle(v: &mut Validated, image: Option<String>, history: u64, _before: &PostgresStatus) {
         if let Some(image) = image {
             v.common.image = image;
         }

@@ -46,7 +46,7 @@ impl container::Engine for Beside {
             ground: shared.engine.ground.clone(),
             owner: repo.owner.clone(),
             job: Arc::clone(job),
-            name: OnceLock::new(),
+            name: Arc::new(OnceLock::new()),
         };
         orders::store(repo, &source, job, None).await
     }

@@ -121,6 +121,7 @@ mod tests {
                 replid: "a".into(),
                 offset: 1,
                 keys: BTreeMap::new(),
+                moment: None,
             }],
         };
         let at: Timestamp = format!("2026-01-{day:02}T03:04:05Z").parse().unwrap();

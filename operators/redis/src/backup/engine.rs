@@ -15,6 +15,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 
+use super::parts::Giver;
 use crate::agent::mark::{LIBRARY, Mark};
 use crate::agent::session::mark_in;
 use crate::agent::vitals::Vitals;
@@ -33,6 +34,8 @@ pub struct Access {
     host: ServerName<'static>,
     tls: Arc<ClientConfig>,
     password: String,
+    /// It is a member of a cluster.
+    pub clustered: bool,
 }
 
 impl Access {
@@ -63,6 +66,24 @@ impl Access {
             host,
             tls: Arc::new(tls),
             password: password.trim().to_owned(),
+            clustered: config.engine.clustered,
+        })
+    }
+
+    /// The same to another member of the cluster.
+    ///
+    /// # Errors
+    /// Where it is cannot be understood; a sentence.
+    pub fn at(&self, giver: &Giver) -> Result<Self, String> {
+        let ip: IpAddr =
+            giver.address.host.parse().map_err(|_| {
+                format!("{} is at no address: {}", giver.name(), giver.address.host)
+            })?;
+        let host = ServerName::try_from(giver.host.clone()).map_err(|e| e.to_string())?;
+        Ok(Self {
+            address: SocketAddr::new(ip, giver.address.port),
+            host,
+            ..self.clone()
         })
     }
 
@@ -175,7 +196,7 @@ pub async fn facts(connection: &mut Connection) -> Result<Facts, String> {
     let vitals = Vitals::read(&info, mark.clone(), 0);
     let vitals = vitals.ok_or_else(|| "Redis does not say what it is".to_owned())?;
     let mark = mark.ok_or_else(|| {
-        "the dataset does not say whose it is: that is so until a primary leads for the first time".to_owned()
+        "the dataset does not say whose it is: that is so until a primary leads for the first time, or a cluster is formed".to_owned()
     })?;
     Ok(Facts {
         vitals,

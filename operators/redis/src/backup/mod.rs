@@ -1,6 +1,7 @@
 //! Backups: the container beside Redis that receives the dataset as a replica does, restores, and drills.
 //!
-//! Decisions are in [`payload`], [`shards`] and [`choose`]; [`beside`], [`engine`], [`receive`], [`restore`] and [`drill`] do I/O.
+//! Decisions are in [`payload`], [`shards`], [`parts`] and [`choose`]; [`beside`], [`engine`], [`guard`], [`receive`], [`restore`] and
+//! [`drill`] do I/O.
 //! The container itself is [`mainstay_shared::backups::container`], as for every engine. Why it is so:
 //! `docs/adr/0021-redis-backups.md`.
 
@@ -8,6 +9,8 @@ pub mod beside;
 pub mod choose;
 pub mod drill;
 pub mod engine;
+pub mod guard;
+pub mod parts;
 pub mod payload;
 pub mod receive;
 pub mod restore;

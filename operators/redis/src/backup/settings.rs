@@ -41,6 +41,24 @@ pub struct RestoreSettings {
     /// Highest epoch that is known of the set: the dataset bears it, so that its first promotion has a higher one.
     #[serde(default)]
     pub epoch: u64,
+    /// A cluster is made: this instance gets a shard of the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<FoundedCluster>,
+}
+
+/// A cluster that is made from a backup, each of its first instances from a shard of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FoundedCluster {
+    /// Name of the set: an instance's number is which shard it gets.
+    pub set: String,
+    /// Uid of the resource. With the backup's id it makes the identifier that all of them bear, without a word between them.
+    pub uid: String,
+    /// How many shards are asked for.
+    pub shards: usize,
+    /// When the resource was made. Where no backup is named all take the newest that was whole by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Timestamp>,
 }
 
 /// What a drill checks once its data is restored.

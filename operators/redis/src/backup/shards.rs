@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use mainstay_backup::manifest::Manifest;
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +95,9 @@ pub struct Shard {
     pub offset: u64,
     /// Keys by database, just before it was taken.
     pub keys: BTreeMap<u32, u64>,
+    /// What was written before is in it. None in backups of former releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moment: Option<Timestamp>,
 }
 
 /// What a backup says of itself.
@@ -229,6 +233,7 @@ mod tests {
             replid: "aa".into(),
             offset: 7,
             keys: BTreeMap::from([(0, 3), (4, 1)]),
+            moment: None,
         }
     }
 

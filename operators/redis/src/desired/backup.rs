@@ -7,7 +7,7 @@ use mainstay_shared::names;
 use mainstay_shared::operator::desired::backup::{self, Around, common_mounts};
 use mainstay_shared::operator::desired::volumes::{SECRET_MODE, mount, named};
 
-use crate::backup::settings::RestoreSettings;
+use crate::backup::settings::{FoundedCluster, RestoreSettings};
 use crate::settings::{BACKUP_PASSWORD, DATA, INTERNAL};
 use crate::validate::Validated;
 use crate::validate::backup::{Backup, Recovery};
@@ -56,6 +56,12 @@ fn restore_settings(v: &Validated, recovery: &Recovery) -> RestoreSettings {
         moment: recovery.moment,
         owner: recovery.owner.clone(),
         epoch: recovery.epoch,
+        cluster: v.shards.map(|shards| FoundedCluster {
+            set: v.common.set.name.clone(),
+            uid: v.common.set.uid.clone(),
+            shards: shards.count,
+            made: recovery.made,
+        }),
     }
 }
 

@@ -18,8 +18,9 @@ use sha2::{Digest, Sha256};
 
 use super::{login, sentinel};
 use crate::settings::{
-    BACKUP_PASSWORD, BACKUP_ROLE, BACKUP_RULES, CLUSTER_PASSWORD, CLUSTER_ROLE, CLUSTER_RULES,
-    PORT, PROBE_KEY, PROBE_ROLE, REPLICATION_PASSWORD, REPLICATION_ROLE, RULES,
+    BACKUP_PASSWORD, BACKUP_ROLE, BACKUP_RULES, BACKUP_RULES_OF_CLUSTERS, CLUSTER_PASSWORD,
+    CLUSTER_ROLE, CLUSTER_RULES, PORT, PROBE_KEY, PROBE_ROLE, REPLICATION_PASSWORD,
+    REPLICATION_ROLE, RULES,
 };
 use crate::validate::Validated;
 
@@ -76,6 +77,7 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
     let (replication, probe) = (own(REPLICATION_PASSWORD)?, own(PROBE_PASSWORD)?);
     // What a Secret was made with stays in it: a user that is not needed any more lets nobody in.
     let receives = match &v.backup {
+        Some(_) if v.shards.is_some() => Some(BACKUP_RULES_OF_CLUSTERS),
         Some(_) => Some(BACKUP_RULES),
         None => given.roles.get(BACKUP_ROLE).map(|_| OFF),
     };

@@ -33,6 +33,7 @@ pub fn config_map(
         moment: start.moment,
         owner: None,
         epoch: 0,
+        cluster: None,
     };
     let asks = DrillSettings {
         resource: backup.settings.resource.clone(),

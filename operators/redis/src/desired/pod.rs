@@ -29,7 +29,7 @@ const SERVER: Server<'static> = Server {
 pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
     let mounts = pod::mounts(DATA, vec![mount("internal", INTERNAL, true)]);
     let restored = v.recovery.as_ref();
-    let restored = restored.filter(|_| instance == template.seat && template.identifier.is_none());
+    let restored = restored.filter(|_| is_founder(v, instance, template));
     let beside = Beside {
         backup: v.backup.as_ref(),
         restored,
@@ -52,6 +52,17 @@ pub fn pod(v: &Validated, instance: &str, template: &Template<'_>) -> Pod {
         volumes: pod::volumes(&v.common.set.name, instance, volumes),
     };
     pod::pod(&v.common, instance, template, shape)
+}
+
+/// Whether an instance is made from a backup: the first of a set that has no data yet; of a cluster that was not formed yet as many as
+/// it has shards.
+fn is_founder(v: &Validated, instance: &str, template: &Template<'_>) -> bool {
+    let Some(shards) = v.shards else {
+        return instance == template.seat && template.identifier.is_none();
+    };
+    let number = names::ordinal(&v.common.set.name, instance);
+    let number = number.and_then(|n| usize::try_from(n).ok());
+    !v.formed && number.is_some_and(|n| n <= shards.count)
 }
 
 /// Of the set's own passwords the one that a replica needs: the probe's is none of the pods' business.

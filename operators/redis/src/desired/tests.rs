@@ -68,6 +68,7 @@ pub fn cache() -> Validated {
         backup: None,
         recovery: None,
         timelines: 0,
+        formed: false,
     }
 }
 
@@ -420,4 +421,41 @@ fn backups_make_pods_anew_once_and_their_schedule_does_not() {
     assert_eq!(revision(&v), before);
     v.backup.as_mut().unwrap().access.credentials = Some("others".into());
     assert_ne!(revision(&v), before);
+}
+
+#[test]
+fn of_a_cluster_as_many_are_restored_as_it_has_shards_until_it_was_formed() {
+    let resource: Redis = serde_json::from_value(json!({
+        "metadata": {"name": "cache", "namespace": "shop", "generation": 1, "uid": cache().common.set.uid,
+            "creationTimestamp": "2026-03-01T12:00:00Z"},
+        "spec": {
+            "version": "8.0", "mode": "Cluster", "shards": 3, "replicas": 1, "image": "redis:8.0.2",
+            "storage": {"size": "20Gi"},
+            "bootstrap": {"recovery": {
+                "repository": {"volume": {"claimName": "old"}, "prefix": "shop/old"}, "keys": "old-keys",
+            }},
+        },
+    }))
+    .unwrap();
+    let mut v = validate(&resource, &Catalogue::default()).unwrap();
+    let restored = |v: &Validated| -> Vec<String> {
+        let all = all(v);
+        let pods = all.iter().filter(|o| o.resource.kind == "Pod");
+        let restored = pods.filter(|pod| container(&pod.value, "restore").is_some());
+        restored.map(|pod| pod.key().name).collect()
+    };
+    assert_eq!(restored(&v), ["cache-1", "cache-2", "cache-3"]);
+    let told: crate::backup::settings::RestoreSettings = serde_json::from_str(
+        named(&all(&v), "ConfigMap", "cache-config")["data"]["restore.json"]
+            .as_str()
+            .unwrap(),
+    )
+    .unwrap();
+    let cluster = told.cluster.unwrap();
+    assert_eq!((cluster.set.as_str(), cluster.shards), ("cache", 3));
+    assert_eq!(cluster.uid, v.common.set.uid);
+    assert_eq!(cluster.made, "2026-03-01T12:00:00Z".parse().ok());
+    // One that loses its volume later receives from the others.
+    v.formed = true;
+    assert!(restored(&v).is_empty());
 }

@@ -85,11 +85,12 @@ impl Engine for RedisEngine {
         }
     }
 
-    fn settle(v: &mut Validated, image: Option<String>, history: u64) {
+    fn settle(v: &mut Validated, image: Option<String>, history: u64, before: &RedisStatus) {
         if let Some(image) = image {
             v.common.image = image;
         }
         v.timelines = history;
+        v.formed = before.cluster.as_ref().is_some_and(|c| c.formed);
     }
 
     fn found(v: &mut Validated, restore: &Restore) -> Result<(), Vec<Problem>> {

@@ -81,6 +81,7 @@ pub async fn steer(helm: &mut Helm, asked: Steering<'_, RedisEngine>) -> Steered
         persistent: v.persistence != Persistence::None
             && !asked.riders.iter().any(Rider::loses_data),
         formed: formed || before.is_some_and(|c| c.formed),
+        restores: v.recovery.is_some(),
     };
     let planned = plan(spec, &members);
     let found = found(spec, &members, &asked.riders);

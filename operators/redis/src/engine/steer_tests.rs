@@ -66,6 +66,7 @@ const SPEC: Spec = Spec {
     replicas: 1,
     persistent: true,
     formed: false,
+    restores: false,
 };
 
 fn looked(nodes: [&str; 6]) -> Found {

@@ -11,10 +11,13 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::time::{sleep, timeout};
 
+use super::marks;
 use super::migrate::{self, Next, Way};
 use super::plan::{Act, Failover, Move};
 use super::slots::SlotSet;
-use super::topology::{Address, NodeId, TopologyError, View};
+use super::topology::{Address, Bears, NodeId, TopologyError, View};
+use crate::agent::mark::LIBRARY;
+use crate::agent::session::mark_in;
 use crate::resp::{Connection, RespError, Value, words};
 use crate::settings::CLUSTER_ROLE;
 
@@ -186,6 +189,11 @@ impl Links {
                     claim.extend([range.first.to_string(), range.last.to_string()]);
                 }
                 self.tell(at, claim).await?;
+            }
+            Act::Mark { at, set } => {
+                let code = marks::of(set.clone()).code();
+                self.tell(at, words(["FUNCTION", "LOAD", "REPLACE", &code]))
+                    .await?;
             }
             Act::Replicate { at, primary } => {
                 self.tell(at, words(["CLUSTER", "REPLICATE", primary.as_str()]))
@@ -423,7 +431,11 @@ async fn view(
     open: &BTreeSet<u16>,
 ) -> Result<View, LinkError> {
     let member = &place.name;
-    let mut commands = vec![words(["CLUSTER", "NODES"]), words(["INFO"])];
+    let mut commands = vec![
+        words(["CLUSTER", "NODES"]),
+        words(["INFO"]),
+        words(["FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE"]),
+    ];
     commands.extend(
         open.iter()
             .map(|slot| words(["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()])),
@@ -443,6 +455,11 @@ async fn view(
         member: member.clone(),
         source,
     })?;
+    // Who may not ask that yet, for its rules are from before, does not know it.
+    view.bears = match answers.next() {
+        Some(Value::Error(_)) | None => Bears::Unknown,
+        Some(library) => mark_in(&library).map_or(Bears::Nothing, |mark| Bears::Set(mark.set)),
+    };
     let counts = open.iter().zip(answers);
     view.counted = counts
         .filter_map(|(slot, count)| Some((*slot, u64::try_from(count.integer()?).ok()?)))

@@ -73,6 +73,11 @@ pub struct Picture<'a> {
 impl<'a> Picture<'a> {
     /// Of what was found.
     pub fn of(members: &'a [Member]) -> Self {
+        Self::with(members, &BTreeSet::new())
+    }
+
+    /// The same, with these let in whatever they have: of them is known that they belong together.
+    pub fn with(members: &'a [Member], founders: &BTreeSet<usize>) -> Self {
         let mut it = Self {
             members,
             core: core(members),
@@ -83,6 +88,7 @@ impl<'a> Picture<'a> {
             differ: None,
         };
         it.strangers = it.strangers();
+        it.strangers.retain(|member, _| !founders.contains(member));
         it.ids = it.identities();
         it.owned = it.owners();
         it.shards = it.shards();

@@ -2,10 +2,13 @@
 //!
 //! A pass does harmless things at once, and at most one that disturbs. What holds the next step back is said.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mainstay_shared::outcome::Wait;
 
+use super::founders::founders;
+use super::marks;
 use super::picture::{Member, Picture};
 use super::placement;
 use super::repair;
@@ -16,6 +19,8 @@ use crate::backup::shards::Slots;
 
 /// How many slots are moved in one step.
 pub const MOVES: usize = 128;
+/// Rule: a set that is made from a backup begins with all shards of it.
+const RESTORED_FIRST: &str = "every_shard_first";
 /// Until another look.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -30,6 +35,8 @@ pub struct Spec {
     pub persistent: bool,
     /// Every slot has had an owner once: what has none any more is lost, and not new.
     pub formed: bool,
+    /// Its first members are restored from a backup, each with a shard of it.
+    pub restores: bool,
 }
 
 /// How a replica becomes primary.
@@ -77,6 +84,13 @@ pub enum Act {
         at: String,
         /// The slots.
         slots: Vec<Slots>,
+    },
+    /// `at` notes in its dataset whose it is.
+    Mark {
+        /// Who is told.
+        at: String,
+        /// The set's identifier.
+        set: String,
     },
     /// `at` follows a primary.
     Replicate {
@@ -152,54 +166,90 @@ impl Plan {
 
 /// What is done next.
 ///
-/// Guarantees, of values: at most one act disturbs; nobody is met who has a past elsewhere; a node that owns slots is
-/// neither forgotten nor removed; a replica takes over by force only from a primary that surely does not run.
+/// Guarantees, of values: at most one act disturbs; nobody is met who has a past elsewhere, but shards of one backup that have
+/// all slots between them, in a set that is made of it and was not formed yet; a node that owns slots is neither forgotten
+/// nor removed; a replica takes over by force only from a primary that surely does not run.
 pub fn plan(spec: Spec, members: &[Member]) -> Plan {
-    let picture = Picture::of(members);
     let mut plan = Plan::default();
+    let begins = spec.restores && !spec.formed;
+    let restored = if begins {
+        founders(members)
+    } else {
+        Ok(BTreeSet::new())
+    };
+    let restored = match restored {
+        Ok(restored) => restored,
+        Err(why) => {
+            // Half a dataset is not made acquainted with anybody.
+            plan.wait("put the restored shards together", RESTORED_FIRST, why);
+            return plan;
+        }
+    };
+    let picture = Picture::with(members, &restored);
+    decide(spec, &picture, begins, &mut plan);
+    let whole = picture.differ.is_none() && repair::unowned(&picture).is_empty();
+    if whole && !plan.is_busy() {
+        marks::mark(&picture, &mut plan);
+    }
+    plan
+}
+
+/// What is next for members that are known to be ours.
+fn decide(spec: Spec, picture: &Picture<'_>, begins: bool, plan: &mut Plan) {
     for why in picture.strangers.values() {
         plan.wait("let a member in", "never_join_another_cluster", why.clone());
     }
     if picture.views().next().is_none() {
         let why = "no member of the cluster answers".to_owned();
         plan.wait("look at the cluster", "see_somebody", why);
-        return plan;
+        return;
     }
-    introduce(&picture, &mut plan);
-    forget(&picture, &mut plan);
-    if repair::elect(&picture, &mut plan) {
-        return plan;
+    introduce(picture, plan);
+    forget(picture, plan);
+    if repair::elect(picture, plan) {
+        return;
     }
-    if picture.is_new() || !repair::unowned(&picture).is_empty() {
-        repair::form(spec, &picture, &mut plan);
-        return plan;
+    if picture.is_new() || !repair::unowned(picture).is_empty() {
+        if begins {
+            let why = "not all know all of them yet".to_owned();
+            plan.wait("put the restored shards together", RESTORED_FIRST, why);
+            return;
+        }
+        repair::form(spec, picture, plan);
+        return;
     }
     if let Some(why) = picture.differ.clone() {
         plan.wait("go on", "agree_first", why);
-        return plan;
+        return;
+    }
+    if begins {
+        // From then on what they have is told by the engines alone.
+        let why = "it is noted first that all are".to_owned();
+        plan.wait("put the restored shards together", RESTORED_FIRST, why);
+        return;
     }
     if plan.is_busy() {
-        return plan;
+        return;
     }
-    let shape = Shape::of(spec, &picture);
-    placement::assign(spec, &picture, &shape, &mut plan);
+    let shape = Shape::of(spec, picture);
+    placement::assign(spec, picture, &shape, plan);
     if plan.is_busy() {
-        return plan;
+        return;
     }
-    if roll::resume(&picture, &shape, &mut plan) {
-        return plan;
+    if roll::resume(picture, &shape, plan) {
+        return;
     }
-    roll::remove_bare(&picture, &shape, &mut plan);
+    roll::remove_bare(picture, &shape, plan);
     if plan.is_busy() {
-        return plan;
+        return;
     }
-    if !roll::is_whole(spec, &picture, &shape, &mut plan) {
+    if !roll::is_whole(spec, picture, &shape, plan) {
         let only_replicas = |w: &Wait| w.predicate == roll::ALL_REPLICAS;
         // Who could be one follows a shard that goes, and is free when that has no slots: to wait would have no end.
         if !shape.drained.is_empty() && plan.waits.iter().all(only_replicas) {
-            roll::rebalance(spec, &picture, &shape, &mut plan);
+            roll::rebalance(spec, picture, &shape, plan);
         }
-        return plan;
+        return;
     }
     // In this order: each begins only when those before it have nothing left to do.
     let steps: [fn(Spec, &Picture<'_>, &Shape, &mut Plan); 6] = [
@@ -211,12 +261,11 @@ pub fn plan(spec: Spec, members: &[Member]) -> Plan {
         placement::swap,
     ];
     for step in steps {
-        step(spec, &picture, &shape, &mut plan);
+        step(spec, picture, &shape, plan);
         if plan.is_busy() || !plan.waits.is_empty() {
             break;
         }
     }
-    plan
 }
 
 /// Members make each other's acquaintance; also again, after addresses have changed.

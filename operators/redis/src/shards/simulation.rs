@@ -4,12 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::migrate::{Next, Way, next};
-use super::picture::{Member, Presence};
+use super::picture::{Member, Picture, Presence};
 use super::plan::{Act, Failover, Move, Plan, Spec, plan};
+use super::repair::unowned;
 use super::slots::SlotSet;
-use super::topology::{Address, Health, Node, NodeId, Role, View};
+use super::topology::{Address, Bears, Health, Node, NodeId, Role, View};
 use crate::backup::shards::SLOTS;
 
+#[path = "simulation_restored.rs"]
+mod restored;
 #[path = "simulation_tests.rs"]
 mod tests;
 
@@ -34,6 +37,7 @@ pub(super) struct Engine {
     pub(super) keys: BTreeMap<u16, BTreeSet<u8>>,
     pub(super) offset: u64,
     pub(super) synced: bool,
+    pub(super) bears: Bears,
 }
 
 pub(super) struct World {
@@ -66,6 +70,7 @@ impl Engine {
             keys: BTreeMap::new(),
             offset: 1,
             synced: false,
+            bears: Bears::Nothing,
         };
         let me = Node {
             myself: true,
@@ -127,6 +132,7 @@ impl Engine {
             loading: false,
             foreign: false,
             counted: open.iter().map(|slot| (*slot, count(slot))).collect(),
+            bears: self.bears.clone(),
         }
     }
 
@@ -202,6 +208,7 @@ impl World {
             replicas,
             persistent: true,
             formed: false,
+            restores: false,
         };
         let mut it = Self {
             spec,
@@ -305,15 +312,17 @@ impl World {
                 }
             }
         }
-        let primaries: BTreeMap<NodeId, (BTreeMap<u16, BTreeSet<u8>>, u64)> = self
+        let primaries: BTreeMap<NodeId, _> = self
             .engines
             .iter()
             .filter(|e| e.runs && e.is_primary())
-            .map(|e| (e.id.clone(), (e.keys.clone(), e.offset)))
+            .map(|e| (e.id.clone(), (e.keys.clone(), e.offset, e.bears.clone())))
             .collect();
         for engine in self.engines.iter_mut().filter(|e| e.runs) {
-            if let Some((keys, offset)) = engine.primary().and_then(|p| primaries.get(p)).cloned() {
+            let received = engine.primary().and_then(|p| primaries.get(p)).cloned();
+            if let Some((keys, offset, bears)) = received {
                 engine.keys = keys;
+                engine.bears = bears;
                 engine.offset = offset;
                 engine.synced = true;
             } else {
@@ -539,6 +548,11 @@ impl World {
                 let epoch = self.epoch() + 1;
                 self.at(&at).me_mut().epoch = epoch;
             }
+            Act::Mark { at, set } => {
+                let engine = self.at(&at);
+                assert!(engine.is_primary() && engine.bears == Bears::Nothing);
+                engine.bears = Bears::Set(set);
+            }
             Act::Replicate { at, primary } => {
                 let engine = self.at(&at);
                 assert!(
@@ -668,7 +682,11 @@ impl World {
         let mut broken = broken.iter();
         for pass in 0..400 {
             self.gossip();
-            let plan = plan(self.spec, &self.members());
+            let members = self.members();
+            if self.spec.restores {
+                self.spec.formed |= unowned(&Picture::of(&members)).is_empty();
+            }
+            let plan = plan(self.spec, &members);
             if plan.is_settled() {
                 self.spec.formed = true;
                 self.check();
@@ -681,6 +699,9 @@ impl World {
     }
 
     fn assert_as_asked(&self) {
+        let mut borne = self.engines.iter().map(|e| &e.bears);
+        let first = borne.next().unwrap();
+        assert!(matches!(first, Bears::Set(_)) && borne.all(|b| b == first));
         assert!(self.engines.iter().all(|e| !e.leaving && !e.outdated));
         let primaries: Vec<&Engine> = self
             .engines

@@ -103,7 +103,6 @@ impl SlotSet {
     }
 
     /// What both have.
-    #[cfg(test)]
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         self.without(&self.without(other))

@@ -192,6 +192,18 @@ fn place(word: &str) -> Option<(Option<Address>, Option<String>)> {
     Some((known.then_some(address), hostname.map(str::to_owned)))
 }
 
+/// Whose data a member has, by the mark in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Bears {
+    /// It was not asked, or did not say.
+    #[default]
+    Unknown,
+    /// There is no mark in it.
+    Nothing,
+    /// That of a set with this identifier.
+    Set(String),
+}
+
 /// What a member says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
@@ -212,6 +224,8 @@ pub struct View {
     pub foreign: bool,
     /// Keys that it has in slots that are half moved, as far as that was asked.
     pub counted: BTreeMap<u16, u64>,
+    /// Whose data it has.
+    pub bears: Bears,
 }
 
 impl View {
@@ -235,6 +249,7 @@ impl View {
             loading: vitals.loading,
             foreign: false,
             counted: BTreeMap::new(),
+            bears: Bears::Unknown,
         })
     }
 

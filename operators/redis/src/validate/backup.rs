@@ -79,6 +79,8 @@ pub struct Recovery {
     pub owner: Option<OwnerId>,
     /// Highest epoch that is known of the set.
     pub epoch: u64,
+    /// When the resource was made, where that is known.
+    pub made: Option<Timestamp>,
 }
 
 /// The backups that are asked for, or what is wrong with them. `kept`: whether a dataset outlasts a restart.
@@ -198,6 +200,7 @@ pub fn recovery(
         moment: None,
         owner: None,
         epoch: 0,
+        made: resource.metadata.creation_timestamp.as_ref().map(|t| t.0),
     })
 }
 
@@ -238,5 +241,6 @@ pub fn in_place(asked: &Restore, validated: &Validated) -> Result<Recovery, Vec<
         moment: time.and_then(Result::ok),
         owner: Some(owner),
         epoch: epoch.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+        made: None,
     })
 }

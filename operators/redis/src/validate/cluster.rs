@@ -34,11 +34,12 @@ pub fn shards(spec: &RedisSpec, problems: &mut Vec<Problem>) -> Option<Shards> {
     let elsewhere = spec.instances.is_some()
         || spec.durability.is_some()
         || spec.bounded.is_some()
-        || spec.sentinel.is_some()
-        || spec.backup.is_some()
-        || spec.bootstrap.is_some();
+        || spec.sentinel.is_some();
     if elsewhere {
         problems.push(Problem::NotInClusters);
+    }
+    if spec.backup.as_ref().is_some_and(|b| b.drill.is_some()) {
+        problems.push(Problem::DrillOfCluster);
     }
     if spec.persistence.as_deref() == Some("none") {
         problems.push(Problem::KeptInClusters);

@@ -60,6 +60,8 @@ pub struct Validated {
     pub recovery: Option<Recovery>,
     /// Highest timeline that data which was left by a restore in place has: promotions take higher ones.
     pub timelines: u64,
+    /// Of a cluster: every slot has had an owner once. No member is made from a backup then.
+    pub formed: bool,
 }
 
 impl Validated {
@@ -154,6 +156,7 @@ pub fn validate(resource: &Redis, catalogue: &Catalogue) -> Result<Validated, Ve
                 backup,
                 recovery,
                 timelines: 0,
+                formed: false,
             })
         }
         _ => Err(problems),

@@ -80,6 +80,7 @@ const EVERY_REASON: &[&str] = &[
     "InvalidReplicas",
     "ShardsNeedCluster",
     "NotInClusters",
+    "NoDrillsOfClusters",
     "ClusterNeedsPersistence",
     "InvalidInstances",
     "InvalidDurability",

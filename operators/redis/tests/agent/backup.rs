@@ -42,7 +42,7 @@ pub struct Vault {
     server: Server,
     keyring: Keyring,
     /// What settings say of the network.
-    bytes_per_second: Option<u64>,
+    pub bytes_per_second: Option<u64>,
     /// What makes backups and restores.
     pub program: PathBuf,
 }
@@ -163,6 +163,7 @@ impl Vault {
             moment: None,
             owner: None,
             epoch: 0,
+            cluster: None,
         };
         change(&mut settings);
         let text = serde_json::to_string(&settings).unwrap();
@@ -233,7 +234,7 @@ pub async fn back_up(set: &Set, pod: &Pod, order: &str) -> Outcome {
     ended(set, pod, order).await
 }
 
-async fn take(set: &Set, pod: &Pod, order: &str) {
+pub async fn take(set: &Set, pod: &Pod, order: &str) {
     let order = Order::Take {
         order: order.into(),
         incremental: false,
@@ -243,7 +244,7 @@ async fn take(set: &Set, pod: &Pod, order: &str) {
     taken.unwrap();
 }
 
-async fn ended(set: &Set, pod: &Pod, order: &str) -> Outcome {
+pub async fn ended(set: &Set, pod: &Pod, order: &str) -> Outcome {
     let report = until(set, pod, "at the order's end", |r| {
         r.results.iter().any(|r| r.order == order)
     })
@@ -267,7 +268,7 @@ fn snapshot(pod: &Pod) -> Option<SystemTime> {
 }
 
 /// Bytes that nothing makes smaller.
-fn noise(seed: u64, length: usize) -> String {
+pub fn noise(seed: u64, length: usize) -> String {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let next = move || {
         state ^= state << 13;

@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::pod::{LONG, Pod, Set};
 
 /// What the operator knows and does, without its API server.
-struct Operator {
+pub struct Operator {
     validated: Validated,
     status: RedisStatus,
     helm: Helm,
@@ -31,11 +31,19 @@ struct Operator {
 }
 
 impl Operator {
-    fn new(set: &Set) -> Self {
+    pub fn new(set: &Set) -> Self {
+        Self::of(set, &json!({}))
+    }
+
+    /// Of a set with more in its spec.
+    pub fn of(set: &Set, more: &serde_json::Value) -> Self {
+        let mut spec = json!({"version": "8.0", "mode": "Cluster", "shards": 3, "replicas": 1,
+            "image": "redis:8.0.2", "storage": {"size": "1Gi"}});
+        let fields = more.as_object().unwrap().clone();
+        spec.as_object_mut().unwrap().extend(fields);
         let resource: Redis = serde_json::from_value(json!({
             "metadata": {"name": set.name, "namespace": set.namespace, "uid": "u", "generation": 1},
-            "spec": {"version": "8.0", "mode": "Cluster", "shards": 3, "replicas": 1, "image": "redis:8.0.2",
-                     "storage": {"size": "1Gi"}},
+            "spec": spec,
         }))
         .unwrap();
         let password = ByteString(set.cluster_password().as_bytes().to_vec());
@@ -48,7 +56,7 @@ impl Operator {
         }
     }
 
-    async fn pass(&mut self, pods: &[Pod], outdated: Option<&str>) -> Steered {
+    pub async fn pass(&mut self, pods: &[Pod], outdated: Option<&str>) -> Steered {
         let instance = |(n, pod): (usize, &Pod)| Instance {
             name: pod.name.clone(),
             ordinal: u32::try_from(n).unwrap() + 1,
@@ -83,12 +91,12 @@ impl Operator {
         steered
     }
 
-    fn cluster(&self) -> ClusterStatus {
+    pub fn cluster(&self) -> ClusterStatus {
         self.status.cluster.clone().unwrap()
     }
 
     /// Passes until nothing is left to do.
-    async fn settles(&mut self, pods: &[Pod]) {
+    pub async fn settles(&mut self, pods: &[Pod]) {
         let begun = Instant::now();
         loop {
             let steered = self.pass(pods, None).await;

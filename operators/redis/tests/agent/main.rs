@@ -15,6 +15,7 @@ mod backup;
 #[path = "../clients/mod.rs"]
 mod clients;
 mod clustered;
+mod clustered_backup;
 mod drill;
 mod faults;
 mod figures;

@@ -26,9 +26,9 @@ use mainstay_redis::desired::credentials::APPLICATION_RULES;
 use mainstay_redis::desired::sentinel;
 use mainstay_redis::resp::{Connection, RespError, Value, Words, words};
 use mainstay_redis::settings::{
-    BACKUP_PASSWORD, BACKUP_ROLE, BACKUP_RULES, CLUSTER_ROLE, CLUSTER_RULES, DATA, Flavour,
-    INTERNAL, PORT, PROBE_ROLE, REPLICATION_PASSWORD, REPLICATION_ROLE, RULES, RedisConfig,
-    RedisSettings,
+    BACKUP_PASSWORD, BACKUP_ROLE, BACKUP_RULES, BACKUP_RULES_OF_CLUSTERS, CLUSTER_ROLE,
+    CLUSTER_RULES, DATA, Flavour, INTERNAL, PORT, PROBE_ROLE, REPLICATION_PASSWORD,
+    REPLICATION_ROLE, RULES, RedisConfig, RedisSettings,
 };
 use mainstay_shared::agent::api::Status;
 use mainstay_shared::agent::client::AgentClient;
@@ -235,7 +235,7 @@ impl Set {
                 "+psync +replconf +ping",
             ),
             role(PROBE_ROLE, &["probe"], "~mainstay:probe +ping +set"),
-            role(BACKUP_ROLE, &[&self.backup], BACKUP_RULES),
+            role(BACKUP_ROLE, &[&self.backup], self.backup_rules()),
         ];
         if self.config.engine.clustered {
             let password = self.cluster_password();
@@ -243,6 +243,14 @@ impl Set {
         }
         roles.extend(self.logins.iter().cloned());
         roles
+    }
+
+    fn backup_rules(&self) -> &'static str {
+        if self.config.engine.clustered {
+            BACKUP_RULES_OF_CLUSTERS
+        } else {
+            BACKUP_RULES
+        }
     }
 
     /// With which members of a cluster are steered.

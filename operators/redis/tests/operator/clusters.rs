@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use mainstay_crds::operation::{Operation, OperationPhase};
+use mainstay_crds::restore::{Restore, RestorePhase};
 use mainstay_redis::settings::CLUSTER_ROLE;
 
 use super::*;
@@ -112,4 +113,84 @@ async fn nobody_hands_over_on_request() {
         .await;
     let why = over(&world).message.unwrap();
     assert!(why.contains("agree by themselves"), "{why}");
+}
+
+/// Pods with a container that restores.
+fn restored(world: &World) -> Vec<String> {
+    let pods = world.api.list::<Pod>().into_iter();
+    let restores = |pod: &Pod| {
+        let first = pod.spec.as_ref().and_then(|s| s.init_containers.as_ref());
+        first.is_some_and(|all| all.iter().any(|c| c.name == "restore"))
+    };
+    let mut names: Vec<String> = pods
+        .filter(restores)
+        .filter_map(|p| p.metadata.name)
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_cluster_from_a_repository_begins_with_a_shard_in_each_of_its_first_members() {
+    let mut world = World::new();
+    start(&mut world);
+    let redis: Redis = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Redis",
+        "metadata": {"namespace": "shop", "name": "db", "generation": 1, "creationTimestamp": "2026-03-01T12:00:00Z"},
+        "spec": {"version": "8.0", "mode": "Cluster", "shards": 3, "storage": {"size": "1Gi"},
+            "deletion": {"protection": false, "volumes": "Delete"},
+            "bootstrap": {"recovery": {
+                "repository": {"volume": {"claimName": "old"}, "prefix": "shop/old"}, "keys": "old-keys",
+            }}},
+    }))
+    .unwrap();
+    world.api.put(&redis);
+    let waits = |w: &World, predicate: &str| {
+        let mut waits = w.status().waiting_for.into_iter();
+        waits.any(|wait| wait.predicate == predicate)
+    };
+    world
+        .until("all members to be waited for", |w| {
+            w.api.list::<Pod>().len() == 6 && waits(w, "every_shard_first")
+        })
+        .await;
+    assert_eq!(restored(&world), ["db-1", "db-2", "db-3"]);
+    let map: ConfigMap = world.api.get(SHOP, "db-config").unwrap();
+    let told: serde_json::Value = serde_json::from_str(&map.data.unwrap()["restore.json"]).unwrap();
+    assert_eq!(told["cluster"]["made"], "2026-03-01T12:00:00Z", "{told}");
+
+    // In place it does not go back.
+    let restore: Restore = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Restore",
+        "metadata": {"namespace": "shop", "name": "back", "generation": 1},
+        "spec": {"target": {"kind": "Redis", "name": "db"}},
+    }))
+    .unwrap();
+    world.api.put(&restore);
+    let over = |w: &World| {
+        let restore: Restore = w.api.get(SHOP, "back").unwrap();
+        restore.status.unwrap_or_default()
+    };
+    world
+        .until("the restore to be refused", |w| {
+            over(w).phase == Some(RestorePhase::Failed)
+        })
+        .await;
+    let why = over(&world).message.unwrap();
+    assert!(why.contains("bootstrap.recovery"), "{why}");
+
+    // Once it was formed, a member without its volume is made like any other.
+    world.stop().await;
+    world.api.edit::<Redis>(SHOP, "db", |redis| {
+        let status = redis.status.as_mut().unwrap();
+        status.cluster.as_mut().unwrap().formed = true;
+    });
+    world.api.destroy::<Pod>(SHOP, "db-2");
+    start(&mut world);
+    world
+        .until("its pod to be made anew", |w| {
+            w.api.list::<Pod>().len() == 6
+        })
+        .await;
+    assert_eq!(restored(&world), ["db-1", "db-3"]);
 }

@@ -94,6 +94,7 @@ impl Cluster {
                 replicas,
                 persistent: true,
                 formed: false,
+                restores: false,
             },
             links,
             authority,

@@ -82,7 +82,17 @@ impl<E: Engine> Pass<'_, E> {
         let containers = self.containers(report, validated);
         let members = members(&containers);
         let refusals = self.refusals(backups.as_deref().unwrap_or_default());
-        let candidates = candidates(&report.observed, &members, seat);
+        let candidates = if validated.common.self_led {
+            any_member(&report.observed, &members)
+        } else {
+            candidates(&report.observed, &members, seat)
+        };
+        // Where nobody is the primary, what one container knows all do: the first that answers is asked.
+        let first = report.observed.instances.iter();
+        let first = first
+            .map(|i| i.name.as_str())
+            .find(|name| answers(&members, name));
+        let seat = first.filter(|_| validated.common.self_led).unwrap_or(seat);
         let wanted = validated.common.backup.as_ref();
         let setting = Setting {
             now: self.now,
@@ -270,8 +280,7 @@ fn members(containers: &[(String, String, Known<BackupReport>)]) -> Vec<Member<'
 /// Instances that a backup may be made from, the best first: replicas that stream and lack little of the log,
 /// then the primary.
 fn candidates<'a>(observed: &'a Observed, members: &[Member<'_>], seat: &str) -> Vec<&'a str> {
-    let answers = |name: &str| members.iter().any(|m| m.name == name && m.report.is_ok());
-    let able = |i: &&Instance| i.serves() && answers(&i.name);
+    let able = |i: &&Instance| i.serves() && answers(members, &i.name);
     let primary = observed.instance(seat);
     let streaming = primary.and_then(Instance::agent).map(|s| &s.streaming);
     let lag = |i: &Instance| i.agent().and_then(|s| s.lag_bytes).unwrap_or(u64::MAX);
@@ -287,6 +296,20 @@ fn candidates<'a>(observed: &'a Observed, members: &[Member<'_>], seat: &str) ->
     let primary = primary.filter(able);
     let all = replicas.into_iter().chain(primary);
     all.map(|i| i.name.as_str()).collect()
+}
+
+/// The same of a set that leads itself: each container finds out by itself who gives what, and replicas have less to do.
+fn any_member<'a>(observed: &'a Observed, members: &[Member<'_>]) -> Vec<&'a str> {
+    let able = |i: &&Instance| i.serves() && answers(members, &i.name);
+    let mut all: Vec<&Instance> = observed.instances.iter().filter(able).collect();
+    let leads = |i: &Instance| i.agent().is_some_and(|s| s.role == InstanceRole::Primary);
+    all.sort_by_key(|i| (leads(i), i.ordinal));
+    all.into_iter().map(|i| i.name.as_str()).collect()
+}
+
+/// Whether the container beside an instance answers.
+fn answers(members: &[Member<'_>], name: &str) -> bool {
+    members.iter().any(|m| m.name == name && m.report.is_ok())
 }
 
 /// When to look again although nothing happens.
@@ -350,5 +373,26 @@ mod tests {
             chosen(all(0, 0), &["db-1", "db-2", "db-3"]),
             [] as [&str; 0]
         );
+    }
+
+    #[test]
+    fn of_a_set_that_leads_itself_any_replica_then_any_primary() {
+        let observed = Observed {
+            instances: all(65 << 20, 65 << 20),
+            ..Observed::default()
+        };
+        let report = BackupReport::default();
+        let of = |name: &'static str| Member {
+            name,
+            pod_uid: name,
+            report: Ok(&report),
+        };
+        let chosen = any_member(&observed, &["db-1", "db-2", "db-3"].map(of));
+        assert_eq!(
+            chosen,
+            ["db-2", "db-3", "db-1"],
+            "the fourth has no container"
+        );
+        assert_eq!(any_member(&observed, &[of("db-1")]), ["db-1"]);
     }
 }

@@ -305,7 +305,7 @@ impl<'a, E: Engine> Pass<'a, E> {
             }
         }
         let image = pinned(&validated, &report.observed, &self.before);
-        E::settle(&mut validated.own, image, floors(&all).1);
+        E::settle(&mut validated.own, image, floors(&all).1, &self.last);
         let validated = Validated::<E>::of(validated.own);
         let Some(unusable) = unusable(report, &validated, &seat) else {
             return;

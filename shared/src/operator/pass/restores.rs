@@ -77,7 +77,8 @@ impl<E: Engine> Pass<'_, E> {
                 instances: &observed.instances,
                 aside: &observed.aside,
                 report: report.primary_backup.as_ref(),
-                possible: E::IN_PLACE,
+                // A set that leads itself has no first instance to begin with.
+                possible: E::IN_PLACE && !validated.common.self_led,
                 logged: E::LOGGED,
                 has_repository: validated.common.backup.is_some(),
                 stopped,

@@ -3,6 +3,7 @@
 use mainstay_crds::redis::rules;
 use serde_json::{Value, json};
 
+use super::backup::backup;
 use crate::cases::{By, Case, spec};
 
 /// What makes the good resource a cluster, with more.
@@ -33,6 +34,13 @@ pub fn good() -> Vec<(&'static str, Value)> {
         (
             "a large cluster",
             of(json!({ "shards": 16, "replicas": 2 })),
+        ),
+        ("a cluster with backups", of(backup(&json!({})))),
+        (
+            "a cluster made from a repository",
+            of(json!({ "bootstrap": { "recovery": {
+                "repository": { "volume": { "claimName": "old" }, "prefix": "shop/old" }, "keys": "old-keys",
+            } } })),
         ),
     ]
 }
@@ -94,6 +102,13 @@ pub fn cases() -> Vec<Case> {
         without("a cluster of instances", json!({ "instances": 6 })),
         without("a cluster's durability", json!({ "durability": "async" })),
         without("a cluster's Sentinel", json!({ "sentinel": {} })),
+        spec(
+            "drills of a cluster",
+            Both,
+            "spec.backup.drill",
+            rules::NO_DRILLS_OF_CLUSTERS,
+            cluster(&backup(&json!({ "drill": {} }))),
+        ),
         spec(
             "a cluster that keeps nothing",
             Both,

@@ -6,9 +6,12 @@
 //! where its set goes back in place), and leaves what the set's engine starts from. Only then the folder gets the name by
 //! which it counts as data.
 //!
+//! Of a cluster's backup each of its first instances gets a shard, and begins as a primary with the slots of that: [`founder`].
+//!
 //! What an engine with an append-only file starts from is the snapshot itself, with that one write after it: nothing is
 //! written anew.
 
+pub mod founder;
 pub mod server;
 
 use std::fs;
@@ -86,23 +89,28 @@ async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), Rest
     teller.step(RestoreStep::Choosing, "reading the repository");
     let wanted: RestoreSettings = settings(&place.mount(paths::CONFIG), RESTORE_FILE)?;
     let repository = open(&place.root, &wanted.repository).await?;
-    let catalogue = Catalogue::read(&repository, None).await?;
+    let mut catalogue = Catalogue::read(&repository, None).await?;
+    let all = catalogue.backups.len();
+    let made = wanted.cluster.as_ref().and_then(|cluster| cluster.made);
+    if let Some(made) = made.filter(|_| wanted.backup.is_none()) {
+        founder::as_of(&mut catalogue, made);
+    }
+    let later = all - catalogue.backups.len();
     let image = Image {
         flavour: wanted.flavour,
         version: &wanted.version,
     };
     let chosen = choose(&catalogue, wanted.backup.as_ref(), wanted.moment, image);
+    let chosen = chosen.map_err(|why| match later {
+        0 => why,
+        n => format!("{why}; {n} came after this resource was made: to take one of them name it (bootstrap.recovery.backup)"),
+    });
     let (manifest, dataset) = chosen.map_err(refused)?;
-    let [shard] = &dataset.shards[..] else {
-        return Err(refused(format!(
-            "backup {} is of {} shards, and this set has one",
-            manifest.id,
-            dataset.shards.len()
-        )));
-    };
+    let (number, shard) = share(&wanted, &place.me.instance, manifest, &dataset)?;
     let set = identifier(&wanted, &dataset, manifest)?;
     absent(fs::remove_dir_all(work))?;
-    let total: u64 = manifest.files.iter().map(|file| file.size).sum();
+    let own = manifest.files.iter().filter(|file| file.name == shard.file);
+    let total: u64 = own.map(|file| file.size).sum();
     let copies = match wanted.persistence {
         Persistence::Aof => 1,
         Persistence::Rdb | Persistence::None => 2,
@@ -120,6 +128,10 @@ async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), Rest
     };
     let (reached, mark) = convert(&wanted, found, work, &data, teller).await?;
     teller.step(RestoreStep::Finishing, "writing everything to the disk");
+    if wanted.cluster.is_some() {
+        let nodes = founder::nodes(&mark.set, number, dataset.shards.len(), shard);
+        fs::write(data.join(founder::NODES), nodes)?;
+    }
     settle(place, &data, &mark)?;
     absent(fs::remove_dir_all(work))?;
     let keys = reached.keys;
@@ -134,6 +146,26 @@ async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), Rest
         report.ended = Some(Timestamp::now());
     });
     Ok(())
+}
+
+/// Which part of the backup is for this instance, and its number.
+fn share<'a>(
+    wanted: &RestoreSettings,
+    instance: &str,
+    manifest: &Manifest,
+    dataset: &'a Dataset,
+) -> Result<(usize, &'a Shard), RestoreError> {
+    if let Some(cluster) = &wanted.cluster {
+        return founder::share(cluster, instance, &manifest.id, dataset).map_err(refused);
+    }
+    match &dataset.shards[..] {
+        [shard] => Ok((0, shard)),
+        shards => Err(refused(format!(
+            "backup {} is of a cluster of {n} shards, and this set is none: write mode: Cluster and shards: {n}",
+            manifest.id,
+            n = shards.len()
+        ))),
+    }
 }
 
 /// Brings the snapshot back into its folder.
@@ -161,6 +193,9 @@ fn identifier(
     dataset: &Dataset,
     manifest: &Manifest,
 ) -> Result<String, RestoreError> {
+    if let Some(cluster) = &wanted.cluster {
+        return Ok(founder::identifier(cluster, &manifest.id));
+    }
     match &wanted.owner {
         None => long_nonce().map_err(|e| RestoreError::Failed(e.to_string())),
         Some(owner) if OwnerId::of(&dataset.set) == *owner => Ok(dataset.set.clone()),
