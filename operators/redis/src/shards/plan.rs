@@ -14,8 +14,8 @@ use super::shape::Shape;
 use super::topology::{Address, Health, NodeId};
 use crate::backup::shards::Slots;
 
-/// How many slots are moved in one step.
-pub const MOVES: usize = 128;
+/// How many slots are moved in one step, if there is time for so many.
+pub const MOVES: usize = 1024;
 /// Until another look.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -99,7 +99,7 @@ pub enum Act {
         /// How.
         how: Failover,
     },
-    /// Slots go from one member to another, one after the other.
+    /// Slots go from one member to another, in this order, those of the same two together.
     Moves(Vec<Move>),
     /// A member may be restarted now.
     Restart {
