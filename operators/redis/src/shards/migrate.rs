@@ -22,7 +22,7 @@ pub const TOGETHER: usize = 128;
 /// They go together while they have no more keys than these. Keys of a slot that is half moved, at its target, are unseen if both ends fail over.
 const KEYS: u64 = 1024;
 /// The source shall be held up no longer than this at a time.
-const HELD_UP: Duration = Duration::from_millis(100);
+const HELD_UP: Duration = Duration::from_millis(250);
 
 /// What is known of a slot's way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,7 +141,7 @@ pub fn pack(left: &mut Vec<(u16, u64)>, most: u16) -> Vec<(u16, u16)> {
 pub fn pace(keys: u16, took: Duration) -> u16 {
     if took > HELD_UP {
         (keys / 2).max(1)
-    } else if took < HELD_UP / 4 {
+    } else if took < HELD_UP / 2 {
         keys.saturating_mul(2).min(BATCH)
     } else {
         keys
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(pace(64, ms(5)), 64);
         assert_eq!(pace(64, ms(900)), 32);
         assert_eq!(pace(1, ms(900)), 1);
-        assert_eq!(pace(8, ms(50)), 8);
+        assert_eq!(pace(8, ms(200)), 8);
         assert_eq!(pace(8, ms(5)), 16);
     }
 
