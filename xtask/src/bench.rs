@@ -68,6 +68,19 @@ enum Figure {
         #[arg(long)]
         other: Option<PathBuf>,
     },
+    /// Slots a second that move to a fourth shard of a Redis Cluster, without keys and with them, and how long an application's
+    /// writes pause meanwhile: processes on loopback with TLS, and the planner. Needs no cluster of Kubernetes.
+    Cluster {
+        /// How large the dataset is, in MiB. Four times as much memory has to be free.
+        #[arg(long, default_value_t = 256)]
+        mib: u64,
+        /// How often.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+        /// The folder where everything is: by default in memory. On a disk, what it costs to note slots is measured too.
+        #[arg(long, default_value = suite::MEMORY)]
+        folder: PathBuf,
+    },
     /// Seconds from applying a `Postgres` with three instances to `Ready`.
     Creation {
         /// How often.
@@ -114,7 +127,7 @@ enum Figure {
 }
 
 const BACKUPS: Measure = Measure {
-    program: "mainstay-postgres",
+    program: Some("mainstay-postgres"),
     suite: "backup",
     name: "figures::figures",
 };
@@ -123,8 +136,14 @@ const BACKUP_SIZE: Measure = Measure {
     ..BACKUPS
 };
 const REDIS: Measure = Measure {
-    program: "mainstay-redis",
+    program: Some("mainstay-redis"),
     suite: "agent",
+    name: "figures::figures",
+};
+
+const CLUSTER: Measure = Measure {
+    program: None,
+    suite: "shards",
     name: "figures::figures",
 };
 
@@ -151,6 +170,11 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
             let other = other.as_deref();
             return suite::beside(&REDIS, other, mib, runs, Path::new(suite::MEMORY)).await;
         }
+        Figure::Cluster {
+            mib,
+            runs,
+            ref folder,
+        } => return suite::measure(&CLUSTER, mib, runs, folder).await,
         Figure::Demo { runs } => return demo::measure(&args.name, runs),
         Figure::Images => return images::measure().await,
         Figure::Sets {
@@ -165,6 +189,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         Figure::Backups { .. }
         | Figure::BackupSize { .. }
         | Figure::Redis { .. }
+        | Figure::Cluster { .. }
         | Figure::Demo { .. }
         | Figure::Images
         | Figure::Sets { .. } => {}
@@ -182,7 +207,11 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         }
         Figure::Memory { kind, window } => {
             let sandbox = Sandbox::new(&ctx, "figure-memory").await?;
-            kind.apply(&sandbox, "db", &json!({"instances": 3})).await?;
+            let spec = match kind {
+                Kind::Postgres | Kind::Redis => json!({"instances": 3}),
+                Kind::RedisCluster => json!({"mode": "Cluster", "shards": 3}),
+            };
+            kind.apply(&sandbox, "db", &spec).await?;
             kind.settled(&sandbox, "db").await?;
             let before = ticks(&memory::processes()?);
             tokio::time::sleep(Duration::from_secs(window)).await;

@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..))]
     together: u8,
-    /// Add the runs to docs/chaos.csv (of a Redis: docs/chaos-redis.csv), and show all that are there.
+    /// Add the runs to docs/chaos.csv (of a Redis: docs/chaos-redis.csv or docs/chaos-redis-cluster.csv), and show all that are there.
     #[arg(long)]
     record: bool,
     /// Without the writers and readers inside the pods, which take processor time: for figures of what a
@@ -175,6 +175,12 @@ impl Book {
                     println!(
                         "   {name}: lost {} writes that were no promise, {} bytes of at most {}",
                         run.unpromised, loss.bytes, loss.bound
+                    );
+                }
+                if self.kind == Kind::RedisCluster {
+                    println!(
+                        "   {name}: two took writes of the shard for {:?} at most; lost {} writes that nobody confirmed",
+                        run.window, run.unpromised
                     );
                 }
                 if run.broken() {

@@ -14,8 +14,8 @@ use crate::faults::link::Link;
 use crate::faults::process::{self, PodProcess};
 use crate::scenarios::Company;
 use crate::scenarios::failures::faults;
-use crate::scenarios::kit::{INSTANCES, Sandbox};
-use crate::scenarios::set::Kind;
+use crate::scenarios::kit::{Look, READY, Sandbox};
+use crate::scenarios::set::{Kind, shards};
 use crate::scenarios::writer::Writer;
 
 /// A fault.
@@ -49,6 +49,9 @@ pub enum Worth {
     /// So many replicas have confirmed it that one of them decides who is elected. What nobody confirmed is only
     /// taken: it may be lost, of the last seconds.
     Confirmed,
+    /// A replica of its shard has confirmed it, and may be who is elected. What nobody confirmed is only taken; and a primary
+    /// that is cut off takes that for some seconds beside its successor.
+    ByShard,
 }
 
 /// Where the client is that writes through the Service.
@@ -86,10 +89,31 @@ impl Fault {
         self
     }
 
+    /// To sets of each kind, and to clusters.
+    #[must_use]
+    pub const fn of_every(mut self) -> Self {
+        self.kinds = &[Kind::Postgres, Kind::Redis, Kind::RedisCluster];
+        self
+    }
+
     /// To a Redis only.
     #[must_use]
     pub const fn of_redis(mut self) -> Self {
         self.kinds = &[Kind::Redis];
+        self
+    }
+
+    /// To a Redis only, and to clusters.
+    #[must_use]
+    pub const fn of_every_redis(mut self) -> Self {
+        self.kinds = &[Kind::Redis, Kind::RedisCluster];
+        self
+    }
+
+    /// To a cluster only.
+    #[must_use]
+    pub const fn of_cluster(mut self) -> Self {
+        self.kinds = &[Kind::RedisCluster];
         self
     }
 
@@ -131,6 +155,7 @@ impl Fault {
         match kind {
             Kind::Postgres => self.worth,
             Kind::Redis => Worth::Confirmed,
+            Kind::RedisCluster => Worth::ByShard,
         }
     }
 
@@ -140,6 +165,7 @@ impl Fault {
             Worth::Quorum => "quorum",
             Worth::Async => "async",
             Worth::Confirmed => "bounded",
+            Worth::ByShard => return json!({"mode": "Cluster", "shards": 3, "replicas": 1}),
         };
         json!({"instances": 3, "durability": durability})
     }
@@ -161,19 +187,14 @@ pub struct Ground<'a> {
     pub sandbox: &'a Sandbox<'a>,
     /// Of which kind the set is.
     pub kind: Kind,
-    /// Who is primary before.
+    /// Who is primary before; of a cluster, in the shard that it is done to.
     pub primary: String,
-    /// The others.
+    /// The others, or those of that shard.
     pub replicas: Vec<String>,
     /// The client.
     pub writer: &'a Writer<'a>,
     /// Those who write in each member's own network.
     pub witnesses: &'a Witnesses,
-}
-
-fn others(primary: &str) -> Vec<String> {
-    let others = INSTANCES.into_iter().filter(|i| *i != primary);
-    others.map(str::to_owned).collect()
 }
 
 /// Command line of an agent.
@@ -182,36 +203,52 @@ pub const AGENT: &str = "mainstay agent";
 pub const INIT: &str = "mainstay init";
 
 impl<'a> Ground<'a> {
-    /// A set of three with that primary.
-    pub fn new(
+    /// A set with that primary.
+    ///
+    /// # Errors
+    /// It is none any more.
+    pub async fn new(
         sandbox: &'a Sandbox<'a>,
         kind: Kind,
         primary: String,
         writer: &'a Writer<'a>,
         witnesses: &'a Witnesses,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        Ok(Self {
             sandbox,
             kind,
-            replicas: others(&primary),
+            replicas: kind.replicas(sandbox, &primary).await?,
             primary,
             writer,
             witnesses,
-        }
+        })
     }
 
     /// All is whole again, and this one leads now.
-    pub fn is_led_by(&mut self, primary: String) {
-        self.replicas = others(&primary);
+    ///
+    /// # Errors
+    /// It does not any more.
+    pub async fn is_led_by(&mut self, primary: String) -> Result<()> {
+        self.replicas = self.kind.replicas(self.sandbox, &primary).await?;
         self.primary = primary;
+        Ok(())
     }
 
-    /// Who is primary now, by the status.
+    /// Who is primary now, by the status; of a cluster, whoever of those that had the shard's data before.
     ///
     /// # Errors
     /// It names nobody.
     pub async fn leads(&self) -> Result<String> {
-        self.kind.primary(self.sandbox, "db").await
+        if self.kind != Kind::RedisCluster {
+            return self.kind.primary(self.sandbox, "db").await;
+        }
+        let all = shards(self.sandbox, "db").await?;
+        let primaries: Vec<String> = all.into_iter().map(|shard| shard.primary).collect();
+        // A replica that has taken over first: the former primary may be put elsewhere.
+        let had = self.replicas.iter().chain([&self.primary]);
+        let mut had = had.filter(|member| primaries.contains(member));
+        let found = had.next().cloned();
+        found.with_context(|| format!("of {primaries:?} none had the shard of {}", self.primary))
     }
 
     /// Wait until another one is primary than was before.
@@ -219,7 +256,15 @@ impl<'a> Ground<'a> {
     /// # Errors
     /// None is in time.
     pub async fn succeeded(&self) -> Result<String> {
-        self.kind.another_primary(self.sandbox, &self.primary).await
+        let what = format!("another primary than {}", self.primary);
+        self.sandbox
+            .until(&what, READY, || async {
+                Ok(match self.leads().await {
+                    Ok(now) if now != self.primary => Look::Done(now),
+                    other => Look::seen(&other),
+                })
+            })
+            .await
     }
 
     /// Wait until the set is whole.

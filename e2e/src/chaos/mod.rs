@@ -1,8 +1,8 @@
 //! Faults under load, again and again: what each costs, and whether a promise was broken.
 //!
-//! One run is a fresh set of three in a namespace of its own, and a client that writes through the
+//! One run is a fresh set of three (or a cluster of three shards) in a namespace of its own, and a client that writes through the
 //! primary Service and reconnects every 10 ms; besides, a writer and a reader in each member's own
-//! network. The set is a `Postgres` or a `Redis`. Then comes the fault, and the wait until all is whole again. At the end all ledgers are compared with the
+//! network. The set is a `Postgres` or a `Redis`; of a cluster the faults are done to one shard, and those writers write to it alone. Then comes the fault, and the wait until all is whole again. At the end all ledgers are compared with the
 //! rows, number by number, with each other (was there more than one who took writes?), and the rows of
 //! all instances with each other.
 
@@ -176,13 +176,19 @@ async fn judged(
     let writer = match kind {
         Kind::Postgres => Writer::start(sandbox, &node, fault.sure).await?,
         Kind::Redis => Writer::of_redis(sandbox, &node).await?,
+        Kind::RedisCluster => Writer::of_cluster(sandbox, &node).await?,
     };
-    let witnesses = match oracle {
-        Oracle::Whole => Witnesses::start(sandbox, kind, fault.sure).await?,
-        Oracle::ClientAlone => Witnesses::none()?,
+    let witnesses = match (oracle, kind) {
+        (Oracle::Whole, Kind::RedisCluster) => {
+            let tag = writer.tag_of(&primary_before).await?;
+            Witnesses::of_shard(sandbox, kind, &tag).await?
+        }
+        (Oracle::Whole, _) => Witnesses::start(sandbox, kind, fault.sure).await?,
+        (Oracle::ClientAlone, _) => Witnesses::none()?,
     };
     witnesses.hear(sandbox, &primary_before).await?;
-    let mut ground = Ground::new(sandbox, kind, primary_before, &writer, &witnesses);
+    let ground = Ground::new(sandbox, kind, primary_before, &writer, &witnesses);
+    let mut ground = ground.await?;
     let mut whole = Duration::ZERO;
     for fault in faults {
         if faults.len() > 1 {
@@ -198,7 +204,7 @@ async fn judged(
         // status may still name the one before, whole as it was.
         let leads = witnesses.hear_leader(sandbox, || ground.leads()).await?;
         ground.settled().await?;
-        ground.is_led_by(leads);
+        ground.is_led_by(leads).await?;
     }
     let client = writer.ledger().await?;
     let (testimonies, shown) = witnesses.end()?;
@@ -208,7 +214,7 @@ async fn judged(
     let worth = fault.worth(kind);
     let told = match worth {
         Worth::Confirmed => readers::confirmed(&ledgers[0].1),
-        Worth::Quorum | Worth::Async => Vec::new(),
+        Worth::Quorum | Worth::Async | Worth::ByShard => Vec::new(),
     };
     let run = Run {
         reads: readers::judge(&shown, &told),

@@ -30,6 +30,7 @@ pub fn name(kind: Kind) -> &'static str {
     match kind {
         Kind::Postgres => "docs/chaos.csv",
         Kind::Redis => "docs/chaos-redis.csv",
+        Kind::RedisCluster => "docs/chaos-redis-cluster.csv",
     }
 }
 
@@ -41,11 +42,12 @@ pub fn file(kind: Kind) -> PathBuf {
 }
 
 /// The line above the runs. Of a Redis some acknowledgements are promises and others are not, so there is one
-/// column more.
+/// column more; of a cluster one for how long two wrote.
 fn columns(kind: Kind) -> String {
     match kind {
         Kind::Postgres => COLUMNS.to_owned(),
         Kind::Redis => format!("{COLUMNS},lost unconfirmed"),
+        Kind::RedisCluster => format!("{COLUMNS},lost unconfirmed,two writers ms"),
     }
 }
 
@@ -111,6 +113,7 @@ fn parse(line: &str, kind: Kind) -> Option<(String, Option<Run>)> {
         unpromised: 0,
         resurrected: number()?.try_into().ok()?,
         violations: number()?.try_into().ok()?,
+        window: Duration::ZERO,
         reads: Reads {
             gap: Duration::from_millis(number()?),
             back: number()?.try_into().ok()?,
@@ -134,6 +137,10 @@ fn parse(line: &str, kind: Kind) -> Option<(String, Option<Run>)> {
         }
         Kind::Postgres => {}
         Kind::Redis => run.unpromised = words.next()?.parse().ok()?,
+        Kind::RedisCluster => {
+            run.unpromised = words.next()?.parse().ok()?;
+            run.window = Duration::from_millis(words.next()?.parse().ok()?);
+        }
     }
     words.next().is_none().then_some((fault, Some(run)))
 }
@@ -142,6 +149,7 @@ fn heading(kind: Kind, version: &str) -> String {
     let engine = match kind {
         Kind::Postgres => "",
         Kind::Redis => " --engine redis",
+        Kind::RedisCluster => " --engine redis-cluster",
     };
     format!("# election {version}; made by: cargo xtask chaos{engine} --record")
 }
@@ -163,9 +171,12 @@ pub fn write(runs: &Runs, kind: Kind, version: &str) -> String {
             );
             let gone = match kind {
                 Kind::Postgres => run.lost + run.unpromised,
-                Kind::Redis => {
+                Kind::Redis | Kind::RedisCluster => {
                     // Writing to a String cannot fail.
                     let _ = write!(loss, ",{}", run.unpromised);
+                    if kind == Kind::RedisCluster {
+                        let _ = write!(loss, ",{}", run.window.as_millis());
+                    }
                     run.lost
                 }
             };
@@ -332,6 +343,20 @@ mod tests {
             "{table}"
         );
         assert!(table.contains("a promise was broken"), "{table}");
+    }
+
+    #[test]
+    fn of_a_cluster_it_is_told_for_how_long_two_wrote() {
+        let two = Run {
+            unpromised: 3,
+            window: Duration::from_millis(1700),
+            ..run(10)
+        };
+        let runs: Runs = [("a".to_owned(), vec![Some(run(5)), Some(two), None])].into();
+        let text = write(&runs, Kind::RedisCluster, "v1");
+        assert!(text.contains("--engine redis-cluster --record"), "{text}");
+        assert_eq!(read(&text, Kind::RedisCluster, "v1").unwrap(), runs);
+        assert_eq!(read(&text, Kind::Redis, "v1").unwrap(), Runs::new());
     }
 
     #[test]

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result};
 
 use super::verdict::CLIENT;
 use crate::scenarios::failover;
-use crate::scenarios::kit::{INSTANCES, Look, READY, Sandbox};
-use crate::scenarios::set::Kind;
+use crate::scenarios::kit::{Look, READY, Sandbox};
+use crate::scenarios::set::{self, Kind};
 use crate::scenarios::writer::{self, Rows, Writer};
 use crate::workload::ledger::{Entry, Outcome};
 
@@ -28,6 +28,7 @@ pub async fn all(s: &Sandbox<'_>, kind: Kind, writer: &Writer<'_>) -> Result<Row
                     writer::rows(&rows).context("the rows of all ledgers")
                 }
                 Kind::Redis => writer.rows(None).await,
+                Kind::RedisCluster => of_shards(s, writer).await,
             }
         };
         Ok(match asked.await {
@@ -45,11 +46,26 @@ pub async fn all(s: &Sandbox<'_>, kind: Kind, writer: &Writer<'_>) -> Result<Row
 pub async fn equal(s: &Sandbox<'_>, kind: Kind, writer: &Writer<'_>) -> Result<()> {
     match kind {
         Kind::Postgres => failover::equal(s).await,
-        Kind::Redis => same_everywhere(s, writer).await,
+        Kind::Redis | Kind::RedisCluster => same_everywhere(s, kind, writer).await,
     }
 }
 
-async fn same_everywhere(s: &Sandbox<'_>, writer: &Writer<'_>) -> Result<()> {
+fn host(s: &Sandbox<'_>, instance: &str) -> String {
+    format!("{instance}.db-peers.{}.svc", s.namespace)
+}
+
+/// What the primaries of all shards have.
+async fn of_shards(s: &Sandbox<'_>, writer: &Writer<'_>) -> Result<Rows> {
+    let mut all = Rows::new();
+    for shard in set::shards(s, "db").await? {
+        for (run, ids) in writer.rows(Some(&host(s, &shard.primary))).await? {
+            all.entry(run).or_default().extend(ids);
+        }
+    }
+    Ok(all)
+}
+
+async fn same_everywhere(s: &Sandbox<'_>, kind: Kind, writer: &Writer<'_>) -> Result<()> {
     // The client writes all the while: its numbers up to here are compared, and all others.
     let last = newest(&writer.ledger().await?);
     let so_far = |mut rows: Rows| {
@@ -58,13 +74,31 @@ async fn same_everywhere(s: &Sandbox<'_>, writer: &Writer<'_>) -> Result<()> {
         }
         rows
     };
-    let expected = so_far(all(s, Kind::Redis, writer).await?);
-    for instance in INSTANCES {
-        let host = format!("{instance}.db-peers.{}.svc", s.namespace);
-        s.until(&format!("the rows on {instance}"), READY, || async {
+    if kind == Kind::RedisCluster {
+        for shard in set::shards(s, "db").await? {
+            let expected = so_far(writer.rows(Some(&host(s, &shard.primary))).await?);
+            has_all(s, writer, &shard.replicas, &expected, &so_far).await?;
+        }
+        return Ok(());
+    }
+    let expected = so_far(all(s, kind, writer).await?);
+    has_all(s, writer, kind.instances(), &expected, &so_far).await
+}
+
+/// Each of these instances has that, and no more of what counts.
+async fn has_all<I: AsRef<str>>(
+    s: &Sandbox<'_>,
+    writer: &Writer<'_>,
+    instances: &[I],
+    expected: &Rows,
+    so_far: &(dyn Fn(Rows) -> Rows + Sync),
+) -> Result<()> {
+    for instance in instances {
+        let (name, host) = (instance.as_ref(), host(s, instance.as_ref()));
+        s.until(&format!("the rows on {name}"), READY, || async {
             Ok(match writer.rows(Some(&host)).await.map(so_far) {
-                Ok(rows) if rows == expected => Look::Done(()),
-                Ok(rows) => Look::seen(&differences(&expected, &rows)),
+                Ok(rows) if rows == *expected => Look::Done(()),
+                Ok(rows) => Look::seen(&differences(expected, &rows)),
                 Err(error) => Look::NotYet(format!("{error:#}")),
             })
         })

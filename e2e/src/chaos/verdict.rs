@@ -41,6 +41,8 @@ pub struct Run {
     pub reads: Reads,
     /// Where something was lost that was not promised: how much, and how much may be.
     pub loss: Option<Loss>,
+    /// Where a primary that is cut off may take writes beside its successor: for how long one did.
+    pub window: Duration,
     /// Others were done at the same time, so that its times say less.
     pub beside: bool,
 }
@@ -78,11 +80,22 @@ pub fn judge(ledgers: &[(String, Vec<Entry>)], rows: &Rows, whole: Duration, wor
         lost.push(unpromised);
     }
     let all: Vec<_> = ledgers.iter().map(|(_, entries)| entries.clone()).collect();
-    run.violations = terms::violations(&all).len();
+    let violations = terms::violations(&all);
     let (lag, age) = match worth {
+        Worth::ByShard => {
+            run.window = violations
+                .iter()
+                .filter_map(Violation::late)
+                .max()
+                .unwrap_or_default();
+            let shared = violations.iter().filter(|v| v.late().is_none());
+            run.violations = shared.count();
+            return run;
+        }
         Worth::Confirmed => (0, UNHEARD),
         Worth::Quorum | Worth::Async => (LAG, AGE),
     };
+    run.violations = violations.len();
     run.loss = terms::loss(&all, &lost, lag, age);
     run
 }
@@ -183,6 +196,19 @@ mod tests {
             ..Run::default()
         };
         assert!(much.broken());
+    }
+
+    #[test]
+    fn in_a_cluster_who_is_cut_off_goes_on_for_a_while_and_that_is_measured() {
+        let mut ledgers = two();
+        ledgers[1].1.push(entry(3, 1, 700, Outcome::Taken));
+        let rows = rows("workload 1\nworkload 2\ndb-1-1 1\ndb-1-1 2").unwrap();
+        let run = judge(&ledgers, &rows, Duration::ZERO, Worth::ByShard);
+        assert!(!run.broken() && run.unpromised == 1, "{run:?}");
+        // The later one had acknowledged at 505.
+        assert_eq!(run.window, Duration::from_micros(195));
+        let sure = judge(&two(), &Rows::new(), Duration::ZERO, Worth::ByShard);
+        assert!(sure.broken() && sure.lost == 4, "{sure:?}");
     }
 
     #[test]

@@ -65,6 +65,23 @@ impl Witnesses {
     /// # Errors
     /// The application's Secret cannot be read, or there can be no thread.
     pub async fn start(s: &Sandbox<'_>, kind: Kind, in_any_case: bool) -> Result<Self> {
+        Self::begin(s, kind, in_any_case, None).await
+    }
+
+    /// The same of a cluster, whose writers write to one shard: keys with this tag are its own. Nobody reads.
+    ///
+    /// # Errors
+    /// As [`Witnesses::start`].
+    pub async fn of_shard(s: &Sandbox<'_>, kind: Kind, tag: &str) -> Result<Self> {
+        Self::begin(s, kind, false, Some(format!("{{{tag}}}"))).await
+    }
+
+    async fn begin(
+        s: &Sandbox<'_>,
+        kind: Kind,
+        in_any_case: bool,
+        tag: Option<String>,
+    ) -> Result<Self> {
         let secret = s.api::<Secret>().get("db-app").await?;
         let data = secret.data.unwrap_or_default();
         let binding = Binding::of(|key| {
@@ -82,6 +99,7 @@ impl Witnesses {
         let book = Book::default();
         let look = Looking {
             kind,
+            tag,
             cgroup: format!("/mainstay/{}/", s.ctx.cluster.name()),
             namespace: s.namespace.clone(),
             binding,
@@ -223,6 +241,8 @@ struct Seen {
 
 struct Looking {
     kind: Kind,
+    /// Of a cluster: what all keys bear.
+    tag: Option<String>,
     /// Part of the control groups of the cluster's processes: another one on this machine may have a
     /// namespace of the same name.
     cgroup: String,
@@ -267,7 +287,8 @@ impl Looking {
     }
 
     fn write(&self, pod: &Seen, count: usize) -> Result<Writing> {
-        let run = format!("{}-{count}", pod.instance);
+        let tag = self.tag.as_deref().unwrap_or_default();
+        let run = format!("{}-{count}{tag}", pod.instance);
         let binding = self.binding.clone();
         let host = format!("{}.db-peers.{}.svc", pod.instance, self.namespace);
         let address = pod.address;
@@ -281,12 +302,13 @@ impl Looking {
                 };
                 self.write_to(member, pod, &run)
             }
-            Kind::Redis => {
+            Kind::Redis | Kind::RedisCluster => {
                 let member = redis::Member {
                     binding,
                     host,
                     address,
                     run: run.clone(),
+                    clustered: self.tag.is_some(),
                 };
                 self.write_to(member, pod, &run)
             }
@@ -299,7 +321,9 @@ impl Looking {
     {
         let file = self.folder.join(run);
         let mut journal = Journal::open(Some(&file))?;
-        let (pace, book) = (self.pace, Book::clone(&self.book));
+        // Of one shard's members the client's newest number is elsewhere.
+        let book = self.tag.is_none().then(|| Book::clone(&self.book));
+        let pace = self.pace;
         let (over, mut told) = watch::channel(false);
         let thread = inside::network_of(pod.pid, run, move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -310,7 +334,12 @@ impl Looking {
                 tokio::select! {
                     // Its ledger is on this machine's own disk: if that fails, so does reading it.
                     _ = writer::run(&member, pace, &mut journal) => {}
-                    () = readers::read(&member, &book) => {}
+                    () = async {
+                        match &book {
+                            Some(book) => readers::read(&member, book).await,
+                            None => std::future::pending().await,
+                        }
+                    } => {}
                     _ = told.wait_for(|over| *over) => {}
                 }
             });

@@ -47,11 +47,11 @@ pub(crate) async fn set_with_place(
     kind.apply(s, "db", spec).await?;
     kind.settled(s, "db").await?;
     let before = kind.primary(s, "db").await?;
-    let beside = INSTANCES.into_iter().find(|i| match place {
-        Place::WithReplica => *i != before,
-        Place::WithPrimary => *i == before,
-    });
-    let node = node_of(s, beside.context("there are three")?).await?;
+    let beside = match place {
+        Place::WithReplica => kind.replicas(s, &before).await?.into_iter().next(),
+        Place::WithPrimary => Some(before.clone()),
+    };
+    let node = node_of(s, &beside.context("it has a replica")?).await?;
     Ok((node, before))
 }
 

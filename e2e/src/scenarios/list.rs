@@ -159,6 +159,10 @@ pub const ALL: &[Scenario] = &[
         "a Redis Cluster forms, loses a primary's pod, and moves slots to a fourth shard and back, while an application writes by its own protocol"
     ),
     scenario!(
+        long shares of RedisCluster faults "redis_cluster_pods" ["pod_deleted", "pod_forced", "primary_volume_lost", "all_forced"],
+        "of a Redis Cluster: a primary's pod is told to go and deleted by force, its volume is lost with it, then all pods are deleted by force at once"
+    ),
+    scenario!(
         shares of Redis versions::redis_version,
         "Redis 7.0 becomes 8.0 under load and hands over; nothing acknowledged is lost, and it does not go back"
     ),
@@ -277,6 +281,11 @@ pub const ALL: &[Scenario] = &[
         "of two zones the larger is cut off with the primary: nothing acknowledged is lost"
     ),
     scenario!(
+        long alone "it cuts a node off",
+        of RedisCluster faults "redis_cluster_node_cut" ["node_cut"],
+        "of a Redis Cluster: a node with a primary and a replica of another shard is cut off, and comes back"
+    ),
+    scenario!(
         alone "nobody has an API server",
         fault "api_server_frozen",
         "the API server answers nobody"
@@ -329,7 +338,7 @@ mod tests {
             let named = ["redis", "valkey"]
                 .iter()
                 .any(|word| scenario.name.contains(word));
-            assert_eq!(named, scenario.engine == Kind::Redis, "{}", scenario.name);
+            assert_eq!(named, scenario.engine.is_redis(), "{}", scenario.name);
         }
     }
 

@@ -22,7 +22,7 @@ fn pods(s: &Sandbox<'_>) -> Api<Pod> {
 }
 
 /// Kill the operator's pods without a goodbye.
-pub(super) async fn kill(s: &Sandbox<'_>) -> Result<()> {
+pub(crate) async fn kill(s: &Sandbox<'_>) -> Result<()> {
     for pod in pods(s).list(&ListParams::default()).await? {
         pods(s)
             .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))

@@ -1,11 +1,11 @@
 //! Redis Cluster in pods: it forms, an application uses it by its own protocol, and it goes on and grows meanwhile.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, LogParams};
 use mainstay_crds::redis::{ClusterStatus, Redis};
 use serde_json::json;
 
@@ -58,6 +58,25 @@ async fn apart(s: &Sandbox<'_>, now: &ClusterStatus) -> Result<()> {
     Ok(())
 }
 
+/// What a replica says that was asked to take over, and what one that was elected.
+const ASKED: &str = "Manual failover user request accepted";
+const ELECTED: &str = "Failover election won";
+
+/// Whether the engine that leads now was asked to, by the operator, since then; what it says of it.
+async fn asked(s: &Sandbox<'_>, heir: &str, since: Instant) -> Result<bool> {
+    let which = LogParams {
+        // Whole seconds, and one for what is rounded.
+        since_seconds: Some(i64::try_from(since.elapsed().as_secs())? + 1),
+        ..LogParams::default()
+    };
+    let log = s.api::<Pod>().logs(heir, &which).await?;
+    ensure!(
+        log.contains(ELECTED),
+        "{heir} does not say how it came to lead: {log}"
+    );
+    Ok(log.contains(ASKED))
+}
+
 /// Three shards form; a primary's pod is deleted by force, and slots move to a fourth shard and back, while an application writes.
 pub async fn redis_cluster(s: &Sandbox<'_>) -> Result<()> {
     let spec = json!({"mode": "Cluster", "shards": 3, "replicas": 1});
@@ -69,6 +88,7 @@ pub async fn redis_cluster(s: &Sandbox<'_>) -> Result<()> {
     let first = formed.shards.first().context("there are three")?;
     let beside = first.replicas.first().context("it has one")?;
     let writer = Writer::of_cluster(s, &node_of(s, beside).await?).await?;
+    let since = Instant::now();
     let force = DeleteParams::default().grace_period(0);
     s.api::<Pod>().delete(&first.primary, &force).await?;
     s.until("another primary of its shard", READY, || async {
@@ -81,6 +101,10 @@ pub async fn redis_cluster(s: &Sandbox<'_>) -> Result<()> {
         })
     })
     .await?;
+    ensure!(
+        !asked(s, beside, since).await?,
+        "{beside} was asked to take over from one that was lost"
+    );
     s.settled_of::<Redis>("db", READY).await?;
     even(s, 3).await?;
     let gap = writer.holds().await?;
@@ -90,12 +114,10 @@ pub async fn redis_cluster(s: &Sandbox<'_>) -> Result<()> {
 
     // Told to go in order, it hands over before it ends.
     let now = even(s, 3).await?;
-    let last = now
-        .shards
-        .last()
-        .context("there are three")?
-        .primary
-        .clone();
+    let shard = now.shards.last().context("there are three")?;
+    let last = shard.primary.clone();
+    let heir = shard.replicas.first().context("it has one")?.clone();
+    let since = Instant::now();
     s.api::<Pod>()
         .delete(&last, &DeleteParams::default())
         .await?;
@@ -109,12 +131,16 @@ pub async fn redis_cluster(s: &Sandbox<'_>) -> Result<()> {
         })
     })
     .await?;
+    ensure!(
+        asked(s, &heir, since).await?,
+        "{heir} was elected: it was not asked to take over"
+    );
     s.settled_of::<Redis>("db", READY).await?;
     even(s, 3).await?;
     writer.holds().await?;
 
     for shards in [4, 3] {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         s.change_of::<Redis>("db", &json!({"shards": shards}))
             .await?;
         s.settled_of::<Redis>("db", MOVED).await?;

@@ -10,11 +10,11 @@ use kube::Resource;
 use kube::core::NamespaceResourceScope;
 use mainstay_crds::common::{InstanceStatus, RecoveryStatus};
 use mainstay_crds::postgres::Postgres;
-use mainstay_crds::redis::Redis;
+use mainstay_crds::redis::{Redis, ShardStatus};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::kit::{Look, READY, Sandbox};
+use super::kit::{INSTANCES, Look, READY, Sandbox};
 
 /// A resource that is a set.
 pub trait Set:
@@ -150,6 +150,8 @@ pub enum Kind {
     Postgres,
     /// Redis, one primary with replicas.
     Redis,
+    /// Redis Cluster: three primaries with a replica each, which share the keys.
+    RedisCluster,
 }
 
 /// Do the same with either.
@@ -160,7 +162,7 @@ macro_rules! either {
                 type $type = Postgres;
                 $what
             }
-            Kind::Redis => {
+            Kind::Redis | Kind::RedisCluster => {
                 type $type = Redis;
                 $what
             }
@@ -168,12 +170,23 @@ macro_rules! either {
     };
 }
 
+/// Shards of a cluster that own slots, by the status.
+///
+/// # Errors
+/// There is no such cluster.
+pub async fn shards(s: &Sandbox<'_>, name: &str) -> Result<Vec<ShardStatus>> {
+    let status = s.api::<Redis>().get(name).await?.status.unwrap_or_default();
+    let cluster = status.cluster.context("the status tells of no cluster")?;
+    let own = cluster.shards.into_iter().filter(|shard| shard.slots > 0);
+    Ok(own.collect())
+}
+
 impl Kind {
     /// As `kind` says it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Postgres => "Postgres",
-            Self::Redis => "Redis",
+            Self::Redis | Self::RedisCluster => "Redis",
         }
     }
 
@@ -181,7 +194,7 @@ impl Kind {
     pub fn word(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
-            Self::Redis => "redis",
+            Self::Redis | Self::RedisCluster => "redis",
         }
     }
 
@@ -189,8 +202,21 @@ impl Kind {
     pub fn process(self) -> &'static str {
         match self {
             Self::Postgres => "bin/postgres -D",
-            Self::Redis => "redis-server",
+            Self::Redis | Self::RedisCluster => "redis-server",
         }
+    }
+
+    /// Names of the instances of a set called `db` that faults are done to.
+    pub fn instances(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres | Self::Redis => &INSTANCES,
+            Self::RedisCluster => &["db-1", "db-2", "db-3", "db-4", "db-5", "db-6"],
+        }
+    }
+
+    /// Which tests and scenarios it is one of.
+    pub fn is_redis(self) -> bool {
+        self != Self::Postgres
     }
 
     /// Apply one with these fields besides [`Set::base`].
@@ -233,13 +259,32 @@ impl Kind {
         Ok(either!(self, K => s.api::<K>().get(name).await?.seen()))
     }
 
-    /// Who takes writes, by the status.
+    /// Who takes writes, by the status; of a cluster in its first shard.
     ///
     /// # Errors
     /// It names nobody.
     pub async fn primary(self, s: &Sandbox<'_>, name: &str) -> Result<String> {
+        if self == Self::RedisCluster {
+            let first = shards(s, name).await?.into_iter().next();
+            return Ok(first.context("the status names no shard")?.primary);
+        }
         let seen = self.seen(s, name).await?;
         seen.primary.context("the status names no primary")
+    }
+
+    /// Who receives from that primary of the set `db`.
+    ///
+    /// # Errors
+    /// It is no primary.
+    pub async fn replicas(self, s: &Sandbox<'_>, primary: &str) -> Result<Vec<String>> {
+        if self == Self::RedisCluster {
+            let all = shards(s, "db").await?;
+            let own = all.into_iter().find(|shard| shard.primary == primary);
+            let own = own.with_context(|| format!("{primary} is no primary"))?;
+            return Ok(own.replicas);
+        }
+        let others = self.instances().iter().filter(|i| **i != primary);
+        Ok(others.map(|i| (*i).to_owned()).collect())
     }
 
     /// Wait until another instance of the set `db` is primary.

@@ -203,6 +203,13 @@ impl<'a> Writer<'a> {
         rows(&text).with_context(|| format!("rows of {host:?}"))
     }
 
+    /// A tag of which all keys are in one slot of an instance of a cluster.
+    pub async fn tag_of(&self, instance: &str) -> Result<String> {
+        let host = format!("{instance}.db-peers.{}.svc", self.sandbox.namespace);
+        let said = self.run(&["tag", "--host", &host]).await?;
+        Ok(said.trim().to_owned())
+    }
+
     /// Wait until so many more rows were acknowledged, whatever became of others. The ledger then.
     pub async fn more(&self, rows: usize) -> Result<Vec<Entry>> {
         let before = self.ledger().await;

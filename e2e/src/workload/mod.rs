@@ -150,6 +150,14 @@ enum RedisCommand {
         #[arg(long)]
         host: Option<String>,
     },
+    /// Prints a tag: keys with it, in braces, are all in one slot, of a member of a cluster.
+    Tag {
+        #[command(flatten)]
+        on: On,
+        /// The member's host: a primary.
+        #[arg(long)]
+        host: String,
+    },
     /// Sends one command to the primary and prints the answer.
     Call {
         #[command(flatten)]
@@ -417,6 +425,11 @@ async fn on_redis(command: RedisCommand) -> Result<ExitCode, Error> {
                     println!("{run} {id}");
                 }
             }
+            Ok(ExitCode::SUCCESS)
+        }
+        RedisCommand::Tag { on, host } => {
+            let mut connection = on.redis().connect_to(Some(&host)).await?;
+            println!("{}", connection.tag().await?);
             Ok(ExitCode::SUCCESS)
         }
         RedisCommand::Call { on, words } => {

@@ -31,6 +31,8 @@ const NEWEST: &str = "mainstay:newest:";
 const MARK: &str = "mainstay_mark";
 /// So many keys are looked at between two answers.
 const PIECE: usize = 1000;
+/// So many tags are tried: of a hundredth of all slots one is found.
+const TAGS: usize = 1000;
 
 /// Why Redis could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +124,8 @@ pub struct Member {
     pub address: IpAddr,
     /// Name of the ledger.
     pub run: String,
+    /// It is a member of a cluster: the ledger's name has a tag, by which all its keys are in one slot.
+    pub clustered: bool,
 }
 
 /// An open connection.
@@ -138,6 +142,8 @@ pub struct Connection {
     led: bool,
     /// It is used once.
     fresh: bool,
+    /// The server is a member of a cluster.
+    clustered: bool,
 }
 
 /// What moves a connection's bytes, as long as that is there.
@@ -226,6 +232,7 @@ async fn introduced(
         server,
         led: true,
         fresh: false,
+        clustered: false,
     })
 }
 
@@ -294,11 +301,18 @@ impl Engine for Member {
     async fn connect(&self) -> Result<Connection, String> {
         let address = Some(self.address);
         let connection = connect(&self.binding, &self.host, address).await;
-        let run = self.run.clone();
-        match connection {
-            Ok(connection) => Ok(Connection { run, ..connection }),
-            Err(error) => Err(error.to_string()),
+        let connection = connection.map_err(|e| e.to_string())?;
+        let mut connection = Connection {
+            run: self.run.clone(),
+            clustered: self.clustered,
+            ..connection
+        };
+        if self.clustered {
+            // Started anew, it is who it was, under the same epoch.
+            let who = connection.ask(::redis::cmd("CLUSTER").arg("MYID")).await;
+            connection.server = who.map_err(|e| e.to_string())?;
         }
+        Ok(connection)
     }
 }
 
@@ -326,6 +340,26 @@ impl Connection {
             }
             cursor = next;
         }
+    }
+
+    /// A tag of which all keys are this member's.
+    ///
+    /// # Errors
+    /// The server cannot be asked, or no tag is.
+    pub async fn tag(&mut self) -> Result<String, RedisError> {
+        for tag in (0..TAGS).map(|n| format!("t{n}")) {
+            let mut get = ::redis::cmd("GET");
+            get.arg(format!("{{{tag}}}"));
+            match self.ask::<Option<String>>(&get).await {
+                Ok(_) => return Ok(tag),
+                Err(RedisError::Server { source, .. }) if source.code() == Some("MOVED") => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(RedisError::Self_ {
+            host: self.host.clone(),
+            said: format!("none of {TAGS} keys is its own"),
+        })
     }
 
     /// One command.
@@ -361,7 +395,12 @@ impl Session for Connection {
         write.cmd("SET").arg(key).arg(id);
         let newest = format!("{NEWEST}{}", self.run);
         write.cmd("SET").arg(newest).arg(id);
-        write.cmd("FCALL_RO").arg(MARK).arg(0);
+        // Under which epoch it is primary.
+        if self.clustered {
+            write.cmd("CLUSTER").arg("INFO");
+        } else {
+            write.cmd("FCALL_RO").arg(MARK).arg(0);
+        }
         write.cmd("ROLE");
         write.cmd("EXEC");
         if let Some(replicas) = asked {
@@ -463,6 +502,20 @@ fn said(error: &ServerError) -> String {
     format!("{} {details}", error.code()).trim_end().to_owned()
 }
 
+/// Under which epoch a server is primary: its dataset's mark, or what a member of a cluster says of itself.
+fn epoch(value: &Value) -> Option<u64> {
+    let text = match value {
+        Value::Int(number) => return u64::try_from(*number).ok(),
+        Value::BulkString(text) => String::from_utf8_lossy(text),
+        Value::VerbatimString { text, .. } => text.into(),
+        _ => return None,
+    };
+    let own = text
+        .lines()
+        .find_map(|l| l.strip_prefix("cluster_my_epoch:"));
+    own?.trim().parse().ok()
+}
+
 /// Who carried a transaction out, by the answers to its commands; none where the dataset's mark is missing.
 fn term(done: &[Value], server: &str) -> Option<Term> {
     let number = |value: &Value| match value {
@@ -473,7 +526,7 @@ fn term(done: &[Value], server: &str) -> Option<Term> {
         return None;
     };
     Some(Term {
-        epoch: number(done.get(2)?)?,
+        epoch: epoch(done.get(2)?)?,
         position: number(role.get(1)?)?,
         server: server.to_owned(),
     })
@@ -530,6 +583,14 @@ mod tests {
         assert_eq!((gone.outcome, gone.alone), (Outcome::Unknown, true));
         assert!(gone.detail.starts_with("UNBLOCKED"), "{}", gone.detail);
         assert_eq!(of(None, None).outcome, Outcome::Taken);
+    }
+
+    #[test]
+    fn a_member_of_a_cluster_says_its_epoch_itself() {
+        let said = "cluster_state:ok\r\ncluster_current_epoch:9\r\ncluster_my_epoch:7\r\n";
+        assert_eq!(epoch(&Value::BulkString(said.into())), Some(7));
+        assert_eq!(epoch(&Value::Int(5)), Some(5));
+        assert_eq!(epoch(&Value::Okay), None);
     }
 
     #[test]

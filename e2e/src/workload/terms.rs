@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use super::ledger::{Entry, Outcome, Term};
 
@@ -27,6 +28,18 @@ pub enum Violation {
         /// The servers.
         servers: BTreeSet<String>,
     },
+}
+
+impl Violation {
+    /// How long after the first acknowledgement under a later term it was sent.
+    pub fn late(&self) -> Option<Duration> {
+        match self {
+            Self::Late { sent, after, .. } => {
+                Some(Duration::from_micros(sent.saturating_sub(*after)))
+            }
+            Self::Shared { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for Violation {

@@ -48,6 +48,8 @@ pub struct Wanted {
     pub self_led: bool,
     /// Of such a set: instances that have left and have nothing that anybody needs.
     pub released: BTreeSet<String>,
+    /// Of such a set: instances whose volume is gone for good, and had nothing that others have not.
+    pub spared: BTreeSet<String>,
 }
 
 impl Wanted {
@@ -332,7 +334,7 @@ fn member_lost(name: &str) -> Trouble {
         instance: name.to_owned(),
         kind: TroubleKind::PrimaryVolumeLost,
         sentence: format!(
-            "The volume of {name} is gone, and it may have been the only copy: nothing is made in its place. Give it back, or, where another member has its data, delete the claim {} and its pod: an empty one takes its place.",
+            "The volume of {name} is gone, and it may have been the only copy: nothing is made in its place before another member is seen to lead with its data. Give it back, or delete the claim {} and its pod: an empty one takes its place.",
             names::data_claim(name)
         ),
         since: None,
@@ -363,7 +365,7 @@ fn claim(
         return wanted_now;
     };
     if claim.lost {
-        if wanted.self_led {
+        if wanted.self_led && !wanted.spared.contains(name) {
             plan.troubles.push(member_lost(name));
             return false;
         }

@@ -87,6 +87,7 @@ impl World {
                 agent: program(0),
                 self_led: false,
                 released: std::collections::BTreeSet::new(),
+                spared: std::collections::BTreeSet::new(),
             },
             instances: BTreeMap::new(),
             restart_of: BTreeMap::new(),
@@ -591,6 +592,33 @@ fn the_volume_of_a_primary_with_data_is_never_replaced() {
     world.entry("db-1").claim = None;
     world.entry("db-1").pod = None;
     assert!(lost(&world).contains("takes over by itself. If none does, give it back"));
+}
+
+#[test]
+fn where_members_lead_themselves_a_lost_volume_is_replaced_once_the_engine_says_that_nobody_needs_it()
+ {
+    let mut world = World::new(3);
+    for _ in 0..20 {
+        run(&mut world);
+    }
+    world.wanted.self_led = true;
+    world.with_claim(2, |claim| claim.lost = true);
+    let steps = |world: &World| {
+        let (planned, _) = pass(world);
+        let of_it =
+            |s: &&Step| matches!(s, Step::DeleteClaim { instance, .. } if instance == "db-2");
+        let replaced = planned.candidates.iter().any(|c| c.instance == "db-2");
+        (
+            planned.steps.iter().filter(of_it).count(),
+            replaced,
+            planned.troubles.len(),
+        )
+    };
+    assert_eq!(steps(&world), (0, false, 1), "it may be the only copy");
+    world.wanted.spared.insert("db-2".into());
+    assert_eq!(steps(&world), (1, true, 0));
+    world.entry("db-2").pod = None;
+    assert_eq!(steps(&world), (1, false, 0));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Sets that lead themselves ([`Common::self_led`](super::validated::Common::self_led)): several instances take writes, and
 //! the engines agree on who. The operator asks the engine what to do next, and disturbs only whom it grants. Values only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +40,12 @@ impl Rider<'_> {
         claim.is_some_and(|c| !c.lost)
     }
 
+    /// Whether its volume is gone for good.
+    pub fn has_lost(&self) -> bool {
+        let claim = self.instance.claim.as_ref();
+        claim.is_some_and(|c| c.lost)
+    }
+
     /// Whether its volume goes with its pod.
     pub fn loses_data(&self) -> bool {
         let claim = self.instance.claim.as_ref();
@@ -70,6 +76,8 @@ pub struct Steering<'a, E: Engine> {
 pub struct Steered {
     /// Who may be restarted, replaced or removed now.
     pub granted: Option<String>,
+    /// Whose volume is gone for good, and had nothing that nobody else has.
+    pub spared: BTreeSet<String>,
     /// What waits.
     pub waits: Vec<Wait>,
     /// Something was done.

@@ -1,4 +1,4 @@
-//! `cargo xtask bench backups`, `backup-size` and `redis`: ignored tests, with the program as its image gets it.
+//! `cargo xtask bench backups`, `backup-size`, `redis` and `cluster`: ignored tests, with the program as its image gets it.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,8 +15,8 @@ const PATIENCE: (u64, u64) = (90, 16);
 
 /// What measures: a test of a test program, and the program that it runs.
 pub struct Measure {
-    /// The operator's program.
-    pub program: &'static str,
+    /// The operator's program, if it runs.
+    pub program: Option<&'static str>,
     /// The test program.
     pub suite: &'static str,
     /// The test.
@@ -36,13 +36,16 @@ pub async fn beside(
     runs: usize,
     within: &Path,
 ) -> anyhow::Result<()> {
-    let built = images::program(what.program, &Steps::shown()).await?;
-    // An engine's user runs it, who may not look into everybody's cache.
+    // An engine's user runs what is there, who may not look into everybody's cache.
     let folder = tempfile::tempdir_in(within)?;
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
-    let program = folder.path().join(what.program);
-    std::fs::copy(&built, &program).with_context(|| format!("copying {}", built.display()))?;
     let mut measuring = mainstay_e2e::cargo::command();
+    if let Some(name) = what.program {
+        let built = images::program(name, &Steps::shown()).await?;
+        let program = folder.path().join(name);
+        std::fs::copy(&built, &program).with_context(|| format!("copying {}", built.display()))?;
+        measuring.env("MAINSTAY_TEST_PROGRAM", &program);
+    }
     if let Some(built) = other {
         let copy = folder.path().join("other");
         std::fs::copy(built, &copy).with_context(|| format!("copying {}", built.display()))?;
@@ -51,7 +54,6 @@ pub async fn beside(
     let status = measuring
         .args(["test", "--quiet", "--workspace", "--test", what.suite, "--"])
         .args(["--exact", what.name, "--ignored", "--nocapture"])
-        .env("MAINSTAY_TEST_PROGRAM", &program)
         .env("MAINSTAY_FIGURES_MIB", mib.to_string())
         .env("MAINSTAY_FIGURES_ROUNDS", runs.to_string())
         .env(

@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<(), Failed> {
         });
     }
     if !args.fast {
-        if args.only.is_empty() && args.engine != Some(Kind::Redis) {
+        if args.only.is_empty() && args.engine.is_none_or(|engine| !engine.is_redis()) {
             step(&mut report, "the demo, with its images", || {
                 demo::runs(&args.name)
             });

@@ -49,7 +49,10 @@ async fn run_all(args: &Args, report: &mut Report) {
     }
     let chosen = scenarios::ALL
         .iter()
-        .filter(|s| args.engine.is_none_or(|engine| engine == s.engine))
+        .filter(|s| {
+            args.engine
+                .is_none_or(|engine| engine.is_redis() == s.engine.is_redis())
+        })
         .filter(|s| chosen(args, s.name, s.long));
     let (sharing, alone): (Vec<&Scenario>, Vec<&Scenario>) =
         chosen.partition(|s| s.company == Company::Shares);

@@ -114,7 +114,7 @@ impl Program {
         let other = match engine {
             None => return true,
             Some(Kind::Postgres) => "redis:",
-            Some(Kind::Redis) => "postgres:",
+            Some(Kind::Redis | Kind::RedisCluster) => "postgres:",
         };
         !self.name.starts_with(other)
     }

@@ -26,25 +26,25 @@ pub const FAULTS: &[Fault] = &[
         "the API server answers nobody for 20 seconds"
     )
     .alone(NOBODY)
-    .of_any(),
+    .of_every(),
     fault!(
         api_server_away_long,
         "the API server answers nobody for 3 minutes"
     )
     .alone(NOBODY)
-    .of_any(),
+    .of_every(),
     fault!(
         engine_lost_without_api_server,
         "SIGKILL to the primary's first engine process while the API server answers nobody, for 20 seconds"
     )
     .alone(NOBODY)
-    .of_any(),
+    .of_every(),
     fault!(
         pod_lost_without_api_server,
         "the primary's node loses power while the API server answers nobody, for 20 seconds"
     )
     .alone(NOBODY)
-    .of_any(),
+    .of_every(),
 ];
 
 async fn lease_deleted(g: &Ground<'_>) -> Result<Instant> {

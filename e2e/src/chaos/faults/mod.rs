@@ -11,6 +11,7 @@ pub mod operators;
 pub mod pods;
 pub mod processes;
 pub mod sessions;
+pub mod shards;
 pub mod volumes;
 
 use std::collections::BTreeSet;
@@ -24,7 +25,7 @@ use crate::scenarios::kit::{Look, READY};
 use crate::scenarios::set::Kind;
 
 /// All families.
-const FAMILIES: [&[Fault]; 12] = [
+const FAMILIES: [&[Fault]; 13] = [
     pods::FAULTS,
     processes::FAULTS,
     network::FAULTS,
@@ -34,6 +35,7 @@ const FAMILIES: [&[Fault]; 12] = [
     changes::FAULTS,
     credentials::FAULTS,
     sessions::FAULTS,
+    shards::FAULTS,
     volumes::FAULTS,
     clocks::FAULTS,
     lossy::FAULTS,

@@ -21,17 +21,17 @@ const DRAINS: &str = "it cordons a node";
 pub const FAULTS: &[Fault] = &[
     fault!(node_cut, "the primary's node is cut off, and comes back")
         .alone(CUTS)
-        .of_any(),
+        .of_every(),
     fault!(
         node_cut_with_client,
         "the primary's node is cut off, its client with it, and comes back"
     )
     .alone(CUTS)
     .beside_the_primary()
-    .of_any(),
+    .of_every(),
     fault!(replica_cut, "a replica's node is cut off, and comes back")
         .alone(CUTS)
-        .of_any(),
+        .of_every(),
     fault!(
         replicas_cut,
         "the nodes of both replicas are cut off, and come back"
@@ -40,13 +40,13 @@ pub const FAULTS: &[Fault] = &[
     .of_any(),
     fault!(node_crashed, "the primary's node loses power, and boots")
         .alone("a node loses power")
-        .of_any(),
+        .of_every(),
     fault!(
         drained,
         "the primary's node is drained: cordoned, its pod evicted"
     )
     .alone(DRAINS)
-    .of_any(),
+    .of_every(),
     fault!(
         drained_in_turn,
         "each node is drained, one after the other, and put back when all is whole"

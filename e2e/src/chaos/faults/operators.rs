@@ -24,13 +24,13 @@ pub const FAULTS: &[Fault] = &[
         "the primary's pod is deleted by force while no operator runs"
     )
     .alone(NO_OPERATOR)
-    .of_any(),
+    .of_every(),
     fault!(
         without_operator_pod_deleted,
         "the primary's pod is deleted in order while no operator runs"
     )
     .alone(NO_OPERATOR)
-    .of_any(),
+    .of_every(),
     fault!(
         without_operator_postmaster_killed,
         "SIGKILL to the primary's first engine process while no operator runs"
@@ -46,13 +46,13 @@ pub const FAULTS: &[Fault] = &[
         "SIGKILL to the primary's engine while no operator runs"
     )
     .alone(NO_OPERATOR)
-    .of_redis(),
+    .of_every_redis(),
     fault!(
         without_operator_engine_stopped,
         "SIGSTOP to the primary's engine while no operator runs"
     )
     .alone(NO_OPERATOR)
-    .of_redis(),
+    .of_every_redis(),
 ];
 
 async fn without_operator_pod_forced(g: &Ground<'_>) -> Result<Instant> {

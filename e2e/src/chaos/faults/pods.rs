@@ -9,18 +9,21 @@ use kube::ResourceExt as _;
 use super::renamed;
 use crate::chaos::fault::{Fault, Ground, fault};
 use crate::faults::pod::{Deletion, delete};
-use crate::scenarios::kit::INSTANCES;
 
 /// This family.
 pub const FAULTS: &[Fault] = &[
-    fault!(pod_forced, "the primary's pod is deleted by force").of_any(),
+    fault!(pod_forced, "the primary's pod is deleted by force").of_every(),
     fault!(
         pod_deleted,
         "the primary's pod is deleted in order, as a drain does"
     )
-    .of_any(),
-    fault!(two_forced, "two of three pods are deleted by force at once").of_any(),
-    fault!(all_forced, "all pods are deleted by force at once").of_any(),
+    .of_every(),
+    fault!(
+        two_forced,
+        "two of three pods, or both of a shard, are deleted by force at once"
+    )
+    .of_every(),
+    fault!(all_forced, "all pods are deleted by force at once").of_every(),
     fault!(
         async_pod_forced,
         "the primary's pod is deleted by force, and commits wait for nobody"
@@ -68,5 +71,5 @@ async fn two_forced(g: &Ground<'_>) -> Result<Instant> {
 }
 
 async fn all_forced(g: &Ground<'_>) -> Result<Instant> {
-    replaced(g, &INSTANCES, Deletion::Forced).await
+    replaced(g, g.kind.instances(), Deletion::Forced).await
 }

@@ -23,20 +23,20 @@ pub const FAULTS: &[Fault] = &[
         engine_killed,
         "SIGKILL to the primary's engine, whose memory is lost with it"
     )
-    .of_redis(),
-    fault!(engine_stopped, "SIGSTOP to the primary's engine").of_redis(),
-    fault!(agent_killed, "SIGKILL to the primary's agent").of_any(),
-    fault!(agent_stopped, "SIGSTOP to the primary's agent").of_any(),
+    .of_every_redis(),
+    fault!(engine_stopped, "SIGSTOP to the primary's engine").of_every_redis(),
+    fault!(agent_killed, "SIGKILL to the primary's agent").of_every(),
+    fault!(agent_stopped, "SIGSTOP to the primary's agent").of_every(),
     fault!(
         container_killed,
         "SIGKILL to the first process of the primary's container"
     )
-    .of_any(),
+    .of_every(),
     fault!(
         container_killed_repeatedly,
         "the same, three times, each time to whoever is primary when all is whole again: the kubelet makes the container wait"
     )
-    .of_any(),
+    .of_every(),
     fault!(
         out_of_memory,
         "a session of the primary takes more memory than its container may have"
@@ -149,7 +149,7 @@ async fn out_of_memory(g: &Ground<'_>) -> Result<Instant> {
     // Its session does not outlive it. That it came to that is seen by the engine's end.
     let _ = match g.kind {
         Kind::Postgres => g.sandbox.admin_sql(&g.primary, TOO_MUCH).await,
-        Kind::Redis => {
+        Kind::Redis | Kind::RedisCluster => {
             let script = ["call", "EVAL", TOO_MUCH_FOR_REDIS, "0"];
             g.writer.run(&script).await
         }

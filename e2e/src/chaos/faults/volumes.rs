@@ -27,12 +27,12 @@ pub const FAULTS: &[Fault] = &[
         primary_frozen,
         "writes to the primary's volume never return, until another one leads"
     )
-    .of_any(),
+    .of_every(),
     fault!(
         replica_frozen,
         "writes to a replica's volume never return, for 15 seconds"
     )
-    .of_any(),
+    .of_every(),
     fault!(
         replica_damaged,
         "a replica's data is damaged and its engine killed; its volume is deleted, as the status says"
@@ -41,12 +41,12 @@ pub const FAULTS: &[Fault] = &[
         primary_volume_lost,
         "the primary's volume is lost with its pod"
     )
-    .of_any(),
+    .of_every(),
     fault!(
         recloned_pod_forced,
         "a replica's volume is lost; as soon as it is copied anew the primary's pod is deleted by force"
     )
-    .of_any(),
+    .of_every(),
 ];
 
 async fn volume(g: &Ground<'_>, instance: &str) -> Result<Volume> {

@@ -20,7 +20,7 @@ use crate::shards::link::{Access, LinkError, Links, Place};
 use crate::shards::picture::{Member, Picture, Presence};
 use crate::shards::plan::{Act, Plan, Spec, plan};
 use crate::shards::rebalance::shifts;
-use crate::shards::repair::unowned;
+use crate::shards::repair::{needed, unowned};
 use crate::shards::shape::Shape;
 use crate::shards::topology::{Address, View};
 use crate::validate::Validated;
@@ -33,6 +33,9 @@ const LOOKS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(10),
 ];
+/// What was done is known to all members by then, unless something is wrong: what waits for that is looked at as soon as
+/// when something was done.
+const GOES_ROUND: Duration = Duration::from_secs(3);
 
 /// What is kept between passes.
 #[derive(Debug, Default)]
@@ -41,6 +44,8 @@ pub struct Helm {
     /// Since when members do not run.
     gone: BTreeMap<String, Instant>,
     found: Option<Found>,
+    /// When something was done last.
+    done: Option<Instant>,
 }
 
 /// What was found last.
@@ -83,11 +88,46 @@ pub async fn steer(helm: &mut Helm, asked: Steering<'_, RedisEngine>) -> Steered
         formed: formed || before.is_some_and(|c| c.formed),
         restores: v.recovery.is_some(),
     };
-    let planned = plan(spec, &members);
+    let mut planned = plan(spec, &members);
+    let spared = spared(spec, &members, &asked.riders, &mut planned);
     let found = found(spec, &members, &asked.riders);
-    let steered = carry_out(links, planned, asked.may_disturb, &found.cluster).await;
+    let mut steered = carry_out(
+        links,
+        planned,
+        asked.may_disturb,
+        &found.cluster,
+        &mut helm.done,
+    )
+    .await;
+    steered.spared = spared;
     helm.found = Some(found);
     steered
+}
+
+/// Whose volume is gone for good, and had nothing that nobody else has; what the others wait for.
+fn spared(
+    spec: Spec,
+    members: &[Member],
+    riders: &[Rider<'_>],
+    plan: &mut Plan,
+) -> BTreeSet<String> {
+    let lost = riders.iter().enumerate().filter(|(_, r)| r.has_lost());
+    let mut spared = BTreeSet::new();
+    for (member, rider) in lost {
+        let name = &rider.instance.name;
+        match needed(spec, &Picture::of(members), member) {
+            None => {
+                spared.insert(name.clone());
+            }
+            Some(reason) => plan.waits.push(Wait {
+                step: format!("replace the lost volume of {name}"),
+                predicate: "keep_the_last_copy",
+                reason,
+                after: Some(LOOKS[1]),
+            }),
+        }
+    }
+    spared
 }
 
 fn waiting(step: &str, reason: String) -> Steered {
@@ -169,7 +209,8 @@ fn members(
             }),
             // One whose pod is told to go hands over as one that leaves: its agent waits for that.
             leaving: rider.leaving || (may_hand_over && pod.is_some_and(|p| p.deleting)),
-            outdated: rider.outdated,
+            // What it has goes with its process: another one takes over before.
+            outdated: rider.outdated || (rider.has_lost() && !rider.is_gone()),
             presence,
         });
     }
@@ -278,6 +319,7 @@ async fn carry_out(
     planned: Plan,
     may_disturb: bool,
     found: &ClusterStatus,
+    done: &mut Option<Instant>,
 ) -> Steered {
     let mut steered = Steered {
         calm: planned.is_settled(),
@@ -286,7 +328,7 @@ async fn carry_out(
         ..Steered::default()
     };
     let disturbs = planned.disruptive.filter(|_| may_disturb);
-    let mut moves = false;
+    let (mut moves, mut failed) = (false, false);
     let work = async {
         for act in planned.harmless.into_iter().chain(disturbs) {
             match &act {
@@ -306,17 +348,25 @@ async fn carry_out(
                     reason: error.to_string(),
                     after: Some(LOOKS[1]),
                 });
+                failed = true;
                 return;
             }
         }
     };
     // Given up anywhere, it goes on in the next pass.
     let whole = timeout(BOUND, work).await.is_ok();
-    steered.again = Some(match (steered.works, whole && moves) {
-        (true, true) => Duration::ZERO,
-        (true, false) => LOOKS[0],
-        (false, _) if !steered.waits.is_empty() || steered.granted.is_some() => LOOKS[1],
-        (false, _) => LOOKS[2],
+    if steered.works {
+        *done = Some(Instant::now());
+    }
+    let just = done.is_some_and(|at| at.elapsed() < GOES_ROUND);
+    let waits = !steered.waits.is_empty() || steered.granted.is_some();
+    steered.again = Some(match (steered.works, waits) {
+        (true, _) if failed => LOOKS[1],
+        (true, _) if whole && moves => Duration::ZERO,
+        (true, _) => LOOKS[0],
+        (false, true) if just => LOOKS[0],
+        (false, true) => LOOKS[1],
+        (false, false) => LOOKS[2],
     });
     steered
 }

@@ -1,5 +1,7 @@
 //! Asks members what they see, and tells them what to do, over TLS as the user [`CLUSTER_ROLE`]. I/O; decides nothing.
 
+mod moves;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,21 +14,17 @@ use rustls::pki_types::ServerName;
 use tokio::time::{sleep, timeout};
 
 use super::marks;
-use super::migrate::{self, Next, Way};
-use super::plan::{Act, Failover, Move};
+use super::migrate::BATCH;
+use super::plan::{Act, Failover};
 use super::slots::SlotSet;
-use super::topology::{Address, Bears, NodeId, TopologyError, View};
+use super::topology::{Address, Bears, TopologyError, View};
 use crate::agent::mark::LIBRARY;
 use crate::agent::session::mark_in;
-use crate::resp::{Connection, RespError, Value, words};
+use crate::resp::{Connection, RespError, Value, Words, words};
 use crate::settings::CLUSTER_ROLE;
 
 /// Longest wait for a connection or for an answer.
 const ANSWER: Duration = Duration::from_secs(3);
-/// Longest wait for the target of a `MIGRATE`, as the source counts it.
-const TARGET: Duration = Duration::from_secs(5);
-/// Longest wait for the answer to it.
-const MIGRATED: Duration = Duration::from_secs(60);
 /// A replica has taken over within this time, or it did not.
 const TAKEN_OVER: Duration = Duration::from_secs(10);
 /// Commands that are sent at once.
@@ -97,6 +95,8 @@ pub struct Links {
     open: BTreeMap<String, Connection>,
     /// What they said last.
     views: BTreeMap<String, View>,
+    /// How many keys are moved at once.
+    pace: u16,
 }
 
 impl Links {
@@ -107,6 +107,7 @@ impl Links {
             places: BTreeMap::new(),
             open: BTreeMap::new(),
             views: BTreeMap::new(),
+            pace: BATCH,
         }
     }
 
@@ -205,11 +206,7 @@ impl Links {
                     .await?;
             }
             Act::Failover { at, how } => self.fail_over(at, *how).await?,
-            Act::Moves(moves) => {
-                for step in moves {
-                    self.migrate(step).await?;
-                }
-            }
+            Act::Moves(moves) => self.move_all(moves).await?,
             Act::Restart { .. } | Act::Remove { .. } => return Ok(false),
         }
         Ok(true)
@@ -235,145 +232,21 @@ impl Links {
         })
     }
 
-    /// One slot, from wherever it was left.
-    async fn migrate(&mut self, step: &Move) -> Result<(), LinkError> {
-        let (slot, from, to) = (step.slot, &step.from, &step.to);
-        let view = |name: &str| {
-            self.views
-                .get(name)
-                .ok_or_else(|| LinkError::Unknown(name.to_owned()))
-        };
-        let (source, target) = (view(from)?, view(to)?);
-        let says = |view: &View,
-                    slots: fn(&super::topology::Node) -> &BTreeMap<u16, NodeId>,
-                    other: &NodeId| {
-            view.myself()
-                .is_some_and(|me| slots(me).get(&slot) == Some(other))
-        };
-        let owns = |view: &View| view.myself().is_some_and(|me| me.slots.contains(slot));
-        let mut way = Way {
-            arrived: owns(target),
-            importing: says(target, |me| &me.importing, &source.me),
-            migrating: says(source, |me| &me.migrating, &target.me),
-            emptied: false,
-            released: !owns(source),
-        };
-        let (source, target) = (source.me.clone(), target.me.clone());
-        loop {
-            let next = migrate::next(way);
-            let command = migrate::command(next, slot, &source, &target);
-            match next {
-                Next::Import => {
-                    self.tell(to, command).await?;
-                    way.importing = true;
-                }
-                Next::Migrate => {
-                    self.tell(from, command).await?;
-                    way.migrating = true;
-                }
-                Next::Keys => way.emptied = self.keys(step, command).await?,
-                Next::Take => {
-                    self.tell(to, command).await?;
-                    way.arrived = true;
-                }
-                Next::Release => {
-                    self.tell(from, command).await?;
-                    way.released = true;
-                }
-                Next::Tell => {
-                    self.tell_others(step, &command).await;
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// Moves some keys; says whether there were none.
-    async fn keys(&mut self, step: &Move, command: Vec<String>) -> Result<bool, LinkError> {
-        let from = &step.from;
-        // In one go, so that it is the answer of a primary.
-        let answers = self.ask(from, &[command, words(["ROLE"])]).await?;
-        let [keys, role] = answers.as_slice() else {
-            return Err(mute(from));
-        };
-        if !is_primary(role) {
-            return Err(LinkError::Otherwise {
-                member: from.clone(),
-                why: format!(
-                    "it is no primary any more, and cannot give slot {} away",
-                    step.slot
-                ),
-            });
-        }
-        let keys: Vec<&Vec<u8>> = keys
-            .items()
-            .iter()
-            .filter_map(|key| match key {
-                Value::Bulk(key) => Some(key),
-                _ => None,
-            })
-            .collect();
-        if keys.is_empty() {
-            return Ok(true);
-        }
-        let place = self
-            .places
-            .get(&step.to)
-            .ok_or_else(|| LinkError::Unknown(step.to.clone()))?;
-        let (port, wait) = (
-            place.address.port.to_string(),
-            TARGET.as_millis().to_string(),
-        );
-        // What both have is the source's: see `migrate`.
-        let head = [
-            "MIGRATE",
-            &place.address.host,
-            &port,
-            "",
-            "0",
-            &wait,
-            "REPLACE",
-            "AUTH2",
-        ];
-        let tail = [CLUSTER_ROLE, self.access.password.expose(), "KEYS"];
-        let head = head
-            .into_iter()
-            .chain(tail)
-            .map(|word| word.as_bytes().to_vec());
-        let command: Vec<Vec<u8>> = head.chain(keys.into_iter().cloned()).collect();
-        let mut connection = self.take(from).await?;
-        let told = timeout(MIGRATED, connection.call(command)).await;
-        told.map_err(|_| mute(from))?
-            .map_err(|source| wire(from, source))?;
-        self.open.insert(from.clone(), connection);
-        Ok(false)
-    }
-
-    /// The other primaries hear of it by themselves too, so nobody has to answer.
-    async fn tell_others(&mut self, step: &Move, command: &[String]) {
-        let others: Vec<String> = self
-            .views
-            .iter()
-            .filter(|(name, view)| view.is_primary() && **name != step.from && **name != step.to)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for other in others {
-            if let Err(error) = self.tell(&other, command.to_vec()).await {
-                tracing::debug!(%error, slot = step.slot, "it will hear of the slot's owner by the others");
-            }
-        }
-    }
-
-    async fn tell(&mut self, at: &str, command: Vec<String>) -> Result<Value, LinkError> {
-        let answers = self.ask(at, &[command]).await?;
+    async fn tell(&mut self, at: &str, command: Words) -> Result<Value, LinkError> {
+        let answers = self.ask(at, &[command], ANSWER).await?;
         let answer = answers.into_iter().next().ok_or_else(|| mute(at))?;
         answer.accepted().map_err(|source| wire(at, source))
     }
 
     /// A connection that fails is not used again.
-    async fn ask(&mut self, at: &str, commands: &[Vec<String>]) -> Result<Vec<Value>, LinkError> {
+    async fn ask<W: AsRef<[u8]>>(
+        &mut self,
+        at: &str,
+        commands: &[Vec<W>],
+        within: Duration,
+    ) -> Result<Vec<Value>, LinkError> {
         let mut connection = self.take(at).await?;
-        let answers = timeout(ANSWER, connection.pipeline(commands)).await;
+        let answers = timeout(within, connection.pipeline(commands)).await;
         let answers = answers
             .map_err(|_| mute(at))?
             .map_err(|source| wire(at, source))?;

@@ -17,8 +17,8 @@ use super::shape::Shape;
 use super::topology::{Address, Health, NodeId};
 use crate::backup::shards::Slots;
 
-/// How many slots are moved in one step.
-pub const MOVES: usize = 128;
+/// How many slots are moved in one step, if there is time for so many.
+pub const MOVES: usize = 1024;
 /// Rule: a set that is made from a backup begins with all shards of it.
 const RESTORED_FIRST: &str = "every_shard_first";
 /// Until another look.
@@ -113,7 +113,7 @@ pub enum Act {
         /// How.
         how: Failover,
     },
-    /// Slots go from one member to another, one after the other.
+    /// Slots go from one member to another, in this order, those of the same two together.
     Moves(Vec<Move>),
     /// A member may be restarted now.
     Restart {

@@ -1,7 +1,8 @@
 //! What the planner does not do, and what it says then.
 
-use super::picture::{Member, Presence};
+use super::picture::{Member, Picture, Presence};
 use super::plan::{Act, Failover, Plan, Spec, plan};
+use super::repair::needed;
 use super::simulation::World;
 use super::topology::{NodeId, View};
 
@@ -141,6 +142,44 @@ fn where_no_copy_is_left_nothing_is_made_in_its_place() {
     assert_waits(&lost, "keep_the_last_copy", "restore a backup");
     let claims = |act: &Act| matches!(act, Act::Claim { .. });
     assert!(!lost.harmless.iter().any(claims), "{lost:?}");
+}
+
+#[test]
+fn a_lost_volume_is_replaced_only_when_others_lead_with_all_slots() {
+    let mut world = settled(3, 1);
+    let formed = Spec {
+        formed: true,
+        ..world.spec
+    };
+    let (primary, replicas) = shard(&world.members());
+    let needs = |world: &World, lost: usize, presence: Option<Presence>| {
+        let mut members = world.members();
+        if let Some(presence) = presence {
+            members[lost].presence = presence;
+        }
+        needed(formed, &Picture::of(&members), lost)
+    };
+    // A replica's is no loss, whether it runs or not.
+    assert_eq!(needs(&world, replicas[0], None), None);
+    assert_eq!(needs(&world, replicas[0], Some(gone(9, false))), None);
+    let new = needed(world.spec, &Picture::of(&world.members()), replicas[0]);
+    assert_eq!(new.is_some(), !world.spec.formed);
+    // A primary's is, while it owns slots: its replica takes over first.
+    let why = needs(&world, primary, None).unwrap();
+    assert!(why.contains("owns slots"), "{why}");
+    world.engines[primary].runs = false;
+    world.gossip();
+    let why = needs(&world, primary, Some(gone(60, false))).unwrap();
+    assert!(why.contains("owns slots"), "{why}");
+    world.elect();
+    world.gossip();
+    assert_eq!(needs(&world, primary, Some(gone(60, false))), None);
+    // Of two of a shard the other has to lead: as long as it does not answer, nobody knows.
+    let mut members = world.members();
+    members[primary].presence = gone(60, false);
+    members[replicas[0]].presence = away();
+    let why = needed(formed, &Picture::of(&members), primary).unwrap();
+    assert!(why.contains("owns slots"), "{why}");
 }
 
 #[test]

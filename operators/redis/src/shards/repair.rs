@@ -163,6 +163,33 @@ fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
     true
 }
 
+/// Why a member whose volume is gone for good is not replaced by an empty one yet; none when nobody needs what it had.
+///
+/// It takes positive evidence: the cluster was formed, every slot has an owner that answers as a primary with its dataset read, all
+/// who answer agree on that, and none of these owners is the member itself, under whatever identity it had.
+pub fn needed(spec: Spec, picture: &Picture<'_>, member: usize) -> Option<String> {
+    let name = picture.name(member);
+    if !spec.formed {
+        return Some("the cluster was not formed yet".to_owned());
+    }
+    let free = unowned(picture);
+    if !free.is_empty() {
+        return Some(format!("slots {} have no owner", words(&free)));
+    }
+    for (id, slots) in &picture.owned {
+        let called = picture.called(id);
+        let owner = picture.seen(id).filter(|(at, _)| *at != member);
+        let serves = owner.is_some_and(|(_, view)| view.is_primary() && !view.loading);
+        if !serves {
+            return Some(format!(
+                "{called} owns slots {}, and no other member has taken over what {name} may have of them",
+                words(slots)
+            ));
+        }
+    }
+    picture.differ.clone()
+}
+
 /// Slots that nobody owns.
 pub fn unowned(picture: &Picture<'_>) -> SlotSet {
     let mut free = SlotSet::all();

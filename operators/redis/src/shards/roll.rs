@@ -18,6 +18,7 @@ pub fn resume(picture: &Picture<'_>, shape: &Shape, plan: &mut Plan) -> bool {
             moves.push(step);
         }
     }
+    moves.sort_by(|a, b| (&a.from, &a.to, a.slot).cmp(&(&b.from, &b.to, b.slot)));
     moves.truncate(MOVES);
     if !moves.is_empty() {
         plan.disturb(Act::Moves(moves));

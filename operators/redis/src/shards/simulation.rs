@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::migrate::{Next, Way, next};
+use super::migrate::{Next, Way, together};
 use super::picture::{Member, Picture, Presence};
 use super::plan::{Act, Failover, Move, Plan, Spec, plan};
 use super::repair::unowned;
@@ -365,7 +365,7 @@ impl World {
     }
 
     /// The engine's own election.
-    fn elect(&mut self) {
+    pub(super) fn elect(&mut self) {
         let all: Vec<NodeId> = self
             .engines
             .iter()
@@ -582,9 +582,12 @@ impl World {
                 self.gossip();
             }
             Act::Moves(moves) => {
-                for step in moves {
-                    if !self.migrate(&step, steps) {
-                        return;
+                for same in moves.chunk_by(|a, b| (&a.from, &a.to) == (&b.from, &b.to)) {
+                    for some in same.chunks(5) {
+                        if !self.migrate(some, steps) {
+                            return;
+                        }
+                        self.check();
                     }
                 }
             }
@@ -615,65 +618,97 @@ impl World {
         }
     }
 
-    fn migrate(&mut self, step: &Move, steps: &mut usize) -> bool {
-        let (from, to, slot) = (self.place(&step.from), self.place(&step.to), step.slot);
-        let (source, target) = (self.engines[from].id.clone(), self.engines[to].id.clone());
+    fn way(&self, from: usize, to: usize, slot: u16) -> Way {
+        let (s, t) = (&self.engines[from], &self.engines[to]);
+        Way {
+            arrived: t.owns(slot),
+            importing: t.me().importing.get(&slot) == Some(&s.id),
+            migrating: s.me().migrating.get(&slot) == Some(&t.id),
+            emptied: false,
+            released: !s.owns(slot),
+        }
+    }
+
+    /// Slots of the same two together, broken off between any two of their steps.
+    fn migrate(&mut self, some: &[Move], steps: &mut usize) -> bool {
+        let (from, to) = (self.place(&some[0].from), self.place(&some[0].to));
+        let way = |step: &Move| self.way(from, to, step.slot);
+        let mut ways: Vec<Way> = some.iter().map(way).collect();
         loop {
-            if *steps == 0 {
-                return false;
+            let (next, which) = together(&ways).unwrap();
+            if next == Next::Tell {
+                return true;
             }
-            *steps -= 1;
-            let (s, t) = (&self.engines[from], &self.engines[to]);
-            let way = Way {
-                arrived: t.owns(slot),
-                importing: t.me().importing.get(&slot) == Some(&source),
-                migrating: s.me().migrating.get(&slot) == Some(&target),
-                emptied: s.keys.get(&slot).is_none_or(BTreeSet::is_empty),
-                released: !s.owns(slot),
-            };
-            match next(way) {
-                Next::Import => {
-                    self.engines[to]
-                        .me_mut()
-                        .importing
-                        .insert(slot, source.clone());
+            // They are all asked at once.
+            let has = |at: &usize| !self.has_none(from, some[*at].slot);
+            if next == Next::Keys && !which.iter().any(has) {
+                which.iter().for_each(|at| ways[*at].done(next));
+                continue;
+            }
+            for at in which {
+                if *steps == 0 {
+                    return false;
                 }
-                Next::Migrate => {
-                    assert!(self.engines[from].owns(slot));
-                    self.engines[from]
-                        .me_mut()
-                        .migrating
-                        .insert(slot, target.clone());
+                *steps -= 1;
+                self.step(next, (from, to), some[at].slot, *steps == 0);
+                if next != Next::Keys {
+                    ways[at].done(next);
                 }
-                Next::Keys => {
-                    // Of what was moved, broken off, both may have it.
-                    let mut keys = self.engines[from].keys.remove(&slot).unwrap_or_default();
-                    let one = keys.pop_first().unwrap();
+            }
+        }
+    }
+
+    fn has_none(&self, at: usize, slot: u16) -> bool {
+        let keys = self.engines[at].keys.get(&slot);
+        keys.is_none_or(BTreeSet::is_empty)
+    }
+
+    /// One step of one slot; what is `last` is broken off when half of it is done.
+    fn step(&mut self, next: Next, (from, to): (usize, usize), slot: u16, last: bool) {
+        let (source, target) = (self.engines[from].id.clone(), self.engines[to].id.clone());
+        match next {
+            Next::Import => {
+                let me = self.engines[to].me_mut();
+                me.importing.insert(slot, source);
+            }
+            Next::Migrate => {
+                assert!(self.engines[from].owns(slot));
+                let me = self.engines[from].me_mut();
+                me.migrating.insert(slot, target);
+            }
+            Next::Keys => {
+                // Of what was moved, broken off, both may have it.
+                let mut keys = self.engines[from].keys.remove(&slot).unwrap_or_default();
+                if let Some(one) = keys.pop_first() {
                     self.engines[to].keys.entry(slot).or_default().insert(one);
-                    if *steps == 1 {
+                    if last {
                         keys.insert(one);
                     }
-                    self.engines[from].keys.insert(slot, keys);
                 }
-                Next::Take => {
-                    let epoch = self.epoch() + 1;
-                    let engine = &mut self.engines[to];
-                    let old = engine.knows.get_mut(&source).unwrap();
-                    old.slots.remove(slot);
-                    let me = engine.me_mut();
-                    me.importing.remove(&slot);
-                    me.slots.insert(slot);
-                    me.epoch = epoch;
-                }
-                Next::Release => {
-                    let engine = &mut self.engines[from];
-                    let me = engine.me_mut();
-                    me.slots.remove(slot);
-                    me.migrating.remove(&slot);
-                    engine.knows.get_mut(&target).unwrap().slots.insert(slot);
-                }
-                Next::Tell => return true,
+                self.engines[from].keys.insert(slot, keys);
             }
+            Next::Take => {
+                assert!(
+                    self.has_none(from, slot),
+                    "a slot is taken from one with keys"
+                );
+                let epoch = self.epoch() + 1;
+                let engine = &mut self.engines[to];
+                let old = engine.knows.get_mut(&source).unwrap();
+                old.slots.remove(slot);
+                let me = engine.me_mut();
+                me.importing.remove(&slot);
+                me.slots.insert(slot);
+                me.epoch = epoch;
+            }
+            Next::Release => {
+                let engine = &mut self.engines[from];
+                let me = engine.me_mut();
+                me.slots.remove(slot);
+                me.migrating.remove(&slot);
+                engine.knows.get_mut(&target).unwrap().slots.insert(slot);
+            }
+            Next::Tell => {}
         }
     }
 

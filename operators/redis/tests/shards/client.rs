@@ -111,9 +111,18 @@ impl Client {
     }
 }
 
+/// What a writer wrote.
+#[derive(Default)]
+pub struct Written {
+    /// What was acknowledged last of each key.
+    pub keys: BTreeMap<String, u64>,
+    /// The longest time that one write took.
+    pub pause: Duration,
+}
+
 /// Somebody who writes all the time.
 pub struct Writer {
-    task: JoinHandle<BTreeMap<String, u64>>,
+    task: JoinHandle<Written>,
     end: Arc<AtomicBool>,
 }
 
@@ -122,13 +131,15 @@ impl Writer {
         let end = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&end);
         let task = tokio::spawn(async move {
-            let mut written = BTreeMap::new();
+            let mut written = Written::default();
             let mut version = 0;
             while !ended.load(Ordering::Relaxed) {
                 version += 1;
                 let key = format!("written-{}", version % 500);
+                let begun = Instant::now();
                 client.set(&key, &version.to_string()).await;
-                written.insert(key, version);
+                written.pause = written.pause.max(begun.elapsed());
+                written.keys.insert(key, version);
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             written
@@ -136,8 +147,8 @@ impl Writer {
         Self { task, end }
     }
 
-    /// What was acknowledged last of each key.
-    pub async fn stop(self) -> BTreeMap<String, u64> {
+    /// What it wrote.
+    pub async fn stop(self) -> Written {
         self.end.store(true, Ordering::Relaxed);
         self.task.await.unwrap()
     }

@@ -83,7 +83,9 @@ fn links(authority: &Pair) -> Links {
 impl Cluster {
     /// With so many shards, of so many replicas each.
     pub async fn new(number: u8, shards: usize, replicas: usize) -> Self {
-        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        // In memory, unless a measurement says otherwise.
+        let within = std::env::var("MAINSTAY_TEST_FOLDER");
+        let folder = tempfile::tempdir_in(within.as_deref().unwrap_or("/dev/shm")).unwrap();
         tools::redis(folder.path()).await.unwrap();
         let authority = issue_authority("shop", "db", Timestamp::now()).unwrap();
         let links = links(&authority);
@@ -314,6 +316,30 @@ impl Cluster {
                     other => panic!("{other:?} is not for pods"),
                 },
                 Err(error) => println!("{error}"),
+            }
+        }
+    }
+
+    /// Passes until slots have moved: from when they began to until the last of them had.
+    pub async fn move_slots(&mut self) -> Duration {
+        let begun = Instant::now();
+        let (mut since, mut until) = (None, begun);
+        loop {
+            let plan = self.plan().await;
+            let moves = matches!(plan.disruptive, Some(Act::Moves(_)));
+            let agree = plan.waits.iter().all(|w| w.predicate != "agree_first");
+            if moves {
+                since.get_or_insert_with(Instant::now);
+            }
+            if let Some(since) = since.filter(|_| !moves && agree) {
+                return until - since;
+            }
+            assert!(begun.elapsed() < 10 * LONG, "slots do not move: {plan:?}");
+            self.execute(plan).await;
+            if moves {
+                until = Instant::now();
+            } else {
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
     }

@@ -12,6 +12,7 @@ mod client;
 #[path = "../clients/mod.rs"]
 mod clients;
 mod cluster;
+mod figures;
 mod languages;
 
 use std::collections::BTreeMap;
@@ -60,7 +61,7 @@ async fn it_scales_out_and_in_with_every_key_while_its_executor_is_killed() {
         half_way += cluster.half_way();
         if let Some(Act::Moves(_)) = &plan.disruptive {
             killed += 1;
-            let soon = Duration::from_millis(17 + 13 * killed);
+            let soon = Duration::from_millis(2 + 3 * killed);
             let _ = tokio::time::timeout(soon, cluster.execute(plan)).await;
             cluster.forget_connections();
         } else {
@@ -88,7 +89,7 @@ async fn it_scales_out_and_in_with_every_key_while_its_executor_is_killed() {
     println!("scale-in: {:?}", begun.elapsed());
     cluster.assert_as_asked().await;
 
-    let written = writer.stop().await;
+    let written = writer.stop().await.keys;
     assert!(written.len() > 20, "{} keys were written", written.len());
     let mut client = cluster.client();
     let mut lost = Vec::new();
@@ -201,7 +202,7 @@ async fn members_are_restarted_without_a_shard_that_has_no_primary() {
     cluster.outdate_all();
     cluster.converge().await;
     cluster.assert_as_asked().await;
-    let written: BTreeMap<String, u64> = writer.stop().await;
+    let written: BTreeMap<String, u64> = writer.stop().await.keys;
     assert!(!written.is_empty());
     let mut client = cluster.client();
     for (key, version) in &written {

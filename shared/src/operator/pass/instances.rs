@@ -81,6 +81,7 @@ impl<E: Engine> Pass<'_, E> {
             agent: self.context.settings.program.program.clone(),
             self_led: validated.common.self_led,
             released: BTreeSet::new(),
+            spared: BTreeSet::new(),
         }
     }
 

@@ -12,7 +12,8 @@ use crate::operator::validated::Validated;
 use crate::outcome::Outcome;
 
 impl<E: Engine> Pass<'_, E> {
-    /// Ask the engine. Instances that have left and that it grants to go are released in `wanted`.
+    /// Ask the engine. Instances that have left and that it grants to go are released in `wanted`, and those whose lost volume
+    /// nobody needs are spared.
     pub(super) async fn steer(
         &self,
         report: &mut Report<E>,
@@ -37,6 +38,7 @@ impl<E: Engine> Pass<'_, E> {
         };
         let steered = E::steer(helm, steering).await;
         wanted.released.extend(steered.granted.clone());
+        wanted.spared.clone_from(&steered.spared);
         for wait in &steered.waits {
             report.progress(Outcome::Progressing(wait.clone()));
         }
