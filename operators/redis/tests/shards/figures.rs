@@ -14,7 +14,7 @@ use mainstay_redis::settings::PORT;
 /// How many go to a fourth shard.
 const SLOTS: u64 = 16_384 / 4;
 /// Bytes of a value.
-const VALUE: usize = 1024;
+const VALUE: u64 = 1024;
 /// Keys that are on their way at once while the dataset is made.
 const AT_ONCE: usize = 64;
 
@@ -28,8 +28,8 @@ async fn load(cluster: &Cluster, mib: u64) {
     let seeds = cluster.client().seeds.into_iter();
     let seeds = seeds.map(|seed| format!("rediss://{}:{PORT}", seed.split(':').next().unwrap()));
     let client = ClusterClientBuilder::new(seeds)
-        .username("app".to_owned())
-        .password(PASSWORD.to_owned())
+        .username("app")
+        .password(PASSWORD)
         .certs(TlsCertificates {
             client_tls: None,
             root_cert: Some(cluster.ca().as_bytes().to_vec()),
@@ -37,14 +37,14 @@ async fn load(cluster: &Cluster, mib: u64) {
         .build()
         .unwrap();
     let connection = client.get_async_connection().await.unwrap();
-    let keys = (mib << 20) / VALUE as u64;
+    let keys = (mib << 20) / VALUE;
     stream::iter(0..keys)
         .map(|n| {
             let mut connection = connection.clone();
             async move {
                 // What does not become smaller when it is written down.
                 let value: String = (0..VALUE)
-                    .map(|at| char::from(b'!' + ((n as usize * 31 + at * at) % 90) as u8))
+                    .map(|at| char::from(b'!' + u8::try_from((n * 31 + at * at) % 90).unwrap()))
                     .collect();
                 let mut set = redis::cmd("SET");
                 set.arg(format!("filled-{n}")).arg(value);
