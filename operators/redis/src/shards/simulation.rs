@@ -642,7 +642,9 @@ impl World {
             // They are all asked at once.
             let has = |at: &usize| !self.has_none(from, some[*at].slot);
             if next == Next::Keys && !which.iter().any(has) {
-                which.iter().for_each(|at| ways[*at].done(next));
+                for at in &which {
+                    ways[*at].done(next);
+                }
                 continue;
             }
             for at in which {
