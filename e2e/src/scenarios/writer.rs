@@ -32,6 +32,11 @@ pub struct Writer<'a> {
 /// What numbers there are of each ledger.
 pub type Rows = BTreeMap<String, BTreeSet<u64>>;
 
+/// By which the ledger of a pod is written, and looked for: that of the first bears the program's own name.
+fn run_of(pod: &str) -> Option<[&str; 2]> {
+    (pod != WRITER).then_some(["--run", pod])
+}
+
 impl<'a> Writer<'a> {
     /// Started on a node, and writing rows. What nobody knows the outcome of it writes again if it is
     /// missing, or in any case.
@@ -96,9 +101,7 @@ impl<'a> Writer<'a> {
         options: &[&str],
     ) -> Result<Self> {
         let mut more = options.to_vec();
-        if name != WRITER {
-            more.extend(["--run", name]);
-        }
+        more.extend(run_of(name).into_iter().flatten());
         let writer = Self {
             sandbox,
             kind: Kind::Redis,
@@ -174,6 +177,7 @@ impl<'a> Writer<'a> {
     pub async fn verdict(&self) -> Result<Verdict> {
         let mut command = vec!["verify", "--ledger", "/ledger/ledger"];
         command.extend(self.cluster.then_some(CLUSTER));
+        command.extend(run_of(self.pod).into_iter().flatten());
         let text = self.run(&command).await?;
         serde_json::from_str(&text).with_context(|| text)
     }
