@@ -42,7 +42,6 @@ const LONGEST: [Manner; 7] = [
     Manner {
         name: "redis: agent",
         engines: true,
-        at_once: "8",
         ..USUAL
     },
     Manner {

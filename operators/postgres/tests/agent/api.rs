@@ -46,6 +46,7 @@ pub fn shared() -> Arc<ApiServer> {
 pub async fn alone() -> ApiServer {
     // What has to be fetched is fetched while there is a network.
     tools::kube().await.unwrap();
+    tools::versitygw().await.unwrap();
     unshare(CloneFlags::CLONE_NEWNET).expect("root, to make a network namespace");
     for arguments in ["link set lo up", "addr add 10.99.0.0/16 dev lo"] {
         let ip = Command::new("ip")

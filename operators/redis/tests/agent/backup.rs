@@ -112,6 +112,17 @@ impl Vault {
         pod.give();
     }
 
+    /// What is told of its settings to one that runs beside a pod, until it works by that.
+    pub async fn mount_again(&self, set: &Set, pod: &Pod) {
+        let any = |_: &Report| true;
+        let before = until(set, pod, "heard of", any).await.settings_hash;
+        self.mount(pod);
+        until(set, pod, "of its new settings", |r| {
+            r.settings_hash != before && r.ownership.state == OwnerState::Ours
+        })
+        .await;
+    }
+
     /// Starts the container that makes backups, beside what runs in a pod.
     pub fn beside(&self, set: &Set, pod: &Pod) -> Beside {
         self.mount(pod);
@@ -542,7 +553,7 @@ async fn who_becomes_primary_gives_its_backup_up_and_makes_the_next() {
     // Nothing is sealed of it, and the next one is made of the primary that it is now.
     assert_eq!(vault.backups(&pods[leader]).await, []);
     vault.bytes_per_second = None;
-    vault.mount(&pods[leader]);
+    vault.mount_again(&set, &pods[leader]).await;
     let begun = Instant::now();
     let made = loop {
         assert!(begun.elapsed() < LONG, "{}", pods[leader].log());

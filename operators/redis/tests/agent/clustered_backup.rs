@@ -122,7 +122,8 @@ fn is_given_up(outcome: &Outcome, why: &str) {
 async fn a_cluster_is_backed_up_while_it_is_written_to_and_made_anew_elsewhere() {
     let mut set = Set::new(6).await;
     let mut vault = Vault::new().await;
-    vault.bytes_per_second = Some(400 << 10);
+    // So slow that it is in the middle of it for long.
+    vault.bytes_per_second = Some(64 << 10);
     let (pods, operator) = formed(&mut set).await;
     let shards = operator.cluster().shards;
     let mut client = Client::of(&set, &pods).await;
@@ -179,6 +180,8 @@ async fn a_cluster_is_backed_up_while_it_is_written_to_and_made_anew_elsewhere()
     is_given_up(&back_up(&set, beside, "still").await, "on its way");
     assert!(vault.backups(beside).await.is_empty());
     tell(&set, source, &["CLUSTER", "SETSLOT", &slot, "STABLE"]).await;
+    vault.bytes_per_second = Some(400 << 10);
+    vault.mount_again(&set, beside).await;
 
     // Everything that was acknowledged before it was asked for is in it.
     let (confirmed, end, writing) = writer(Client::of(&set, &pods).await);

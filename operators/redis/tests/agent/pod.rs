@@ -99,16 +99,24 @@ impl Set {
 
     /// The same, of another server.
     pub async fn of(server: Server, instances: u32) -> Self {
-        Self::on(api::shared(), server, instances).await
+        // Fetched while there is a network: the API server has one of its own.
+        let programs = programs(server).await;
+        Self::on(api::shared(), (server, programs), instances).await
     }
 
     /// A new set with an API server and a network for itself, to do with them what it likes.
     pub async fn with_own_server(instances: u32) -> Self {
-        Self::on(Arc::new(api::alone().await), Server::Redis7, instances).await
+        let programs = programs(Server::Redis7).await;
+        let api = Arc::new(api::alone().await);
+        Self::on(api, (Server::Redis7, programs), instances).await
     }
 
-    async fn on(api: Arc<ApiServer>, server: Server, instances: u32) -> Self {
-        let programs = Arc::new(programs(server).await);
+    async fn on(
+        api: Arc<ApiServer>,
+        (server, programs): (Server, tempfile::TempDir),
+        instances: u32,
+    ) -> Self {
+        let programs = Arc::new(programs);
         let client = api.client().await.unwrap();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let space = Namespace {
