@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 
 use super::verdict::CLIENT;
 use crate::scenarios::failover;
-use crate::scenarios::kit::{Look, READY, Sandbox};
+use crate::scenarios::kit::{self, Look, READY, Sandbox};
 use crate::scenarios::set::{self, Kind};
 use crate::scenarios::writer::{self, Rows, Writer};
 use crate::workload::ledger::{Entry, Outcome};
@@ -51,7 +51,7 @@ pub async fn equal(s: &Sandbox<'_>, kind: Kind, writer: &Writer<'_>) -> Result<(
 }
 
 fn host(s: &Sandbox<'_>, instance: &str) -> String {
-    format!("{instance}.db-peers.{}.svc", s.namespace)
+    kit::host(&s.namespace, "db", instance)
 }
 
 /// What the primaries of all shards have.

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::readers::{self, Book, Shown};
 use crate::faults::inside;
-use crate::scenarios::kit::{Look, READY, Sandbox};
+use crate::scenarios::kit::{self, Look, READY, Sandbox};
 use crate::scenarios::set::Kind;
 use crate::workload::binding::{Binding, BindingError};
 use crate::workload::journal::{self, Journal};
@@ -290,7 +290,7 @@ impl Looking {
         let tag = self.tag.as_deref().unwrap_or_default();
         let run = format!("{}-{count}{tag}", pod.instance);
         let binding = self.binding.clone();
-        let host = format!("{}.db-peers.{}.svc", pod.instance, self.namespace);
+        let host = kit::host(&self.namespace, "db", &pod.instance);
         let address = pod.address;
         match self.kind {
             Kind::Postgres => {

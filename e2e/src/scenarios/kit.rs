@@ -24,6 +24,11 @@ pub const READY: Duration = Duration::from_mins(3);
 /// Names of the instances of a set of three called `db`.
 pub const INSTANCES: [&str; 3] = ["db-1", "db-2", "db-3"];
 
+/// The host of an instance of a set, which its certificate bears.
+pub fn host(namespace: &str, set: &str, instance: &str) -> String {
+    format!("{instance}.{set}-peers.{namespace}.svc")
+}
+
 /// The container of a client's pod.
 const PSQL: &str = "psql";
 

@@ -16,10 +16,10 @@ use super::backups::{RESTORED, backup_of, healthy_of, repository};
 use super::drills::{damage, fails, holds_no_secret, next, nothing_is_left};
 use super::failover::set_with_place;
 use super::failures::node_of;
-use super::kit::{INSTANCES, Sandbox};
+use super::kit::{self, INSTANCES, Sandbox};
 use super::operations::{ask, over};
 use super::restores::{ask_of, owner_of, tell, until, until_claims};
-use super::set::Kind;
+use super::set::{self, Kind};
 use super::writer::Writer;
 use crate::chaos::fault::Place;
 use crate::workload::ledger::{Entry, Outcome, Verdict};
@@ -110,6 +110,29 @@ async fn backed_up(s: &Sandbox<'_>, writer: &Writer<'_>) -> Result<(BackupStatus
     Ok((done, before))
 }
 
+/// What a new set holds is everything that was acknowledged before the backup was asked for, and nothing that nobody wrote.
+fn whole(
+    s: &Sandbox<'_>,
+    held: &BTreeSet<u64>,
+    before: &BTreeSet<u64>,
+    all: &[Entry],
+) -> Result<()> {
+    let lost: Vec<_> = before.difference(held).collect();
+    ensure!(
+        lost.is_empty(),
+        "acknowledged before the backup, and not there: {lost:?}"
+    );
+    let tried: BTreeSet<u64> = all.iter().map(|e| e.id).collect();
+    let strange: Vec<_> = held.difference(&tried).collect();
+    ensure!(strange.is_empty(), "there, and never written: {strange:?}");
+    s.say(&format!(
+        "{} keys, {} of them acknowledged before the backup was asked for",
+        held.len(),
+        before.len()
+    ));
+    Ok(())
+}
+
 /// Under load a replica makes a backup. A new set of two from the repository alone has every key that was acknowledged
 /// before, and none that nobody wrote.
 pub async fn redis_backup_and_recovery(s: &Sandbox<'_>) -> Result<()> {
@@ -126,15 +149,8 @@ pub async fn redis_backup_and_recovery(s: &Sandbox<'_>) -> Result<()> {
     KIND.apply(s, "restored", &restored).await?;
     KIND.settled_within(s, "restored", RESTORED).await?;
     let held = Client::of(s, "restored").await?.numbers().await?;
-    let lost: Vec<_> = before.difference(&held).collect();
-    ensure!(
-        lost.is_empty(),
-        "acknowledged before the backup, and not there: {lost:?}"
-    );
     let all = writer.ledger().await?;
-    let tried: BTreeSet<u64> = all.iter().map(|e| e.id).collect();
-    let strange: Vec<_> = held.difference(&tried).collect();
-    ensure!(strange.is_empty(), "there, and never written: {strange:?}");
+    whole(s, &held, &before, &all)?;
     let refused = Verdict::new(&all, &held).resurrected;
     ensure!(refused.is_empty(), "there, and refused: {refused:?}");
     let newest = acknowledged(&all).last().copied();
@@ -142,11 +158,6 @@ pub async fn redis_backup_and_recovery(s: &Sandbox<'_>) -> Result<()> {
         held.last().copied() < newest,
         "what came after the backup is there, up to {newest:?}"
     );
-    s.say(&format!(
-        "{} keys, {} of them acknowledged before the backup was asked for",
-        held.len(),
-        before.len()
-    ));
     // Another set's repository was read, and not written.
     ensure!(KIND.seen(s, "db").await?.is("BackupHealthy"), "of db");
     writer.holds().await.map(drop)
@@ -175,8 +186,7 @@ pub async fn redis_cluster_backup(s: &Sandbox<'_>) -> Result<()> {
     restored["bootstrap"] = json!({"recovery": recovery});
     s.apply::<Redis>("restored", &restored).await?;
     s.settled_of::<Redis>("restored", RESTORED).await?;
-    let status = s.api::<Redis>().get("restored").await?.status;
-    let now = status.and_then(|s| s.cluster).context("no cluster")?;
+    let now = set::cluster(s, "restored").await?;
     ensure!(
         now.formed && now.slots == 16_384 && now.shards.len() == 3,
         "{now:?}"
@@ -184,23 +194,10 @@ pub async fn redis_cluster_backup(s: &Sandbox<'_>) -> Result<()> {
     let client = Client::of(s, "restored").await?;
     let mut held = BTreeSet::new();
     for shard in &now.shards {
-        let host = format!("{}.restored-peers.{}.svc", shard.primary, s.namespace);
+        let host = kit::host(&s.namespace, "restored", &shard.primary);
         held.extend(client.numbers_at(&["-h", &host]).await?);
     }
-    let lost: Vec<_> = before.difference(&held).collect();
-    ensure!(
-        lost.is_empty(),
-        "acknowledged before the backup, and not there: {lost:?}"
-    );
-    let all = writer.ledger().await?;
-    let tried: BTreeSet<u64> = all.iter().map(|e| e.id).collect();
-    let strange: Vec<_> = held.difference(&tried).collect();
-    ensure!(strange.is_empty(), "there, and never written: {strange:?}");
-    s.say(&format!(
-        "{} keys, {} of them acknowledged before the backup was asked for",
-        held.len(),
-        before.len()
-    ));
+    whole(s, &held, &before, &writer.ledger().await?)?;
     writer.holds().await.map(drop)
 }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::failures::node_of;
 use super::kit::{Look, READY, Sandbox};
+use super::set::cluster;
 use super::writer::Writer;
 
 /// All slots of a cluster.
@@ -18,15 +19,9 @@ const SLOTS: i32 = 16_384;
 /// Slots move within this time, on a machine that does much else.
 const MOVED: Duration = Duration::from_secs(420);
 
-async fn cluster(s: &Sandbox<'_>) -> Result<ClusterStatus> {
-    let redis = s.api::<Redis>().get("db").await?;
-    let status = redis.status.unwrap_or_default();
-    status.cluster.context("the status tells of no cluster")
-}
-
 /// So many shards with a replica each, and as many slots in each as can be.
 async fn even(s: &Sandbox<'_>, shards: i32) -> Result<ClusterStatus> {
-    let now = cluster(s).await?;
+    let now = cluster(s, "db").await?;
     let share = SLOTS / shards;
     let fair = |slots: i32| (share..=share + 1).contains(&slots);
     ensure!(
@@ -92,7 +87,7 @@ pub async fn redis_cluster(s: &Sandbox<'_>) -> Result<()> {
     let force = DeleteParams::default().grace_period(0);
     s.api::<Pod>().delete(&first.primary, &force).await?;
     s.until("another primary of its shard", READY, || async {
-        let now = cluster(s).await?;
+        let now = cluster(s, "db").await?;
         let leads = |name: &String| now.shards.iter().any(|s| s.primary == *name && s.slots > 0);
         Ok(if leads(beside) {
             Look::Done(())
@@ -122,7 +117,7 @@ pub async fn redis_cluster(s: &Sandbox<'_>) -> Result<()> {
         .delete(&last, &DeleteParams::default())
         .await?;
     s.until("its shard to be handed over", READY, || async {
-        let now = cluster(s).await?;
+        let now = cluster(s, "db").await?;
         let leads = now.shards.iter().any(|s| s.primary == last && s.slots > 0);
         Ok(if leads {
             Look::seen(&now)

@@ -10,7 +10,7 @@ use kube::Resource;
 use kube::core::NamespaceResourceScope;
 use mainstay_crds::common::{InstanceStatus, RecoveryStatus};
 use mainstay_crds::postgres::Postgres;
-use mainstay_crds::redis::{Redis, ShardStatus};
+use mainstay_crds::redis::{ClusterStatus, Redis, ShardStatus};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -170,14 +170,25 @@ macro_rules! either {
     };
 }
 
+/// What the status says of a cluster.
+///
+/// # Errors
+/// There is no such cluster.
+pub async fn cluster(s: &Sandbox<'_>, name: &str) -> Result<ClusterStatus> {
+    let status = s.api::<Redis>().get(name).await?.status.unwrap_or_default();
+    status.cluster.context("the status tells of no cluster")
+}
+
 /// Shards of a cluster that own slots, by the status.
 ///
 /// # Errors
 /// There is no such cluster.
 pub async fn shards(s: &Sandbox<'_>, name: &str) -> Result<Vec<ShardStatus>> {
-    let status = s.api::<Redis>().get(name).await?.status.unwrap_or_default();
-    let cluster = status.cluster.context("the status tells of no cluster")?;
-    let own = cluster.shards.into_iter().filter(|shard| shard.slots > 0);
+    let own = cluster(s, name)
+        .await?
+        .shards
+        .into_iter()
+        .filter(|shard| shard.slots > 0);
     Ok(own.collect())
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::workload::ledger::{self, Entry, Verdict};
 
-use super::kit::{Look, READY, Sandbox};
+use super::kit::{self, Look, READY, Sandbox};
 use super::set::Kind;
 
 /// Name of the pod and of its container, where there is one.
@@ -209,7 +209,7 @@ impl<'a> Writer<'a> {
 
     /// A tag of which all keys are in one slot of an instance of a cluster.
     pub async fn tag_of(&self, instance: &str) -> Result<String> {
-        let host = format!("{instance}.db-peers.{}.svc", self.sandbox.namespace);
+        let host = kit::host(&self.sandbox.namespace, "db", instance);
         let said = self.run(&["tag", "--host", &host]).await?;
         Ok(said.trim().to_owned())
     }

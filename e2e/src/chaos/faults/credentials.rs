@@ -1,20 +1,19 @@
 //! Passwords and certificates are changed while applications write, also such as connect anew all the time.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use mainstay_crds::operation::OperationPhase;
-use mainstay_crds::redis::Redis;
 use serde_json::json;
 use tokio::time::sleep;
 
+use super::identities::{self, Identities};
 use crate::chaos::fault::{Fault, Ground, fault};
 use crate::scenarios::failures::node_of;
-use crate::scenarios::kit::{INSTANCES, Look, READY};
+use crate::scenarios::kit::READY;
 use crate::scenarios::operations::{ask, over};
 use crate::scenarios::writer::Writer;
 use crate::workload::ledger::{Entry, Outcome};
@@ -34,22 +33,6 @@ const NEWCOMER: &str = "newcomer";
 const ROTATION: &str = "rotate-password";
 /// Both write at leisure, since each of their connections begins with a handshake.
 const OPTIONS: [&str; 5] = ["--fresh", "--wait", "1", "--interval", "50ms"];
-
-/// The serial numbers that are served, by instance.
-async fn served(g: &Ground<'_>) -> Result<BTreeMap<String, String>> {
-    let redis = g.sandbox.api::<Redis>().get("db").await?;
-    let certificates = redis.status.unwrap_or_default().certificates.into_iter();
-    Ok(certificates.map(|c| (c.name, c.served_serial)).collect())
-}
-
-/// Ids of the engines' processes.
-async fn engines(g: &Ground<'_>) -> Result<Vec<i32>> {
-    let mut all = Vec::new();
-    for instance in INSTANCES {
-        all.push(g.engine(instance).await?.pid);
-    }
-    Ok(all)
-}
 
 /// What applications find in their Secret.
 async fn password(g: &Ground<'_>) -> Result<Vec<u8>> {
@@ -80,20 +63,12 @@ async fn credentials_rotated(g: &Ground<'_>) -> Result<Instant> {
     let s = g.sandbox;
     let node = node_of(s, g.replica()?).await?;
     let fresh = Writer::another_of_redis(s, FRESH, &node, &OPTIONS).await?;
-    let (old, processes) = (served(g).await?, engines(g).await?);
-    ensure!(
-        old.len() == INSTANCES.len(),
-        "the status has certificates of {old:?}"
-    );
+    let known = Identities::of(g).await?;
     // In its first second a pod's packets may be dropped: its address comes to network policies only then.
     let (written, begun) = (g.writer.ledger().await?.len(), fresh.ledger().await?.len());
 
-    let secrets = s.api::<Secret>();
     let since = Instant::now();
-    for instance in INSTANCES {
-        let secret = format!("{instance}-tls");
-        secrets.delete(&secret, &DeleteParams::default()).await?;
-    }
+    identities::issue_anew(g).await?;
     let before = password(g).await?;
     let what = json!({"target": {"kind": "Redis", "name": "db"}, "action": "RotatePassword"});
     ask(s, ROTATION, &what).await?;
@@ -104,19 +79,7 @@ async fn credentials_rotated(g: &Ground<'_>) -> Result<Instant> {
     };
     ensure!(done.phase == Some(OperationPhase::Succeeded), "{done:?}");
     ensure!(password(g).await? != before, "the password is the same");
-    s.until("other certificates to be served", READY, || async {
-        let now = served(g).await?;
-        let all = old.iter().all(|(instance, serial)| {
-            let other = now.get(instance);
-            other.is_some_and(|now| now != serial)
-        });
-        Ok(if all {
-            Look::Done(())
-        } else {
-            Look::seen(&now)
-        })
-    })
-    .await?;
+    known.until_others(g).await?;
     // It has nothing but the new password.
     let newcomer = Writer::another_of_redis(s, NEWCOMER, &node, &OPTIONS).await?;
     look_again(g, "once more").await?;
@@ -130,10 +93,7 @@ async fn credentials_rotated(g: &Ground<'_>) -> Result<Instant> {
     );
     let connected = fresh.more(200).await?.split_off(begun);
 
-    ensure!(
-        processes == engines(g).await?,
-        "an engine was started again"
-    );
+    known.of_same_engines(g).await?;
     let kept = g.writer.ledger().await?.split_off(written);
     for (who, entries) in [(FRESH, connected), ("the client", kept)] {
         let errors: Vec<String> = errors(&entries).map(Entry::to_string).collect();

@@ -4,6 +4,7 @@ pub mod api_server;
 pub mod changes;
 pub mod clocks;
 pub mod credentials;
+mod identities;
 pub mod lossy;
 pub mod network;
 pub mod nodes;

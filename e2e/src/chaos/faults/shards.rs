@@ -1,21 +1,21 @@
 //! What is done to a Redis Cluster only: its slots move, its members are parted, replaced, and get other certificates.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::Secret;
+use anyhow::{Result, ensure};
 use kube::ResourceExt as _;
-use kube::api::DeleteParams;
-use mainstay_crds::redis::{ClusterStatus, Redis};
+use mainstay_crds::redis::Redis;
 use serde_json::json;
 
+use super::identities::{self, Identities};
 use super::{pods, renamed, succeeded};
 use crate::chaos::fault::{Fault, Ground, fault};
 use crate::faults::pod::Deletion;
 use crate::scenarios::failures::node_of;
 use crate::scenarios::kit::{Look, READY};
 use crate::scenarios::operators;
+use crate::scenarios::set::cluster;
 
 const KILLS: &str = "it kills the operators";
 
@@ -64,15 +64,9 @@ async fn members_cut(g: &Ground<'_>) -> Result<Instant> {
 /// Slots move within this time, while everything else goes on.
 const MOVED: Duration = Duration::from_secs(420);
 
-async fn cluster(g: &Ground<'_>) -> Result<ClusterStatus> {
-    let redis = g.sandbox.api::<Redis>().get("db").await?;
-    let status = redis.status.unwrap_or_default();
-    status.cluster.context("the status tells of no cluster")
-}
-
 /// Ask for so many shards, and wait until slots move.
 async fn begin(g: &Ground<'_>, shards: i32) -> Result<()> {
-    let before = cluster(g).await?.slots_to_move;
+    let before = cluster(g.sandbox, "db").await?.slots_to_move;
     ensure!(before == 0, "{before} slots are on their way already");
     let shape = json!({"shards": shards});
     g.sandbox.change_of::<Redis>("db", &shape).await?;
@@ -82,7 +76,7 @@ async fn begin(g: &Ground<'_>, shards: i32) -> Result<()> {
 async fn moving(g: &Ground<'_>) -> Result<()> {
     g.sandbox
         .until("slots to be on their way", READY, || async {
-            let now = cluster(g).await?;
+            let now = cluster(g.sandbox, "db").await?;
             Ok(if now.slots_to_move > 0 {
                 Look::Done(())
             } else {
@@ -140,49 +134,12 @@ async fn rolled(g: &Ground<'_>) -> Result<Instant> {
     Ok(since)
 }
 
-/// The serial numbers that are served, by instance.
-async fn served(g: &Ground<'_>) -> Result<BTreeMap<String, String>> {
-    let redis = g.sandbox.api::<Redis>().get("db").await?;
-    let certificates = redis.status.unwrap_or_default().certificates.into_iter();
-    Ok(certificates.map(|c| (c.name, c.served_serial)).collect())
-}
-
-async fn engines(g: &Ground<'_>) -> Result<Vec<i32>> {
-    let mut all = Vec::new();
-    for instance in g.kind.instances() {
-        all.push(g.engine(instance).await?.pid);
-    }
-    Ok(all)
-}
-
 async fn certificates_renewed(g: &Ground<'_>) -> Result<Instant> {
-    let (old, processes) = (served(g).await?, engines(g).await?);
-    ensure!(
-        old.len() == g.kind.instances().len(),
-        "the status has certificates of {old:?}"
-    );
-    let secrets = g.sandbox.api::<Secret>();
+    let before = Identities::of(g).await?;
     let since = Instant::now();
-    for instance in g.kind.instances() {
-        let secret = format!("{instance}-tls");
-        secrets.delete(&secret, &DeleteParams::default()).await?;
-    }
-    g.sandbox
-        .until("other certificates to be served", READY, || async {
-            let now = served(g).await?;
-            let other =
-                |(name, serial): (&String, &String)| now.get(name).is_some_and(|now| now != serial);
-            Ok(if old.iter().all(other) {
-                Look::Done(())
-            } else {
-                Look::seen(&now)
-            })
-        })
-        .await?;
+    identities::issue_anew(g).await?;
+    before.until_others(g).await?;
     g.writer.more(200).await?;
-    ensure!(
-        processes == engines(g).await?,
-        "an engine was started again"
-    );
+    before.of_same_engines(g).await?;
     Ok(since)
 }

@@ -5,9 +5,9 @@
 //! Whoever takes a slot, or takes over, gets another epoch, so that what went and came back is seen as well.
 
 use crate::shards::slots::SlotSet;
-use crate::shards::topology::{Address, Health, Node, NodeId, Role};
+use crate::shards::topology::{self, Address, Health, Node, NodeId, Role};
 
-use super::shards::{SLOTS, Slots};
+use super::shards::SLOTS;
 
 /// A shard of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,9 +53,7 @@ impl Giver {
 /// # Errors
 /// It is not understood: a sentence.
 pub fn nodes(text: &str) -> Result<Vec<Node>, String> {
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let nodes: Result<Vec<Node>, _> = lines.map(str::parse).collect();
-    let nodes = nodes.map_err(|e| e.to_string())?;
+    let nodes = topology::nodes(text).map_err(|e| e.to_string())?;
     Ok(nodes.into_iter().filter(|n| !n.handshake).collect())
 }
 
@@ -77,12 +75,7 @@ pub fn parts(nodes: &[Node]) -> Result<Vec<Part>, String> {
     let mut parts = Vec::new();
     for owner in nodes.iter().filter(|n| !n.slots.is_empty()) {
         free = free.without(&owner.slots);
-        let unreached = || {
-            format!(
-                "the primary of slots {} is not reached",
-                words(&owner.slots)
-            )
-        };
+        let unreached = || format!("the primary of slots {} is not reached", owner.slots);
         let there = is_there(owner) && owner.role == Role::Primary;
         let primary = Giver::of(owner).filter(|_| there).ok_or_else(unreached)?;
         let follows = Role::Replica(Some(owner.id.clone()));
@@ -98,7 +91,7 @@ pub fn parts(nodes: &[Node]) -> Result<Vec<Part>, String> {
         });
     }
     if !free.is_empty() {
-        return Err(format!("slots {} have no owner", words(&free)));
+        return Err(format!("slots {free} have no owner"));
     }
     parts.sort_by_key(|part| part.slots.iter().next().unwrap_or(SLOTS));
     Ok(parts)
@@ -143,13 +136,6 @@ impl Part {
             format!("{} does not follow {primary} any more", giver.name())
         })
     }
-}
-
-fn words(slots: &SlotSet) -> String {
-    let all = slots.ranges();
-    let some: Vec<String> = all.iter().take(3).map(Slots::to_string).collect();
-    let more = if all.len() > 3 { ", …" } else { "" };
-    format!("{}{more}", some.join(", "))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::backup::shards::Slots;
 
 /// Slots that have a key each. All others go with the first shard and never move.
 const MOVING: u16 = 4;

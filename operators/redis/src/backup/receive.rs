@@ -96,9 +96,16 @@ impl SnapshotSource for Receiver {
 /// A file of the backup that is to be taken.
 struct Target {
     file: String,
-    slots: Vec<Slots>,
     /// In a cluster, which shard it is, and how far that was.
     shard: Option<(Part, End)>,
+}
+
+impl Target {
+    fn slots(&self) -> Vec<Slots> {
+        let all = || vec![Slots::ALL];
+        let part = self.shard.as_ref();
+        part.map_or_else(all, |(part, _)| part.slots.ranges())
+    }
 }
 
 /// What is taken, and from whom.
@@ -108,8 +115,6 @@ struct Taking {
     job: Arc<Job>,
     /// The instance in this pod.
     me: String,
-    /// Files in all.
-    count: usize,
     /// Waits for a reason to give it up.
     alarm: Option<watch::Receiver<Option<String>>>,
 }
@@ -118,7 +123,7 @@ impl Receiver {
     /// Looks at what there is, and begins with the first.
     async fn all(&self) -> Result<Receiving, String> {
         let access = Access::read(&self.ground)?;
-        let (targets, guard) = if access.clustered {
+        let (targets, guard): (Vec<Target>, _) = if access.clustered {
             let mut connection = access.connect().await?;
             let told = tell(&mut connection, words(["CLUSTER", "NODES"])).await?;
             let parts = parts(&nodes(&told)?)?;
@@ -126,14 +131,12 @@ impl Receiver {
             let targets = parts.into_iter().zip(ends).enumerate();
             let targets = targets.map(|(n, (part, end))| Target {
                 file: format!("shard-{n}.rdb"),
-                slots: part.slots.ranges(),
                 shard: Some((part, end)),
             });
             (targets.collect(), Some(guard))
         } else {
             let all = Target {
                 file: FILE.to_owned(),
-                slots: vec![Slots::ALL],
                 shard: None,
             };
             (vec![all], None)
@@ -143,7 +146,6 @@ impl Receiver {
             owner: self.owner.clone(),
             job: Arc::clone(&self.job),
             me: self.ground.me.instance.clone(),
-            count: targets.len(),
             alarm: guard.as_ref().map(Guard::alarm),
         };
         let mut receiving = Receiving {
@@ -179,10 +181,7 @@ impl Taking {
             }
         }
         let refused = refused.join("; ");
-        Err(format!(
-            "nobody can give slots {}: {refused}",
-            show(&target.slots)
-        ))
+        Err(format!("nobody can give slots {}: {refused}", part.slots))
     }
 
     /// Asks an engine whether it can give what is wanted.
@@ -219,11 +218,9 @@ impl Taking {
         mut watched: Connection,
         before: Facts,
     ) -> Result<Current, String> {
-        let what = if self.count == 1 {
-            String::new()
-        } else {
-            format!(" of {} with slots {}", from, show(&target.slots))
-        };
+        let what = target.shard.as_ref().map_or_else(String::new, |(part, _)| {
+            format!(" of {from} with slots {}", part.slots)
+        });
         self.job.step(&format!("waiting for a fork{what}"));
         // What was written before a replica heard of its primary is there; what is written from now on may be.
         let heard = before.vitals.heard.map_or(0, |seconds| seconds + 1);
@@ -279,7 +276,7 @@ impl Taking {
             pump,
             taken: Shard {
                 file: target.file.clone(),
-                slots: target.slots.clone(),
+                slots: target.slots(),
                 from,
                 replid: begun.replid,
                 offset: begun.offset,
@@ -311,12 +308,6 @@ impl Taking {
 /// Whether a history goes so far.
 fn reaches(end: &End, replid: &str, offset: u64) -> bool {
     end.replid == replid && offset >= end.offset
-}
-
-fn show(slots: &[Slots]) -> String {
-    let some: Vec<String> = slots.iter().take(3).map(Slots::to_string).collect();
-    let more = if slots.len() > 3 { ", …" } else { "" };
-    format!("{}{more}", some.join(", "))
 }
 
 /// A payload that is about to come.

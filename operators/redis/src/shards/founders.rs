@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use super::picture::{Member, Presence};
 use super::slots::SlotSet;
 use super::topology::{Bears, Node, NodeId, Role, View};
-use crate::backup::shards::{SLOTS, Slots};
 
 /// The members that were restored, when they are one dataset and nobody has anything else.
 ///
@@ -56,7 +55,7 @@ pub fn founders(members: &[Member]) -> Result<BTreeSet<usize>, String> {
         }
         all.extend(&me.slots);
     }
-    match missing(&all) {
+    match SlotSet::all().without(&all).ranges().first() {
         None => Ok(founders.iter().map(|(member, ..)| *member).collect()),
         Some(slots) => Err(format!("nobody was restored with slots {slots} yet")),
     }
@@ -85,16 +84,6 @@ fn unlike(name: &str) -> String {
     format!(
         "{name} has keys or slots that no restore left there: what it has is left alone, and nobody is let in. Give it an empty volume"
     )
-}
-
-/// The first slots that are not there.
-fn missing(slots: &SlotSet) -> Option<Slots> {
-    let first = (0..SLOTS).find(|slot| !slots.contains(*slot))?;
-    let end = (first..SLOTS).find(|slot| slots.contains(*slot));
-    Some(Slots {
-        first,
-        last: end.unwrap_or(SLOTS) - 1,
-    })
 }
 
 #[cfg(test)]

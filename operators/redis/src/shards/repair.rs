@@ -8,7 +8,6 @@ use super::plan::{Act, Failover, Plan, Spec};
 use super::rebalance::part;
 use super::slots::SlotSet;
 use super::topology::{Health, View};
-use crate::backup::shards::Slots;
 
 /// The engine has so many seconds for an election of its own.
 pub const ELECTS: u64 = 15;
@@ -83,7 +82,7 @@ fn lost(picture: &Picture<'_>, shard: &Shard, step: &str, plan: &mut Plan) -> Re
 
 fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
     let called = picture.called(&shard.primary);
-    let step = format!("have a primary for slots {}", words(&shard.slots));
+    let step = format!("have a primary for slots {}", shard.slots);
     let Lost {
         seconds,
         may_return,
@@ -121,7 +120,7 @@ fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
         } else {
             let why = format!(
                 "every copy of slots {} is gone. Nothing is made in their place: restore a backup into a new resource",
-                words(&shard.slots)
+                shard.slots
             );
             plan.wait(&step, "keep_the_last_copy", why);
         }
@@ -174,7 +173,7 @@ pub fn needed(spec: Spec, picture: &Picture<'_>, member: usize) -> Option<String
     }
     let free = unowned(picture);
     if !free.is_empty() {
-        return Some(format!("slots {} have no owner", words(&free)));
+        return Some(format!("slots {free} have no owner"));
     }
     for (id, slots) in &picture.owned {
         let called = picture.called(id);
@@ -182,8 +181,7 @@ pub fn needed(spec: Spec, picture: &Picture<'_>, member: usize) -> Option<String
         let serves = owner.is_some_and(|(_, view)| view.is_primary() && !view.loading);
         if !serves {
             return Some(format!(
-                "{called} owns slots {}, and no other member has taken over what {name} may have of them",
-                words(slots)
+                "{called} owns slots {slots}, and no other member has taken over what {name} may have of them"
             ));
         }
     }
@@ -206,7 +204,7 @@ pub fn form(spec: Spec, picture: &Picture<'_>, plan: &mut Plan) {
     if spec.formed {
         let why = format!(
             "slots {} had an owner once, and nobody knows of one: something was lost, and nothing is made in its place",
-            words(&unowned(picture))
+            unowned(picture)
         );
         plan.wait(step, "keep_the_last_copy", why);
         return;
@@ -232,7 +230,7 @@ pub fn form(spec: Spec, picture: &Picture<'_>, plan: &mut Plan) {
             None => format!("{} does not answer, or is not let in", state.name),
             Some(view) if view.keys > 0 => format!(
                 "slots {} have no owner, and {} has keys: something was lost, and nothing is made in its place",
-                words(&unowned(picture)),
+                unowned(picture),
                 state.name
             ),
             Some(_) => continue,
@@ -278,14 +276,4 @@ fn first(shards: usize, staying: &[(usize, &Member)]) -> Vec<usize> {
         chosen.push(*member);
     }
     chosen
-}
-
-/// Slots in words.
-fn words(slots: &SlotSet) -> String {
-    let ranges = slots.ranges();
-    let mut words: Vec<String> = ranges.iter().take(3).map(Slots::to_string).collect();
-    if ranges.len() > 3 {
-        words.push("…".to_owned());
-    }
-    words.join(", ")
 }

@@ -22,6 +22,18 @@ impl fmt::Debug for SlotSet {
     }
 }
 
+/// The first ranges, for sentences.
+impl fmt::Display for SlotSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges = self.ranges();
+        let mut words: Vec<String> = ranges.iter().take(3).map(Slots::to_string).collect();
+        if ranges.len() > 3 {
+            words.push("…".to_owned());
+        }
+        f.write_str(&words.join(", "))
+    }
+}
+
 impl FromIterator<u16> for SlotSet {
     fn from_iter<T: IntoIterator<Item = u16>>(slots: T) -> Self {
         let mut set = Self::default();

@@ -192,6 +192,15 @@ fn place(word: &str) -> Option<(Option<Address>, Option<String>)> {
     Some((known.then_some(address), hostname.map(str::to_owned)))
 }
 
+/// All that `CLUSTER NODES` tells of.
+///
+/// # Errors
+/// A line of it is not understood.
+pub fn nodes(text: &str) -> Result<Vec<Node>, TopologyError> {
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines.map(str::parse).collect()
+}
+
 /// Whose data a member has, by the mark in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Bears {
@@ -235,8 +244,7 @@ impl View {
     /// See [`TopologyError`].
     pub fn read(nodes: &str, info: &str) -> Result<Self, TopologyError> {
         let vitals = Vitals::read(info, None, 0).ok_or(TopologyError::Info)?;
-        let lines = nodes.lines().filter(|line| !line.trim().is_empty());
-        let nodes: Vec<Node> = lines.map(str::parse).collect::<Result<_, _>>()?;
+        let nodes = self::nodes(nodes)?;
         let me = nodes.iter().find(|node| node.myself);
         let me = me.ok_or(TopologyError::Nobody)?.id.clone();
         let known = nodes.into_iter().filter(|node| !node.handshake);
