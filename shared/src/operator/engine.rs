@@ -31,6 +31,7 @@ use super::validated::Common;
 use crate::access::Password;
 use crate::apply::Object;
 use crate::backups::drill::{Drill, Start};
+use crate::events::Happening;
 use crate::outcome::Wait;
 use crate::pki::LeafSpec;
 use crate::watch::Kind;
@@ -278,6 +279,12 @@ pub trait Engine: Clone + Copy + Debug + Default + Send + Sync + 'static {
 
     /// Put what was found in the status.
     fn found_out(_status: &mut Self::Status, _before: &Self::Status, _helm: &Self::Helm) {}
+
+    /// What of the difference between two statuses of a set that leads itself is worth an event, besides what is told of
+    /// every set.
+    fn happenings(_before: &Self::Status, _now: &Self::Status) -> Vec<Happening> {
+        Vec::new()
+    }
 
     // Backups. An engine has none as long as `Common::backup` is never there.
 

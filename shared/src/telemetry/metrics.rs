@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::backups::BackupMetrics;
 use super::drills::DrillMetrics;
+use super::service::ServiceMetrics;
 use crate::outcome::Outcomes;
 
 /// Content type of the text form.
@@ -54,6 +55,8 @@ pub struct Metrics {
     blocked: Family<Step, Counter>,
     requests: Family<Request, Counter>,
     leader: Gauge,
+    /// Of how sets serve.
+    pub service: ServiceMetrics,
     /// Of backups, where an operator makes any.
     pub backups: BackupMetrics,
     /// Of drills, where an operator makes any.
@@ -74,6 +77,7 @@ impl Default for Metrics {
             blocked: Family::default(),
             requests: Family::default(),
             leader: Gauge::default(),
+            service: ServiceMetrics::default(),
             backups: BackupMetrics::default(),
             drills: DrillMetrics::default(),
         };
@@ -108,6 +112,7 @@ impl Default for Metrics {
                 "1 while this replica leads",
                 metrics.leader.clone(),
             );
+            metrics.service.register(registry);
             metrics.backups.register(registry);
             metrics.drills.register(registry);
         });

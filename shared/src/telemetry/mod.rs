@@ -1,10 +1,13 @@
 //! What can be seen of a process from outside: logs, metrics, health.
 
 pub mod backups;
+#[cfg(test)]
+mod chart_tests;
 pub mod client;
 pub mod drills;
 pub mod metrics;
 pub mod server;
+pub mod service;
 mod sets;
 
 use tracing_subscriber::EnvFilter;

@@ -27,7 +27,7 @@ struct Manner {
 }
 
 /// Programs that take longest, which begin first: the others go on beside them.
-const LONGEST: [Manner; 7] = [
+const LONGEST: [Manner; 8] = [
     Manner {
         name: "postgres: backup",
         engines: true,
@@ -61,6 +61,11 @@ const LONGEST: [Manner; 7] = [
     },
     Manner {
         name: "postgres: operator",
+        computes: true,
+        ..USUAL
+    },
+    Manner {
+        name: "redis: operator",
         computes: true,
         ..USUAL
     },

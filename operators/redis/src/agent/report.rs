@@ -93,8 +93,8 @@ pub fn status(f: &Facts<'_>) -> Status {
             s.config_hash.clone_from(&f.config_hash);
             s.users_hash.clone_from(&f.users_hash);
             s.pending_restart.clone_from(&f.pending_restart);
-            if let Some(ok) = vitals.cluster_ok {
-                tell_of_member(&mut s, vitals, ok);
+            if let Some(cluster) = vitals.cluster {
+                tell_of_member(&mut s, vitals, cluster.ok);
             } else if vitals.is_primary {
                 tell_of_primary(&mut s, f, vitals);
             } else {
@@ -266,6 +266,18 @@ fn seen(gauges: &mut Gauges<'_>, primary: bool, v: &Vitals) {
         "Time since a replica heard of its primary.",
         v.heard.filter(|_| !primary),
     );
+    if let Some(cluster) = v.cluster {
+        gauges.flag(
+            "cluster_ok",
+            "Whether the cluster answers for keys, as this member sees it.",
+            cluster.ok,
+        );
+        gauges.number(
+            "cluster_slots_served",
+            "Slots, of 16384, whose owner answers, as this member sees it.",
+            cluster.slots,
+        );
+    }
     gauges.number("memory_bytes", "Memory used.", v.memory);
     let limit = (v.memory_limit > 0).then_some(v.memory_limit);
     gauges.number("memory_limit_bytes", "Limit of memory.", limit);
@@ -389,7 +401,7 @@ mod tests {
                     link_up,
                     log_ok: true,
                     snapshot_ok: true,
-                    cluster_ok: Some(ok),
+                    cluster: Some(Clustered { ok, slots: 16_384 }),
                     ..Vitals::default()
                 }),
             };
@@ -403,6 +415,19 @@ mod tests {
     }
 
     #[test]
+    fn metrics_of_a_member_tell_how_much_of_the_cluster_it_sees() {
+        let said = "cluster_state:fail\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:10923\r\n";
+        let mut sight = primary(1, true);
+        if let Sight::Up { vitals, .. } = &mut sight {
+            vitals.cluster = Some(Clustered::read(said));
+        }
+        let text = metrics(&told(&sight, 100), &sight);
+        for line in ["cluster_ok{instance=\"db-1\"} 0\n", "cluster_slots_served{instance=\"db-1\"} 10923\n"] {
+            assert!(text.contains(&format!("mainstay_redis_{line}")), "{text}");
+        }
+    }
+
+    #[test]
     fn metrics_tell_what_was_seen() {
         let sight = primary(1, true);
         let text = metrics(&told(&sight, 100), &sight);
@@ -410,6 +435,7 @@ mod tests {
             text.contains("mainstay_redis_replica_lag_bytes{instance=\"db-1\"} 60\n"),
             "{text}"
         );
+        assert!(!text.contains("cluster"), "{text}");
         let dark = metrics(&told(&sight, 100), &Sight::Loading);
         assert!(!dark.contains("memory_bytes") && dark.contains("mainstay_redis_ready"));
     }

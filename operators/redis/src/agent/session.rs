@@ -159,8 +159,7 @@ impl Session {
         // Others answer that question with an error, which would be counted.
         if info.lines().any(|l| l.trim_end() == "cluster_enabled:1") {
             let said = self.call(words(["CLUSTER", "INFO"])).await?;
-            let said = said.text().unwrap_or_default();
-            vitals.cluster_ok = Some(said.lines().any(|l| l.trim_end() == "cluster_state:ok"));
+            vitals.cluster = Some(Clustered::read(&said.text().unwrap_or_default()));
         }
         Ok(vitals)
     }

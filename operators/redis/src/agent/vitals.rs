@@ -58,8 +58,35 @@ pub struct Vitals {
     pub evicted: u64,
     /// Clients.
     pub clients: u64,
-    /// Of a member of a cluster: whether the cluster answers for keys, as this one sees it.
-    pub cluster_ok: Option<bool>,
+    /// Of a member of a cluster: what the cluster is to this one.
+    pub cluster: Option<Clustered>,
+}
+
+/// A cluster, as one of its members sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clustered {
+    /// It answers for keys.
+    pub ok: bool,
+    /// Slots whose owner answers.
+    pub slots: u64,
+}
+
+impl Clustered {
+    /// From what `CLUSTER INFO` says.
+    pub fn read(said: &str) -> Self {
+        let fields = said.lines().filter_map(|l| l.trim_end().split_once(':'));
+        fields.fold(Self::default(), |found, field| match field {
+            ("cluster_state", state) => Self {
+                ok: state == "ok",
+                ..found
+            },
+            ("cluster_slots_ok", slots) => Self {
+                slots: slots.parse().unwrap_or(0),
+                ..found
+            },
+            _ => found,
+        })
+    }
 }
 
 /// One that receives.
@@ -144,7 +171,7 @@ impl Vitals {
             log_ok: ok("aof_last_write_status"),
             evicted: number("evicted_keys").unwrap_or(0),
             clients: number("connected_clients").unwrap_or(0),
-            cluster_ok: None,
+            cluster: None,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Redis as the operator has to know it: what differs from other engines.
 
+pub mod happenings;
 pub mod probe;
 mod slots;
 pub mod status;
@@ -17,6 +18,7 @@ use mainstay_crds::restore::Restore;
 use mainstay_shared::access::Password;
 use mainstay_shared::apply::Object;
 use mainstay_shared::backups::drill::{Drill, Start};
+use mainstay_shared::events::Happening;
 use mainstay_shared::operator::desired::credentials::{Credentials, CredentialsError, Given};
 use mainstay_shared::operator::desired::revision::Revision;
 use mainstay_shared::operator::desired::shred;
@@ -147,6 +149,10 @@ impl Engine for RedisEngine {
 
     fn found_out(status: &mut RedisStatus, before: &RedisStatus, helm: &Helm) {
         steer::found_out(status, before, helm);
+    }
+
+    fn happenings(before: &RedisStatus, now: &RedisStatus) -> Vec<Happening> {
+        happenings::happenings(before, now)
     }
 
     fn drill_map(v: &Validated, start: &Start) -> Result<Option<ConfigMap>, serde_json::Error> {

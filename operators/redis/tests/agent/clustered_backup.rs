@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use crate::backup::{Vault, back_up, ended, noise, take, until};
 use crate::clustered::Operator;
 use crate::pod::{Db, Pod, Set};
+use crate::wait_for;
 
 /// Keys that are written once, and how long they are: what a slow store takes some seconds for.
 const KEYS: u64 = 600;
@@ -185,9 +186,11 @@ async fn a_cluster_is_backed_up_while_it_is_written_to_and_made_anew_elsewhere()
 
     // Everything that was acknowledged before it was asked for is in it.
     let (confirmed, end, writing) = writer(Client::of(&set, &pods).await);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    wait_for("fifty keys to be confirmed", async || {
+        confirmed.lock().unwrap().len() > 50
+    })
+    .await;
     let before = confirmed.lock().unwrap().clone();
-    assert!(before.len() > 50, "{} keys", before.len());
     let made = back_up(&set, beside, "whole").await;
     assert!(
         matches!(made, Outcome::Done { .. }),

@@ -96,6 +96,7 @@ impl<E: Engine> Context<E> {
         self.backoffs.succeeded(set);
         self.with_memory(|memory| memory.remove(set));
         self.with_keys(|keys| keys.remove(set));
+        self.metrics.service.forget(&set.namespace, &set.name);
         self.metrics.backups.forget(&set.namespace, &set.name);
         self.metrics.drills.forget(&set.namespace, &set.name);
     }

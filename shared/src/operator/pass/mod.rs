@@ -45,11 +45,13 @@ use super::status::{self, SetStatus};
 use super::validated::{Validated, is_paused};
 use crate::apply::io;
 use crate::backups::restores::{Stance, first, floors, stance};
+use crate::conditions::{DEGRADED, READY, STALLED, is_true};
 use crate::instances::{Instance, Membership};
 use crate::metadata::SetId;
 use crate::names;
 use crate::outcome::{Outcome, Outcomes};
 use crate::rollout::{Door, Expectations};
+use crate::telemetry::service::Service;
 use crate::watch::SetKey;
 
 /// When to look again at what no watch tells: a missing class, a write that does not show.
@@ -190,12 +192,14 @@ impl<'a, E: Engine> Pass<'a, E> {
             recovery.kept = Some(kept);
             recovery.final_backup = report.final_backup.take();
         }
-        let happenings = status::happenings(&self.before, &common);
+        let own = report.validated.as_ref().map(|v| &v.own);
+        let mut status = E::status(common.clone(), own, &report.observed.live);
+        E::found_out(&mut status, &self.last, helm);
+        self.measure(&common);
+        let mut happenings = status::happenings(&self.before, &common);
+        happenings.extend(E::happenings(&self.last, &status));
         let since = self.written_at.map(|at| at.elapsed());
         let rest = since.and_then(|since| pacing::pause(&self.before, &common, &happenings, since));
-        let own = report.validated.as_ref().map(|v| &v.own);
-        let mut status = E::status(common, own, &report.observed.live);
-        E::found_out(&mut status, &self.last, helm);
         let mut outcomes = report.outcomes;
         let same = status == self.last;
         let later = if self.is_too_early(&report.observed.instances) {
@@ -228,6 +232,22 @@ impl<'a, E: Engine> Pass<'a, E> {
                 (outcomes, None)
             }
         }
+    }
+
+    /// What the status says, as metrics.
+    fn measure(&self, now: &SetStatus) {
+        let is = |condition| is_true(&now.conditions, condition);
+        let service = Service {
+            ready: is(READY),
+            degraded: is(DEGRADED),
+            stalled: is(STALLED),
+            ..Service::default()
+        };
+        let service = service
+            .instances(now.ready.as_deref())
+            .certificates(&now.certificates);
+        let metrics = &self.context.metrics.service;
+        metrics.set(&self.set.namespace, &self.set.name, service);
     }
 
     fn is_deleting(&self) -> bool {
