@@ -41,11 +41,10 @@ fn shown() -> BTreeSet<String> {
         ..service
     };
     metrics.service.set("shop", "db", service);
-    let time = |text: &str| serde_json::from_value(Value::from(text)).unwrap();
     let recovery: RecoveryStatus = serde_json::from_value(serde_json::json!({
         "earliest": "2026-01-02T03:04:05Z",
         "latest": "2026-01-03T03:04:05Z",
-        "lastBackup": "2026-01-02T03:04:05Z",
+        "lastBackup": {"name": "b", "at": "2026-01-02T03:04:05Z"},
         "storedBytes": 7,
     }))
     .unwrap();
@@ -56,12 +55,15 @@ fn shown() -> BTreeSet<String> {
     };
     let backups = &metrics.backups;
     backups.set("shop", "db", true, &recovery, Some(archive));
-    let drill: DrillRecord = DrillRecord {
-        ended: Some(time("2026-01-02T03:04:05Z")),
-        recovery_point_seconds: Some(1),
-        recovery_seconds: Some(1),
-        ..DrillRecord::default()
-    };
+    let drill: DrillRecord = serde_json::from_value(serde_json::json!({
+        "due": "2026-01-02T03:04:05Z",
+        "ended": "2026-01-02T03:04:05Z",
+        "result": "Passed",
+        "message": "",
+        "recoveryPointSeconds": 1,
+        "recoverySeconds": 1,
+    }))
+    .unwrap();
     metrics.drills.set("shop", "db", Some(true), &[drill]);
     let text = metrics.text().unwrap();
     named(&text).into_iter().map(ToOwned::to_owned).collect()

@@ -298,7 +298,7 @@ fn seen(gauges: &mut Gauges<'_>, primary: bool, v: &Vitals) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::vitals::Replica;
+    use super::super::vitals::{Clustered, Replica};
     use super::*;
 
     fn primary(lag: u64, log_ok: bool) -> Sight {

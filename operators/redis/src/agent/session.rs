@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use super::mark::{LIBRARY, Mark};
 use super::render::{AGENT_ROLE, SHUT};
-use super::vitals::{NOBODY, Vitals};
+use super::vitals::{Clustered, NOBODY, Vitals};
 use crate::resp::{Connection, RespError, Value, Words, words};
 
 /// Longest wait for one answer.
