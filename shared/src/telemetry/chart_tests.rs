@@ -44,7 +44,7 @@ fn shown() -> BTreeSet<String> {
     let recovery: RecoveryStatus = serde_json::from_value(serde_json::json!({
         "earliest": "2026-01-02T03:04:05Z",
         "latest": "2026-01-03T03:04:05Z",
-        "lastBackup": {"name": "b", "at": "2026-01-02T03:04:05Z"},
+        "lastBackup": {"id": "b", "at": "2026-01-02T03:04:05Z"},
         "storedBytes": 7,
     }))
     .unwrap();
