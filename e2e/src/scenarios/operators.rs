@@ -16,6 +16,9 @@ use super::kit::{INSTANCES, Look, READY, Sandbox};
 /// Namespace of the operators, as the chart's tests install them.
 pub(crate) const SYSTEM: &str = "mainstay-system";
 
+/// The operator of PostgreSQL.
+const OPERATOR: &str = "mainstay-postgres";
+
 /// Pods of the operators.
 fn pods(s: &Sandbox<'_>) -> Api<Pod> {
     Api::namespaced(s.ctx.client.clone(), SYSTEM)
@@ -109,32 +112,29 @@ pub async fn operator_upgraded(s: &Sandbox<'_>) -> Result<()> {
     let agents_before = agents(s).await?;
     ensure!(agents_before.len() == 1, "{agents_before:?}");
     let deployments: Api<Deployment> = Api::namespaced(s.ctx.client.clone(), SYSTEM);
-    for deployment in deployments.list(&ListParams::default()).await? {
-        let name = deployment.name_any();
-        let stamp = format!("{:?}", std::time::SystemTime::now());
-        let patch = json!({"spec": {"template": {"spec": {"containers": [{
-            "name": deployment.spec.as_ref().and_then(|d| d.template.spec.as_ref()).and_then(|p| p.containers.first()).map(|c| c.name.clone()),
-            "image": s.ctx.images.operator_next,
-            "env": [{"name": "MAINSTAY_IMAGE", "value": s.ctx.images.operator_next}],
-        }]}, "metadata": {"annotations": {"e2e/upgraded": stamp}}}}});
-        deployments
-            .patch(&name, &PatchParams::default(), &Patch::Strategic(patch))
-            .await?;
-        s.until("the new operator to be available", READY, || async {
-            let now = deployments.get(&name).await?;
-            let status = now.status.clone().unwrap_or_default();
-            let done = status.observed_generation == now.metadata.generation
-                && status.updated_replicas == status.replicas
-                && status.available_replicas == status.replicas
-                && status.replicas.unwrap_or(0) > 0;
-            Ok(if done {
-                Look::Done(())
-            } else {
-                Look::seen(&status)
-            })
-        })
+    let stamp = format!("{:?}", std::time::SystemTime::now());
+    let patch = json!({"spec": {"template": {"spec": {"containers": [{
+        "name": "operator",
+        "image": s.ctx.images.operator_next,
+        "env": [{"name": "MAINSTAY_IMAGE", "value": s.ctx.images.operator_next}],
+    }]}, "metadata": {"annotations": {"e2e/upgraded": stamp}}}}});
+    deployments
+        .patch(OPERATOR, &PatchParams::default(), &Patch::Strategic(patch))
         .await?;
-    }
+    s.until("the new operator to be available", READY, || async {
+        let now = deployments.get(OPERATOR).await?;
+        let status = now.status.clone().unwrap_or_default();
+        let done = status.observed_generation == now.metadata.generation
+            && status.updated_replicas == status.replicas
+            && status.available_replicas == status.replicas
+            && status.replicas.unwrap_or(0) > 0;
+        Ok(if done {
+            Look::Done(())
+        } else {
+            Look::seen(&status)
+        })
+    })
+    .await?;
     s.change("db", &json!({"parameters": {"work_mem": "5MB"}}))
         .await?;
     s.until("every agent to be the new operator's", READY, || async {

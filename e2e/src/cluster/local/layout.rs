@@ -11,6 +11,8 @@ const LONGEST_NAME: usize = 30;
 /// Most nodes: their addresses are 172.30.0.11 and upwards.
 const MOST_NODES: usize = 9;
 
+/// The cgroup of all clusters.
+pub const CLUSTERS: &str = "mainstay";
 /// Address of the outer namespace, which plays the machine outside the nodes.
 pub const OUTER: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
 /// The services' subnet.
@@ -76,7 +78,7 @@ impl Layout {
 
     /// The cgroup of all of the cluster's processes, from the root of each hierarchy.
     pub fn cgroup(&self) -> String {
-        format!("mainstay/{}", self.name)
+        format!("{CLUSTERS}/{}", self.name)
     }
 
     /// A file of the state folder.

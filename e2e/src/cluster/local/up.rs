@@ -7,7 +7,7 @@ use kube::Client;
 
 use super::control_plane::Starter;
 use super::launch::{Daemon, Launch};
-use super::layout::{Layout, OUTER};
+use super::layout::{CLUSTERS, Layout, OUTER};
 use super::lock::Lock;
 use super::records::Record;
 use super::template::Template;
@@ -20,6 +20,8 @@ use crate::process;
 /// How long each thing that is waited for may take, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_mins(2);
 const PAUSE: Duration = Duration::from_millis(50);
+/// How many times the processor time of a process beside it clusters get, and in one its control plane.
+const WEIGHT: u32 = 4;
 
 /// Starts the cluster, or does nothing if it runs. What is left of an interrupted start is removed
 /// first.
@@ -59,7 +61,11 @@ async fn start(
 ) -> Result<(), LocalError> {
     watches(nodes.len())?;
     write_files(layout, nodes)?;
-    cgroups::create(&format!("{}/outer", layout.cgroup()))?;
+    let outer = format!("{}/outer", layout.cgroup());
+    cgroups::create(&outer)?;
+    cgroups::weigh(CLUSTERS, WEIGHT)?;
+    // Elsewhere a control plane has machines of its own: leases are renewed however busy the nodes are.
+    cgroups::weigh(&outer, WEIGHT)?;
     for node in nodes {
         cgroups::create(&format!("{}/{}", layout.cgroup(), node.name))?;
         cgroups::create(&format!("{}/{}-system", layout.cgroup(), node.name))?;
