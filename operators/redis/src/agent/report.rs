@@ -416,13 +416,17 @@ mod tests {
 
     #[test]
     fn metrics_of_a_member_tell_how_much_of_the_cluster_it_sees() {
-        let said = "cluster_state:fail\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:10923\r\n";
+        let said =
+            "cluster_state:fail\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:10923\r\n";
         let mut sight = primary(1, true);
         if let Sight::Up { vitals, .. } = &mut sight {
             vitals.cluster = Some(Clustered::read(said));
         }
         let text = metrics(&told(&sight, 100), &sight);
-        for line in ["cluster_ok{instance=\"db-1\"} 0\n", "cluster_slots_served{instance=\"db-1\"} 10923\n"] {
+        for line in [
+            "cluster_ok{instance=\"db-1\"} 0\n",
+            "cluster_slots_served{instance=\"db-1\"} 10923\n",
+        ] {
             assert!(text.contains(&format!("mainstay_redis_{line}")), "{text}");
         }
     }

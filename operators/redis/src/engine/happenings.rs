@@ -17,7 +17,10 @@ pub fn happenings(before: &RedisStatus, now: &RedisStatus) -> Vec<Happening> {
     if before.formed {
         match (before.slots_to_move, now.slots_to_move) {
             (0, n) if n > 0 => {
-                all.push(observed("SlotsMove", format!("{n} slots move to another shard.")));
+                all.push(observed(
+                    "SlotsMove",
+                    format!("{n} slots move to another shard."),
+                ));
             }
             (n, 0) if n > 0 => {
                 let note = "All slots are where they shall be.".to_owned();

@@ -116,7 +116,7 @@ impl<E: Engine> Pass<'_, E> {
                 condition: health::condition(&backup.cron, known, &setting),
                 proven: None,
             };
-            self.measure(&told, setting.primary_report());
+            self.measure_backups(&told, setting.primary_report());
             report.backups = Some(told);
             report.primary_backup = setting.primary_report().cloned();
             report.ground = Some(drill::ground(setting.primary_report()));
@@ -245,7 +245,7 @@ impl<E: Engine> Pass<'_, E> {
         asks
     }
 
-    fn measure(&self, told: &Told, report: Option<&BackupReport>) {
+    fn measure_backups(&self, told: &Told, report: Option<&BackupReport>) {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let archive = report.map(|r| ArchiveFigures {
             stored_at: r.archive.last_at.map(jiff::Timestamp::as_second),

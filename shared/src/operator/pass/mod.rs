@@ -195,7 +195,7 @@ impl<'a, E: Engine> Pass<'a, E> {
         let own = report.validated.as_ref().map(|v| &v.own);
         let mut status = E::status(common.clone(), own, &report.observed.live);
         E::found_out(&mut status, &self.last, helm);
-        self.measure(&common);
+        self.measure_service(&common);
         let mut happenings = status::happenings(&self.before, &common);
         happenings.extend(E::happenings(&self.last, &status));
         let since = self.written_at.map(|at| at.elapsed());
@@ -235,7 +235,7 @@ impl<'a, E: Engine> Pass<'a, E> {
     }
 
     /// What the status says, as metrics.
-    fn measure(&self, now: &SetStatus) {
+    fn measure_service(&self, now: &SetStatus) {
         let is = |condition| is_true(&now.conditions, condition);
         let service = Service {
             ready: is(READY),
