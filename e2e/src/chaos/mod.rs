@@ -202,8 +202,13 @@ async fn judged(
         ground.writer.more(50).await?;
         // Whoever leads now is seen from inside as well: else what it did would not have been judged. The
         // status may still name the one before, whole as it was.
-        let leads = witnesses.hear_leader(sandbox, || ground.leads()).await?;
+        let mut leads = witnesses.hear_leader(sandbox, || ground.leads()).await?;
         ground.settled().await?;
+        // To be whole may have taken one hand-over more, as where two primaries of a cluster were in one zone.
+        while ground.leads().await? != leads {
+            leads = witnesses.hear_leader(sandbox, || ground.leads()).await?;
+            ground.settled().await?;
+        }
         ground.is_led_by(leads).await?;
     }
     let client = writer.ledger().await?;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::workload::ledger::{self, Entry, Verdict};
+use crate::workload::ledger::{self, Entry, Outcome, Verdict};
 
 use super::kit::{self, Look, READY, Sandbox};
 use super::set::Kind;
@@ -187,11 +187,14 @@ impl<'a> Writer<'a> {
         self.ledger_of(0).await
     }
 
-    /// The ledger, as soon as so many are acknowledged. It is waited for that in the pod, and not for long: to start a
+    /// The ledger, as soon as there are so many that count. It is waited for that in the pod, and not for long: to start a
     /// program there takes more processor time than a thousand rows.
-    async fn ledger_of(&self, acknowledged: usize) -> Result<Vec<Entry>> {
-        let (wanted, file) = (acknowledged.to_string(), "/ledger/ledger");
-        let command = ["ledger", "--ledger", file, "--acknowledged", &wanted];
+    async fn ledger_of(&self, rows: usize) -> Result<Vec<Entry>> {
+        let (wanted, file) = (rows.to_string(), "/ledger/ledger");
+        let mut command = vec!["ledger", "--ledger", file, "--acknowledged", &wanted];
+        if self.counts() == Outcome::Taken {
+            command.push("--taken");
+        }
         let text = self.run(&command).await?;
         // What is printed lacks the end of its last line.
         Ok(ledger::parse(&format!("{text}\n"))?)
@@ -214,14 +217,24 @@ impl<'a> Writer<'a> {
         Ok(said.trim().to_owned())
     }
 
-    /// Wait until so many more rows were acknowledged, whatever became of others. The ledger then.
+    /// What a row has to come to, to be one more. In a shard of a cluster nobody may be left who could confirm one.
+    fn counts(&self) -> Outcome {
+        if self.cluster {
+            Outcome::Taken
+        } else {
+            Outcome::Acknowledged
+        }
+    }
+
+    /// Wait until so many more rows were acknowledged, whatever became of others; of a cluster, or taken. The ledger then.
     pub async fn more(&self, rows: usize) -> Result<Vec<Entry>> {
+        let so_far = |entries: &[Entry]| ledger::reached(entries, self.counts());
         let before = self.ledger().await;
-        let wanted = rows + before.map_or(0, |entries| ledger::acknowledged(&entries));
+        let wanted = rows + before.map_or(0, |entries| so_far(&entries));
         self.sandbox
             .until(&format!("{rows} more rows"), READY, || async {
                 Ok(match self.ledger_of(wanted).await {
-                    Ok(entries) if ledger::acknowledged(&entries) >= wanted => Look::Done(entries),
+                    Ok(entries) if so_far(&entries) >= wanted => Look::Done(entries),
                     Ok(entries) => Look::seen(&entries.last()),
                     Err(error) => Look::NotYet(format!("{error:#}")),
                 })

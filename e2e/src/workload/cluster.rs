@@ -155,6 +155,8 @@ impl Session for Connection {
             Ok(Value::Int(n)) if n >= i64::from(replicas) => {
                 attempt(Outcome::Acknowledged, format!("by {n}"), true)
             }
+            // The server has it, as one that nobody was asked about: a shard's only replica may be away.
+            Ok(Value::Int(n)) => attempt(Outcome::Taken, format!("confirmed by {n}"), true),
             Ok(other) => attempt(
                 Outcome::Unknown,
                 format!("WAIT was answered {other:?}"),

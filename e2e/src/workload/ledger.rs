@@ -108,10 +108,9 @@ impl fmt::Display for Entry {
     }
 }
 
-/// How many attempts were acknowledged.
-pub fn acknowledged(entries: &[Entry]) -> usize {
-    let all = entries.iter();
-    all.filter(|e| e.outcome == Outcome::Acknowledged).count()
+/// How many attempts came to that, or to more.
+pub fn reached(entries: &[Entry], outcome: Outcome) -> usize {
+    entries.iter().filter(|e| e.outcome >= outcome).count()
 }
 
 /// A line is no entry of a ledger.

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use cluster::Cluster;
 use journal::Journal;
-use ledger::{Entry, Verdict};
+use ledger::{Entry, Outcome, Verdict};
 use postgres::{Postgres, Side};
 use redis::{Confirm, Redis};
 use writer::{Again, Engine, Pace};
@@ -264,6 +264,9 @@ struct Awaited {
     /// Wait until so many writes are acknowledged.
     #[arg(long, default_value_t = 0)]
     acknowledged: usize,
+    /// Count those as well that a server took without a promise.
+    #[arg(long)]
+    taken: bool,
     /// Wait no longer than this.
     #[arg(long, default_value = "20s", value_parser = duration)]
     within: Duration,
@@ -289,10 +292,15 @@ fn verify(entries: &[Entry], present: &BTreeSet<u64>) -> Result<ExitCode, Error>
 impl Awaited {
     async fn print(self) -> Result<ExitCode, Error> {
         let begun = Instant::now();
+        let counted = if self.taken {
+            Outcome::Taken
+        } else {
+            Outcome::Acknowledged
+        };
         let entries = loop {
             let entries = journal::read(&self.kept.ledger)?;
-            let acknowledged = ledger::acknowledged(&entries);
-            if acknowledged >= self.acknowledged || begun.elapsed() >= self.within {
+            let so_far = ledger::reached(&entries, counted);
+            if so_far >= self.acknowledged || begun.elapsed() >= self.within {
                 break entries;
             }
             tokio::time::sleep(LOOK).await;
