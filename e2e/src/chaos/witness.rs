@@ -136,6 +136,11 @@ impl Witnesses {
         })
     }
 
+    /// Whether there are any.
+    pub fn are_there(&self) -> bool {
+        self.looking.is_some()
+    }
+
     /// What was told so far.
     ///
     /// # Errors
@@ -174,7 +179,7 @@ impl Witnesses {
         s: &Sandbox<'_>,
         leads: impl Fn() -> F + Sync,
     ) -> Result<String> {
-        if self.looking.is_none() {
+        if !self.are_there() {
             return leads().await;
         }
         let since = writer::now();
@@ -194,6 +199,27 @@ impl Witnesses {
                 Look::Done(instance.clone())
             } else {
                 Look::seen(&told())
+            })
+        })
+        .await
+    }
+
+    /// Waits until any server has taken something: the instance.
+    ///
+    /// # Errors
+    /// None has, for long.
+    pub async fn hear_any(&self, s: &Sandbox<'_>) -> Result<String> {
+        let since = writer::now();
+        s.until("a write in any pod's own network", READY, || async {
+            let all = self.so_far()?;
+            let newest = all.iter().filter_map(|testimony| {
+                let mut entries = testimony.entries.iter().rev();
+                let taken = entries.find(|entry| entry.outcome >= Outcome::Taken)?;
+                Some((taken.sent, instance(&testimony.run)?))
+            });
+            Ok(match newest.max() {
+                Some((sent, instance)) if sent > since => Look::Done(instance.to_owned()),
+                newest => Look::seen(&newest),
             })
         })
         .await
@@ -353,6 +379,11 @@ impl Looking {
     }
 }
 
+/// Whose server a writer of that name wrote to: see [`Looking::write`].
+fn instance(run: &str) -> Option<&str> {
+    run.rsplit_once('-').map(|(instance, _)| instance)
+}
+
 fn end(all: impl Iterator<Item = Writing>) {
     let told: Vec<_> = all
         .map(|(over, thread)| {
@@ -402,6 +433,12 @@ fn one(pid: i32, cgroup: &str, namespace: &str) -> Option<Seen> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_writer_is_named_after_its_server() {
+        assert_eq!(instance("db-1-2{t2}"), Some("db-1"));
+        assert_eq!(instance("db-12-7"), Some("db-12"));
+    }
 
     #[test]
     fn a_pod_is_found_by_its_first_process_and_only_in_its_namespace() {
