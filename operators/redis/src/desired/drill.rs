@@ -59,7 +59,7 @@ pub fn pod(
     // All shards lie beside each other, and one after the other is read. A backup of more shards than there are now has no more in it:
     // what they held went into these.
     let shards = v.shards.map_or(1, |shards| shards.count.max(1));
-    let shards = u64::try_from(shards).unwrap_or(1);
+    let shards = i64::try_from(shards).unwrap_or(1);
     let shape = Shape {
         user: USER,
         data: DATA,

@@ -145,10 +145,10 @@ fn a_drill_of_a_cluster_has_room_for_all_shards_and_is_told_of_each() {
     let data = volumes.iter().find(|v| v["name"] == "data").unwrap();
     let claim = &data["ephemeral"]["volumeClaimTemplate"]["spec"];
     let size = &claim["resources"]["requests"]["storage"];
-    assert_eq!(size, &json!((100_u64 << 30).to_string()));
+    assert_eq!(size, &"100Gi");
     // One is started after the other: no more memory than an instance has.
     let looks = &pod["spec"]["containers"][0];
-    assert_eq!(looks["resources"]["limits"]["memory"], json!((1_u64 << 30).to_string()));
+    assert_eq!(looks["resources"]["limits"]["memory"], "1Gi");
 
     let map = RedisEngine::drill_map(&v, &start()).unwrap();
     let data = map.unwrap().data.unwrap();
@@ -157,7 +157,10 @@ fn a_drill_of_a_cluster_has_room_for_all_shards_and_is_told_of_each() {
     assert!(restore.every_shard && told.every_shard && restore.cluster.is_none());
     let map = RedisEngine::drill_map(&drilled(), &start()).unwrap();
     let data = map.unwrap().data.unwrap();
-    assert!(!data[RESTORE_FILE].contains("everyShard"), "of a set that is none");
+    assert!(
+        !data[RESTORE_FILE].contains("everyShard"),
+        "of a set that is none"
+    );
 }
 
 #[test]

@@ -186,7 +186,12 @@ mod tests {
             assert_eq!(slot(key), crc16(tag) % SLOTS, "{}", key.escape_ascii());
         }
         for whole in [&b"foo{}{bar}"[..], b"foo{bar", b"foo}bar{"] {
-            assert_eq!(slot(whole), crc16(whole) % SLOTS, "{}", whole.escape_ascii());
+            assert_eq!(
+                slot(whole),
+                crc16(whole) % SLOTS,
+                "{}",
+                whole.escape_ascii()
+            );
         }
     }
 

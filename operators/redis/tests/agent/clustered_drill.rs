@@ -25,7 +25,9 @@ async fn repository() -> (Set, Vault, Manifest) {
     let (pods, _) = formed(&mut set).await;
     let mut client = Client::of(&set, &pods).await;
     for n in 0..KEYS {
-        client.ask(&["SET", &format!("key-{n}"), &noise(n, 512)]).await;
+        client
+            .ask(&["SET", &format!("key-{n}"), &noise(n, 512)])
+            .await;
     }
     client.ask(&["SET", "version", "42"]).await;
     client.ask(&["HSET", "{order}:1", "state", "paid"]).await;
@@ -67,7 +69,10 @@ fn good() -> Vec<DrillCheck> {
         key(0, "version", None, Some("42")),
         command(&["HGET", "{order}:1", "state"], Some("paid")),
         command(&["exists", "{order}:1", "{order}:2"], Some("2")),
-        command(&["EVAL_RO", both, "2", "{order}:2", "{order}:1"], Some("openpaid")),
+        command(
+            &["EVAL_RO", both, "2", "{order}:2", "{order}:1"],
+            Some("openpaid"),
+        ),
         command(&["OBJECT", "ENCODING", "version"], Some("int")),
     ]
 }
@@ -86,7 +91,10 @@ async fn a_backup_of_a_cluster_is_looked_at_shard_by_shard() {
         let (begun, answered) = (report.begun.unwrap(), report.answered.unwrap());
         assert!(begun < answered && answered < report.ended.unwrap());
         assert_eq!(report.backup.as_ref(), Some(&manifest.id));
-        assert_eq!(report.bytes, manifest.files.iter().map(|f| f.size).sum::<u64>());
+        assert_eq!(
+            report.bytes,
+            manifest.files.iter().map(|f| f.size).sum::<u64>()
+        );
         assert_eq!(report.last_commit, Some(manifest.consistent_at));
         // Each shard has its own.
         assert_eq!((report.position, report.history), (None, None));
@@ -119,7 +127,11 @@ async fn a_backup_of_a_cluster_is_looked_at_shard_by_shard() {
         for (found, sentence) in found.iter().zip(sentences) {
             assert!(found.contains(sentence), "{found}: {sentence}");
         }
-        assert!(report.message.ends_with("7 more of 27 checks do not hold"), "{}", report.message);
+        assert!(
+            report.message.ends_with("7 more of 27 checks do not hold"),
+            "{}",
+            report.message
+        );
         assert!(drill(&good).passed, "nothing was written");
 
         // Two that have each other's data: what is there is sound, and no cluster would come of it.
@@ -129,7 +141,10 @@ async fn a_backup_of_a_cluster_is_looked_at_shard_by_shard() {
         fs::rename(pod.path(DATA).join("aside"), folder(&pod, 2)).unwrap();
         let report = drill(&[keys(None, KEYS, None), key(0, "version", None, None)]);
         let slots = |n: u8| format!("{SLOTS} (shard {n} of 3)");
-        assert!(names(&report).starts_with(&[slots(1).as_str(), slots(3).as_str()]), "{report:?}");
+        assert!(
+            names(&report).starts_with(&[slots(1).as_str(), slots(3).as_str()]),
+            "{report:?}"
+        );
 
         // One that is damaged: the others are looked at all the same, and of what is not known nothing is said.
         spoil(&dataset_in(&folder(&pod, 1), kept));
@@ -143,11 +158,17 @@ async fn a_backup_of_a_cluster_is_looked_at_shard_by_shard() {
         fs::remove_dir_all(folder(&pod, 1)).unwrap();
         fs::create_dir(folder(&pod, 1)).unwrap();
         let report = drill(&[]);
-        assert!(names(&report).contains(&&*format!("{MARK} (shard 2 of 3)")), "{report:?}");
+        assert!(
+            names(&report).contains(&&*format!("{MARK} (shard 2 of 3)")),
+            "{report:?}"
+        );
         // None at all.
         fs::write(pod.path(DATA).join("redis/shards.json"), "[]").unwrap();
         let report = drill(&[]);
-        assert!(!report.passed && report.message.contains("shards.json"), "{report:?}");
+        assert!(
+            !report.passed && report.message.contains("shards.json"),
+            "{report:?}"
+        );
         set.finish(vec![pod]);
     }
 
@@ -158,7 +179,15 @@ async fn a_backup_of_a_cluster_is_looked_at_shard_by_shard() {
     let report = vault.restore_as(&set, &pod, |r| r.every_shard = true);
     assert_eq!(report.step, RestoreStep::Failed);
     let says = |text: &str| report.message.contains(text);
-    assert!(says(&object) && says("(shard 2 of 3)"), "{}", report.message);
+    assert!(
+        says(&object) && says("(shard 2 of 3)"),
+        "{}",
+        report.message
+    );
     let report = drill_as(&set, &pod, &[], true);
-    assert!(report.message.starts_with("nothing was restored: "), "{}", report.message);
+    assert!(
+        report.message.starts_with("nothing was restored: "),
+        "{}",
+        report.message
+    );
 }

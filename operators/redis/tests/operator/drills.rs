@@ -209,8 +209,10 @@ async fn a_drill_of_a_cluster_restores_every_shard_with_room_for_all() {
     let volumes = drill.spec.as_ref().unwrap().volumes.clone().unwrap();
     let data = volumes.into_iter().find(|v| v.name == "data").unwrap();
     let claim = data.ephemeral.unwrap().volume_claim_template.unwrap().spec;
-    let size = claim.resources.unwrap().requests.unwrap()["storage"].0.clone();
-    assert_eq!(size, (8_u64 << 30).to_string());
+    let size = claim.resources.unwrap().requests.unwrap()["storage"]
+        .0
+        .clone();
+    assert_eq!(size, "8Gi");
 
     // As a cluster's is: without a place that all shards have in common.
     let report = DrillReport {
@@ -223,7 +225,10 @@ async fn a_drill_of_a_cluster_restores_every_shard_with_room_for_all() {
     let record = over(&mut world, 1).await;
     assert_eq!(record.result, DrillResult::Passed);
     assert_eq!((record.position, record.history), (None, None));
-    assert_eq!(proven(&world), ("True".to_owned(), reasons::PROVEN.to_owned()));
+    assert_eq!(
+        proven(&world),
+        ("True".to_owned(), reasons::PROVEN.to_owned())
+    );
 }
 
 #[tokio::test]

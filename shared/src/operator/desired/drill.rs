@@ -80,7 +80,7 @@ pub struct Shape<'a> {
     /// Where the data volume is mounted.
     pub data: &'a str,
     /// How large that volume is, in bytes: of a set that is divided it holds all parts.
-    pub storage: u64,
+    pub storage: i64,
     /// Volumes besides the data, the program, `/tmp` and what restoring needs.
     pub volumes: Vec<Volume>,
     /// Where these are mounted.
@@ -170,7 +170,7 @@ fn step(common: &Common, wanted: &Drills, shape: &Shape<'_>, step: &str) -> Cont
 }
 
 /// A volume that goes with the pod.
-fn data(common: &Common, storage: u64) -> Volume {
+fn data(common: &Common, storage: i64) -> Volume {
     Volume {
         ephemeral: Some(EphemeralVolumeSource {
             volume_claim_template: Some(PersistentVolumeClaimTemplate {

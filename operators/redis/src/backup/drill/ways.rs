@@ -207,7 +207,10 @@ mod tests {
         };
         assert_eq!(look(&first), Ok(()));
         let why = look(&third).unwrap_err();
-        assert!(why.starts_with("2 of its keys") && why.contains("12182"), "{why}");
+        assert!(
+            why.starts_with("2 of its keys") && why.contains("12182"),
+            "{why}"
+        );
     }
 
     proptest! {
@@ -220,7 +223,7 @@ mod tests {
             let found = verdict(&keys(least), &Way::All, &answers, counts.len());
             prop_assert_eq!(found.map(|f| f.is_ok()), Some(sum >= least));
             if silent < answers.len() {
-                answers.remove(silent);
+                let _ = answers.remove(silent);
                 prop_assert_eq!(verdict(&keys(least), &Way::All, &answers, counts.len()), None);
                 answers.push(Err("it takes too long".into()));
                 prop_assert!(verdict(&keys(least), &Way::All, &answers, counts.len()).unwrap().is_err());
