@@ -108,7 +108,7 @@ async fn a_backup_of_a_cluster_is_looked_at_shard_by_shard() {
             command(&["MGET", "key-0", "key-1", "key-2"], None),
             command(&["EVAL_RO", "return redis.call('DBSIZE')", "0"], None),
             command(&["DBSIZE"], None),
-            command(&["GET"], None),
+            command(&["GET", "a", "b"], None),
         ];
         let all: Vec<DrillCheck> = bad.iter().chain(&good).cloned().collect();
         let report = drill(&all);

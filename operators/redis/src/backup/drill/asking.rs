@@ -87,6 +87,10 @@ pub async fn ways(server: &Server, checks: &[DrillCheck], shards: &[&[Slots]]) -
 
 /// The words of a command that are keys.
 async fn keys(server: &Server, command: &[String]) -> Result<Vec<Vec<u8>>, String> {
+    // Nothing follows, which the engine would refuse to look at.
+    if command.len() < 2 {
+        return Ok(Vec::new());
+    }
     let mut asked = words(["COMMAND", "GETKEYS"]);
     asked.extend_from_slice(command);
     let found = match server.call(asked).await {
