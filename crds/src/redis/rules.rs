@@ -61,9 +61,15 @@ pub const ONLY_IN_CLUSTERS: &str =
 /// Of what a cluster does not have.
 pub const NOT_IN_CLUSTERS: &str = "with mode Cluster leave out instances (shards and replicas say how many there are), durability and bounded (a \
      write is answered before replicas have it) and sentinel (clients speak the cluster's own protocol)";
-/// Of `backup.drill` in a cluster.
-pub const NO_DRILLS_OF_CLUSTERS: &str = "backups of a cluster are not tried by drills yet: leave drill out, and make a cluster from one \
-     (bootstrap.recovery) to try it";
+/// Of `backup.drill.checks[].database` in a cluster.
+pub const CHECKS_OF_ONE_DATABASE: &str = "a cluster has database 0 alone: leave database out";
+/// Of `backup.drill.checks[].command` in a cluster, without a key.
+pub const CHECKS_OF_KEYS: &str = "with mode Cluster a command is asked of the shard that has its keys, and this one names none: name one, or for \
+     a number of keys write keys, for example keys: {atLeast: 1}";
+/// Commands of a drill that never name a key.
+const KEYLESS: &str = "dbsize";
+/// Those that say in their third word how many follow.
+const COUNTED_KEYS: [&str; 2] = ["eval_ro", "fcall_ro"];
 /// Of `persistence: none` in a cluster.
 pub const KEPT_IN_CLUSTERS: &str = "with mode Cluster a primary that restarts empty would be followed by its replicas: write aof or rdb, or leave \
      persistence out";
@@ -250,11 +256,33 @@ pub fn not_in_clusters() -> Rule {
         .field_path(".mode")
 }
 
-/// No drill is made of a cluster's backups.
-pub fn no_drills_of_clusters() -> Rule {
-    of_clusters("!has(self.backup) || !has(self.backup.drill)")
-        .message(NO_DRILLS_OF_CLUSTERS)
-        .field_path(".backup.drill")
+/// What a drill asks of a cluster is asked of its one database.
+pub fn checks_of_one_database() -> Rule {
+    backup::checks::all(
+        &format!("!{IS_CLUSTER} || !has(c.database) || c.database <= 0"),
+        CHECKS_OF_ONE_DATABASE,
+    )
+}
+
+/// And by key.
+pub fn checks_of_keys() -> Rule {
+    backup::checks::all(
+        &format!(
+            "!{IS_CLUSTER} || !has(c.command) || c.command.size() == 0 || !(c.command[0].lowerAscii() == '{KEYLESS}' || \
+             (c.command[0].lowerAscii() in {} && c.command.size() > 2 && c.command[2] == '0'))",
+            list(COUNTED_KEYS)
+        ),
+        CHECKS_OF_KEYS,
+    )
+}
+
+/// Whether a command names a key, as far as its words say without an engine.
+pub fn names_a_key(command: &[String]) -> bool {
+    let Some(first) = command.first().map(|word| word.to_ascii_lowercase()) else {
+        return true;
+    };
+    let none = command.get(2).is_some_and(|count| count == "0");
+    first != KEYLESS && !(none && COUNTED_KEYS.contains(&first.as_str()))
 }
 
 /// A cluster's data is kept.

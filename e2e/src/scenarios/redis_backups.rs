@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::jiff::Timestamp;
 use mainstay_crds::backup::{BackupPhase, BackupStatus};
-use mainstay_crds::common::backup::DrillResult;
+use mainstay_crds::common::backup::{DrillRecord, DrillResult};
 use mainstay_crds::operation::OperationPhase;
 use mainstay_crds::redis::Redis;
 use mainstay_crds::restore::RestorePhase;
@@ -163,13 +163,14 @@ pub async fn redis_backup_and_recovery(s: &Sandbox<'_>) -> Result<()> {
     writer.holds().await.map(drop)
 }
 
-/// Under load a cluster is backed up. A new one of as many shards from the repository alone has every key that was acknowledged
+/// Under load a cluster is backed up, and the backup proven by a drill. A new one of as many shards from the repository alone has every key that was acknowledged
 /// before, and none that nobody wrote.
 pub async fn redis_cluster_backup(s: &Sandbox<'_>) -> Result<()> {
     let repository = repository(s).await?;
     let cluster = json!({"mode": "Cluster", "shards": 3, "replicas": 1});
     let mut wanted = cluster.clone();
-    wanted["backup"] = json!({"repository": repository, "encryption": {"iAcceptKeyLoss": true}});
+    let backups = json!({"repository": repository, "encryption": {"iAcceptKeyLoss": true}});
+    wanted["backup"] = backups.clone();
     s.apply::<Redis>("db", &wanted).await?;
     s.settled_of::<Redis>("db", RESTORED).await?;
     healthy_of(s, KIND, "db").await?;
@@ -178,6 +179,16 @@ pub async fn redis_cluster_backup(s: &Sandbox<'_>) -> Result<()> {
     let done = backup_of(s, KIND, "now").await?;
     ensure!(done.phase == Some(BackupPhase::Succeeded), "{done:?}");
     writer.more(50).await?;
+    let some = before.first().context("there are some")?;
+    let some = format!("{LEDGER}{some}");
+    let checks = json!([
+        {"keys": {"atLeast": before.len()}},
+        {"key": some},
+        {"command": ["EXISTS", some]},
+    ]);
+    let proven = proves(s, &backups, &checks, &done).await?;
+    // What every drill looks at of each shard as well.
+    ensure!(proven.checks == Some(12), "{proven:?}");
 
     let mut from = repository;
     from["prefix"] = json!(format!("{}/db", s.namespace));
@@ -272,6 +283,40 @@ async fn drill(s: &Sandbox<'_>, name: &str) -> Result<()> {
     ask(s, name, &of).await
 }
 
+/// A drill on demand of these backups passes, by these checks, with all its figures; it is of the backup that was made.
+async fn proves(
+    s: &Sandbox<'_>,
+    backups: &Value,
+    checks: &Value,
+    done: &BackupStatus,
+) -> Result<DrillRecord> {
+    let mut drilled = backups.clone();
+    drilled["drill"] = json!({"timeoutSeconds": 300, "checks": checks});
+    KIND.change(s, "db", &json!({"backup": drilled})).await?;
+    drill(s, "prove").await?;
+    holds_no_secret(s).await?;
+    let passed = next(s, KIND, None).await?;
+    ensure!(
+        passed.result == DrillResult::Passed && passed.failed.is_empty(),
+        "{passed:?}"
+    );
+    ensure!(passed.backup == done.backup_id, "{passed:?} {done:?}");
+    let time = passed.recovery_seconds.context("no recovery time")?;
+    let point = passed.recovery_point_seconds;
+    s.say(&format!(
+        "{}; recovery time {time} s, recovery point {point:?} s",
+        passed.message
+    ));
+    let proven = over(s, "prove").await?;
+    ensure!(
+        proven.phase == Some(OperationPhase::Succeeded),
+        "{proven:?}"
+    );
+    let seen = KIND.seen(s, "db").await?;
+    ensure!(seen.is("RecoveryProven"), "{}", seen.told);
+    Ok(passed)
+}
+
 /// A backup is proven by a drill on demand that counts keys, looks at some and asks a command; the store's copy of it is
 /// damaged, and the next one says so. Nothing is left of either.
 pub async fn redis_drill(s: &Sandbox<'_>) -> Result<()> {
@@ -290,39 +335,14 @@ pub async fn redis_drill(s: &Sandbox<'_>) -> Result<()> {
     let done = backup_of(s, KIND, "now").await?;
     ensure!(done.phase == Some(BackupPhase::Succeeded), "{done:?}");
 
-    let mut drilled = backups.clone();
-    drilled["drill"] = json!({
-        "timeoutSeconds": 300,
-        "checks": [
-            {"keys": {"atLeast": 12001}},
-            {"key": "proof", "type": "hash"},
-            {"key": "order:6000", "expect": "6000"},
-            {"command": ["HGET", "proof", "state"], "expect": "paid"},
-        ],
-    });
-    KIND.change(s, "db", &json!({"backup": drilled})).await?;
-    drill(s, "prove").await?;
-    holds_no_secret(s).await?;
-    let passed = next(s, KIND, None).await?;
-    ensure!(
-        passed.result == DrillResult::Passed && passed.failed.is_empty(),
-        "{passed:?}"
-    );
+    let checks = json!([
+        {"keys": {"atLeast": 12001}},
+        {"key": "proof", "type": "hash"},
+        {"key": "order:6000", "expect": "6000"},
+        {"command": ["HGET", "proof", "state"], "expect": "paid"},
+    ]);
+    let passed = proves(s, &backups, &checks, &done).await?;
     ensure!(passed.checks >= Some(4), "{passed:?}");
-    ensure!(passed.backup == done.backup_id, "{passed:?} {done:?}");
-    let time = passed.recovery_seconds.context("no recovery time")?;
-    let point = passed.recovery_point_seconds;
-    s.say(&format!(
-        "{}; recovery time {time} s, recovery point {point:?} s",
-        passed.message
-    ));
-    let proven = over(s, "prove").await?;
-    ensure!(
-        proven.phase == Some(OperationPhase::Succeeded),
-        "{proven:?}"
-    );
-    let seen = KIND.seen(s, "db").await?;
-    ensure!(seen.is("RecoveryProven"), "{}", seen.told);
 
     damage(s).await?;
     drill(s, "again").await?;

@@ -54,6 +54,7 @@ pub fn pod(
     let shape = Shape {
         user: USER,
         data: DATA,
+        storage: v.common.storage,
         volumes: vec![shm(memory)],
         mounts: vec![mount("shm", "/dev/shm", false)],
     };

@@ -44,6 +44,9 @@ pub struct RestoreSettings {
     /// A cluster is made: this instance gets a shard of the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<FoundedCluster>,
+    /// Every shard of the backup is brought back, each into a folder of its own: what a drill of a cluster looks at.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub every_shard: bool,
 }
 
 /// A cluster that is made from a backup, each of its first instances from a shard of it.
@@ -76,6 +79,9 @@ pub struct DrillSettings {
     /// How many databases the set has; none: as many as Redis has by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub databases: Option<u32>,
+    /// Every shard of a cluster's backup was restored, as many as that has: they are looked at one after the other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub every_shard: bool,
     /// Longest time for one question, in seconds.
     pub question_seconds: u32,
     /// Questions, in this order.

@@ -44,6 +44,11 @@ impl Slots {
         first: 0,
         last: SLOTS - 1,
     };
+
+    /// Whether this one is among them.
+    pub fn contains(self, slot: u16) -> bool {
+        (self.first..=self.last).contains(&slot)
+    }
 }
 
 impl fmt::Display for Slots {

@@ -62,6 +62,7 @@ fn restore_settings(v: &Validated, recovery: &Recovery) -> RestoreSettings {
             shards: shards.count,
             made: recovery.made,
         }),
+        every_shard: false,
     }
 }
 

@@ -34,12 +34,14 @@ pub fn config_map(
         owner: None,
         epoch: 0,
         cluster: None,
+        every_shard: v.shards.is_some(),
     };
     let asks = DrillSettings {
         resource: backup.settings.resource.clone(),
         flavour: v.flavour,
         persistence: v.persistence,
         databases: v.databases(),
+        every_shard: v.shards.is_some(),
         question_seconds: wanted.common.check_seconds(),
         checks: wanted.checks.clone(),
     };
@@ -54,9 +56,14 @@ pub fn pod(
     drill: &Drill,
     operator_image: &str,
 ) -> Pod {
+    // All shards lie beside each other, and one after the other is read. A backup of more shards than there are now has no more in it:
+    // what they held went into these.
+    let shards = v.shards.map_or(1, |shards| shards.count.max(1));
+    let shards = i64::try_from(shards).unwrap_or(1);
     let shape = Shape {
         user: USER,
         data: DATA,
+        storage: v.common.storage.saturating_mul(shards),
         volumes: Vec::new(),
         mounts: Vec::new(),
     };

@@ -124,6 +124,46 @@ fn what_a_drill_is_told_is_read_back() {
 }
 
 #[test]
+fn a_drill_of_a_cluster_has_room_for_all_shards_and_is_told_of_each() {
+    let resource: Redis = serde_json::from_value(json!({
+        "metadata": {"name": "cache", "namespace": "shop", "generation": 1, "uid": "u"},
+        "spec": {
+            "version": "8.0", "mode": "Cluster", "shards": 5, "image": "redis:8.0.2", "storage": {"size": "20Gi"},
+            "resources": {"memory": "1Gi"},
+            "backup": {
+                "repository": {"volume": {"claimName": "backups"}}, "encryption": {"iAcceptKeyLoss": true},
+                "drill": {"checks": [{"keys": {"atLeast": 1}}]},
+            },
+        },
+    }))
+    .unwrap();
+    let v = validate(&resource, &Catalogue::default()).unwrap();
+    let pod = RedisEngine::drill_pod(&v, &Drill::default(), "image").unwrap();
+    let pod = Object::of(&pod).unwrap().value;
+    assert_eq!(unrestricted(&pod), Vec::<String>::new());
+    let volumes = pod["spec"]["volumes"].as_array().unwrap();
+    let data = volumes.iter().find(|v| v["name"] == "data").unwrap();
+    let claim = &data["ephemeral"]["volumeClaimTemplate"]["spec"];
+    let size = &claim["resources"]["requests"]["storage"];
+    assert_eq!(size, &"100Gi");
+    // One is started after the other: no more memory than an instance has.
+    let looks = &pod["spec"]["containers"][0];
+    assert_eq!(looks["resources"]["limits"]["memory"], "1Gi");
+
+    let map = RedisEngine::drill_map(&v, &start()).unwrap();
+    let data = map.unwrap().data.unwrap();
+    let restore: RestoreSettings = serde_json::from_str(&data[RESTORE_FILE]).unwrap();
+    let told: DrillSettings = serde_json::from_str(&data[DRILL_FILE]).unwrap();
+    assert!(restore.every_shard && told.every_shard && restore.cluster.is_none());
+    let map = RedisEngine::drill_map(&drilled(), &start()).unwrap();
+    let data = map.unwrap().data.unwrap();
+    assert!(
+        !data[RESTORE_FILE].contains("everyShard"),
+        "of a set that is none"
+    );
+}
+
+#[test]
 fn drills_have_a_policy_of_their_own_and_change_no_pod() {
     let (with, without) = (drilled(), {
         let mut v = drilled();

@@ -1,31 +1,10 @@
-//! Which slot a key has, and who owns which, as clients of a cluster learn it. Pure.
+//! Who owns which slots, as clients of a cluster learn it. Pure.
 
 use std::net::IpAddr;
 
-use crate::backup::shards::SLOTS;
 use crate::resp::Value;
 use crate::settings::PROBE_KEY;
-
-/// CRC-16 of the cluster's protocol (XMODEM): a few lines, for the crates with it bring tables of a hundred others.
-fn crc16(bytes: &[u8]) -> u16 {
-    let mut crc: u16 = 0;
-    for byte in bytes {
-        crc ^= u16::from(*byte) << 8;
-        for _ in 0..8 {
-            let carry = crc & 0x8000 != 0;
-            crc <<= 1;
-            if carry {
-                crc ^= 0x1021;
-            }
-        }
-    }
-    crc
-}
-
-/// The slot of a key without a tag.
-fn slot(key: &str) -> u16 {
-    crc16(key.as_bytes()) % SLOTS
-}
+use crate::shards::slots::slot;
 
 /// Slots that somebody owns, and where that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,13 +65,14 @@ impl Part {
     pub fn key(&self) -> Option<String> {
         let keys = (0..1_000_000_u32).map(|n| format!("{PROBE_KEY}:{n}"));
         keys.into_iter()
-            .find(|key| (self.first..=self.last).contains(&slot(key)))
+            .find(|key| (self.first..=self.last).contains(&slot(key.as_bytes())))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::shards::SLOTS;
 
     fn text(text: &str) -> Value {
         Value::Bulk(text.as_bytes().to_vec())
@@ -102,14 +82,6 @@ mod tests {
         let more = Value::Array(vec![text("ip"), text(ip)]);
         let owner = Value::Array(vec![text(host), Value::Integer(6379), text("id"), more]);
         Value::Array(vec![Value::Integer(first), Value::Integer(last), owner])
-    }
-
-    #[test]
-    fn slots_of_keys_are_those_of_the_protocol() {
-        // The specification's own example.
-        assert_eq!(crc16(b"123456789"), 0x31C3);
-        // As Redis answers CLUSTER KEYSLOT.
-        assert_eq!(slot("foo"), 12182);
     }
 
     #[test]
@@ -124,7 +96,7 @@ mod tests {
         assert_eq!(owned(&answer), usize::from(SLOTS));
         assert_eq!(parts.len(), 3);
         for part in &parts {
-            let at = slot(&part.key().unwrap());
+            let at = slot(part.key().unwrap().as_bytes());
             assert!((part.first..=part.last).contains(&at));
         }
         assert_eq!(parts[1].address, IpAddr::from([10, 0, 0, 2]));

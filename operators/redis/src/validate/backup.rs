@@ -5,7 +5,7 @@ use mainstay_backup::ids::OwnerId;
 use mainstay_backup::retention::Policy;
 use mainstay_crds::common::backup::rules as common;
 use mainstay_crds::common::backup::{Check, Drill as AskedDrill};
-use mainstay_crds::redis::{Redis, rules};
+use mainstay_crds::redis::{Redis, RedisSpec, rules};
 use mainstay_crds::restore::Restore;
 use mainstay_shared::backups::cron::Cron;
 use mainstay_shared::metadata::SetId;
@@ -109,10 +109,8 @@ pub fn backup(
         ".seedReplicas",
         rules::NO_SEEDS,
     );
-    let databases = resource.spec.parameters.get(DATABASES);
-    let databases = databases.and_then(|n| n.parse().ok());
-    let wanted = asked.drill.as_ref();
-    let drill = wanted.map(|wanted| drill(wanted, set, databases, &mut judge));
+    let drill = asked.drill.as_ref();
+    let drill = drill.map(|wanted| drill_of(&resource.spec, wanted, set, &mut judge));
     let policy = policy(asked, &mut judge);
     let (settings, access) = own(asked, set, &mut judge)?;
     Some(Backup {
@@ -125,22 +123,32 @@ pub fn backup(
     })
 }
 
-/// Drills that look for keys. `databases`: how many there are, where that is said.
-fn drill(
+/// Drills that look for keys.
+fn drill_of(
+    spec: &RedisSpec,
     asked: &AskedDrill,
     set: Option<&SetId>,
-    databases: Option<u32>,
     judge: &mut Judge<'_>,
 ) -> Option<Drill> {
     let common = drills(asked, set, judge);
     let of_sql = asked.checks.iter().any(|check| check.sql.is_some());
     judge.check(!of_sql, ".drill.checks", rules::CHECKS);
+    let databases = spec.parameters.get(DATABASES);
+    let databases = databases.and_then(|n| n.parse().ok());
     let databases = databases.unwrap_or(OWN_DATABASES);
+    if spec.is_cluster() {
+        let first = |check: &Check| check.database.is_none_or(|n| n <= 0);
+        let of_one = asked.checks.iter().all(first);
+        judge.check(of_one, ".drill.checks", rules::CHECKS_OF_ONE_DATABASE);
+        let by_key = |check: &Check| rules::names_a_key(&check.command);
+        let by_key = asked.checks.iter().all(by_key);
+        judge.check(by_key, ".drill.checks", rules::CHECKS_OF_KEYS);
+    }
     let mut checks = Vec::new();
     for (i, asked) in asked.checks.iter().enumerate() {
         let there = |n: i32| u32::try_from(n).map_or(true, |n| n < databases);
         judge.check(
-            asked.database.is_none_or(there),
+            spec.is_cluster() || asked.database.is_none_or(there),
             &format!(".drill.checks[{i}].database"),
             rules::NO_DATABASE,
         );

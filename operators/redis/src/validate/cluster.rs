@@ -38,9 +38,6 @@ pub fn shards(spec: &RedisSpec, problems: &mut Vec<Problem>) -> Option<Shards> {
     if elsewhere {
         problems.push(Problem::NotInClusters);
     }
-    if spec.backup.as_ref().is_some_and(|b| b.drill.is_some()) {
-        problems.push(Problem::DrillOfCluster);
-    }
     if spec.persistence.as_deref() == Some("none") {
         problems.push(Problem::KeptInClusters);
     }

@@ -72,9 +72,6 @@ pub enum Problem {
     /// What a cluster does not have.
     #[error("spec.mode: {}", rules::NOT_IN_CLUSTERS)]
     NotInClusters,
-    /// A drill of a cluster's backups.
-    #[error("spec.backup.drill: {}", rules::NO_DRILLS_OF_CLUSTERS)]
-    DrillOfCluster,
     /// A cluster without persistence.
     #[error("spec.persistence: {}", rules::KEPT_IN_CLUSTERS)]
     KeptInClusters,
@@ -153,7 +150,6 @@ impl Problem {
             Self::Replicas => "InvalidReplicas",
             Self::OnlyInClusters => "ShardsNeedCluster",
             Self::NotInClusters => "NotInClusters",
-            Self::DrillOfCluster => "NoDrillsOfClusters",
             Self::KeptInClusters => "ClusterNeedsPersistence",
             Self::Instances => "InvalidInstances",
             Self::Durability => "InvalidDurability",

@@ -80,7 +80,6 @@ const EVERY_REASON: &[&str] = &[
     "InvalidReplicas",
     "ShardsNeedCluster",
     "NotInClusters",
-    "NoDrillsOfClusters",
     "ClusterNeedsPersistence",
     "InvalidInstances",
     "InvalidDurability",

@@ -141,7 +141,12 @@ impl Vault {
 
     /// Changes a bit of the dataset in the store; the name of the object.
     pub fn spoil(&self, manifest: &Manifest) -> String {
-        let key = manifest.files[0].objects[0].key.clone();
+        self.spoil_file(manifest, 0)
+    }
+
+    /// The same of one of its files.
+    pub fn spoil_file(&self, manifest: &Manifest, file: usize) -> String {
+        let key = manifest.files[file].objects[0].key.clone();
         let bucket = self.server.store().data.join(BUCKET);
         let object = bucket.join("shop/db").join(&key);
         let mut bytes = fs::read(&object).unwrap();
@@ -175,6 +180,7 @@ impl Vault {
             owner: None,
             epoch: 0,
             cluster: None,
+            every_shard: false,
         };
         change(&mut settings);
         let text = serde_json::to_string(&settings).unwrap();

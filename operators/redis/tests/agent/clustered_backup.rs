@@ -25,10 +25,10 @@ const KEYS: u64 = 600;
 const LONG_VALUE: usize = 4096;
 
 /// Somebody who knows all members, and asks one after the other.
-struct Client(Vec<Db>);
+pub struct Client(Vec<Db>);
 
 impl Client {
-    async fn of(set: &Set, pods: &[Pod]) -> Self {
+    pub async fn of(set: &Set, pods: &[Pod]) -> Self {
         let mut all = Vec::new();
         for pod in pods {
             all.push(set.connect(pod).await.unwrap());
@@ -36,7 +36,7 @@ impl Client {
         Self(all)
     }
 
-    async fn ask(&mut self, command: &[&str]) -> Option<String> {
+    pub async fn ask(&mut self, command: &[&str]) -> Option<String> {
         let words: Vec<String> = command.iter().map(|w| (*w).to_owned()).collect();
         for db in &mut self.0 {
             match db.call(words.clone()).await {
@@ -71,7 +71,7 @@ fn writer(mut client: Client) -> (Confirmed, Arc<AtomicBool>, JoinHandle<()>) {
 }
 
 /// Members of a cluster that is formed.
-async fn formed(set: &mut Set) -> (Vec<Pod>, Operator) {
+pub async fn formed(set: &mut Set) -> (Vec<Pod>, Operator) {
     set.config.engine.clustered = true;
     let mut pods: Vec<Pod> = (1..=6).map(|n| set.pod(n.into(), n)).collect();
     for pod in &mut pods {

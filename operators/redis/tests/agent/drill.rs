@@ -1,7 +1,7 @@
 //! Drills of a real set's backups: what is whole passes, and whatever is not is told.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mainstay_backup::drill::{CHECKS, DrillReport};
 use mainstay_backup::manifest::Manifest;
@@ -50,11 +50,17 @@ async fn restored(
 
 /// Looks at what was restored; the last words.
 fn drill(set: &Set, pod: &Pod, checks: &[DrillCheck]) -> DrillReport {
+    drill_as(set, pod, checks, false)
+}
+
+/// The same, of a cluster where every shard was restored.
+pub fn drill_as(set: &Set, pod: &Pod, checks: &[DrillCheck], every_shard: bool) -> DrillReport {
     let settings = DrillSettings {
         resource: "shop/db".into(),
         flavour: set.config.engine.flavour,
         persistence: set.config.engine.persistence,
         databases: None,
+        every_shard,
         question_seconds: 2,
         checks: checks.to_vec(),
     };
@@ -70,7 +76,7 @@ fn drill(set: &Set, pod: &Pod, checks: &[DrillCheck]) -> DrillReport {
     report
 }
 
-fn keys(database: Option<u32>, at_least: u64, at_most: Option<u64>) -> DrillCheck {
+pub fn keys(database: Option<u32>, at_least: u64, at_most: Option<u64>) -> DrillCheck {
     DrillCheck::Keys {
         database,
         at_least: Some(at_least),
@@ -78,7 +84,7 @@ fn keys(database: Option<u32>, at_least: u64, at_most: Option<u64>) -> DrillChec
     }
 }
 
-fn key(database: u32, name: &str, kind: Option<&str>, value: Option<&str>) -> DrillCheck {
+pub fn key(database: u32, name: &str, kind: Option<&str>, value: Option<&str>) -> DrillCheck {
     DrillCheck::Key {
         database,
         name: name.into(),
@@ -87,7 +93,7 @@ fn key(database: u32, name: &str, kind: Option<&str>, value: Option<&str>) -> Dr
     }
 }
 
-fn command(words: &[&str], expect: Option<&str>) -> DrillCheck {
+pub fn command(words: &[&str], expect: Option<&str>) -> DrillCheck {
     DrillCheck::Command {
         database: 0,
         words: words.iter().map(|w| (*w).to_owned()).collect(),
@@ -95,7 +101,7 @@ fn command(words: &[&str], expect: Option<&str>) -> DrillCheck {
     }
 }
 
-fn names(report: &DrillReport) -> Vec<&str> {
+pub fn names(report: &DrillReport) -> Vec<&str> {
     report.failed.iter().map(|f| f.what.as_str()).collect()
 }
 
@@ -174,7 +180,11 @@ async fn a_backup_that_is_whole_passes_and_what_does_not_hold_is_told() {
 
 /// The file with the dataset on a pod's volume.
 fn dataset(pod: &Pod, kept: Persistence) -> PathBuf {
-    let data = pod.path(DATA).join("redis");
+    dataset_in(&pod.path(DATA).join("redis"), kept)
+}
+
+/// The same in an engine's folder.
+pub fn dataset_in(data: &Path, kept: Persistence) -> PathBuf {
     if kept == Persistence::Rdb {
         return data.join("dump.rdb");
     }
@@ -184,7 +194,7 @@ fn dataset(pod: &Pod, kept: Persistence) -> PathBuf {
     files.find(is_base).unwrap()
 }
 
-fn spoil(file: &PathBuf) {
+pub fn spoil(file: &Path) {
     let mut bytes = fs::read(file).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

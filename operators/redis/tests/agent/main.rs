@@ -16,6 +16,7 @@ mod backup;
 mod clients;
 mod clustered;
 mod clustered_backup;
+mod clustered_drill;
 mod drill;
 mod faults;
 mod figures;

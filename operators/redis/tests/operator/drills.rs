@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use mainstay_backup::api::BackupEntry;
 use mainstay_backup::drill::{DrillReport, FailedCheck};
 use mainstay_crds::common::backup::{DrillRecord, DrillResult};
 use mainstay_crds::operation::{Operation, OperationPhase};
@@ -148,6 +149,82 @@ async fn what_failed_is_said_and_the_next_on_demand_makes_it_good() {
             phase == Some(OperationPhase::Succeeded)
         })
         .await;
+    assert_eq!(
+        proven(&world),
+        ("True".to_owned(), reasons::PROVEN.to_owned())
+    );
+}
+
+/// A backup that anybody may have made.
+fn whole() -> BackupEntry {
+    let at = Timestamp::now();
+    BackupEntry {
+        id: "20260102t030405z-0011223344556677".parse().unwrap(),
+        parent: None,
+        order: None,
+        begun: at,
+        ended: at,
+        consistent_at: at,
+        plain_bytes: 3 << 30,
+        stored_bytes: 1 << 30,
+        log_from: None,
+        history: None,
+        broken: None,
+    }
+}
+
+#[tokio::test]
+async fn a_drill_of_a_cluster_restores_every_shard_with_room_for_all() {
+    let mut world = World::new();
+    start_with(&mut world, "8.0.2");
+    let redis: Redis = serde_json::from_value(json!({
+        "apiVersion": "mainstay.dev/v1alpha1", "kind": "Redis",
+        "metadata": {"namespace": "shop", "name": "db", "generation": 1},
+        "spec": {
+            "version": "8.0", "mode": "Cluster", "shards": 4, "replicas": 0, "storage": {"size": "2Gi"},
+            "backup": {
+                "repository": {"s3": {"bucket": "backups"}, "credentials": "store"},
+                "encryption": {"iAcceptKeyLoss": true},
+            },
+        },
+    }))
+    .unwrap();
+    world.api.put(&redis);
+    world
+        .until("containers that make backups", |w| {
+            w.beside.sidecars.all().count() == 4
+        })
+        .await;
+    for sidecar in world.beside.sidecars.all() {
+        sidecar.say(|report| report.catalogue = vec![whole()]);
+    }
+    let checks = json!([{"keys": {"atLeast": 1}}, {"command": ["HGET", "orders:1", "state"], "expect": "paid"}]);
+    let drill = drilling(&mut world, json!({ "checks": checks })).await;
+    let files = drills::maps(&world.api).remove(0).data.unwrap();
+    let restore: RestoreSettings = serde_json::from_str(&files["restore.json"]).unwrap();
+    let asks: DrillSettings = serde_json::from_str(&files["drill.json"]).unwrap();
+    // How many there are says the backup, which may be from before `shards` was changed.
+    assert!(restore.every_shard && asks.every_shard && restore.cluster.is_none());
+    assert_eq!(asks.checks.len(), 2);
+    let volumes = drill.spec.as_ref().unwrap().volumes.clone().unwrap();
+    let data = volumes.into_iter().find(|v| v.name == "data").unwrap();
+    let claim = data.ephemeral.unwrap().volume_claim_template.unwrap().spec;
+    let size = claim.resources.unwrap().requests.unwrap()["storage"]
+        .0
+        .clone();
+    assert_eq!(size, "8Gi");
+
+    // As a cluster's is: without a place that all shards have in common.
+    let report = DrillReport {
+        position: None,
+        history: None,
+        last_commit: Some(Timestamp::now()),
+        ..good()
+    };
+    drills::tell(&world.api, &drill, &report);
+    let record = over(&mut world, 1).await;
+    assert_eq!(record.result, DrillResult::Passed);
+    assert_eq!((record.position, record.history), (None, None));
     assert_eq!(
         proven(&world),
         ("True".to_owned(), reasons::PROVEN.to_owned())

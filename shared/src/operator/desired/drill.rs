@@ -79,6 +79,8 @@ pub struct Shape<'a> {
     pub user: i64,
     /// Where the data volume is mounted.
     pub data: &'a str,
+    /// How large that volume is, in bytes: of a set that is divided it holds all parts.
+    pub storage: i64,
     /// Volumes besides the data, the program, `/tmp` and what restoring needs.
     pub volumes: Vec<Volume>,
     /// Where these are mounted.
@@ -106,7 +108,7 @@ pub fn pod(
     mounts.extend(own_repository_is_read(own));
     let looks = step(common, wanted, &shape, names::DRILL);
     let mut volumes = vec![
-        data(common),
+        data(common, shape.storage),
         config(&drill.name),
         scratch("bin", None, None),
     ];
@@ -168,12 +170,12 @@ fn step(common: &Common, wanted: &Drills, shape: &Shape<'_>, step: &str) -> Cont
 }
 
 /// A volume that goes with the pod.
-fn data(common: &Common) -> Volume {
+fn data(common: &Common, storage: i64) -> Volume {
     Volume {
         ephemeral: Some(EphemeralVolumeSource {
             volume_claim_template: Some(PersistentVolumeClaimTemplate {
                 metadata: None,
-                spec: claim::spec(common.storage, common.storage_class.as_deref()),
+                spec: claim::spec(storage, common.storage_class.as_deref()),
             }),
         }),
         ..named("data")

@@ -37,6 +37,15 @@ pub fn good() -> Vec<(&'static str, Value)> {
         ),
         ("a cluster with backups", of(backup(&json!({})))),
         (
+            "a cluster with drills",
+            of(backup(&json!({ "drill": { "checks": [
+                { "keys": { "atLeast": 1 } },
+                { "key": "a", "database": 0, "expect": "0" },
+                { "command": ["MGET", "{a}1", "{a}2"], "expect": "0" },
+                { "command": ["EVAL_RO", "return redis.call('GET', KEYS[1])", "1", "0"] },
+            ] } }))),
+        ),
+        (
             "a cluster made from a repository",
             of(json!({ "bootstrap": { "recovery": {
                 "repository": { "volume": { "claimName": "old" }, "prefix": "shop/old" }, "keys": "old-keys",
@@ -77,6 +86,16 @@ pub fn cases() -> Vec<Case> {
             cluster(&more),
         )
     };
+    let asked = |what, sentence, check: Value| {
+        let checks = json!([{ "key": "a", "database": 0 }, check]);
+        spec(
+            what,
+            Both,
+            "spec.backup.drill.checks",
+            sentence,
+            cluster(&backup(&json!({ "drill": { "checks": checks } }))),
+        )
+    };
     vec![
         spec(
             "another mode",
@@ -102,12 +121,25 @@ pub fn cases() -> Vec<Case> {
         without("a cluster of instances", json!({ "instances": 6 })),
         without("a cluster's durability", json!({ "durability": "async" })),
         without("a cluster's Sentinel", json!({ "sentinel": {} })),
-        spec(
-            "drills of a cluster",
-            Both,
-            "spec.backup.drill",
-            rules::NO_DRILLS_OF_CLUSTERS,
-            cluster(&backup(&json!({ "drill": {} }))),
+        asked(
+            "a drill of another database of a cluster",
+            rules::CHECKS_OF_ONE_DATABASE,
+            json!({ "keys": { "atLeast": 1 }, "database": 1 }),
+        ),
+        asked(
+            "a database of a cluster that no set has",
+            rules::CHECKS_OF_ONE_DATABASE,
+            json!({ "key": "a", "database": 16 }),
+        ),
+        asked(
+            "a drill that asks a cluster how large its database is",
+            rules::CHECKS_OF_KEYS,
+            json!({ "command": ["DBSIZE"] }),
+        ),
+        asked(
+            "a drill with a script for no shard of a cluster",
+            rules::CHECKS_OF_KEYS,
+            json!({ "command": ["Eval_ro", "return 1", "0", "a"] }),
         ),
         spec(
             "a cluster that keeps nothing",

@@ -1,5 +1,7 @@
 //! What is asked, in words, and what an answer means. Pure.
 
+use mainstay_shared::backups::container::drill::words::holds;
+
 use crate::backup::settings::DrillCheck;
 use crate::resp::Value;
 
@@ -54,6 +56,20 @@ pub fn is_of_type(found: &str, wanted: Option<&str>) -> Result<(), String> {
     }
 }
 
+/// Whether an answer is what was expected. Without an expectation a number below 0 is none: it says that there is no such
+/// key, or no such place in it.
+///
+/// # Errors
+/// What was answered instead.
+pub fn answered(expect: Option<&str>, answer: &Value) -> Result<(), String> {
+    match (expect, answer) {
+        (None, Value::Integer(n)) if *n < 0 => {
+            Err(format!("`{n}`, where a number above 0 was expected"))
+        }
+        _ => holds(expect, text(answer).as_deref(), TRUE),
+    }
+}
+
 /// An answer as text: of a list its items, with a line for each. None where there is nothing.
 pub fn text(answer: &Value) -> Option<String> {
     match answer {
@@ -105,6 +121,15 @@ mod tests {
             is_of_type("list", Some("hash")).unwrap_err(),
             "it is a list, where a hash was expected"
         );
+    }
+
+    #[test]
+    fn a_number_that_says_that_there_is_nothing_holds_only_if_it_was_expected() {
+        for (answer, holds) in [(3, true), (1, true), (0, false), (-1, false), (-2, false)] {
+            let found = answered(None, &Value::Integer(answer));
+            assert_eq!(found.is_ok(), holds, "{answer}: {found:?}");
+        }
+        assert_eq!(answered(Some("-1"), &Value::Integer(-1)), Ok(()));
     }
 
     #[test]

@@ -7,12 +7,14 @@
 //! which it counts as data.
 //!
 //! Of a cluster's backup each of its first instances gets a shard, and begins as a primary with the slots of that: [`founder`].
+//! A drill gets all of them, beside each other: [`shares`].
 //!
 //! What an engine with an append-only file starts from is the snapshot itself, with that one write after it: nothing is
 //! written anew.
 
 pub mod founder;
 pub mod server;
+pub mod shares;
 
 use std::fs;
 use std::io;
@@ -36,15 +38,13 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::choose::{Image, choose};
 use super::settings::{RESTORE_FILE, RestoreSettings};
-use super::shards::{Dataset, Shard};
+use super::shards::Dataset;
 use crate::agent::mark::Mark;
 use crate::agent::past::Orderly;
 use crate::agent::place::{self, Place};
 use crate::settings::Persistence;
 use server::{Reads, SNAPSHOT, Server, begin_log};
-
-/// Room beyond the snapshot, and what is written of it.
-const ROOM: u64 = 64 << 20;
+use shares::Share;
 
 /// What was reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ pub struct Reached {
     pub taken: Option<Timestamp>,
     /// Keys of all databases.
     pub keys: u64,
-    /// Where it ends: the offset in the history of the set that was backed up.
+    /// Where it ends: the offset in the history of the set that was backed up. Of several shards 0, since each has its own.
     #[serde(default)]
     pub offset: u64,
     /// Its last promotion's timeline there.
@@ -106,79 +106,77 @@ async fn restore(place: &Place, work: &Path, teller: &Teller) -> Result<(), Rest
         n => format!("{why}; {n} came after this resource was made: to take one of them name it (bootstrap.recovery.backup)"),
     });
     let (manifest, dataset) = chosen.map_err(refused)?;
-    let (number, shard) = share(&wanted, &place.me.instance, manifest, &dataset)?;
+    let all = shares::of(&wanted, &place.me.instance, &manifest.id, &dataset);
+    let all = all.map_err(refused)?;
     let set = identifier(&wanted, &dataset, manifest)?;
     absent(fs::remove_dir_all(work))?;
-    let own = manifest.files.iter().filter(|file| file.name == shard.file);
-    let total: u64 = own.map(|file| file.size).sum();
-    let copies = match wanted.persistence {
-        Persistence::Aof => 1,
-        Persistence::Rdb | Persistence::None => 2,
-    };
-    restoring::room(&place.volume(), total.saturating_mul(copies) + ROOM)?;
-    teller.chosen(&manifest.id, &repository, total);
+    let sizes: Vec<u64> = all.iter().map(|share| share.size(manifest)).collect();
+    restoring::room(&place.volume(), shares::room(&sizes, wanted.persistence))?;
+    teller.chosen(&manifest.id, &repository, sizes.iter().sum());
     let data = work.join("redis");
-    make(&data)?;
-    fetch(&repository, manifest, shard, &data, teller).await?;
-    let found = Found {
-        manifest,
-        dataset: &dataset,
-        end: shard.offset,
-        set,
-    };
-    let (reached, mark) = convert(&wanted, found, work, &data, teller).await?;
-    teller.step(RestoreStep::Finishing, "writing everything to the disk");
-    if wanted.cluster.is_some() {
-        let nodes = founder::nodes(&mark.set, number, dataset.shards.len(), shard);
-        fs::write(data.join(founder::NODES), nodes)?;
+    for share in &all {
+        let folder = share.folder(&data);
+        make(&folder)?;
+        let got = fetch(&repository, manifest, share, &folder, teller).await;
+        got.map_err(|error| share.failed(error))?;
     }
-    settle(place, &data, &mark)?;
+    let mut keys = 0;
+    let mut marks = Vec::new();
+    for share in &all {
+        let found = Found {
+            manifest,
+            dataset: &dataset,
+            share,
+            set: &set,
+        };
+        let made = convert(&wanted, found, work, &share.folder(&data), teller).await;
+        let (held, mark) = made.map_err(|error| share.failed(error))?;
+        keys += held;
+        marks.push(mark);
+    }
+    teller.step(RestoreStep::Finishing, "writing everything to the disk");
+    let mut offset = 0;
+    if let ([share], [mark], false) = (&all[..], &marks[..], wanted.every_shard) {
+        offset = share.shard.offset;
+        if wanted.cluster.is_some() {
+            let nodes = founder::nodes(&set, share.number, share.of, share.shard);
+            fs::write(data.join(founder::NODES), nodes)?;
+        }
+        note(place, mark)?;
+    } else {
+        shares::write(&data, &all)?;
+    }
+    settle(place, &data)?;
     absent(fs::remove_dir_all(work))?;
-    let keys = reached.keys;
     teller.change(|report| {
         report.step = RestoreStep::Done;
         report.message = format!("restored {keys} keys as of {}", manifest.consistent_at);
-        report.owner = Some(OwnerId::of(&reached.set));
+        report.owner = Some(OwnerId::of(&set));
         report.reached = Some(Reached {
-            offset: shard.offset,
-            ..reached
+            taken: Some(manifest.consistent_at),
+            keys,
+            offset,
+            timeline: dataset.timeline,
+            set,
         });
         report.ended = Some(Timestamp::now());
     });
     Ok(())
 }
 
-/// Which part of the backup is for this instance, and its number.
-fn share<'a>(
-    wanted: &RestoreSettings,
-    instance: &str,
-    manifest: &Manifest,
-    dataset: &'a Dataset,
-) -> Result<(usize, &'a Shard), RestoreError> {
-    if let Some(cluster) = &wanted.cluster {
-        return founder::share(cluster, instance, &manifest.id, dataset).map_err(refused);
-    }
-    match &dataset.shards[..] {
-        [shard] => Ok((0, shard)),
-        shards => Err(refused(format!(
-            "backup {} is of a cluster of {n} shards, and this set is none: write mode: Cluster and shards: {n}",
-            manifest.id,
-            n = shards.len()
-        ))),
-    }
-}
-
 /// Brings the snapshot back into its folder.
 async fn fetch(
     repository: &Repository,
     manifest: &Manifest,
-    shard: &Shard,
+    share: &Share<'_>,
     data: &Path,
     teller: &Teller,
 ) -> Result<(), RestoreError> {
-    teller.step(RestoreStep::Fetching, &format!("backup {}", manifest.id));
-    let entry = manifest.files.iter().find(|entry| entry.name == shard.file);
-    let entry = entry.ok_or_else(|| refused(format!("there is no file {}", shard.file)))?;
+    let what = share.named(&format!("backup {}", manifest.id));
+    teller.step(RestoreStep::Fetching, &what);
+    let name = &share.shard.file;
+    let entry = manifest.files.iter().find(|entry| entry.name == *name);
+    let entry = entry.ok_or_else(|| refused(format!("there is no file {name}")))?;
     let mut file = tokio::fs::File::create(data.join(SNAPSHOT)).await?;
     let got = repository.getting().file(entry, &mut file).await;
     got.map_err(|e| RestoreError::of_get(&manifest.id, e))?;
@@ -210,28 +208,28 @@ fn identifier(
 struct Found<'a> {
     manifest: &'a Manifest,
     dataset: &'a Dataset,
-    /// The offset in the history of the set that was backed up.
-    end: u64,
+    share: &'a Share<'a>,
     /// Identifier that it gets.
-    set: String,
+    set: &'a str,
 }
 
-/// Has a Redis read the snapshot and leave what the set's engine starts from, under a mark of its own.
+/// Has a Redis read the snapshot and leave what the set's engine starts from, under a mark of its own: how many keys there are, and
+/// the mark.
 async fn convert(
     wanted: &RestoreSettings,
     found: Found<'_>,
     work: &Path,
     data: &Path,
     teller: &Teller,
-) -> Result<(Reached, Mark), RestoreError> {
+) -> Result<(u64, Mark), RestoreError> {
     let Found {
         manifest,
         dataset,
-        end,
+        share,
         set,
     } = found;
     let failed = |why: String| RestoreError::Failed(format!("backup {}: {why}", manifest.id));
-    teller.step(RestoreStep::Replaying, "Redis reads it");
+    teller.step(RestoreStep::Replaying, &share.named("Redis reads it"));
     let program = place::server(wanted.flavour).map_err(refused)?;
     let reads = match wanted.persistence {
         Persistence::Aof => {
@@ -243,10 +241,12 @@ async fn convert(
     let mut server =
         Server::start(&program, data, work, wanted.databases, reads).map_err(failed)?;
     let progress = |bytes: u64| {
-        teller.change(|report| report.message = format!("Redis has read {} MiB", bytes >> 20));
+        let read = share.named(&format!("Redis has read {} MiB", bytes >> 20));
+        teller.change(|report| report.message = read);
     };
     server.read(progress).await.map_err(failed)?;
-    teller.step(RestoreStep::Checking, "whether it is that dataset");
+    let checking = share.named("whether it is that dataset");
+    teller.step(RestoreStep::Checking, &checking);
     let held = server.held().await.map_err(failed)?;
     let found = held.mark.as_ref().map(|m| (m.set.as_str(), m.epoch));
     if found != Some((dataset.set.as_str(), dataset.epoch)) {
@@ -256,9 +256,9 @@ async fn convert(
         )));
     }
     // A file of writes keeps no offset.
-    let offset = held.vitals.offset.max(end);
+    let offset = held.vitals.offset.max(share.shard.offset);
     let mark = Mark {
-        set: set.clone(),
+        set: set.to_owned(),
         replid: held.vitals.replid.clone(),
         base: offset,
         offset,
@@ -269,28 +269,25 @@ async fn convert(
     server.mark(&mark).await.map_err(failed)?;
     teller.step(
         RestoreStep::Finishing,
-        "Redis writes what the set starts from",
+        &share.named("Redis writes what the set starts from"),
     );
     server.leave(reads).await.map_err(failed)?;
-    let reached = Reached {
-        taken: Some(manifest.consistent_at),
-        keys: held.keys.values().sum(),
-        timeline: dataset.timeline,
-        set,
-        ..Reached::default()
-    };
-    Ok((reached, mark))
+    Ok((held.keys.values().sum(), mark))
 }
 
-/// Makes it the data, durably.
-fn settle(place: &Place, data: &Path, mark: &Mark) -> Result<(), RestoreError> {
+/// Notes for the agent that Redis was stopped in order, and has written it all: nobody can have more.
+fn note(place: &Place, mark: &Mark) -> Result<(), RestoreError> {
     make(&place.state())?;
-    // Redis was stopped in order, and has written it all: nobody can have more.
     let position = Position {
         epoch: Epoch(mark.epoch),
         lsn: mark.offset,
     };
     past::keep(&place.orderly(), &Orderly { position })?;
+    Ok(())
+}
+
+/// Makes it the data, durably.
+fn settle(place: &Place, data: &Path) -> Result<(), RestoreError> {
     let folder = fs::File::open(place.volume())?;
     rustix::fs::syncfs(&folder).map_err(io::Error::from)?;
     fs::rename(data, place.data())?;

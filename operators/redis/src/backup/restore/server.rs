@@ -29,6 +29,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(100);
 /// Longest time from the wish to end until it has ended: it may write all it has.
 const STOP: Duration = Duration::from_mins(60);
+/// About how many keys are told at once: an answer is of bounded length, and names may be long.
+const SCANNED: &str = "100";
 /// Lines of its log that say why it ended.
 const LINES: usize = 3;
 
@@ -207,6 +209,33 @@ impl Server {
             mark,
             keys: keys(&info),
         })
+    }
+
+    /// Goes through the names of all keys of the first database.
+    ///
+    /// # Errors
+    /// No answer; a sentence.
+    pub async fn keys(&self, mut each: impl FnMut(&[u8])) -> Result<(), String> {
+        let mut connection = self.connect().await.map_err(|e| e.to_string())?;
+        let mut cursor = "0".to_owned();
+        loop {
+            let scan = words(["SCAN", &cursor, "COUNT", SCANNED]);
+            let answer = timeout(ANSWER, connection.call(scan)).await;
+            let answer = answer.map_err(|_| "Redis does not answer in time".to_owned())?;
+            let answer = answer.map_err(|e| e.to_string())?;
+            let [next, keys] = answer.items() else {
+                return Err("Redis does not say which keys there are".to_owned());
+            };
+            for key in keys.items() {
+                if let Value::Bulk(key) = key {
+                    each(key);
+                }
+            }
+            cursor = next.text().unwrap_or_default();
+            if cursor == "0" {
+                return Ok(());
+            }
+        }
     }
 
     /// Gives the dataset this mark.
