@@ -37,12 +37,18 @@ const LOOKS: [Duration; 3] = [
 /// when something was done.
 const GOES_ROUND: Duration = Duration::from_secs(3);
 
+/// Who asks for a name may be told the address of before for as long: CoreDNS keeps an answer for 30 s as it is usually set up, and
+/// the slice with the new one is written a moment after the pod has it.
+const KEPT: Duration = Duration::from_secs(35);
+
 /// What is kept between passes.
 #[derive(Debug, Default)]
 pub struct Helm {
     links: Option<Links>,
     /// Since when members do not run.
     gone: BTreeMap<String, Instant>,
+    /// Where members are, since when as far as this process has seen.
+    since: BTreeMap<String, (Address, Instant)>,
     found: Option<Found>,
     /// When something was done last.
     done: Option<Instant>,
@@ -77,7 +83,8 @@ pub async fn steer(helm: &mut Helm, asked: Steering<'_, RedisEngine>) -> Steered
         .filter_map(|rider| place(v, rider))
         .collect();
     let seen = links.observe(&places).await;
-    let members = members(&mut helm.gone, &asked.riders, seen, shards.replicas > 0);
+    let mut members = members(&mut helm.gone, &asked.riders, seen, shards.replicas > 0);
+    tell_moved(&mut helm.since, &mut members, Instant::now());
     let formed = helm.found.as_ref().is_some_and(|f| f.cluster.formed);
     let before = asked.before.cluster.as_ref();
     let spec = Spec {
@@ -208,6 +215,7 @@ fn members(
                 bus: BUS_PORT,
             }),
             // One whose pod is told to go hands over as one that leaves: its agent waits for that.
+            moved: false,
             leaving: rider.leaving || (may_hand_over && pod.is_some_and(|p| p.deleting)),
             // What it has goes with its process: another one takes over before.
             outdated: rider.outdated || (rider.has_lost() && !rider.is_gone()),
@@ -216,6 +224,23 @@ fn members(
     }
     gone.retain(|name, _| riders.iter().any(|r| r.instance.name == *name));
     members
+}
+
+/// Notes where members are, and who is there since a short time only.
+fn tell_moved(
+    since: &mut BTreeMap<String, (Address, Instant)>,
+    members: &mut [Member],
+    now: Instant,
+) {
+    for member in members.iter_mut() {
+        let known = since.entry(member.name.clone());
+        let known = known.or_insert_with(|| (member.address.clone(), now));
+        if known.0 != member.address {
+            *known = (member.address.clone(), now);
+        }
+        member.moved = now.duration_since(known.1) < KEPT;
+    }
+    since.retain(|name, _| members.iter().any(|m| m.name == *name));
 }
 
 /// What the members are as one.

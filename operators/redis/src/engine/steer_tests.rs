@@ -21,6 +21,30 @@ fn instance(ordinal: u32, node: &str) -> Instance {
     }
 }
 
+#[test]
+fn who_has_another_address_is_not_found_by_all_clients_for_a_while() {
+    let all = [instance(1, "a"), instance(2, "b")];
+    let mut since = BTreeMap::new();
+    let begun = Instant::now();
+    let mut told = |all: &[Instance], seconds| {
+        let mut members = members(&mut BTreeMap::new(), &riders(all), BTreeMap::new(), true);
+        tell_moved(
+            &mut since,
+            &mut members,
+            begun + Duration::from_secs(seconds),
+        );
+        members.iter().map(|m| m.moved).collect::<Vec<_>>()
+    };
+    // Nobody knows for how long they have been there.
+    assert_eq!(told(&all, 0), [true, true]);
+    assert_eq!(told(&all, 40), [false, false]);
+    let mut next = all.clone();
+    next[1].pod.as_mut().unwrap().ip = Some("10.0.0.9".into());
+    assert_eq!(told(&next, 41), [false, true]);
+    assert_eq!(told(&next, 70), [false, true]);
+    assert_eq!(told(&next, 77), [false, false]);
+}
+
 fn riders(instances: &[Instance]) -> Vec<Rider<'_>> {
     let rider = |instance| Rider {
         instance,

@@ -43,6 +43,7 @@ fn member(n: u32, slots: &[&str], bears: Bears) -> Member {
         name: format!("db-{n}"),
         zone: None,
         address,
+        moved: false,
         leaving: false,
         outdated: false,
         presence: Presence::Seen(Box::new(view)),

@@ -14,6 +14,8 @@ pub struct Member {
     pub zone: Option<String>,
     /// Where it is now.
     pub address: Address,
+    /// It is there for so short a time that who asks for its name may be told where it was before.
+    pub moved: bool,
     /// It shall be removed.
     pub leaving: bool,
     /// It shall be restarted or replaced.

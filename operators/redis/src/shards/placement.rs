@@ -207,11 +207,32 @@ pub fn spread(_: Spec, picture: &Picture<'_>, shape: &Shape, plan: &mut Plan) {
         }
     }
     if let Some((_, member)) = best {
+        if !is_found(picture, member) {
+            let step = format!("make {} primary", picture.name(member));
+            return wait_for_name(picture, member, &step, plan);
+        }
         plan.disturb(Act::Failover {
             at: picture.name(member).to_owned(),
             how: Failover::Planned,
         });
     }
+}
+
+/// What is said where the clients of a shard would be sent to who is not found yet.
+pub const NAMES_KNOWN: &str = "wait_until_names_are_known";
+
+/// Whether clients that are sent to this one find it: they are told its name. Whoever hands over without need waits for that.
+pub fn is_found(picture: &Picture<'_>, member: usize) -> bool {
+    picture.members.get(member).is_some_and(|m| !m.moved)
+}
+
+/// That it is waited for, in words.
+pub fn wait_for_name(picture: &Picture<'_>, member: usize, step: &str, plan: &mut Plan) {
+    let why = format!(
+        "{} has its address since a moment ago: clients may still be told the one before",
+        picture.name(member)
+    );
+    plan.wait(step, NAMES_KNOWN, why);
 }
 
 /// A replica that may become primary by a planned hand-over.

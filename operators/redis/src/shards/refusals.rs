@@ -58,6 +58,37 @@ fn nobody_takes_over_from_one_that_may_run() {
 }
 
 #[test]
+fn nobody_is_handed_over_to_where_clients_do_not_find_it_yet() {
+    let world = settled(3, 2);
+    let mut members = world.members();
+    let (primary, replicas) = shard(&members);
+    members[primary].outdated = true;
+    for replica in &replicas {
+        members[*replica].moved = true;
+    }
+    assert_waits(
+        &plan(world.spec, &members),
+        "wait_until_names_are_known",
+        "clients may still be told the one before",
+    );
+    members[replicas[1]].moved = false;
+    let at = members[replicas[1]].name.clone();
+    let how = Failover::Planned;
+    assert_eq!(
+        plan(world.spec, &members).disruptive,
+        Some(Act::Failover { at, how })
+    );
+    // Who goes in any case waits for nobody.
+    members[replicas[1]].moved = true;
+    members[primary].outdated = false;
+    members[primary].leaving = true;
+    assert!(matches!(
+        plan(world.spec, &members).disruptive,
+        Some(Act::Failover { .. })
+    ));
+}
+
+#[test]
 fn the_engine_elects_first_and_the_planner_only_when_it_does_not() {
     let mut world = settled(3, 1);
     let (primary, replicas) = shard(&world.members());

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::picture::{Picture, Presence, Shard};
-use super::placement::is_heir;
+use super::placement::{is_found, is_heir, wait_for_name};
 use super::plan::{Act, Failover, MOVES, Move, Plan, Spec};
 use super::rebalance::shifts;
 use super::shape::Shape;
@@ -182,12 +182,13 @@ fn heirs(picture: &Picture<'_>, shard: &Shard) -> Vec<usize> {
     heirs.filter(|m| is_heir(picture, *m)).collect()
 }
 
-/// The heir to hand over to: one that need not be restarted itself, then the one with most data.
+/// The heir to hand over to: one that need not be restarted itself, then one that clients find, then the one with most data.
 fn heir(picture: &Picture<'_>, shard: &Shard) -> Option<usize> {
     let outdated = |m: usize| picture.members.get(m).is_some_and(|m| m.outdated);
     let offset = |m: usize| picture.view(m).map_or(0, |v| v.offset);
     let heirs = heirs(picture, shard).into_iter();
-    heirs.max_by_key(|m| (!outdated(*m), offset(*m), std::cmp::Reverse(*m)))
+    let found = |m: usize| is_found(picture, m);
+    heirs.max_by_key(|m| (!outdated(*m), found(*m), offset(*m), std::cmp::Reverse(*m)))
 }
 
 /// Members are restarted shard by shard, replicas first; a primary hands over before.
@@ -208,6 +209,9 @@ pub fn restart(spec: Spec, picture: &Picture<'_>, _: &Shape, plan: &mut Plan) {
         };
         let name = picture.name(primary).to_owned();
         match heir(picture, shard) {
+            Some(heir) if !is_found(picture, heir) => {
+                wait_for_name(picture, heir, &format!("restart {name}"), plan);
+            }
             Some(heir) => plan.disturb(Act::Failover {
                 at: picture.name(heir).to_owned(),
                 how: Failover::Planned,

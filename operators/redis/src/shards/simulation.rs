@@ -248,6 +248,7 @@ impl World {
             name: engine.name.clone(),
             zone: Some(engine.zone.to_owned()),
             address: engine.address.clone(),
+            moved: false,
             leaving: engine.leaving,
             outdated: engine.outdated,
             presence: if engine.runs {

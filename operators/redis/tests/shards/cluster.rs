@@ -254,6 +254,7 @@ impl Cluster {
         let place = |engine: &Engine| Place {
             name: engine.name.clone(),
             address: Self::address(engine),
+            moved: false,
             host: ServerName::try_from(names::instance_host(&engine.name, "db", "shop")).unwrap(),
         };
         let running = self.engines.iter().filter(|e| e.child.is_some());
