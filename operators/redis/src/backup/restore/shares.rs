@@ -87,7 +87,7 @@ pub fn of<'a>(
     dataset: &'a Dataset,
 ) -> Result<Vec<Share<'a>>, String> {
     let of = dataset.shards.len();
-    let share = |(number, shard), folder| Share {
+    let part = |(number, shard), folder| Share {
         number,
         of,
         shard,
@@ -95,15 +95,15 @@ pub fn of<'a>(
     };
     if wanted.every_shard {
         let all = dataset.shards.iter().enumerate();
-        let all = all.map(|(n, shard)| share((n, shard), Some(format!("shard-{n}"))));
+        let all = all.map(|(n, shard)| part((n, shard), Some(format!("shard-{n}"))));
         return Ok(all.collect());
     }
     if let Some(cluster) = &wanted.cluster {
         let own = founder::share(cluster, instance, backup, dataset)?;
-        return Ok(vec![share(own, None)]);
+        return Ok(vec![part(own, None)]);
     }
     match &dataset.shards[..] {
-        [shard] => Ok(vec![share((0, shard), None)]),
+        [shard] => Ok(vec![part((0, shard), None)]),
         shards => Err(format!(
             "backup {backup} is of a cluster of {n} shards, and this set is none: write mode: Cluster and shards: {n}",
             n = shards.len()
