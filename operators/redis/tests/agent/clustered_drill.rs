@@ -13,7 +13,7 @@ use mainstay_shared::backups::container::restoring::RestoreStep;
 
 use crate::backup::{Vault, back_up, noise};
 use crate::clustered_backup::{Client, formed};
-use crate::drill::{command, dataset_in, drill_as, key, keys, names, spoil};
+use crate::drill::{command, dataset_in, drill_as, empty, key, keys, names, spoil};
 use crate::pod::{Pod, Set};
 
 const KEYS: u64 = 300;
@@ -155,8 +155,7 @@ async fn a_backup_of_a_cluster_is_looked_at_shard_by_shard() {
         assert!(report.answered.is_none());
 
         // One that is not there: an engine that starts empty is no proof.
-        fs::remove_dir_all(folder(&pod, 1)).unwrap();
-        fs::create_dir(folder(&pod, 1)).unwrap();
+        empty(&folder(&pod, 1));
         let report = drill(&[]);
         assert!(
             names(&report).contains(&&*format!("{MARK} (shard 2 of 3)")),

@@ -194,6 +194,18 @@ pub fn dataset_in(data: &Path, kept: Persistence) -> PathBuf {
     files.find(is_base).unwrap()
 }
 
+/// Takes out all that is in an engine's folder.
+pub fn empty(data: &Path) {
+    for entry in fs::read_dir(data).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            fs::remove_dir_all(path).unwrap();
+        } else {
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
 pub fn spoil(file: &Path) {
     let mut bytes = fs::read(file).unwrap();
     let middle = bytes.len() / 2;
@@ -213,14 +225,7 @@ async fn a_damaged_backup_fails_with_a_sentence() {
         assert_eq!(names(&report), [START], "{report:?}");
         assert!(report.message.contains("Redis ended"), "{}", report.message);
         // Nothing there at all: a Redis that starts empty is no proof, without any check either.
-        for entry in fs::read_dir(pod.path(DATA).join("redis")).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                fs::remove_dir_all(path).unwrap();
-            } else {
-                fs::remove_file(path).unwrap();
-            }
-        }
+        empty(&pod.path(DATA).join("redis"));
         let report = drill(&set, &pod, &[]);
         assert_eq!(names(&report), [MARK], "{report:?}");
         assert!(report.message.contains("no mark"), "{}", report.message);
