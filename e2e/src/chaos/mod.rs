@@ -109,7 +109,7 @@ async fn keep(s: &Sandbox<'_>, error: &str) -> PathBuf {
     folder
 }
 
-/// Keep the ledgers of a run that broke a promise.
+/// Keep the ledgers of a run, for who asks why a pause was so long.
 fn keep_ledgers(s: &Sandbox<'_>, ledgers: &[(String, Vec<Entry>)]) -> PathBuf {
     let folder = folder().join(&s.namespace);
     let _ = std::fs::create_dir_all(&folder);
@@ -231,6 +231,7 @@ async fn judged(
     let (testimonies, shown) = witnesses.end()?;
     let mut ledgers = vec![(verdict::CLIENT.to_owned(), client)];
     ledgers.extend(testimonies.into_iter().map(|t| (t.run, t.entries)));
+    let folder = keep_ledgers(sandbox, &ledgers);
     let rows = rows::all(sandbox, kind, &writer).await?;
     let worth = fault.worth(kind);
     let told = match worth {
@@ -242,7 +243,6 @@ async fn judged(
         ..verdict::judge(&ledgers, &rows, whole, worth)
     };
     if run.broken() {
-        let folder = keep_ledgers(sandbox, &ledgers);
         sandbox.say(&format!(
             "a promise was broken: the ledgers are in {}",
             folder.display()

@@ -254,7 +254,6 @@ impl Cluster {
         let place = |engine: &Engine| Place {
             name: engine.name.clone(),
             address: Self::address(engine),
-            moved: false,
             host: ServerName::try_from(names::instance_host(&engine.name, "db", "shop")).unwrap(),
         };
         let running = self.engines.iter().filter(|e| e.child.is_some());
@@ -268,6 +267,7 @@ impl Cluster {
             name: engine.name.clone(),
             zone: Some(engine.zone.into()),
             address: Self::address(engine),
+            moved: false,
             leaving: engine.leaving,
             outdated: engine.outdated,
             presence: match seen.remove(&engine.name) {
