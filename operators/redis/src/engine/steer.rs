@@ -217,6 +217,7 @@ fn members(
             // One whose pod is told to go hands over as one that leaves: its agent waits for that.
             moved: false,
             leaving: rider.leaving || (may_hand_over && pod.is_some_and(|p| p.deleting)),
+            going: !rider.leaving && pod.is_some_and(|p| p.deleting),
             // What it has goes with its process: another one takes over before.
             outdated: rider.outdated || (rider.has_lost() && !rider.is_gone()),
             presence,

@@ -45,6 +45,7 @@ fn member(n: u32, slots: &[&str], bears: Bears) -> Member {
         address,
         moved: false,
         leaving: false,
+        going: false,
         outdated: false,
         presence: Presence::Seen(Box::new(view)),
     }

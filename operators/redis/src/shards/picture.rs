@@ -7,6 +7,10 @@ use super::topology::{Address, Health, Node, NodeId, Role, View};
 
 /// A member of the set, as it shall be and as it was found.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub struct Member {
     /// The instance's name. It announces itself so, or as a host whose first label it is.
     pub name: String,
@@ -16,8 +20,10 @@ pub struct Member {
     pub address: Address,
     /// It is there for so short a time that who asks for its name may be told where it was before.
     pub moved: bool,
-    /// It shall be removed.
+    /// It shall be removed, or its pod is told to go.
     pub leaving: bool,
+    /// Its pod is told to go, and another one takes its place: it answers until it ends.
+    pub going: bool,
     /// It shall be restarted or replaced.
     pub outdated: bool,
     /// How it was found.

@@ -159,7 +159,7 @@ impl Plan {
         self.disruptive.get_or_insert(act);
     }
 
-    fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         !self.harmless.is_empty() || self.disruptive.is_some()
     }
 }
@@ -252,7 +252,8 @@ fn decide(spec: Spec, picture: &Picture<'_>, begins: bool, plan: &mut Plan) {
         return;
     }
     // In this order: each begins only when those before it have nothing left to do.
-    let steps: [fn(Spec, &Picture<'_>, &Shape, &mut Plan); 6] = [
+    let steps: [fn(Spec, &Picture<'_>, &Shape, &mut Plan); 7] = [
+        roll::let_go,
         roll::restart,
         roll::rebalance,
         roll::hand_over_leaving,

@@ -58,6 +58,27 @@ fn nobody_takes_over_from_one_that_may_run() {
 }
 
 #[test]
+fn nobody_is_restarted_while_another_one_goes() {
+    let world = settled(3, 1);
+    let mut members = world.members();
+    let (primary, replicas) = shard(&members);
+    members.iter_mut().for_each(|m| m.outdated = true);
+    // Its pod is told to go, and its engine answers still.
+    let replica = &mut members[replicas[0]];
+    (replica.going, replica.leaving, replica.outdated) = (true, true, false);
+    assert_waits(&plan(world.spec, &members), "one_at_a_time", "told to go");
+
+    let replica = &mut members[replicas[0]];
+    (replica.going, replica.leaving) = (false, false);
+    let (at, how) = (replica.name.clone(), Failover::Planned);
+    (members[primary].going, members[primary].leaving) = (true, true);
+    assert_eq!(
+        plan(world.spec, &members).disruptive,
+        Some(Act::Failover { at, how })
+    );
+}
+
+#[test]
 fn nobody_is_handed_over_to_where_clients_do_not_find_it_yet() {
     let world = settled(3, 2);
     let mut members = world.members();

@@ -191,6 +191,19 @@ fn heir(picture: &Picture<'_>, shard: &Shard) -> Option<usize> {
     heirs.max_by_key(|m| (!outdated(*m), found(*m), offset(*m), std::cmp::Reverse(*m)))
 }
 
+/// One whose pod is told to go answers until it ends, and hands over where it is a primary. Nobody else is disturbed before it is back: the
+/// primary of its shard may have no other replica.
+pub fn let_go(spec: Spec, picture: &Picture<'_>, shape: &Shape, plan: &mut Plan) {
+    let Some(going) = picture.members.iter().find(|m| m.going) else {
+        return;
+    };
+    hand_over_leaving(spec, picture, shape, plan);
+    if !plan.is_busy() && plan.waits.is_empty() {
+        let why = format!("{} is told to go, and is not back yet", going.name);
+        plan.wait("disturb anybody", "one_at_a_time", why);
+    }
+}
+
 /// Members are restarted shard by shard, replicas first; a primary hands over before.
 pub fn restart(spec: Spec, picture: &Picture<'_>, _: &Shape, plan: &mut Plan) {
     let outdated = |m: &usize| picture.members.get(*m).is_some_and(|m| m.outdated);

@@ -250,6 +250,7 @@ impl World {
             address: engine.address.clone(),
             moved: false,
             leaving: engine.leaving,
+            going: false,
             outdated: engine.outdated,
             presence: if engine.runs {
                 Presence::Seen(Box::new(engine.view(&open)))

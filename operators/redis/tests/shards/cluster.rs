@@ -269,6 +269,7 @@ impl Cluster {
             address: Self::address(engine),
             moved: false,
             leaving: engine.leaving,
+            going: false,
             outdated: engine.outdated,
             presence: match seen.remove(&engine.name) {
                 Some(Ok(view)) => Presence::Seen(Box::new(view)),
