@@ -20,7 +20,7 @@ use crate::process;
 /// How long each thing that is waited for may take, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_mins(2);
 const PAUSE: Duration = Duration::from_millis(50);
-/// How many times the processor time of a process beside it clusters get, and in one its control plane.
+/// How many times the processor time of a process beside them all clusters get.
 const WEIGHT: u32 = 4;
 
 /// Starts the cluster, or does nothing if it runs. What is left of an interrupted start is removed
@@ -61,11 +61,8 @@ async fn start(
 ) -> Result<(), LocalError> {
     watches(nodes.len())?;
     write_files(layout, nodes)?;
-    let outer = format!("{}/outer", layout.cgroup());
-    cgroups::create(&outer)?;
+    cgroups::create(&format!("{}/outer", layout.cgroup()))?;
     cgroups::weigh(CLUSTERS, WEIGHT)?;
-    // Elsewhere a control plane has machines of its own: leases are renewed however busy the nodes are.
-    cgroups::weigh(&outer, WEIGHT)?;
     for node in nodes {
         cgroups::create(&format!("{}/{}", layout.cgroup(), node.name))?;
         cgroups::create(&format!("{}/{}-system", layout.cgroup(), node.name))?;

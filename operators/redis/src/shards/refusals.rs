@@ -62,7 +62,9 @@ fn nobody_is_restarted_while_another_one_goes() {
     let world = settled(3, 1);
     let mut members = world.members();
     let (primary, replicas) = shard(&members);
-    members.iter_mut().for_each(|m| m.outdated = true);
+    for member in &mut members {
+        member.outdated = true;
+    }
     // Its pod is told to go, and its engine answers still.
     let replica = &mut members[replicas[0]];
     (replica.going, replica.leaving, replica.outdated) = (true, true, false);
