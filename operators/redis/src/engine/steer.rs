@@ -214,8 +214,9 @@ fn members(
                 port: PORT,
                 bus: BUS_PORT,
             }),
-            // One whose pod is told to go hands over as one that leaves: its agent waits for that.
+            // See `tell_moved`.
             moved: false,
+            // One whose pod is told to go hands over as one that leaves: its agent waits for that.
             leaving: rider.leaving || (may_hand_over && pod.is_some_and(|p| p.deleting)),
             going: !rider.leaving && pod.is_some_and(|p| p.deleting),
             // What it has goes with its process: another one takes over before.

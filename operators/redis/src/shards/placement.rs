@@ -219,7 +219,7 @@ pub fn spread(_: Spec, picture: &Picture<'_>, shape: &Shape, plan: &mut Plan) {
 }
 
 /// What is said where the clients of a shard would be sent to who is not found yet.
-pub const NAMES_KNOWN: &str = "wait_until_names_are_known";
+const NAMES_KNOWN: &str = "wait_until_names_are_known";
 
 /// Whether clients that are sent to this one find it: they are told its name. Whoever hands over without need waits for that.
 pub fn is_found(picture: &Picture<'_>, member: usize) -> bool {

@@ -86,7 +86,7 @@ fn digits(of: &str, count: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
@@ -106,7 +106,7 @@ mod tests {
         }
     }
 
-    fn dataset(shards: usize) -> Dataset {
+    pub fn dataset(shards: usize) -> Dataset {
         Dataset {
             set: "s".into(),
             epoch: 0,
@@ -117,7 +117,7 @@ mod tests {
         }
     }
 
-    fn cluster(shards: usize) -> FoundedCluster {
+    pub fn cluster(shards: usize) -> FoundedCluster {
         FoundedCluster {
             set: "db".into(),
             uid: "u".into(),
@@ -126,7 +126,7 @@ mod tests {
         }
     }
 
-    fn backup() -> BackupId {
+    pub fn backup() -> BackupId {
         "20260102t030405z-0011223344556677".parse().unwrap()
     }
 

@@ -182,36 +182,14 @@ pub fn read(data: &Path) -> Result<Vec<Restored>, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use mainstay_backup::spec::{PlaceSpec, RepositorySpec};
     use proptest::prelude::*;
 
-    use super::super::super::settings::FoundedCluster;
+    use super::super::founder::tests::{backup, cluster, dataset};
     use super::*;
     use crate::settings::Flavour;
 
-    fn dataset(shards: usize) -> Dataset {
-        let shard = |n| Shard {
-            file: format!("shard-{n}.rdb"),
-            slots: vec![Slots::ALL],
-            from: format!("db-{n}"),
-            replid: "aa".into(),
-            offset: 7,
-            keys: BTreeMap::new(),
-            moment: None,
-        };
-        Dataset {
-            set: "s".into(),
-            epoch: 0,
-            timeline: 0,
-            flavour: Flavour::Redis,
-            version: "8.0.2".into(),
-            shards: (0..shards).map(shard).collect(),
-        }
-    }
-
-    fn wanted(cluster: Option<usize>, every_shard: bool) -> RestoreSettings {
+    fn wanted(shards: Option<usize>, every_shard: bool) -> RestoreSettings {
         RestoreSettings {
             resource: "shop/db".into(),
             repository: RepositorySpec {
@@ -233,20 +211,14 @@ mod tests {
             moment: None,
             owner: None,
             epoch: 0,
-            cluster: cluster.map(|shards| FoundedCluster {
-                set: "db".into(),
-                uid: "u".into(),
-                shards,
-                made: None,
-            }),
+            cluster: shards.map(cluster),
             every_shard,
         }
     }
 
     fn got(wanted: &RestoreSettings, has: usize) -> Result<Vec<(usize, PathBuf)>, String> {
-        let backup = "20260102t030405z-0011223344556677".parse().unwrap();
         let dataset = dataset(has);
-        let all = of(wanted, "db-2", &backup, &dataset)?;
+        let all = of(wanted, "db-2", &backup(), &dataset)?;
         let folder = |share: &Share<'_>| share.folder(Path::new("/data/redis"));
         Ok(all.iter().map(|s| (s.number, folder(s))).collect())
     }
@@ -281,8 +253,7 @@ mod tests {
         write(folder.path(), &[]).unwrap();
         assert!(read(folder.path()).is_err(), "nothing proves nothing");
         let dataset = dataset(2);
-        let backup = "20260102t030405z-0011223344556677".parse().unwrap();
-        let all = of(&wanted(None, true), "db-2", &backup, &dataset).unwrap();
+        let all = of(&wanted(None, true), "db-2", &backup(), &dataset).unwrap();
         write(folder.path(), &all).unwrap();
         let found = read(folder.path()).unwrap();
         for (share, restored) in all.iter().zip(&found) {
