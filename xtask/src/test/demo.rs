@@ -17,8 +17,11 @@ pub fn runs(name: &str) -> Counts {
             println!("   from no cluster {first:.1} s, again {again:.1} s");
             down
         });
-    if let Err(error) = &outcome {
-        eprintln!("{error:#}");
+    match outcome {
+        Ok(_) => Counts::held(1),
+        Err(error) => {
+            eprintln!("{error:#}");
+            Counts::failed(&format!("{error:#}"))
+        }
     }
-    Counts::one(outcome.is_ok())
 }

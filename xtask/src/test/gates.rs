@@ -49,10 +49,10 @@ impl Gate {
                 .map_err(|e| format!("{command:?} could not be started: {e}"))
         });
         match held {
-            Ok(status) => Counts::one(status.success()),
+            Ok(status) => Counts::one("see above", status.success()),
             Err(why) => {
                 eprintln!("{why}");
-                Counts::one(false)
+                Counts::failed(&why)
             }
         }
     }

@@ -72,7 +72,8 @@ pub fn run(args: &Args) -> Result<(), Failed> {
         scenarios::run(args, &mut report);
     }
     print!("{report}");
-    let Counts { passed, failed } = report.totals();
+    let Counts { passed, failures } = report.totals();
+    let failed = failures.len();
     println!("{passed} passed, {failed} failed");
     if failed == 0 && passed > 0 {
         Ok(())
@@ -83,7 +84,7 @@ pub fn run(args: &Args) -> Result<(), Failed> {
 
 /// Something failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{failed} failed; the table above names them")]
+#[error("{failed} failed; the lines after the table name them")]
 pub struct Failed {
     failed: usize,
 }

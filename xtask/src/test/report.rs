@@ -1,61 +1,89 @@
 //! The table of steps.
 
 use std::fmt;
-use std::ops::{Add, AddAssign};
+use std::ops::AddAssign;
 use std::time::Duration;
 
-/// How many checks of a step held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which checks of a step held, and which did not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Held.
+    /// How many held.
     pub passed: usize,
-    /// Did not hold, or could not be run.
-    pub failed: usize,
+    /// A sentence for each that did not hold, or could not be run.
+    pub failures: Vec<String>,
 }
 
+/// How much of a failure the summary shows.
+const SHOWN: usize = 400;
+
 impl Counts {
-    /// One check that held or not.
-    pub fn one(held: bool) -> Self {
+    /// Checks that held.
+    pub fn held(passed: usize) -> Self {
         Self {
-            passed: usize::from(held),
-            failed: usize::from(!held),
+            passed,
+            failures: Vec::new(),
         }
     }
 
-    /// The counts in the result lines of a test program. One that failed without saying how many tests failed
-    /// (it crashed, say) counts as one failure; so does one without a result.
-    pub fn of_tests(output: &str, succeeded: bool) -> Self {
+    /// One check that did not hold, and why; of that the beginning is kept.
+    pub fn failed(why: &str) -> Self {
+        let words = why.split_whitespace().collect::<Vec<_>>().join(" ");
+        Self {
+            passed: 0,
+            failures: vec![words.chars().take(SHOWN).collect()],
+        }
+    }
+
+    /// One check that held or not; `name` tells it from others.
+    pub fn one(name: &str, held: bool) -> Self {
+        if held {
+            Self::held(1)
+        } else {
+            Self::failed(name)
+        }
+    }
+
+    /// What the test program `name` said. One that ended badly without saying which tests failed (it crashed, say)
+    /// counts as one failure; so does one without a result.
+    pub fn of_tests(name: &str, output: &str, succeeded: bool) -> Self {
         let mut counts = Self::default();
         let mut told = false;
         for line in output.lines() {
-            let Some(rest) = line.trim().strip_prefix("test result: ") else {
-                continue;
-            };
-            told = true;
-            counts.passed += number_before(rest, " passed");
-            counts.failed += number_before(rest, " failed");
+            if let Some(rest) = line.trim().strip_prefix("test result: ") {
+                told = true;
+                counts.passed += number_before(rest, " passed");
+            }
         }
-        if !told || (!succeeded && counts.failed == 0) {
-            counts.failed += 1;
+        for block in output.split("\n---- ").skip(1) {
+            if let Some((test, said)) = block.split_once(" stdout ----\n") {
+                counts += Self::failed(&format!("{name}: {test}: {}", reason(said)));
+            }
+        }
+        if !told || (!succeeded && counts.failures.is_empty()) {
+            counts += Self::failed(&format!("{name}: it ended without a result"));
         }
         counts
     }
 }
 
-impl Add for Counts {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            passed: self.passed + other.passed,
-            failed: self.failed + other.failed,
-        }
-    }
+/// The place and the message of the panic in what a test said.
+fn reason(said: &str) -> String {
+    let lines = said
+        .lines()
+        .skip_while(|line| !line.contains("panicked at"));
+    let lines = lines
+        .take_while(|line| !line.starts_with("stack backtrace") && !line.starts_with("note: "));
+    let text = lines.collect::<Vec<_>>().join(" ");
+    let place = text
+        .find("panicked at")
+        .map_or(0, |at| at + "panicked at ".len());
+    text[place.min(text.len())..].to_owned()
 }
 
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
-        *self = *self + other;
+        self.passed += other.passed;
+        self.failures.extend(other.failures);
     }
 }
 
@@ -87,16 +115,19 @@ pub struct Report {
 impl Report {
     /// Add a step, and say at once if it failed.
     pub fn add(&mut self, row: Row) {
-        if row.counts.failed > 0 {
+        if !row.counts.failures.is_empty() {
             println!("   FAILED: {}", row.name);
         }
         self.rows.push(row);
     }
 
-    /// Sums of all steps.
+    /// What held and what did not in all steps.
     pub fn totals(&self) -> Counts {
-        let counts = self.rows.iter().map(|row| row.counts);
-        counts.fold(Counts::default(), |sum, counts| sum + counts)
+        let mut sum = Counts::default();
+        for row in &self.rows {
+            sum += row.counts.clone();
+        }
+        sum
     }
 }
 
@@ -108,15 +139,22 @@ impl fmt::Display for Report {
             "step", "seconds", "passed", "failed"
         )?;
         for row in &self.rows {
-            let mark = if row.counts.failed > 0 { "✗" } else { "" };
+            let failed = row.counts.failures.len();
+            let mark = if failed > 0 { "✗" } else { "" };
             writeln!(
                 f,
                 "{:<48} {:>8.1} {:>7} {:>7} {mark}",
                 row.name,
                 row.took.as_secs_f64(),
                 row.counts.passed,
-                row.counts.failed
+                failed
             )?;
+        }
+        // Last, since of a long output the end is what is kept.
+        for row in &self.rows {
+            for why in &row.counts.failures {
+                writeln!(f, "✗ {}: {why}", row.name)?;
+            }
         }
         Ok(())
     }
@@ -127,31 +165,55 @@ mod tests {
     use super::*;
 
     #[test]
-    fn result_lines_are_summed() {
+    fn result_lines_are_summed_and_failures_named() {
         let output = "x\ntest result: ok. 3 passed; 0 failed; 0 ignored;\n\
+                      \nfailures:\n\n---- a::b stdout ----\n\nthread 'a::b' (7) panicked at src/a.rs:5:1:\n\
+                      one is not\n  two\nstack backtrace:\n 0: x\n\
+                      \n---- c stdout ----\nError: \"none\"\n\n\nfailures:\n    a::b\n    c\n\n\
                       test result: FAILED. 4 passed; 2 failed; 0 ignored;";
-        assert_eq!(
-            Counts::of_tests(output, false),
-            Counts {
-                passed: 7,
-                failed: 2
-            }
-        );
+        let counts = Counts::of_tests("shared: lib", output, false);
+        assert_eq!(counts.passed, 7);
+        let expected = [
+            "shared: lib: a::b: src/a.rs:5:1: one is not two",
+            "shared: lib: c:",
+        ];
+        assert_eq!(counts.failures, expected);
     }
 
     #[test]
     fn a_run_that_crashed_is_a_failure() {
-        assert_eq!(Counts::of_tests("thread panicked", false).failed, 1);
+        let counts = Counts::of_tests("x", "thread panicked", false);
+        assert_eq!(counts.failures, ["x: it ended without a result"]);
     }
 
     #[test]
     fn a_program_may_hold_no_test() {
         let output = "test result: ok. 0 passed; 0 failed; 0 ignored;";
-        assert_eq!(Counts::of_tests(output, true), Counts::default());
+        assert_eq!(Counts::of_tests("x", output, true), Counts::default());
     }
 
     #[test]
     fn a_run_without_a_result_is_a_failure() {
-        assert_eq!(Counts::of_tests("", true).failed, 1);
+        assert_eq!(Counts::of_tests("x", "", true).failures.len(), 1);
+    }
+
+    #[test]
+    fn what_failed_stands_at_the_end() {
+        let mut report = Report::default();
+        for (name, counts) in [
+            ("one", Counts::held(2)),
+            ("two", Counts::failed("two\n is  not")),
+        ] {
+            report.add(Row {
+                name: name.to_owned(),
+                took: Duration::from_secs(1),
+                counts,
+            });
+        }
+        assert!(
+            report.to_string().ends_with("✗ two: two is not\n"),
+            "{report}"
+        );
+        assert_eq!(report.totals().passed, 2);
     }
 }

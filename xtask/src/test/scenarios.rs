@@ -23,8 +23,8 @@ pub fn run(args: &Args, report: &mut Report) {
     let runtime = match crate::runtime() {
         Ok(runtime) => runtime,
         Err(e) => {
-            eprintln!("no runtime: {e}");
-            return add(report, "scenarios", Instant::now(), false);
+            let why = format!("no runtime: {e}");
+            return add(report, "scenarios", Instant::now(), Counts::failed(&why));
         }
     };
     runtime.block_on(run_all(args, report));
@@ -123,9 +123,9 @@ fn tell(told: &Told<'_>, ended: Ended) {
     ended.tell(&mut told.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
-fn add_step(told: &Told<'_>, name: &str, begun: Instant, succeeded: bool) {
+fn add_step(told: &Told<'_>, name: &str, begun: Instant, counts: Counts) {
     let mut report = told.lock().unwrap_or_else(PoisonError::into_inner);
-    add(&mut report, name, begun, succeeded);
+    add(&mut report, name, begun, counts);
 }
 
 /// The cluster of that name, ready for scenarios; none where none is wanted, or it failed.
@@ -137,8 +137,8 @@ async fn prepared(name: &str, wanted: bool, told: &Told<'_>) -> Option<Context> 
     println!("── {step}");
     let begun = Instant::now();
     let prepared = stage::local(name, &Steps::shown()).await;
-    add_step(told, &step, begun, prepared.is_ok());
-    prepared.inspect_err(|e| eprintln!("{e:#}")).ok()
+    add_step(told, &step, begun, outcome(prepared.as_ref().err()));
+    prepared.ok()
 }
 
 async fn down(args: &Args, ctx: Context, told: &Told<'_>) {
@@ -149,10 +149,8 @@ async fn down(args: &Args, ctx: Context, told: &Told<'_>) {
     println!("── {step}");
     let begun = Instant::now();
     let down = ctx.cluster.down(&Steps::shown()).await;
-    if let Err(e) = &down {
-        eprintln!("{e}");
-    }
-    add_step(told, &step, begun, down.is_ok());
+    let down = down.map_err(anyhow::Error::from);
+    add_step(told, &step, begun, outcome(down.as_ref().err()));
 }
 
 /// Each of those that share their cluster, as soon as it has a seat.
@@ -257,28 +255,40 @@ struct Ended {
 impl Ended {
     /// Say so, with all that was seen if it failed, and add its row.
     fn tell(self, report: &mut Report) {
-        match &self.outcome {
-            Ok(()) => {
-                let seconds = self.took.as_secs_f64();
-                let removal = self.removal.map_or_else(String::new, |r| {
-                    format!(", {:.1} s of them to remove it", r.as_secs_f64())
-                });
-                println!("   {}: done after {seconds:.1} s{removal}", self.name);
-            }
-            Err(e) => eprintln!("{e:#}"),
+        if self.outcome.is_ok() {
+            let seconds = self.took.as_secs_f64();
+            let removal = self.removal.map_or_else(String::new, |r| {
+                format!(", {:.1} s of them to remove it", r.as_secs_f64())
+            });
+            println!("   {}: done after {seconds:.1} s{removal}", self.name);
         }
         report.add(Row {
             name: self.name.to_owned(),
             took: self.took,
-            counts: Counts::one(self.outcome.is_ok()),
+            counts: outcome(self.outcome.as_ref().err()),
         });
     }
 }
 
-fn add(report: &mut Report, name: &str, begun: Instant, held: bool) {
+fn add(report: &mut Report, name: &str, begun: Instant, counts: Counts) {
     report.add(Row {
         name: name.to_owned(),
         took: begun.elapsed(),
-        counts: Counts::one(held),
+        counts,
     });
+}
+
+/// One check that held, or the error that it ended with: all of it is shown at once, its cause is kept.
+fn outcome(error: Option<&anyhow::Error>) -> Counts {
+    let Some(error) = error else {
+        return Counts::held(1);
+    };
+    eprintln!("{error:#}");
+    // The outermost of several is what was seen around it, pages long.
+    let causes: Vec<_> = error.chain().map(ToString::to_string).collect();
+    let cause = causes
+        .get(1..)
+        .filter(|rest| !rest.is_empty())
+        .unwrap_or(&causes);
+    Counts::failed(&cause.join(": "))
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::report::Counts;
 
 /// Test programs at a time: some wait for clocks, engines and servers while others compute.
-const PROGRAMS: usize = 5;
+const PROGRAMS: usize = 3;
 
 /// How a program is run.
 struct Manner {
@@ -139,7 +139,7 @@ fn run(
         Ok(programs) => programs.into_iter().filter(wanted).collect(),
         Err(why) => {
             eprintln!("{why}");
-            return Counts::one(false);
+            return Counts::failed(&why);
         }
     };
     let waiting: Mutex<VecDeque<Program>> = Mutex::new(programs);
@@ -159,15 +159,16 @@ fn run(
                 })
             })
             .collect();
-        let ended = runners.into_iter().map(|runner| {
+        let mut sum = Counts::default();
+        for runner in runners {
             let counts = runner.join();
-            counts.unwrap_or_else(|_| Counts::one(false))
-        });
-        ended.fold(Counts::default(), |sum, counts| sum + counts)
+            sum += counts.unwrap_or_else(|_| Counts::failed("a thread that runs tests panicked"));
+        }
+        sum
     });
     // A program of a package may hold no test at all; all of them may not.
     if counts == Counts::default() {
-        Counts::one(false)
+        Counts::failed("there was no test")
     } else {
         counts
     }
@@ -191,11 +192,12 @@ fn tested(program: &Program, at_once: Option<&str>) -> Counts {
             let besides = String::from_utf8_lossy(&output.stderr);
             let took = begun.elapsed().as_secs();
             println!("{}, {took} s:{said}{besides}", program.name);
-            Counts::of_tests(&said, output.status.success())
+            Counts::of_tests(&program.name, &said, output.status.success())
         }
         Err(error) => {
-            eprintln!("{} could not be started: {error}", program.path.display());
-            Counts::one(false)
+            let why = format!("{} could not be started: {error}", program.path.display());
+            eprintln!("{why}");
+            Counts::failed(&why)
         }
     }
 }

@@ -54,7 +54,7 @@ async fn a_new_set_serves_under_epoch_one() {
     .await;
     let record = set.record().await;
     assert!(record.epoch >= 1);
-    assert_eq!(record.system_identifier, status.system_identifier);
+    assert_eq!(Some(set.identifier().await), status.system_identifier);
 
     // The agent's death is nothing to the engine, nor to whoever connects meanwhile.
     let (agent, engine) = (one.agent_pid(), one.engine_pid());

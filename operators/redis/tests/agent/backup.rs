@@ -404,7 +404,7 @@ pub async fn what_a_replica_gave_is_another_set(server: Program) {
     let mut db = set.connect(&pods[0]).await.unwrap();
     fill(&mut db).await;
     assert_eq!(db.wait(1).await, 1);
-    let identifier = set.record().await.system_identifier.unwrap();
+    let identifier = set.identifier().await;
 
     let received = snapshot(&pods[1]);
     let beside = vault.beside(&set, &pods[1]);

@@ -188,7 +188,7 @@ async fn all_at_once_come_back_with_what_was_on_their_volumes() {
     let mut pods = set.all(1).await;
     let mut db = set.connect(&pods[0]).await.unwrap();
     write(&mut db, "a", 50, 2).await;
-    let identifier = set.record().await.system_identifier;
+    let identifier = set.identifier().await;
     for pod in &mut pods {
         pod.cut();
     }
@@ -200,7 +200,7 @@ async fn all_at_once_come_back_with_what_was_on_their_volumes() {
     all_are_there(&mut db, "a", 50).await;
     assert_eq!(
         set.record().await.system_identifier,
-        identifier,
+        Some(identifier),
         "the same data"
     );
     set.voted_by(2).await;

@@ -83,7 +83,7 @@ async fn a_set_goes_back_in_place_and_back_again() {
     let mut db = set.connect(&before[0]).await.unwrap();
     fill(&mut db).await;
     assert_eq!(db.wait(1).await, 1);
-    let identifier = set.record().await.system_identifier.unwrap();
+    let identifier = set.identifier().await;
     let owner = OwnerId::of(&identifier);
     let beside = vault.beside(&set, &before[1]);
     let made = back_up(&set, &before[1], "first").await;

@@ -55,7 +55,7 @@ async fn a_new_set_serves_and_outlives_its_agent() {
     assert_eq!(status.config_hash.as_deref(), Some(hash.as_str()));
     let record = set.record().await;
     assert_eq!(record.epoch, 1);
-    assert_eq!(record.system_identifier, status.system_identifier);
+    assert_eq!(Some(set.identifier().await), status.system_identifier);
     wait_for("the endpoints", async || {
         set.endpoint().await.as_ref() == Some(&one.address)
     })

@@ -276,6 +276,18 @@ impl Set {
         Record::from_annotations(&annotations.unwrap()).unwrap()
     }
 
+    /// Which data is the set's. It is written with a primary's next renewal, not before it serves.
+    pub async fn identifier(&self) -> String {
+        let begun = std::time::Instant::now();
+        loop {
+            if let Some(identifier) = self.record().await.system_identifier {
+                return identifier;
+            }
+            assert!(begun.elapsed() < LONG, "no data is recorded");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// What the set has agreed on, once it has.
     pub async fn charter(&self) -> Charter {
         let annotations = self.lease().await.metadata.annotations.unwrap();
