@@ -58,6 +58,9 @@ pub struct Status {
     pub role: InstanceRole,
     /// Whether it serves: a primary takes connections, a replica streams from the primary.
     pub ready: bool,
+    /// Its engine has ended and is not started for some seconds yet, so that another instance can take over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub yields: bool,
     /// Full version of the engine, for example `17.12`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine_version: Option<String>,

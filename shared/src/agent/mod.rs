@@ -23,6 +23,7 @@ pub mod program;
 pub mod pulse;
 pub mod server;
 pub mod state;
+pub mod supervision;
 pub mod task;
 pub mod tell;
 pub mod upgrade;

@@ -213,6 +213,15 @@ impl Instance {
         Some(format!("{name}: {what}"))
     }
 
+    /// Whether its agent says of this pod that its engine has ended, and that it starts none before others had time to take
+    /// over.
+    pub fn yields(&self) -> bool {
+        match (&self.agent, &self.pod) {
+            (Known::Known(status), Some(pod)) => status.yields && status.pod_uid == pod.uid,
+            _ => false,
+        }
+    }
+
     /// Why it does not serve, in a sentence; none when it does.
     pub fn unwell(&self) -> Option<String> {
         let name = &self.name;

@@ -6,7 +6,6 @@ mod lag;
 mod poolers;
 mod served;
 mod tend;
-mod upgrade;
 mod upstream;
 mod volume;
 mod work;
@@ -18,18 +17,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mainstay_crds::common::Rejoin;
-use mainstay_shared::agent::api::{Phase, Program, Status, Weakened};
+use mainstay_shared::agent::api::{Phase, Status, Weakened};
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::cluster::Cluster;
 use mainstay_shared::agent::election::door::Door;
 use mainstay_shared::agent::init::client::InitClient;
-use mainstay_shared::agent::init::protocol::{Command, Engine};
-use mainstay_shared::agent::pauses::{self, Pauses};
-use mainstay_shared::agent::server::{Answer, Order, Refusal};
+use mainstay_shared::agent::init::protocol::Engine;
+use mainstay_shared::agent::server::Order;
 use mainstay_shared::agent::state::Store;
+use mainstay_shared::agent::supervision::{OCCUPIED, Supervision};
 use mainstay_shared::agent::task::{Task, finished};
 use mainstay_shared::agent::tell;
-use mainstay_shared::agent::upgrade::{given_up, identify};
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::{Engine as Seen, Order as Election, Wanted};
 use rustls::{ClientConfig, ServerConfig};
@@ -83,7 +81,7 @@ struct Work {
 )]
 pub struct Machine {
     place: Arc<Place>,
-    init: InitClient,
+    engine: Supervision,
     store: Store,
     status: watch::Sender<Status>,
     tls: watch::Sender<Option<Arc<ServerConfig>>>,
@@ -147,25 +145,8 @@ pub struct Machine {
     /// Under which ballot, of the start of that number, poolers were told that clients may go on.
     told_poolers: Option<(Ballot, u64)>,
     telling: Option<Task<()>>,
-    /// Engine starts for which no process is left.
-    clean_for: Option<u64>,
-    /// A hard stop was asked for when so many were over.
-    asked_clean: Option<u64>,
-    /// Start that was asked for and not confirmed yet.
-    asked_start: Option<(u64, Duration)>,
-    restart: Option<(u64, Answer)>,
-    restart_wanted: bool,
-    pauses: Pauses,
-    started_ok_since: Option<Duration>,
     configuration: Configuration,
-    /// What this process runs.
-    program: Option<Program>,
-    identifying: Option<Task<Option<Program>>>,
-    /// PID 1 has been told that this agent works.
-    works: bool,
-    last_error: Option<String>,
     disk: Disk,
-    ended_seen: u64,
 }
 
 impl Machine {
@@ -180,9 +161,10 @@ impl Machine {
         turned: Arc<AtomicU64>,
     ) -> Self {
         let monitor = monitor(Arc::clone(&place));
+        let engine = Supervision::new(init, "PostgreSQL", place.me.nonce.clone());
         Self {
             place,
-            init,
+            engine,
             store,
             status,
             tls,
@@ -222,26 +204,14 @@ impl Machine {
             handing: None,
             told_poolers: None,
             telling: None,
-            clean_for: None,
-            asked_clean: None,
-            asked_start: None,
-            restart: None,
-            restart_wanted: false,
-            pauses: Pauses::default(),
-            started_ok_since: None,
             configuration: Configuration::default(),
-            program: None,
-            identifying: Some(Box::pin(identify())),
-            works: false,
-            last_error: None,
             disk: Disk::default(),
-            ended_seen: 0,
         }
     }
 
     /// Run until the container ends.
     pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) -> Result<(), AgentError> {
-        let mut heard = self.init.heard();
+        let mut heard = self.engine.init().heard();
         let mut sight = self.monitor.sight.clone();
         loop {
             // PID 1 hears only of an agent that can still stop the engine in time.
@@ -261,7 +231,7 @@ impl Machine {
             self.answer_hand_over();
             self.tell_poolers();
             self.tell(&next, &state.engine);
-            self.say_works().await;
+            self.engine.say_works().await;
             let tick = if self.is_filling() { FILLING } else { TICK };
             let election = async {
                 match &mut self.cluster {
@@ -287,7 +257,7 @@ impl Machine {
                 lacks = finished(self.hunger.asking.as_mut()) => self.answered(lacks),
                 ended = finished(self.held.ending.as_mut()) => self.writers_ended(ended),
                 gone = finished(self.held.checkpoint.as_mut()) => self.log_has_gone(gone),
-                program = finished(self.identifying.as_mut()) => self.identified(program),
+                () = self.engine.identify() => {}
                 () = finished(self.telling.as_mut()) => self.telling = None,
                 made = finished(self.handing.as_mut().and_then(|h| h.checkpoint.as_mut())) => {
                     self.checkpointed(made);
@@ -307,10 +277,9 @@ impl Machine {
         }
         self.join();
         // A hard stop kills the program that looks as well: look once it is over.
-        let sweeping = self.asked_clean.is_some() || self.init.heard().borrow().state.hard_stopping;
         if !self.data_known
             && self.work.is_none()
-            && !sweeping
+            && !self.engine.is_sweeping()
             && let Some(found) = data::inspect(&self.place, self.fresh.is_some()).await
         {
             (self.data, self.floors) = found;
@@ -332,7 +301,7 @@ impl Machine {
         let held_back = !self.held_back().is_empty();
         let due = self.floors_at == Duration::ZERO
             || (held_back && now.saturating_sub(self.floors_at) > FLOORS);
-        let state = self.init.heard().borrow().state.engine.clone();
+        let state = self.engine.state().engine;
         let running = matches!(state, Engine::Running { .. });
         if !due || !running || self.started_as == Role::Primary || self.work.is_some() {
             return;
@@ -358,43 +327,30 @@ impl Machine {
             .show_identity(&self.place.tls(), &self.tls, &self.client_tls)
             .map_err(AgentError::Run)?;
         if shown.is_some() {
-            self.last_error = shown;
+            self.engine.last_error = shown;
         }
         self.set_up();
         Ok(())
     }
 
     fn decide(&mut self) -> Next {
-        let state = self.init.heard().borrow().state.clone();
+        let state = self.engine.state();
         let running = matches!(state.engine, Engine::Running { .. });
         let now = boottime();
-        match &state.engine {
-            Engine::Absent => self.clean_for = Some(state.starts),
-            Engine::Exited { .. } if self.asked_clean.is_some_and(|n| state.hard_stops > n) => {
-                self.clean_for = Some(state.starts);
-                self.asked_clean = None;
-            }
-            _ => {}
-        }
-        if let Engine::Exited { how, .. } = &state.engine
-            && self.ended_seen < state.starts.max(1)
-        {
-            self.ended_seen = state.starts.max(1);
+        if let Some(how) = self.engine.notice() {
             let wanted = state.stop_within.is_some()
                 || self
                     .work
                     .as_ref()
                     .is_some_and(|w| w.phase == Phase::Stopping);
-            self.ended(how, wanted, now);
+            self.ended(&how, wanted, now);
         }
         self.monitor
             .wanted
             .send_if_modified(|w| std::mem::replace(w, running) != running);
-        let starting = self.asked_start.is_some_and(|(starts, since)| {
-            state.starts == starts && now.saturating_sub(since) < Duration::from_secs(5)
-        });
+        let starting = self.engine.is_starting(now);
         let wanted = self.wanted();
-        self.pauses.wish(&wanted);
+        self.engine.pauses.wish(&wanted);
         let because = self.because();
         let identifier = self.identifier();
         let parting = self.parting(&wanted);
@@ -426,16 +382,16 @@ impl Machine {
             detached: matches!(self.seen(&state.engine), Seen::Detached { .. }),
             stood_down: self.has_stood_down(now),
             hard_stopping: state.hard_stopping,
-            clean: self.clean_for == Some(state.starts),
+            clean: self.engine.is_clean(),
             ending: state.stop_within.is_some(),
-            restart: self.restart_wanted,
+            restart: self.engine.is_restart_wanted(),
             mute: self
                 .monitor
                 .mute
                 .borrow()
                 .is_some_and(|since| now.saturating_sub(since) > MUTE),
             busy: self.work.is_some() || (starting && !running) || !self.data_known,
-            pausing: self.pauses.is_on(now),
+            pausing: self.engine.pauses.is_on(now),
         })
     }
 
@@ -452,27 +408,7 @@ impl Machine {
         self.configuration.ended();
         self.held = Held::default();
         self.disk.forget();
-        let settled = self
-            .started_ok_since
-            .take()
-            .is_some_and(|s| now.saturating_sub(s) > pauses::MAX);
-        if std::mem::take(&mut self.restart_wanted) || wanted {
-            return;
-        }
-        if settled {
-            self.pauses.forgive();
-        }
-        tracing::warn!(how, "PostgreSQL ended by itself");
-        self.fail(&format!(
-            "PostgreSQL ended by itself ({how}); see its log. It is started again"
-        ));
-    }
-
-    /// A step failed: the next try comes after a growing pause; the first at once.
-    fn fail(&mut self, why: &str) {
-        tracing::warn!(%why, "a step failed");
-        self.last_error = Some(why.to_owned());
-        self.pauses.fail(boottime());
+        self.engine.ended(how, wanted, now);
     }
 
     async fn act(&mut self, next: &Next) {
@@ -485,24 +421,18 @@ impl Machine {
             Next::Promote => self.promote().await,
             Next::Halt => {
                 tracing::error!("PostgreSQL can write and must not: it is killed");
-                let _ = self.init.send(Command::HardStop).await;
+                self.engine.kill().await;
             }
             Next::Revive => {
                 tracing::error!(
                     "PostgreSQL answers nobody any more: it is killed and started anew"
                 );
-                let _ = self.init.send(Command::HardStop).await;
+                self.engine.kill().await;
             }
-            Next::Clean => {
-                if self.asked_clean.is_none() {
-                    self.asked_clean = Some(self.init.heard().borrow().state.hard_stops);
-                    // A lost connection ends this process elsewhere.
-                    let _ = self.init.send(Command::HardStop).await;
-                }
-            }
+            Next::Clean => self.engine.sweep().await,
             Next::Start(role) => {
                 if let Err(why) = self.start(*role).await {
-                    self.fail(&why);
+                    self.engine.fail(&why);
                 }
             }
             Next::Tend(role) => self.tend(*role).await,
@@ -513,49 +443,36 @@ impl Machine {
     fn order(&mut self, order: Order) {
         match order {
             Order::Look => self.monitor.look.notify_one(),
-            Order::Restart(restart, answer) => {
-                let starts = self.init.heard().borrow().state.starts;
-                let refusal = if restart.nonce != self.nonce(starts) {
-                    Some(Refusal::Outdated)
-                } else if self.restart.is_some() || self.work.is_some() || self.handing.is_some() {
-                    Some(Refusal::Impossible(
-                        "something else is being done just now".to_owned(),
-                    ))
+            Order::Restart(asked, answer) => {
+                let refusal = if self.is_occupied() {
+                    Some(OCCUPIED.to_owned())
                 } else {
                     // What runs is not stopped for a configuration that would not take effect.
-                    let refusal = self.configuration.refusal();
-                    refusal.map(|why| Refusal::Impossible(why.clone()))
+                    self.configuration.refusal().cloned()
                 };
-                if let Some(refusal) = refusal {
-                    let _ = answer.send(Err(refusal));
-                    return;
-                }
-                tracing::info!(
-                    reason = restart.reason,
-                    "a restart of PostgreSQL was asked for"
-                );
-                self.restart_wanted = true;
-                self.restart = Some((starts, answer));
+                self.engine.restart(&asked, answer, refusal);
             }
             Order::HandOver(wish, answer) => self.hand_over(&wish, answer),
-            Order::Upgrade(wish, program, answer) => self.make_room(&wish, program, answer),
+            Order::Upgrade(wish, program, answer) => {
+                let occupied = self.is_occupied() || self.leaving;
+                self.engine.make_room(&wish, program, answer, occupied);
+            }
         }
     }
 
-    /// It changes with every start of agent or engine.
-    fn nonce(&self, starts: u64) -> String {
-        format!("{}.{starts}", self.place.me.nonce)
+    /// Whether something is done that must not be disturbed.
+    fn is_occupied(&self) -> bool {
+        self.work.is_some() || self.handing.is_some() || self.engine.is_restarting()
     }
 
     fn tell(&mut self, next: &Next, engine: &Engine) {
-        let starts = self.init.heard().borrow().state.starts;
         let new = report::status(&report::Facts {
             now: boottime(),
             instance: &self.place.me.instance,
             pod_uid: &self.place.me.pod_uid,
-            program: self.program.as_ref(),
-            given_up: given_up(&self.init),
-            nonce: self.nonce(starts),
+            program: self.engine.program(),
+            given_up: self.engine.given_up(),
+            nonce: self.engine.nonce(),
             data: &self.data,
             engine,
             next,
@@ -580,6 +497,7 @@ impl Machine {
             certificate_serial: self.configuration.serial().cloned(),
             volume: self.disk.volume,
             last_error: self
+                .engine
                 .last_error
                 .clone()
                 .or_else(|| self.configuration.refusal().cloned())

@@ -9,20 +9,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mainstay_shared::agent::api::{Phase, Program, Status, Volume};
+use mainstay_shared::agent::api::{Phase, Status, Volume};
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::cluster::Cluster;
 use mainstay_shared::agent::election::door::Door;
 use mainstay_shared::agent::init::client::InitClient;
-use mainstay_shared::agent::init::protocol::{Command, Engine};
+use mainstay_shared::agent::init::protocol::Engine;
 use mainstay_shared::agent::mounts::Mounts;
 use mainstay_shared::agent::past;
-use mainstay_shared::agent::pauses::{self, Pauses};
-use mainstay_shared::agent::server::{Answer, Order, Refusal};
+use mainstay_shared::agent::server::Order;
 use mainstay_shared::agent::state::Store;
+use mainstay_shared::agent::supervision::{OCCUPIED, Supervision};
 use mainstay_shared::agent::task::{Task, finished};
 use mainstay_shared::agent::tell;
-use mainstay_shared::agent::upgrade;
 use mainstay_shared::election::group::Group;
 use mainstay_shared::election::member::Ballot;
 use mainstay_shared::election::message::{Engine as Seen, Wanted};
@@ -49,8 +48,6 @@ use tend::{Applied, Tended};
 const TICK: Duration = Duration::from_millis(500);
 /// A replica that has answered nobody for so long is killed.
 const MUTE: Duration = Duration::from_secs(15);
-/// An engine that was asked for is there within this time.
-const STARTED: Duration = Duration::from_secs(5);
 /// The volume is looked at so often.
 const VOLUME: Duration = Duration::from_secs(2);
 /// A container that ends waits so long for somebody to take over.
@@ -100,7 +97,7 @@ pub struct Channels {
 )]
 pub struct Machine {
     place: Arc<Place>,
-    init: InitClient,
+    engine: Supervision,
     store: Store,
     channels: Channels,
     access: Access,
@@ -145,22 +142,14 @@ pub struct Machine {
     /// Since when the container ends, and whoever takes over was asked for.
     leaving: Option<Duration>,
     handing: Option<Handing>,
-    clean_for: Option<u64>,
-    asked_clean: Option<u64>,
-    asked_start: Option<(u64, Duration)>,
-    restart: Option<(u64, Answer)>,
-    restart_wanted: bool,
-    pauses: Pauses,
-    started_ok_since: Option<Duration>,
-    program: Option<Program>,
-    identifying: Option<Task<Option<Program>>>,
-    works: bool,
-    last_error: Option<String>,
     volume: Option<Volume>,
     volume_at: Option<Duration>,
-    ended_seen: u64,
     /// Since when the engine of a member of a cluster is known not to run.
     down_since: Option<Duration>,
+    /// And is not started, so that a replica can take over.
+    yields: bool,
+    /// A replica is asked to take over, since the container ends.
+    parting: Option<Task<Result<String, String>>>,
 }
 
 impl Machine {
@@ -175,9 +164,10 @@ impl Machine {
     ) -> Self {
         let elected = past::read(&place.run().join(ELECTED));
         let applied = past::read(&place.run().join(APPLIED));
+        let engine = Supervision::new(init, "Redis", place.me.nonce.clone());
         Self {
             place,
-            init,
+            engine,
             store,
             channels,
             access,
@@ -203,21 +193,11 @@ impl Machine {
             held_back: None,
             leaving: None,
             handing: None,
-            clean_for: None,
-            asked_clean: None,
-            asked_start: None,
-            restart: None,
-            restart_wanted: false,
-            pauses: Pauses::default(),
-            started_ok_since: None,
-            program: None,
-            identifying: Some(Box::pin(upgrade::identify())),
-            works: false,
-            last_error: None,
             volume: None,
             volume_at: None,
-            ended_seen: 0,
             down_since: None,
+            yields: false,
+            parting: None,
         }
     }
 
@@ -226,7 +206,7 @@ impl Machine {
     /// # Errors
     /// PID 1 is gone, or the folder in memory cannot be written.
     pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) -> Result<(), AgentError> {
-        let mut heard = self.init.heard();
+        let mut heard = self.engine.init().heard();
         let mut sight = self.monitor.sight.clone();
         loop {
             // PID 1 hears only of an agent that can still stop the engine in time.
@@ -250,10 +230,7 @@ impl Machine {
             self.let_writers_go_on();
             self.answer_hand_over();
             self.tell(&next, &state.engine);
-            if !self.works {
-                // A lost connection ends this process elsewhere.
-                self.works = self.init.send(Command::Works).await.is_ok();
-            }
+            self.engine.say_works().await;
             let election = async {
                 match &mut self.cluster {
                     Some(cluster) => tokio::select! {
@@ -276,10 +253,8 @@ impl Machine {
                 done = finished(self.stopping.as_mut()) => self.stopped(done),
                 done = finished(self.asking.as_mut()) => self.asked(done),
                 done = finished(self.tending.as_mut()) => self.tended(done),
-                program = finished(self.identifying.as_mut()) => {
-                    self.program = program;
-                    self.identifying = None;
-                }
+                done = finished(self.parting.as_mut()) => self.parted(done),
+                () = self.engine.identify() => {}
             }
         }
     }
@@ -294,7 +269,7 @@ impl Machine {
         }
         self.join();
         self.look_at_volume().await;
-        let state = self.init.heard().borrow().state.clone();
+        let state = self.engine.state();
         if matches!(state.engine, Engine::Running { .. }) && self.memory.0 != state.starts {
             let kept = self.orderly.take().map(|o| o.position);
             let memory = Memory::at_start(kept, self.is_alone(), boottime());
@@ -349,7 +324,7 @@ impl Machine {
             )
             .map_err(AgentError::Run)?;
         if shown.is_some() {
-            self.last_error = shown;
+            self.engine.last_error = shown;
         }
         self.set_up();
         Ok(())
@@ -364,33 +339,20 @@ impl Machine {
     }
 
     fn decide(&mut self) -> Next {
-        let state = self.init.heard().borrow().state.clone();
+        let state = self.engine.state();
         let running = matches!(state.engine, Engine::Running { .. });
         let now = boottime();
-        match &state.engine {
-            Engine::Absent => self.clean_for = Some(state.starts),
-            Engine::Exited { .. } if self.asked_clean.is_some_and(|n| state.hard_stops > n) => {
-                self.clean_for = Some(state.starts);
-                self.asked_clean = None;
-            }
-            _ => {}
-        }
-        if let Engine::Exited { how, .. } = &state.engine
-            && self.ended_seen < state.starts.max(1)
-        {
-            self.ended_seen = state.starts.max(1);
+        if let Some(how) = self.engine.notice() {
             let wanted = state.stop_within.is_some() || self.stopping.is_some();
-            self.ended(how, wanted, now);
+            self.ended(&how, wanted, now);
         }
         let start = running.then_some(state.starts);
         self.monitor
             .wanted
             .send_if_modified(|w| std::mem::replace(w, start) != start);
-        let starting = self.asked_start.is_some_and(|(starts, since)| {
-            state.starts == starts && now.saturating_sub(since) < STARTED
-        });
+        let starting = self.engine.is_starting(now);
         let wanted = self.wanted();
-        self.pauses.wish(&wanted);
+        self.engine.pauses.wish(&wanted);
         self.track(&wanted, start);
         let promoted = self.promoted();
         let looked = self
@@ -444,14 +406,14 @@ impl Machine {
             },
             founding: self.founding,
             hard_stopping: state.hard_stopping,
-            clean: self.clean_for == Some(state.starts),
+            clean: self.engine.is_clean(),
             ending,
             leaving: (held || self.is_followed())
                 && self.leaving.is_some_and(|at| now < at + TAKEN_OVER),
-            restart: self.restart_wanted,
+            restart: self.engine.is_restart_wanted(),
             mute,
             busy: self.stopping.is_some() || self.asking.is_some() || (starting && !running),
-            pausing: self.pauses.is_on(now),
+            pausing: self.engine.pauses.is_on(now),
         })
     }
 
@@ -469,13 +431,16 @@ impl Machine {
 
     /// What the start of a member of a cluster waits for.
     fn guard(&mut self, running: bool, now: Duration) -> Option<&'static str> {
+        self.yields = false;
         if running || !self.is_clustered() {
             self.down_since = None;
             return None;
         }
         let down = now.saturating_sub(*self.down_since.get_or_insert(now));
         let nodes = std::fs::read_to_string(self.place.nodes()).unwrap_or_default();
-        member::waits(&nodes, self.place.stopped().exists(), down)
+        let waits = member::waits(&nodes, self.place.stopped().exists(), down)?;
+        self.yields = waits.yields;
+        Some(waits.why)
     }
 
     /// The engine has ended.
@@ -487,26 +452,7 @@ impl Machine {
         self.promoting = None;
         self.group = None;
         self.held_back = None;
-        let settled = self
-            .started_ok_since
-            .take()
-            .is_some_and(|s| now.saturating_sub(s) > pauses::MAX);
-        if std::mem::take(&mut self.restart_wanted) || wanted {
-            return;
-        }
-        if settled {
-            self.pauses.forgive();
-        }
-        self.fail(&format!(
-            "Redis ended by itself ({how}); see its log. It is started again"
-        ));
-    }
-
-    /// A step failed: the next try comes after a growing pause; the first at once.
-    fn fail(&mut self, why: &str) {
-        tracing::warn!(%why, "a step failed");
-        self.last_error = Some(why.to_owned());
-        self.pauses.fail(boottime());
+        self.engine.ended(how, wanted, now);
     }
 
     async fn act(&mut self, next: &Next) {
@@ -519,22 +465,16 @@ impl Machine {
             Next::HandOver => self.yield_to_others(),
             Next::Halt => {
                 tracing::error!("Redis can write and must not: it is killed");
-                let _ = self.init.send(Command::HardStop).await;
+                self.engine.kill().await;
             }
             Next::Revive => {
                 tracing::error!("Redis answers nobody any more: it is killed and started anew");
-                let _ = self.init.send(Command::HardStop).await;
+                self.engine.kill().await;
             }
-            Next::Clean => {
-                if self.asked_clean.is_none() {
-                    self.asked_clean = Some(self.init.heard().borrow().state.hard_stops);
-                    // A lost connection ends this process elsewhere.
-                    let _ = self.init.send(Command::HardStop).await;
-                }
-            }
+            Next::Clean => self.engine.sweep().await,
             Next::Start => {
                 if let Err(why) = self.start().await {
-                    self.fail(&why);
+                    self.engine.fail(&why);
                 }
             }
             Next::Tend(role) => self.tend(*role),
@@ -545,33 +485,14 @@ impl Machine {
     fn order(&mut self, order: Order) {
         match order {
             Order::Look => self.monitor.look.notify_one(),
-            Order::Restart(restart, answer) => {
-                let starts = self.init.heard().borrow().state.starts;
-                let refusal = if restart.nonce != self.nonce(starts) {
-                    Some(Refusal::Outdated)
-                } else if self.is_occupied() {
-                    Some(Refusal::Impossible(OCCUPIED.to_owned()))
-                } else {
-                    None
-                };
-                if let Some(refusal) = refusal {
-                    let _ = answer.send(Err(refusal));
-                    return;
-                }
-                tracing::info!(reason = restart.reason, "a restart of Redis was asked for");
-                self.restart_wanted = true;
-                self.restart = Some((starts, answer));
+            Order::Restart(asked, answer) => {
+                let refusal = self.is_occupied().then(|| OCCUPIED.to_owned());
+                self.engine.restart(&asked, answer, refusal);
             }
             Order::HandOver(wish, answer) => self.hand_over(&wish, answer),
             Order::Upgrade(wish, program, answer) => {
-                let starts = self.init.heard().borrow().state.starts;
-                let refusal = if wish.nonce == self.nonce(starts) {
-                    let busy = self.is_occupied();
-                    busy.then(|| Refusal::Impossible(OCCUPIED.to_owned()))
-                } else {
-                    Some(Refusal::Outdated)
-                };
-                upgrade::make_room(&self.init, &wish, program, answer, refusal);
+                let occupied = self.is_occupied();
+                self.engine.make_room(&wish, program, answer, occupied);
             }
         }
     }
@@ -581,17 +502,12 @@ impl Machine {
         self.stopping.is_some()
             || self.asking.is_some()
             || self.handing.is_some()
-            || self.restart.is_some()
+            || self.engine.is_restarting()
             || self.leaving.is_some()
     }
 
-    /// It changes with every start of agent or engine.
-    fn nonce(&self, starts: u64) -> String {
-        format!("{}.{starts}", self.place.me.nonce)
-    }
-
     fn tell(&mut self, next: &Next, engine: &Engine) {
-        let starts = self.init.heard().borrow().state.starts;
+        let starts = self.engine.starts();
         let applied = self.applied.as_ref().filter(|(start, _)| *start == starts);
         let applied = applied.map(|(_, applied)| applied);
         let settings = self.mounts.config.as_ref().map(|(c, _)| &c.engine);
@@ -599,12 +515,13 @@ impl Machine {
             now: boottime(),
             instance: &self.place.me.instance,
             pod_uid: &self.place.me.pod_uid,
-            program: self.program.as_ref(),
-            given_up: upgrade::given_up(&self.init),
-            nonce: self.nonce(starts),
+            program: self.engine.program(),
+            given_up: self.engine.given_up(),
+            nonce: self.engine.nonce(),
             engine,
             next,
             task: self.stopping.is_some().then_some(Phase::Stopping),
+            yields: self.yields,
             sight: &self.monitor.sight.borrow(),
             open: matches!(self.wanted(), Wanted::Primary { open: true, .. }),
             term: self.term(),
@@ -622,6 +539,7 @@ impl Machine {
             certificate_serial: applied.and_then(|a| a.serial.clone()),
             volume: self.volume,
             last_error: self
+                .engine
                 .last_error
                 .clone()
                 .or_else(|| self.mounts.wrong.clone())
@@ -632,8 +550,6 @@ impl Machine {
     }
 }
 
-/// What is said to whoever asks for another thing meanwhile.
-const OCCUPIED: &str = "something else is being done just now";
 /// File in memory with [`Elected`].
 const ELECTED: &str = "elected.json";
 /// File in memory with what is in force, and of which start.

@@ -10,15 +10,28 @@ use crate::shards::topology::{Node, Role};
 
 /// By then the others have elected, if they can: [`crate::shards::directives::NODE_TIMEOUT`], the word going round, the vote.
 const ELECTED: Duration = Duration::from_secs(12);
+/// And until then one of its replicas may be told to take over: there is time left for the vote.
+const YIELDS: Duration = Duration::from_secs(8);
+
+/// What an engine that is about to be started waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// In words.
+    pub why: &'static str,
+    /// One of its replicas may be told to take over.
+    pub yields: bool,
+}
 
 /// What an engine that is about to be started waits for, if it does.
 ///
 /// `nodes`: what its engine noted of the cluster (`nodes.conf`). `orderly`: the one before ended in order, and wrote all that it
 /// had. `down`: for how long it is known not to run.
-pub fn waits(nodes: &str, orderly: bool, down: Duration) -> Option<&'static str> {
+pub fn waits(nodes: &str, orderly: bool, down: Duration) -> Option<Waits> {
     let guarded = !orderly && may_be_succeeded(nodes);
-    (guarded && down < ELECTED)
-        .then_some("the other members to elect one of its replicas, if they can: its engine did not end in order")
+    (guarded && down < ELECTED).then_some(Waits {
+        why: "the other members to elect one of its replicas, if they can: its engine did not end in order",
+        yields: down < YIELDS,
+    })
 }
 
 /// Whether it was a primary with slots that somebody follows.
@@ -51,7 +64,8 @@ mod tests {
     fn only_a_primary_that_somebody_may_succeed_waits_and_not_for_ever() {
         let led = nodes("myself,master", "0-5460", ME);
         let just = Duration::from_secs(1);
-        assert!(waits(&led, false, just).is_some());
+        assert!(waits(&led, false, just).unwrap().yields);
+        assert!(!waits(&led, false, YIELDS).unwrap().yields, "it comes soon");
         assert_eq!(waits(&led, true, just), None, "it has everything");
         assert_eq!(waits(&led, false, ELECTED), None, "nobody was elected");
         let alone = nodes("myself,master", "0-5460", OTHER);

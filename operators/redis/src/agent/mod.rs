@@ -3,6 +3,7 @@
 //! Why it is so: `docs/adr/0020-redis-in-an-election.md`.
 
 pub mod decide;
+pub mod heir;
 pub mod leader;
 pub mod machine;
 pub mod mark;

@@ -37,6 +37,8 @@ pub struct Facts<'a> {
     pub next: &'a Next,
     /// Phase of something long.
     pub task: Option<Phase>,
+    /// The engine has ended and is not started for some seconds yet, so that another one can take over.
+    pub yields: bool,
     /// What was seen of the engine.
     pub sight: &'a Sight,
     /// A primary lets clients in.
@@ -74,6 +76,7 @@ pub fn status(f: &Facts<'_>) -> Status {
         nonce: f.nonce.clone(),
         pod_uid: f.pod_uid.to_owned(),
         instance: f.instance.to_owned(),
+        yields: f.yields,
         volume: f.volume,
         zone: f.zone.cloned(),
         certificate_serial: f.certificate_serial.clone(),
@@ -336,6 +339,7 @@ mod tests {
             engine: &Engine::Running { pid: 7 },
             next: &Next::Wait(String::new()),
             task,
+            yields: false,
             sight,
             open: true,
             term: Some(4),

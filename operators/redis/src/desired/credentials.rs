@@ -48,7 +48,11 @@ const FORMER: usize = 3;
 pub const APPLICATION_RULES: &str = "~* &* +@all -@admin -@dangerous +flushall +flushdb +info +keys +role +sort +sort_ro \
      -function|delete -function|flush -function|restore";
 /// Rules of a replica: what it follows with.
-const REPLICATION_RULES: &str = "resetkeys resetchannels -@all +ping +psync +replconf";
+/// Rules of [`REPLICATION_ROLE`].
+pub const REPLICATION_RULES: &str = "resetkeys resetchannels -@all +ping +psync +replconf";
+/// And in a cluster: a primary whose container ends asks a replica to take over.
+pub const REPLICATION_RULES_OF_CLUSTERS: &str =
+    "resetkeys resetchannels -@all +ping +psync +replconf +cluster|failover";
 
 /// Rules of a user that is not needed.
 const OFF: &str = "off";
@@ -82,8 +86,12 @@ pub fn credentials(v: &Validated, given: &Given<'_>) -> Result<Credentials, Cred
         None => given.roles.get(BACKUP_ROLE).map(|_| OFF),
     };
     let backup = receives.map(|_| own(BACKUP_PASSWORD)).transpose()?;
+    let replicates = match v.shards {
+        Some(_) => REPLICATION_RULES_OF_CLUSTERS,
+        None => REPLICATION_RULES,
+    };
     let mut wanted = vec![
-        (REPLICATION_ROLE, &replication, REPLICATION_RULES.to_owned()),
+        (REPLICATION_ROLE, &replication, replicates.to_owned()),
         (PROBE_ROLE, &probe, probe_rules(v)),
     ];
     let cluster = v.shards.map(|_| own(CLUSTER_PASSWORD)).transpose()?;

@@ -201,6 +201,10 @@ fn members(
             gone.remove(name);
             match seen.remove(name) {
                 Some(Ok(view)) => Presence::Seen(Box::new(view)),
+                // One is not enough: what the agent says may be of a moment.
+                Some(Err(error)) if instance.yields() && error.nobody_listens() => {
+                    Presence::Ended(error.to_string())
+                }
                 Some(Err(error)) => Presence::Unreachable(error.to_string()),
                 None => Presence::Unreachable(instance.unwell().unwrap_or_default()),
             }

@@ -71,7 +71,7 @@ fn views(members: &[Member]) -> Result<Vec<(usize, &str, &View)>, String> {
                 return Err(format!("{name} reads its dataset"));
             }
             Presence::Seen(view) => views.push((number, name, &**view)),
-            Presence::Unreachable(why) => {
+            Presence::Unreachable(why) | Presence::Ended(why) => {
                 return Err(format!("{name} does not answer yet: {why}"));
             }
             Presence::Gone { .. } => return Err(format!("{name} does not run")),

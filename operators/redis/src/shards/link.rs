@@ -67,6 +67,14 @@ pub enum LinkError {
     },
 }
 
+impl LinkError {
+    /// Whether its address is there and nobody listens.
+    pub fn nobody_listens(&self) -> bool {
+        let refused = std::io::ErrorKind::ConnectionRefused;
+        matches!(self, Self::Resp { source: RespError::Io(error), .. } if error.kind() == refused)
+    }
+}
+
 /// As whom members are asked.
 #[derive(Clone, Debug)]
 pub struct Access {
@@ -218,11 +226,15 @@ impl Links {
             Failover::Force => words(["CLUSTER", "FAILOVER", "FORCE"]),
             Failover::Takeover => words(["CLUSTER", "FAILOVER", "TAKEOVER"]),
         };
-        self.tell(at, command).await?;
+        let refused = self.tell(at, command).await.err();
         let told = Instant::now();
         while told.elapsed() < TAKEN_OVER {
+            // It may be one already: its primary's agent asks for it too, when its container ends.
             if is_primary(&self.tell(at, words(["ROLE"])).await?) {
                 return Ok(());
+            }
+            if let Some(refused) = refused {
+                return Err(refused);
             }
             sleep(LOOK).await;
         }

@@ -37,6 +37,9 @@ pub enum Presence {
     Seen(Box<View>),
     /// It did not, and may run all the same.
     Unreachable(String),
+    /// Nobody listens at its address, and its agent says that its process has ended and that it starts none before others
+    /// had time to take over; why it was not asked. Its volume is there.
+    Ended(String),
     /// It does not run: its pod is gone, or its agent says that the process has ended.
     Gone {
         /// For so many seconds.
@@ -156,7 +159,7 @@ impl<'a> Picture<'a> {
         let state = self.members.get(member).map(|m| &m.presence);
         matches!(
             state,
-            Some(Presence::Unreachable(_) | Presence::Gone { data: true, .. })
+            Some(Presence::Unreachable(_) | Presence::Ended(_) | Presence::Gone { data: true, .. })
         )
     }
 
@@ -345,7 +348,7 @@ impl<'a> Picture<'a> {
 fn seen(member: &Member) -> Option<&View> {
     match &member.presence {
         Presence::Seen(view) => Some(view),
-        Presence::Unreachable(_) | Presence::Gone { .. } => None,
+        Presence::Unreachable(_) | Presence::Ended(_) | Presence::Gone { .. } => None,
     }
 }
 

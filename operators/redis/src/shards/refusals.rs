@@ -132,6 +132,43 @@ fn the_engine_elects_first_and_the_planner_only_when_it_does_not() {
 }
 
 #[test]
+fn who_yields_is_succeeded_at_once_by_a_vote_and_not_without() {
+    let mut world = settled(3, 1);
+    let (primary, replicas) = shard(&world.members());
+    world.engines[primary].runs = false;
+    let ended = || Presence::Ended("refused".into());
+    let mut members = world.members();
+    members[primary].presence = ended();
+    let forced = plan(world.spec, &members).disruptive;
+    let at = members[replicas[0]].name.clone();
+    let how = Failover::Force;
+    assert_eq!(
+        forced,
+        Some(Act::Failover { at, how }),
+        "nobody has noticed"
+    );
+    // Whose replica is away too is not succeeded; nor is anybody while too few can vote.
+    let away = members[replicas[0]].presence.clone();
+    members[replicas[0]].presence = ended();
+    assert_waits(
+        &plan(world.spec, &members),
+        "keep_the_last_copy",
+        "has to come back",
+    );
+    members[replicas[0]].presence = away;
+    for member in &mut members {
+        if matches!(&member.presence, Presence::Seen(view) if view.is_primary()) {
+            member.presence = ended();
+        }
+    }
+    assert_waits(
+        &plan(world.spec, &members),
+        "the_engine_elects",
+        "by themselves",
+    );
+}
+
+#[test]
 fn who_has_most_data_takes_over_and_nobody_while_one_may_have_more() {
     let mut world = settled(3, 2);
     let (primary, replicas) = shard(&world.members());

@@ -15,7 +15,8 @@ pub const ELECTS: u64 = 15;
 /// Shards whose primary does not run. Says whether anything else has to wait for it.
 ///
 /// The engine elects by itself where a majority of primaries is left. A replica is told to take over only when the
-/// primary surely does not run, and only the one with most data of all that may have more.
+/// primary surely does not run, and only the one with most data of all that may have more: at once where the primary's
+/// agent waits for that, else when the engine had the time to elect.
 pub fn elect(picture: &Picture<'_>, plan: &mut Plan) -> bool {
     let mut stop = false;
     for shard in picture.shards.iter().filter(|s| !s.slots.is_empty()) {
@@ -30,6 +31,8 @@ struct Lost {
     seconds: u64,
     /// It has its data still, and may come back with it.
     may_return: bool,
+    /// Its agent says so, and gives others the time to take over: what others have noticed is no matter.
+    yields: bool,
 }
 
 /// Whether a shard is without its primary; else what is waited for, if anything.
@@ -47,6 +50,7 @@ fn lost(picture: &Picture<'_>, shard: &Shard, step: &str, plan: &mut Plan) -> Re
             Some(Some(member)) if !picture.may_run(member) => Ok(Lost {
                 seconds: ELECTS,
                 may_return: false,
+                yields: false,
             }),
             _ => wait(
                 "know_that_it_does_not_run",
@@ -76,6 +80,12 @@ fn lost(picture: &Picture<'_>, shard: &Shard, step: &str, plan: &mut Plan) -> Re
         Presence::Gone { seconds, data } => Ok(Lost {
             seconds: *seconds,
             may_return: *data,
+            yields: false,
+        }),
+        Presence::Ended(_) => Ok(Lost {
+            seconds: 0,
+            may_return: true,
+            yields: true,
         }),
     }
 }
@@ -86,6 +96,7 @@ fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
     let Lost {
         seconds,
         may_return,
+        yields,
     } = match lost(picture, shard, &step, plan) {
         Ok(lost) => lost,
         Err(waits) => return waits,
@@ -103,7 +114,7 @@ fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
         let mut all = shard.absent.iter().filter_map(|m| picture.members.get(*m));
         all.find(|m| is(m)).map(|m| m.name.as_str())
     };
-    let unknown = absent(|m| matches!(m.presence, Presence::Unreachable(_)));
+    let unknown = absent(|m| matches!(m.presence, Presence::Unreachable(_) | Presence::Ended(_)));
     let returns = absent(|m| matches!(m.presence, Presence::Gone { data: true, .. }));
     let Some((best, view)) = best else {
         let loading = shard
@@ -138,9 +149,20 @@ fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
         .nodes
         .get(&shard.primary)
         .is_none_or(|n| n.health != Health::Fine);
-    if seconds < ELECTS || !noticed {
+    let elects = |plan: &mut Plan| {
         let why = format!("{called} does not run; the others elect by themselves first");
         plan.wait(&step, "the_engine_elects", why);
+        true
+    };
+    if !yields && (seconds < ELECTS || !noticed) {
+        return elects(plan);
+    }
+    // It claims what it believes to be its primary's: of a slot that just moved it may not have heard.
+    let believed = view.nodes.get(&shard.primary).map(|n| &n.slots);
+    if yields && believed != Some(&shard.slots) {
+        let name = picture.name(best);
+        let why = format!("{name} has not heard yet which slots {called} had");
+        plan.wait(&step, "agree_first", why);
         return true;
     }
     let primaries = picture.shards.iter().filter(|s| !s.slots.is_empty());
@@ -152,6 +174,9 @@ fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
     let (all, alive) = (primaries.clone().count(), primaries.filter(alive).count());
     let how = if alive * 2 > all {
         Failover::Force
+    } else if yields {
+        // Nobody can vote, and it comes back soon.
+        return elects(plan);
     } else {
         Failover::Takeover
     };

@@ -150,7 +150,9 @@ pub fn is_whole(spec: Spec, picture: &Picture<'_>, shape: &Shape, plan: &mut Pla
             let why = match &state.presence {
                 Presence::Seen(_) => format!("{} is not let in", state.name),
                 Presence::Unreachable(why) => format!("{} does not answer: {why}", state.name),
-                Presence::Gone { .. } => format!("{} does not run", state.name),
+                Presence::Ended(_) | Presence::Gone { .. } => {
+                    format!("{} does not run", state.name)
+                }
             };
             plan.wait(step, "all_members_first", why);
         }

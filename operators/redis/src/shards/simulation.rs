@@ -154,6 +154,7 @@ impl Engine {
         if old && known.slots == other.slots && known.address.as_ref() == Some(address) {
             return;
         }
+        let was_mine = known.role == Role::Replica(Some(self.id.clone()));
         known.role = other.role.clone();
         known.epoch = other.epoch;
         known.address = Some(address.clone());
@@ -195,6 +196,9 @@ impl Engine {
         self.knows.get_mut(&other.id).unwrap().slots = claims;
         if lost_all && taken == other.slots {
             self.follow(&other.id);
+        } else if was_mine && lost_all {
+            // It was succeeded while it was away, by one that has what it had and more slots since.
+            self.keys.retain(|slot, _| !taken.contains(*slot));
         } else {
             assert!(!dirty, "{} deletes keys of slots that it lost", self.name);
         }
@@ -254,11 +258,13 @@ impl World {
             outdated: engine.outdated,
             presence: if engine.runs {
                 Presence::Seen(Box::new(engine.view(&open)))
-            } else {
+            } else if engine.leaving || engine.zone != "b" {
                 Presence::Gone {
                     seconds: 60,
                     data: true,
                 }
+            } else {
+                Presence::Ended("nobody listens".to_owned())
             },
         };
         self.engines.iter().map(member).collect()

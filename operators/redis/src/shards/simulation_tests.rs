@@ -127,6 +127,12 @@ fn a_shard_that_has_lost_its_replica_gets_one_of_a_shard_that_goes() {
     }
 }
 
+/// The replica that succeeds it takes the slot that was on its way there; when it is back, it removes what it has.
+#[test]
+fn who_was_to_get_a_slot_is_succeeded_by_one_that_gets_it() {
+    lost_on_the_way(3, &[264, 19, 376], |_| 0, false);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
 

@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 use rustls::ClientConfig;
 use serde_json::json;
 
+use crate::clustered_backup::{formed, named};
 use crate::pod::{LONG, Pod, Set};
 
 /// What the operator knows and does, without its API server.
@@ -27,6 +28,8 @@ pub struct Operator {
     status: RedisStatus,
     helm: Helm,
     tls: Arc<ClientConfig>,
+    /// What agents said last, of those who are asked.
+    told: BTreeMap<String, Status>,
     internal: BTreeMap<String, ByteString>,
 }
 
@@ -52,22 +55,28 @@ impl Operator {
             status: RedisStatus::default(),
             helm: Helm::default(),
             tls: Arc::new(client_config(set.ca(), None).unwrap()),
+            told: BTreeMap::new(),
             internal: [(CLUSTER_PASSWORD.to_owned(), password)].into(),
         }
     }
 
     pub async fn pass(&mut self, pods: &[Pod], outdated: Option<&str>) -> Steered {
+        let told = |pod: &Pod| self.told.get(&pod.name);
         let instance = |(n, pod): (usize, &Pod)| Instance {
             name: pod.name.clone(),
             ordinal: u32::try_from(n).unwrap() + 1,
             pod: Some(PodSeen {
+                uid: told(pod).map_or_else(String::new, |s| s.pod_uid.clone()),
                 phase: Phase::Running,
                 ip: Some(pod.address.clone()),
                 zone: Some(["a", "b", "c"][n % 3].to_owned()),
                 ..PodSeen::default()
             }),
             claim: Some(ClaimSeen::default()),
-            agent: Known::Unreachable("not asked".into()),
+            agent: match told(pod) {
+                Some(status) => Known::Known(status.clone()),
+                None => Known::Unreachable("not asked".into()),
+            },
         };
         let instances: Vec<Instance> = pods.iter().enumerate().map(instance).collect();
         let rider = |instance| Rider {
@@ -159,6 +168,53 @@ async fn members_form_a_cluster_and_who_ended_out_of_order_comes_back_as_a_repli
     let nonce = set.until(pod, "to be a replica", back).await.nonce;
     set.agent(pod).restart(&nonce, "a test").await.unwrap();
     set.until(pod, "to serve again", back).await;
+    operator.settles(&pods).await;
+    set.finish(pods);
+}
+
+#[tokio::test]
+async fn a_primary_that_is_told_to_go_has_a_replica_take_over_by_itself() {
+    let mut set = Set::new(6).await;
+    let (mut pods, mut operator) = formed(&mut set).await;
+    let shards = operator.cluster().shards;
+    let leads = |s: &Status| s.ready && s.role == InstanceRole::Primary;
+    let follows = |s: &Status| s.ready && s.role == InstanceRole::Replica;
+
+    // Nobody else is there to ask for it.
+    let place = pods.iter().position(|p| p.name == shards[0].primary);
+    let going = &mut pods[place.unwrap()];
+    assert!(going.terminate(), "it does not end");
+    let log = going.log();
+    assert!(
+        log.contains("a replica takes over, since the container ends"),
+        "{log}"
+    );
+    let heir = named(&pods, &shards[0].replicas[0]);
+    set.until(heir, "to lead", leads).await;
+    let log = heir.log();
+    assert!(
+        log.contains("Manual failover user request accepted"),
+        "{log}"
+    );
+    set.start(&mut pods[place.unwrap()], "uid-again");
+    operator.settles(&pods).await;
+
+    // Who yields is succeeded before others have noticed; its process is started after that.
+    let shards = operator.cluster().shards;
+    let lost = named(&pods, &shards[1].primary);
+    let heir = named(&pods, &shards[1].replicas[0]);
+    kill(Pid::from_raw(lost.engine_pid()), Signal::SIGKILL).unwrap();
+    let status = set.until(lost, "to yield", |s| s.yields).await;
+    operator.told.insert(lost.name.clone(), status);
+    let begun = Instant::now();
+    while !heir.log().contains("Forced failover user request accepted") {
+        let steered = operator.pass(&pods, None).await;
+        assert!(begun.elapsed() < LONG, "{:?}", steered.waits);
+    }
+    operator.told.clear();
+    set.until(heir, "to lead", leads).await;
+    let back = set.until(lost, "to follow", follows).await;
+    assert!(!back.yields);
     operator.settles(&pods).await;
     set.finish(pods);
 }

@@ -91,7 +91,7 @@ async fn tell(set: &Set, pod: &Pod, command: &[&str]) -> String {
     db.call(words).await.unwrap().text().unwrap()
 }
 
-fn named<'a>(pods: &'a [Pod], name: &str) -> &'a Pod {
+pub fn named<'a>(pods: &'a [Pod], name: &str) -> &'a Pod {
     pods.iter().find(|p| p.name == name).unwrap()
 }
 

@@ -22,7 +22,9 @@ use mainstay_crds::common::{Durability, Enforcement, InstanceRole, Rejoin};
 use mainstay_e2e::apiserver::ApiServer;
 use mainstay_e2e::tools::{self, Server};
 use mainstay_redis::agent::render::check;
-use mainstay_redis::desired::credentials::APPLICATION_RULES;
+use mainstay_redis::desired::credentials::{
+    APPLICATION_RULES, REPLICATION_RULES, REPLICATION_RULES_OF_CLUSTERS,
+};
 use mainstay_redis::desired::sentinel;
 use mainstay_redis::resp::{Connection, RespError, Value, Words, words};
 use mainstay_redis::settings::{
@@ -240,7 +242,7 @@ impl Set {
             role(
                 REPLICATION_ROLE,
                 &[&self.replication],
-                "+psync +replconf +ping",
+                self.replication_rules(),
             ),
             role(PROBE_ROLE, &["probe"], "~mainstay:probe +ping +set"),
             role(BACKUP_ROLE, &[&self.backup], self.backup_rules()),
@@ -251,6 +253,14 @@ impl Set {
         }
         roles.extend(self.logins.iter().cloned());
         roles
+    }
+
+    fn replication_rules(&self) -> &'static str {
+        if self.config.engine.clustered {
+            REPLICATION_RULES_OF_CLUSTERS
+        } else {
+            REPLICATION_RULES
+        }
     }
 
     fn backup_rules(&self) -> &'static str {

@@ -41,14 +41,11 @@ impl Machine {
             return;
         }
         let Ok(address) = self.place.me.address.parse::<IpAddr>() else {
-            self.last_error = Some(format!("{} is no address", self.place.me.address));
+            self.engine.last_error = Some(format!("{} is no address", self.place.me.address));
             return;
         };
         let (setup, asked) = tokio::sync::watch::channel(self.setup(config));
-        let running = matches!(
-            self.init.heard().borrow().state.engine,
-            Engine::Running { .. }
-        );
+        let running = matches!(self.engine.state().engine, Engine::Running { .. });
         let place = Place {
             namespace: config.namespace.clone(),
             set: config.set.clone(),
@@ -72,7 +69,7 @@ impl Machine {
             connect: Arc::new(|| Box::pin(kubernetes())),
             resolve: dns(&config.set, &config.namespace),
             tls: self.client_tls.subscribe(),
-            hard_stop: killer(self.init.clone(), nix::unistd::getppid().as_raw()),
+            hard_stop: killer(self.engine.init().clone(), nix::unistd::getppid().as_raw()),
             run: self.place.run(),
             resume: running,
             agent_port: u16::try_from(mainstay_shared::names::AGENT_PORT).unwrap_or_default(),
@@ -86,7 +83,7 @@ impl Machine {
                 self.door.send_replace(Some(driver.door.clone()));
                 self.cluster = Some(Cluster { driver, setup });
             }
-            Err(error) => self.last_error = Some(error.to_string()),
+            Err(error) => self.engine.last_error = Some(error.to_string()),
         }
     }
 
@@ -302,7 +299,7 @@ impl Machine {
 
     /// The engine has stopped.
     pub(super) async fn release(&mut self) {
-        let within = self.init.heard().borrow().state.stop_within;
+        let within = self.engine.state().stop_within;
         if let Some(cluster) = &mut self.cluster {
             cluster.release(&self.place.me.instance, within).await;
         }

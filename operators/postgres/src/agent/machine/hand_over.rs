@@ -8,6 +8,7 @@ use mainstay_shared::agent::api::HandOver;
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::hand_over::{Seen, outcome, successor};
 use mainstay_shared::agent::server::{Answer, Refusal};
+use mainstay_shared::agent::supervision::OCCUPIED;
 use mainstay_shared::agent::task::Task;
 use mainstay_shared::election::member::{Ballot, Member};
 use mainstay_shared::election::message::{Order, Wanted};
@@ -36,8 +37,7 @@ pub(super) struct Handing {
 impl Machine {
     /// Somebody asks for a hand-over.
     pub(super) fn hand_over(&mut self, wish: &HandOver, answer: Answer) {
-        let starts = self.init.heard().borrow().state.starts;
-        if wish.nonce != self.nonce(starts) {
+        if wish.nonce != self.engine.nonce() {
             let _ = answer.send(Err(Refusal::Outdated));
             return;
         }
@@ -71,8 +71,8 @@ impl Machine {
     }
 
     fn can_hand_over(&self, to: &str) -> Result<(Member, Ballot), String> {
-        if self.work.is_some() || self.handing.is_some() || self.restart.is_some() || self.leaving {
-            return Err("something else is being done just now".to_owned());
+        if self.is_occupied() || self.leaving {
+            return Err(OCCUPIED.to_owned());
         }
         let member = self.successor(to)?;
         match self.wanted() {

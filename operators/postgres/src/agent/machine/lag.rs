@@ -74,7 +74,7 @@ impl Machine {
         else {
             return None;
         };
-        let starts = self.init.heard().borrow().state.starts;
+        let starts = self.engine.starts();
         let on = self.max_lag().is_some() && self.throttle.0 == starts && self.throttle.1.is_on();
         let charter = self.charter().filter(|_| on && group.acks == 0)?;
         let others: Vec<_> = charter

@@ -35,7 +35,7 @@ impl Machine {
         let Wanted::Primary { ballot, .. } = self.wanted() else {
             return;
         };
-        let now = (ballot, self.init.heard().borrow().state.starts);
+        let now = (ballot, self.engine.starts());
         if self.told_poolers.as_ref() == Some(&now) {
             return;
         }

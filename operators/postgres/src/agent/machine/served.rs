@@ -35,7 +35,7 @@ impl Machine {
 
     /// Of the engine that runs.
     pub(super) fn served(&self) -> Option<&Served> {
-        let heard = self.init.heard();
+        let heard = self.engine.init().heard();
         let state = &heard.borrow().state;
         let running = matches!(state.engine, Engine::Running { .. });
         let served = self.served.as_ref();

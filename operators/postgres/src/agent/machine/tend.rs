@@ -147,7 +147,7 @@ impl Machine {
         let claimed = self.store.claimed(charter.timeline, ballot.epoch.0);
         claimed.map_err(|e| {
             let why = format!("the agent's state on the data volume: {e}");
-            self.last_error = Some(why.clone());
+            self.engine.last_error = Some(why.clone());
             why
         })?;
         Ok(true)
@@ -158,7 +158,7 @@ impl Machine {
         let Some(config) = self.mounts.config.clone() else {
             return Ok(false);
         };
-        let state = self.init.heard().borrow().state.engine.clone();
+        let state = self.engine.state().engine;
         let runs = matches!(state, Engine::Running { .. });
         if !runs {
             self.note_receiving(false);
@@ -191,27 +191,14 @@ impl Machine {
             return;
         };
         self.note_receiving(vitals.in_recovery && vitals.receiving);
-        if self.started_ok_since.is_none() {
-            self.started_ok_since = Some(at);
-            self.last_error = None;
-        }
-        if boottime().saturating_sub(self.started_ok_since.unwrap_or(at)) > pauses::MAX {
-            self.pauses.forgive();
-        }
+        self.engine.answered(at);
         if self.fresh.is_some() && at > self.detached_since {
             match data::settle(&self.place) {
                 Ok(()) => self.fresh = None,
-                Err(error) => self.last_error = Some(format!("the data volume: {error}")),
+                Err(error) => self.engine.last_error = Some(format!("the data volume: {error}")),
             }
         }
-        let starts = self.init.heard().borrow().state.starts;
-        if let Some((before, answer)) = self.restart.take() {
-            if starts > before {
-                let _ = answer.send(Ok(()));
-            } else {
-                self.restart = Some((before, answer));
-            }
-        }
+        let starts = self.engine.starts();
         let Some((config, _)) = self.mounts.config.clone() else {
             return;
         };
@@ -304,7 +291,7 @@ impl Machine {
             return;
         };
         self.reload(vitals.loaded_at, settings_of).await;
-        let this = (self.init.heard().borrow().state.starts, timeline);
+        let this = (self.engine.starts(), timeline);
         if self.promoting == Some(this) {
             return;
         }
@@ -337,7 +324,7 @@ impl Machine {
         if let Err(why) = done {
             tracing::warn!(%why, "asked of PostgreSQL");
             self.promoting = None;
-            self.last_error = Some(why);
+            self.engine.last_error = Some(why);
         }
         self.monitor.look.notify_one();
     }
@@ -347,7 +334,7 @@ impl Machine {
         // A refusal is told by the configuration itself.
         if let Ok(true) = self.configure().await {
             let told = Command::Signal(EngineSignal::Hangup);
-            if self.init.send(told).await.is_ok() {
+            if self.engine.init().send(told).await.is_ok() {
                 tracing::info!("PostgreSQL is told to read its configuration");
                 self.configuration.told(loaded_at);
                 self.monitor.look.notify_one();
@@ -425,12 +412,12 @@ impl Machine {
             Ok(weakened) => {
                 tended.ok = true;
                 self.weakened = weakened;
-                self.last_error = None;
+                self.engine.last_error = None;
             }
             Err(why) => {
                 tracing::warn!(%why, "roles, database and slots");
                 tended.at = boottime();
-                self.last_error = Some(why);
+                self.engine.last_error = Some(why);
             }
         }
     }

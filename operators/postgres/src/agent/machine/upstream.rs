@@ -149,7 +149,7 @@ impl Machine {
 
     /// Where the file of the log begins that an engine is at which takes no connections yet.
     fn recovering(&self) -> Option<u64> {
-        let engine = self.init.heard().borrow().state.engine.clone();
+        let engine = self.engine.state().engine;
         let Engine::Running { pid } = engine else {
             return None;
         };
@@ -170,7 +170,7 @@ impl Machine {
         match (lacks, of) {
             (Ok(true), Some(of)) if still && self.upstream.as_ref() == Some(&of) => {
                 tracing::warn!("the primary has no log any more of what comes next here");
-                self.last_error = Some(
+                self.engine.last_error = Some(
                     "it was away for so long that the primary has not kept the log that it lacks: its data is copied anew"
                         .to_owned(),
                 );

@@ -89,7 +89,7 @@ impl Machine {
             (true, false) => tracing::warn!("the volume has no room for a promotion any more"),
             (false, true) => {
                 tracing::info!("the volume has room for a promotion again");
-                self.pauses.forgive();
+                self.engine.pauses.forgive();
             }
             _ => {}
         }

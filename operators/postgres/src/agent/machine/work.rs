@@ -9,7 +9,6 @@ use mainstay_shared::agent::api::Phase;
 use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::hand_over::MOST_BEHIND;
 use mainstay_shared::agent::init::protocol::{Command, Engine, EngineSignal, Start};
-use mainstay_shared::agent::server::Refusal;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -139,7 +138,7 @@ impl Machine {
 
     /// Stop in order: checkpoint while clients are still served, then a fast stop, then harder.
     pub(super) fn stop(&mut self) {
-        let state = self.init.heard().borrow().state.clone();
+        let state = self.engine.state();
         let ending = state.stop_within.is_some();
         // The last seconds of a pod's grace are for the hard end.
         let bound = state.stop_within.map_or(STOP, |ms| {
@@ -153,7 +152,7 @@ impl Machine {
         self.leaving |= ending;
         let poolers = self.poolers_to_pause();
         let checkpoint = self.wanted() != Wanted::Stopped;
-        let (place, init) = (Arc::clone(&self.place), self.init.clone());
+        let (place, init) = (Arc::clone(&self.place), self.engine.init().clone());
         self.begin(Phase::Stopping, move |_| async move {
             let begun = boottime();
             if checkpoint && timeout(bound / 2, sql::checkpoint(&place)).await.is_err() {
@@ -212,8 +211,8 @@ impl Machine {
         self.first = None;
         match done {
             Ok(()) if phase != Some(Phase::Stopping) => {
-                self.pauses.forgive();
-                self.last_error = None;
+                self.engine.pauses.forgive();
+                self.engine.last_error = None;
             }
             Ok(()) => {}
             Err(why) => {
@@ -221,12 +220,10 @@ impl Machine {
                     self.fresh = None;
                 }
                 if phase == Some(Phase::Stopping) {
-                    self.restart_wanted = false;
-                    if let Some((_, answer)) = self.restart.take() {
-                        let _ = answer.send(Err(Refusal::Impossible(why.clone())));
-                    }
+                    self.engine.stop_failed(&why);
+                } else {
+                    self.engine.fail(&why);
                 }
-                self.fail(&why);
             }
         }
     }
@@ -273,13 +270,8 @@ impl Machine {
             cwd: text(place.volume()),
             stop: EngineSignal::Interrupt,
         };
-        let starts = self.init.heard().borrow().state.starts;
         tracing::info!(?role, "PostgreSQL is started");
-        self.init
-            .send(Command::Start(start))
-            .await
-            .map_err(|e| e.to_string())?;
-        self.asked_start = Some((starts, boottime()));
+        self.engine.start(start).await?;
         self.configuration.started();
         Ok(())
     }

@@ -40,11 +40,11 @@ impl Machine {
             return;
         }
         let Ok(address) = self.place.me.address.parse::<IpAddr>() else {
-            self.last_error = Some(format!("{} is no address", self.place.me.address));
+            self.engine.last_error = Some(format!("{} is no address", self.place.me.address));
             return;
         };
         let (setup, asked) = tokio::sync::watch::channel(self.setup(config));
-        let state = self.init.heard().borrow().state.clone();
+        let state = self.engine.state();
         let place = Place {
             namespace: config.namespace.clone(),
             set: config.set.clone(),
@@ -68,7 +68,7 @@ impl Machine {
             connect: Arc::new(|| Box::pin(kubernetes())),
             resolve: dns(&config.set, &config.namespace),
             tls: self.channels.client_tls.subscribe(),
-            hard_stop: killer(self.init.clone(), nix::unistd::getppid().as_raw()),
+            hard_stop: killer(self.engine.init().clone(), nix::unistd::getppid().as_raw()),
             run: self.place.run(),
             resume: matches!(state.engine, Engine::Running { .. }),
             agent_port: u16::try_from(AGENT_PORT).unwrap_or_default(),
@@ -78,7 +78,7 @@ impl Machine {
                 self.channels.door.send_replace(Some(driver.door.clone()));
                 self.cluster = Some(Cluster { driver, setup });
             }
-            Err(error) => self.last_error = Some(error.to_string()),
+            Err(error) => self.engine.last_error = Some(error.to_string()),
         }
     }
 
@@ -252,7 +252,7 @@ impl Machine {
 
     /// What the election is told of the engine.
     pub(super) fn seen(&self) -> Seen {
-        let state = self.init.heard().borrow().state.clone();
+        let state = self.engine.state();
         let promoted = self.promoted();
         let running = matches!(state.engine, Engine::Running { .. });
         let vain = self.elected_in_vain(running.then_some(state.starts));

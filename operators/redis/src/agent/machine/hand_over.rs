@@ -7,13 +7,15 @@ use mainstay_shared::agent::clock::boottime;
 use mainstay_shared::agent::cluster::Cluster;
 use mainstay_shared::agent::hand_over::{Seen, outcome, successor};
 use mainstay_shared::agent::server::{Answer, Refusal};
+use mainstay_shared::agent::supervision::OCCUPIED;
 use mainstay_shared::election::member::{Ballot, Member};
 use mainstay_shared::election::message::{Order, Wanted};
 
+use super::super::heir;
 use super::super::mark::Mark;
 use super::super::render;
 use super::super::session::Session;
-use super::{Asked, Machine, OCCUPIED};
+use super::{Asked, Machine};
 
 /// Writers are held back for so long at most; by then somebody else takes their writes, or this one does again.
 const HELD_BACK: Duration = Duration::from_secs(5);
@@ -31,8 +33,7 @@ pub(super) struct Handing {
 impl Machine {
     /// Somebody asks for a hand-over.
     pub(super) fn hand_over(&mut self, wish: &HandOver, answer: Answer) {
-        let starts = self.init.heard().borrow().state.starts;
-        if wish.nonce != self.nonce(starts) {
+        if wish.nonce != self.engine.nonce() {
             let _ = answer.send(Err(Refusal::Outdated));
             return;
         }
@@ -101,6 +102,37 @@ impl Machine {
         self.leaving = Some(now);
         if let Some(cluster) = &self.cluster {
             let _ = cluster.driver.orders.try_send(Order::HandOver(None));
+        } else if self.is_followed() {
+            self.part();
+        }
+    }
+
+    /// The engine of a cluster's primary is about to end: one of its replicas is asked to take over. The operator has one do
+    /// so as well; but it may be away, and of a pod that was deleted by force it knows nothing.
+    fn part(&mut self) {
+        let (Some((_, vitals)), Some(tls)) =
+            (self.vitals(), self.channels.client_tls.borrow().clone())
+        else {
+            return;
+        };
+        let nodes = std::fs::read_to_string(self.place.nodes()).unwrap_or_default();
+        let heirs = heir::heirs(&nodes, &vitals.replicas);
+        let password = self.place.replication_password();
+        self.parting = Some(Box::pin(
+            async move { heir::ask(&heirs, tls, &password?).await },
+        ));
+    }
+
+    /// Somebody was asked, or nobody could be: then the operator is waited for.
+    pub(super) fn parted(&mut self, done: Result<String, String>) {
+        self.parting = None;
+        match done {
+            Ok(heir) => {
+                tracing::info!(heir, "a replica takes over, since the container ends");
+                // It is a replica soon.
+                self.monitor.look.notify_one();
+            }
+            Err(why) => tracing::warn!(%why, "no replica was asked to take over"),
         }
     }
 

@@ -110,20 +110,8 @@ impl Machine {
         let Some((at, vitals)) = self.vitals() else {
             return;
         };
-        if self.started_ok_since.is_none() {
-            self.started_ok_since = Some(at);
-        }
-        if boottime().saturating_sub(self.started_ok_since.unwrap_or(at)) > pauses::MAX {
-            self.pauses.forgive();
-        }
-        let starts = self.init.heard().borrow().state.starts;
-        if let Some((before, answer)) = self.restart.take() {
-            if starts > before {
-                let _ = answer.send(Ok(()));
-            } else {
-                self.restart = Some((before, answer));
-            }
-        }
+        self.engine.answered(at);
+        let starts = self.engine.starts();
         let (Some((config, hash)), Some(roles)) =
             (self.mounts.config.clone(), self.mounts.roles.clone())
         else {
@@ -267,7 +255,7 @@ impl Machine {
         match done {
             Ok(tended) => {
                 self.tended_at = tended.at;
-                self.last_error.clone_from(&tended.refused);
+                self.engine.last_error.clone_from(&tended.refused);
                 if let Some(why) = &tended.refused {
                     tracing::warn!(%why, "Redis refused");
                 }
@@ -279,7 +267,7 @@ impl Machine {
             }
             Err(why) => {
                 tracing::warn!(%why, "looking after Redis");
-                self.last_error = Some(why);
+                self.engine.last_error = Some(why);
             }
         }
     }

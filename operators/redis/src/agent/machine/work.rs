@@ -14,7 +14,6 @@ use mainstay_shared::agent::init::protocol::{Command, Engine, EngineSignal, Star
 use mainstay_shared::agent::mounts::{place_file, place_identity};
 use mainstay_shared::agent::past;
 use mainstay_shared::agent::place::long_nonce;
-use mainstay_shared::agent::server::Refusal;
 use mainstay_shared::agent::state::ClaimError;
 use mainstay_shared::election::message::Wanted;
 use mainstay_shared::names::{AGENT_PORT, instance_host};
@@ -82,11 +81,11 @@ impl Machine {
         else {
             return;
         };
-        let starts = self.init.heard().borrow().state.starts;
+        let starts = self.engine.starts();
         let own = self.vitals().and_then(|(_, v)| Some(v.mark?.set));
         let Some(set) = self.identifier().or(own) else {
             // Its data has no name: that of a set which keeps none, after all was lost.
-            self.fail("it is not known which set's data this is");
+            self.engine.fail("it is not known which set's data this is");
             return;
         };
         self.promoting = Some((starts, ballot.epoch.0));
@@ -234,7 +233,7 @@ impl Machine {
             Err(why) => {
                 // Whatever it was told, it is told anew: from nobody first.
                 self.upstream = None;
-                self.fail(&why);
+                self.engine.fail(&why);
             }
         }
     }
@@ -286,7 +285,7 @@ impl Machine {
         for noted in [place.orderly(), place.stopped()] {
             past::forget(&noted).map_err(|e| format!("the data volume: {e}"))?;
         }
-        let starts = self.init.heard().borrow().state.starts;
+        let starts = self.engine.starts();
         self.started_with(starts + 1, &config.engine, hash, &roles);
         let program = server(config.engine.flavour)?;
         let start = Start {
@@ -305,17 +304,12 @@ impl Machine {
         }
         self.upstream = None;
         self.asked_at = boottime();
-        self.init
-            .send(Command::Start(start))
-            .await
-            .map_err(|e| e.to_string())?;
-        self.asked_start = Some((starts, boottime()));
-        Ok(())
+        self.engine.start(start).await
     }
 
     /// Stop in order: nobody writes any more, it is known how far the dataset goes, and it is on the volume.
     pub(super) fn stop(&mut self) {
-        let state = self.init.heard().borrow().state.clone();
+        let state = self.engine.state();
         let bound = state
             .stop_within
             .map_or(STOP, |ms| Duration::from_millis(ms).saturating_sub(HARD));
@@ -324,7 +318,11 @@ impl Machine {
             .config
             .as_ref()
             .is_some_and(|(c, _)| c.engine.persistence != Persistence::None);
-        let (memory, access, init) = (self.memory.1, self.access.clone(), self.init.clone());
+        let (memory, access, init) = (
+            self.memory.1,
+            self.access.clone(),
+            self.engine.init().clone(),
+        );
         self.upstream = None;
         self.tending = None;
         // Of a cluster a primary waits by itself for what its replicas lack.
@@ -368,20 +366,14 @@ impl Machine {
 
     pub(super) fn stopped(&mut self, done: Result<Option<Orderly>, String>) {
         self.stopping = None;
-        let kept = match done {
-            Ok(None) => return,
-            Ok(Some(orderly)) => past::keep(&self.place.orderly(), &orderly)
-                .map_err(|e| format!("the data volume: {e}")),
-            Err(why) => {
-                self.restart_wanted = false;
-                if let Some((_, answer)) = self.restart.take() {
-                    let _ = answer.send(Err(Refusal::Impossible(why.clone())));
+        match done {
+            Ok(None) => {}
+            Ok(Some(orderly)) => {
+                if let Err(error) = past::keep(&self.place.orderly(), &orderly) {
+                    self.engine.fail(&format!("the data volume: {error}"));
                 }
-                Err(why)
             }
-        };
-        if let Err(why) = kept {
-            self.fail(&why);
+            Err(why) => self.engine.stop_failed(&why),
         }
     }
 }
