@@ -54,6 +54,9 @@ impl Ends {
 }
 
 /// An agent's engine as a process.
+///
+/// Assumption: within one turn of its loop an agent waits for nothing between two questions, so that all are answered from the
+/// same word of PID 1 (a runtime of one thread).
 pub struct Supervision {
     init: InitClient,
     /// The engine's name in sentences.

@@ -47,11 +47,11 @@ impl Counts {
     /// counts as one failure; so does one without a result.
     pub fn of_tests(name: &str, output: &str, succeeded: bool) -> Self {
         let mut counts = Self::default();
-        let mut told = false;
+        let mut told = None;
         for line in output.lines() {
             if let Some(rest) = line.trim().strip_prefix("test result: ") {
-                told = true;
                 counts.passed += number_before(rest, " passed");
+                told = Some(told.unwrap_or(0) + number_before(rest, " failed"));
             }
         }
         for block in output.split("\n---- ").skip(1) {
@@ -59,8 +59,15 @@ impl Counts {
                 counts += Self::failed(&format!("{name}: {test}: {}", reason(said)));
             }
         }
-        if !told || (!succeeded && counts.failures.is_empty()) {
-            counts += Self::failed(&format!("{name}: it ended without a result"));
+        let why = match told {
+            None => "it ended without a result",
+            Some(_) => "it failed without a word",
+        };
+        let at_least = told
+            .unwrap_or(0)
+            .max(usize::from(told.is_none() || !succeeded));
+        while counts.failures.len() < at_least {
+            counts += Self::failed(&format!("{name}: {why}"));
         }
         counts
     }

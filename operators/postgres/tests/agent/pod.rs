@@ -28,8 +28,8 @@ use mainstay_shared::pki::{LeafSpec, Pair, Usage, client_config, issue_authority
 use nix::unistd::{Gid, Uid, User};
 
 use crate::api;
-use crate::processes::replace;
 pub use crate::processes::{LONG, Pod, anonymous_kib};
+use crate::processes::{identifier, replace};
 
 /// What runs in the pods.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-postgres");
@@ -200,16 +200,9 @@ impl Set {
         Record::from_annotations(&self.lease().await.metadata.annotations.unwrap()).unwrap()
     }
 
-    /// Which data is the set's. It is written with a primary's next renewal, not before it serves.
+    /// Which data is the set's, once that is recorded.
     pub async fn identifier(&self) -> String {
-        let begun = std::time::Instant::now();
-        loop {
-            if let Some(identifier) = self.record().await.system_identifier {
-                return identifier;
-            }
-            assert!(begun.elapsed() < LONG, "no data is recorded");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        identifier(async || self.record().await).await
     }
 
     pub async fn slice(&self) -> EndpointSlice {

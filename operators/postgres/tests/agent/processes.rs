@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_shared::agent::api::Status;
 use mainstay_shared::agent::client::{AgentClient, ClientError};
+use mainstay_shared::agent::election::record::Record;
 use mainstay_shared::agent::init::processes::kill_all;
 use mainstay_shared::agent::paths;
 use nix::sys::signal::{Signal, kill};
@@ -211,4 +212,16 @@ pub fn anonymous_kib(pid: i32) -> u64 {
         .find_map(|l| l.strip_prefix("RssAnon:"))
         .unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Which data is the set's, by its record. It is written with a primary's next renewal, not before it serves.
+pub async fn identifier(record: impl AsyncFn() -> Record) -> String {
+    let begun = Instant::now();
+    loop {
+        if let Some(identifier) = record().await.system_identifier {
+            return identifier;
+        }
+        assert!(begun.elapsed() < LONG, "no data is recorded");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -423,7 +423,7 @@ impl Machine {
         config.is_some_and(|(c, _)| c.engine.clustered)
     }
 
-    /// Whether it is a primary of a cluster that a replica could take over from: the operator has it do so.
+    /// Whether it is a primary of a cluster that a replica could take over from, as the agent and the operator ask it to.
     fn is_followed(&self) -> bool {
         let followed = |v: &Vitals| v.is_primary && v.replicas.iter().any(|r| r.online);
         self.is_clustered() && self.vitals().is_some_and(|(_, v)| followed(&v))
@@ -438,8 +438,10 @@ impl Machine {
         }
         let down = now.saturating_sub(*self.down_since.get_or_insert(now));
         let nodes = std::fs::read_to_string(self.place.nodes()).unwrap_or_default();
-        let waits = member::waits(&nodes, self.place.stopped().exists(), down)?;
-        self.yields = waits.yields;
+        let seen = matches!(self.engine.state().engine, Engine::Exited { .. });
+        let waits = member::waits(&nodes, self.place.stopped().exists(), down, seen)?;
+        // That it was stopped in order is noted in a moment.
+        self.yields = waits.yields && self.stopping.is_none();
         Some(waits.why)
     }
 

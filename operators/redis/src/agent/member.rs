@@ -4,14 +4,16 @@
 //! not come back before its replicas had the time to put one of them in its place: it may have lost what they have, and they
 //! would follow it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::shards::topology::{Node, Role};
 
 /// By then the others have elected, if they can: [`crate::shards::directives::NODE_TIMEOUT`], the word going round, the vote.
 const ELECTED: Duration = Duration::from_secs(12);
-/// And until then one of its replicas may be told to take over: there is time left for the vote.
-const YIELDS: Duration = Duration::from_secs(8);
+/// In this time one of its replicas may be told to take over: not so early that what ran before in this pod's place may still
+/// be there, unless it was seen to end; before the others vote by themselves; and with time left for the vote.
+const YIELDS: Range<Duration> = Duration::from_secs(2)..Duration::from_secs(4);
 
 /// What an engine that is about to be started waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +27,12 @@ pub struct Waits {
 /// What an engine that is about to be started waits for, if it does.
 ///
 /// `nodes`: what its engine noted of the cluster (`nodes.conf`). `orderly`: the one before ended in order, and wrote all that it
-/// had. `down`: for how long it is known not to run.
-pub fn waits(nodes: &str, orderly: bool, down: Duration) -> Option<Waits> {
+/// had. `down`: for how long it is known not to run. `seen`: it was seen to end.
+pub fn waits(nodes: &str, orderly: bool, down: Duration, seen: bool) -> Option<Waits> {
     let guarded = !orderly && may_be_succeeded(nodes);
     (guarded && down < ELECTED).then_some(Waits {
         why: "the other members to elect one of its replicas, if they can: its engine did not end in order",
-        yields: down < YIELDS,
+        yields: down < YIELDS.end && (seen || down >= YIELDS.start),
     })
 }
 
@@ -64,16 +66,22 @@ mod tests {
     fn only_a_primary_that_somebody_may_succeed_waits_and_not_for_ever() {
         let led = nodes("myself,master", "0-5460", ME);
         let just = Duration::from_secs(1);
-        assert!(waits(&led, false, just).unwrap().yields);
-        assert!(!waits(&led, false, YIELDS).unwrap().yields, "it comes soon");
-        assert_eq!(waits(&led, true, just), None, "it has everything");
-        assert_eq!(waits(&led, false, ELECTED), None, "nobody was elected");
+        let yields = |down, seen| waits(&led, false, down, seen).unwrap().yields;
+        assert!(yields(just, true) && !yields(just, false));
+        assert!(yields(YIELDS.start, false));
+        assert!(!yields(YIELDS.end, true), "the others vote");
+        assert_eq!(waits(&led, true, just, true), None, "it has everything");
+        assert_eq!(
+            waits(&led, false, ELECTED, true),
+            None,
+            "nobody was elected"
+        );
         let alone = nodes("myself,master", "0-5460", OTHER);
-        assert_eq!(waits(&alone, false, just), None);
+        assert_eq!(waits(&alone, false, just, true), None);
         let bare = nodes("myself,master", "", ME);
-        assert_eq!(waits(&bare, false, just), None);
+        assert_eq!(waits(&bare, false, just, true), None);
         let replica = nodes("myself,slave", "", ME);
-        assert_eq!(waits(&replica, false, just), None);
-        assert_eq!(waits("", false, just), None, "a new member");
+        assert_eq!(waits(&replica, false, just, true), None);
+        assert_eq!(waits("", false, just, true), None, "a new member");
     }
 }

@@ -28,6 +28,8 @@ pub struct Vitals {
     pub syncing: bool,
     /// Seconds since the primary was heard of.
     pub heard: Option<u64>,
+    /// Seconds since the link to it broke; none while it stands, or where there was none.
+    pub apart: Option<u64>,
     /// Bytes that were received from it and are not carried out yet.
     pub lag: Option<u64>,
     /// A dataset is being read into memory.
@@ -154,6 +156,7 @@ impl Vitals {
             link_up: text("master_link_status") == Some("up"),
             syncing: number("master_sync_in_progress") == Some(1),
             heard: number("master_last_io_seconds_ago"),
+            apart: number("master_link_down_since_seconds"),
             lag: number("slave_read_repl_offset")
                 .zip(number("slave_repl_offset"))
                 .map(|(received, done)| received.saturating_sub(done)),

@@ -47,8 +47,7 @@ const FORMER: usize = 3;
 /// library of them is the mark by which agents know how far a dataset goes.
 pub const APPLICATION_RULES: &str = "~* &* +@all -@admin -@dangerous +flushall +flushdb +info +keys +role +sort +sort_ro \
      -function|delete -function|flush -function|restore";
-/// Rules of a replica: what it follows with.
-/// Rules of [`REPLICATION_ROLE`].
+/// Rules of [`REPLICATION_ROLE`]: what a replica follows with.
 pub const REPLICATION_RULES: &str = "resetkeys resetchannels -@all +ping +psync +replconf";
 /// And in a cluster: a primary whose container ends asks a replica to take over.
 pub const REPLICATION_RULES_OF_CLUSTERS: &str =

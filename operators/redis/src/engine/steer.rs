@@ -18,13 +18,15 @@ use super::RedisEngine;
 use crate::settings::{BUS_PORT, CLUSTER_PASSWORD, PORT, Persistence};
 use crate::shards::link::{Access, LinkError, Links, Place};
 use crate::shards::picture::{Member, Picture, Presence};
-use crate::shards::plan::{Act, Plan, Spec, plan};
+use crate::shards::plan::{Act, Failover, Plan, Spec, plan};
 use crate::shards::rebalance::shifts;
 use crate::shards::repair::{needed, unowned};
 use crate::shards::shape::Shape;
 use crate::shards::topology::{Address, View};
 use crate::validate::Validated;
 
+/// What was found of a primary that yields holds for so long.
+const PROMPT: Duration = Duration::from_secs(3);
 /// Longest time that a pass does things for; what is half done then is found by the next.
 const BOUND: Duration = Duration::from_secs(15);
 /// Until the next look: when something was done, when something waits, and when nothing is left to do.
@@ -82,6 +84,7 @@ pub async fn steer(helm: &mut Helm, asked: Steering<'_, RedisEngine>) -> Steered
         .iter()
         .filter_map(|rider| place(v, rider))
         .collect();
+    let looked = Instant::now();
     let seen = links.observe(&places).await;
     let mut members = members(&mut helm.gone, &asked.riders, seen, shards.replicas > 0);
     tell_moved(&mut helm.since, &mut members, Instant::now());
@@ -100,7 +103,7 @@ pub async fn steer(helm: &mut Helm, asked: Steering<'_, RedisEngine>) -> Steered
     let found = found(spec, &members, &asked.riders);
     let mut steered = carry_out(
         links,
-        planned,
+        (planned, looked),
         asked.may_disturb,
         &found.cluster,
         &mut helm.done,
@@ -347,7 +350,7 @@ fn lose_any<'a>(
 /// Do it, within a bound.
 async fn carry_out(
     links: &mut Links,
-    planned: Plan,
+    (planned, looked): (Plan, Instant),
     may_disturb: bool,
     found: &ClusterStatus,
     done: &mut Option<Instant>,
@@ -368,6 +371,14 @@ async fn carry_out(
                     continue;
                 }
                 Act::Moves(_) => moves = true,
+                // Whoever yields does not for long: it is looked at anew.
+                Act::Failover {
+                    how: Failover::Yielded,
+                    ..
+                } if looked.elapsed() > PROMPT => {
+                    failed = true;
+                    return;
+                }
                 other => tracing::info!(act = ?other, "members are told"),
             }
             steered.works = true;

@@ -33,6 +33,7 @@ fn member(n: u32, slots: &[&str], bears: Bears) -> Member {
         nodes: [(id, me)].into(),
         keys: 0,
         synced: false,
+        apart: None,
         offset: 0,
         loading: false,
         foreign: false,

@@ -223,7 +223,7 @@ impl Links {
     async fn fail_over(&mut self, at: &str, how: Failover) -> Result<(), LinkError> {
         let command = match how {
             Failover::Planned => words(["CLUSTER", "FAILOVER"]),
-            Failover::Force => words(["CLUSTER", "FAILOVER", "FORCE"]),
+            Failover::Yielded | Failover::Force => words(["CLUSTER", "FAILOVER", "FORCE"]),
             Failover::Takeover => words(["CLUSTER", "FAILOVER", "TAKEOVER"]),
         };
         let refused = self.tell(at, command).await.err();

@@ -38,7 +38,7 @@ pub enum Presence {
     /// It did not, and may run all the same.
     Unreachable(String),
     /// Nobody listens at its address, and its agent says that its process has ended and that it starts none before others
-    /// had time to take over; why it was not asked. Its volume is there.
+    /// had time to take over; how the connection failed. Its volume is there.
     Ended(String),
     /// It does not run: its pod is gone, or its agent says that the process has ended.
     Gone {

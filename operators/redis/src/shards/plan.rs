@@ -44,6 +44,8 @@ pub struct Spec {
 pub enum Failover {
     /// The primary holds writers back until the replica has everything.
     Planned,
+    /// The primary yields, and is not started for some seconds yet; a majority of the others votes.
+    Yielded,
     /// The primary is gone; a majority of the others votes.
     Force,
     /// There is no majority either.

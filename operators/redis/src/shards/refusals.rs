@@ -141,12 +141,24 @@ fn who_yields_is_succeeded_at_once_by_a_vote_and_not_without() {
     members[primary].presence = ended();
     let forced = plan(world.spec, &members).disruptive;
     let at = members[replicas[0]].name.clone();
-    let how = Failover::Force;
+    let how = Failover::Yielded;
     assert_eq!(
         forced,
         Some(Act::Failover { at, how }),
         "nobody has noticed"
     );
+    // Nor by one that was not in sync until the end: what ended has more, and comes back.
+    for apart in [None, Some(7)] {
+        let mut members = members.clone();
+        if let Presence::Seen(view) = &mut members[replicas[0]].presence {
+            view.apart = apart;
+        }
+        assert_waits(
+            &plan(world.spec, &members),
+            "the_engine_elects",
+            "by themselves",
+        );
+    }
     // Whose replica is away too is not succeeded; nor is anybody while too few can vote.
     let away = members[replicas[0]].presence.clone();
     members[replicas[0]].presence = ended();
@@ -169,6 +181,36 @@ fn who_yields_is_succeeded_at_once_by_a_vote_and_not_without() {
 }
 
 #[test]
+fn who_yields_is_not_succeeded_while_a_replica_is_away_or_the_others_vote() {
+    let mut world = settled(3, 2);
+    let (primary, replicas) = shard(&world.members());
+    world.engines[primary].runs = false;
+    let mut members = world.members();
+    members[primary].presence = Presence::Ended("refused".into());
+    let how = Failover::Yielded;
+    let at = members[replicas[0]].name.clone();
+    let forced = plan(world.spec, &members).disruptive;
+    assert_eq!(forced, Some(Act::Failover { at, how }));
+    let spec = world.spec;
+    let elects = |members: &[Member]| {
+        let plan = plan(spec, members);
+        assert_waits(&plan, "the_engine_elects", "by themselves");
+    };
+    let whole = members.clone();
+    members[replicas[1]].presence = gone(60, true);
+    elects(&members);
+    members.clone_from(&whole);
+    if let Presence::Seen(view) = &mut members[replicas[1]].presence {
+        view.loading = true;
+    }
+    elects(&members);
+    world.gossip();
+    members = world.members();
+    members[primary].presence = Presence::Ended("refused".into());
+    elects(&members);
+}
+
+#[test]
 fn who_has_most_data_takes_over_and_nobody_while_one_may_have_more() {
     let mut world = settled(3, 2);
     let (primary, replicas) = shard(&world.members());
@@ -176,6 +218,7 @@ fn who_has_most_data_takes_over_and_nobody_while_one_may_have_more() {
     world.gossip();
     world.engines[replicas[1]].offset += 7;
     let mut members = world.members();
+    members[primary].presence = gone(60, true);
     let at = members[replicas[1]].name.clone();
     let how = Failover::Force;
     assert_eq!(

@@ -11,6 +11,8 @@ use super::topology::{Health, View};
 
 /// The engine has so many seconds for an election of its own.
 pub const ELECTS: u64 = 15;
+/// A primary that yields is succeeded by who received from it until so many seconds ago.
+const LATELY: u64 = 6;
 
 /// Shards whose primary does not run. Says whether anything else has to wait for it.
 ///
@@ -149,12 +151,18 @@ fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
         .nodes
         .get(&shard.primary)
         .is_none_or(|n| n.health != Health::Fine);
+    let lately = view.apart.is_some_and(|seconds| seconds <= LATELY);
     let elects = |plan: &mut Plan| {
         let why = format!("{called} does not run; the others elect by themselves first");
         plan.wait(&step, "the_engine_elects", why);
         true
     };
     if !yields && (seconds < ELECTS || !noticed) {
+        return elects(plan);
+    }
+    // What yields comes back with what it has: that is not given up for less, nor is a vote that goes on disturbed.
+    let all_tell = shard.absent.is_empty() && shard.replicas.iter().all(|m| has_data(m).is_some());
+    if yields && (noticed || !lately || !all_tell) {
         return elects(plan);
     }
     // It claims what it believes to be its primary's: of a slot that just moved it may not have heard.
@@ -173,7 +181,11 @@ fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
     };
     let (all, alive) = (primaries.clone().count(), primaries.filter(alive).count());
     let how = if alive * 2 > all {
-        Failover::Force
+        if yields {
+            Failover::Yielded
+        } else {
+            Failover::Force
+        }
     } else if yields {
         // Nobody can vote, and it comes back soon.
         return elects(plan);

@@ -128,6 +128,7 @@ impl Engine {
             nodes: self.knows.clone(),
             keys: self.keys.values().map(|keys| keys.len() as u64).sum(),
             synced: self.synced,
+            apart: Some(0),
             offset: self.offset,
             loading: false,
             foreign: false,

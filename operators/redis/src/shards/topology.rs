@@ -224,6 +224,8 @@ pub struct View {
     pub keys: u64,
     /// As a replica: the link to its primary stands, and the dataset was received.
     pub synced: bool,
+    /// As a replica: for so many seconds it has not been in sync; none where it never was since it was started.
+    pub apart: Option<u64>,
     /// Where it is in its history.
     pub offset: u64,
     /// It reads its dataset.
@@ -248,11 +250,13 @@ impl View {
         let me = nodes.iter().find(|node| node.myself);
         let me = me.ok_or(TopologyError::Nobody)?.id.clone();
         let known = nodes.into_iter().filter(|node| !node.handshake);
+        let synced = vitals.link_up && !vitals.syncing;
         Ok(Self {
             me,
             nodes: known.map(|node| (node.id.clone(), node)).collect(),
             keys: vitals.keys,
-            synced: vitals.link_up && !vitals.syncing,
+            synced,
+            apart: if synced { Some(0) } else { vitals.apart },
             offset: vitals.offset,
             loading: vitals.loading,
             foreign: false,

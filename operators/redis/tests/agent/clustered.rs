@@ -186,7 +186,7 @@ async fn a_primary_that_is_told_to_go_has_a_replica_take_over_by_itself() {
     assert!(going.terminate(), "it does not end");
     let log = going.log();
     assert!(
-        log.contains("a replica takes over, since the container ends"),
+        log.contains("a replica was asked to take over, since the container ends"),
         "{log}"
     );
     let heir = named(&pods, &shards[0].replicas[0]);

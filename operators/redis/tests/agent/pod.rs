@@ -45,8 +45,8 @@ use nix::unistd::{Gid, Uid};
 use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 
-use crate::processes::replace;
 pub use crate::processes::{LONG, Pod};
+use crate::processes::{identifier, replace};
 use crate::{api, wait_for};
 
 /// What runs in the pods, unless the environment names another build of it.
@@ -286,16 +286,9 @@ impl Set {
         Record::from_annotations(&annotations.unwrap()).unwrap()
     }
 
-    /// Which data is the set's. It is written with a primary's next renewal, not before it serves.
+    /// Which data is the set's, once that is recorded.
     pub async fn identifier(&self) -> String {
-        let begun = std::time::Instant::now();
-        loop {
-            if let Some(identifier) = self.record().await.system_identifier {
-                return identifier;
-            }
-            assert!(begun.elapsed() < LONG, "no data is recorded");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        identifier(async || self.record().await).await
     }
 
     /// What the set has agreed on, once it has.

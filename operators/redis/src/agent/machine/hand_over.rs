@@ -128,7 +128,10 @@ impl Machine {
         self.parting = None;
         match done {
             Ok(heir) => {
-                tracing::info!(heir, "a replica takes over, since the container ends");
+                tracing::info!(
+                    heir,
+                    "a replica was asked to take over, since the container ends"
+                );
                 // It is a replica soon.
                 self.monitor.look.notify_one();
             }
