@@ -1,7 +1,9 @@
 //! Static binaries for images that hold nothing else. I/O.
 
 use std::env::consts::ARCH;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::recipe::hash;
 use super::{Error, cache, command};
@@ -17,6 +19,7 @@ pub fn build(program: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result<Pat
     let checkout = cache::repository();
     let checkout = checkout.as_os_str().as_encoded_bytes().to_vec();
     let folder = cache.join("target-image").join(hash(&[checkout]));
+    seed(&folder)?;
     // Naming the target keeps the flags away from build scripts and macros.
     let mut cargo = crate::cargo::command();
     cargo
@@ -39,6 +42,67 @@ pub fn build(program: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result<Pat
     Ok(folder.join(target).join("image").join(program))
 }
 
+/// A checkout that has compiled nothing yet begins with what another one has of other people's crates: Cargo tells these by
+/// their versions, wherever they lie. Nothing of ours is taken, which it tells by times of files.
+fn seed(folder: &Path) -> Result<(), Error> {
+    let others = folder.parent().and_then(|all| fs::read_dir(all).ok());
+    let (false, Some(others)) = (folder.exists(), others) else {
+        return Ok(());
+    };
+    let used = |other: &PathBuf| {
+        let fingerprints = profiles(other).into_iter().next()?.join(FINGERPRINTS);
+        fs::metadata(fingerprints).ok()?.modified().ok()
+    };
+    let others = others.flatten().map(|entry| entry.path());
+    // One without an ending: others are copies that are being made, or were given up.
+    let whole = others.filter(|other| other.extension().is_none() && used(other).is_some());
+    let Some(last) = whole.max_by_key(used) else {
+        return Ok(());
+    };
+    let copy = folder.with_extension(std::process::id().to_string());
+    command::output(Command::new("cp").arg("-a").arg(last).arg(&copy))?;
+    let without_ours = profiles(&copy)
+        .iter()
+        .try_for_each(|profile| forget_ours(profile));
+    if without_ours
+        .and_then(|()| fs::rename(&copy, folder))
+        .is_err()
+    {
+        // Somebody else was quicker, or nothing can be removed here: it is compiled, then.
+        let _ = fs::remove_dir_all(&copy);
+    }
+    Ok(())
+}
+
+/// Where Cargo notes what is built.
+const FINGERPRINTS: &str = ".fingerprint";
+
+/// The folders of what runs in images, and of what runs while it is compiled.
+fn profiles(folder: &Path) -> [PathBuf; 2] {
+    let target = format!("{ARCH}-unknown-linux-gnu");
+    [folder.join(target).join("image"), folder.join("image")]
+}
+
+fn forget_ours(profile: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(profile.join(FINGERPRINTS))
+        .into_iter()
+        .flatten()
+    {
+        let entry = entry?;
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(b"mainstay")
+        {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    match fs::remove_dir_all(profile.join("incremental")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// The workspace's packages whose binaries are in images.
 const OWNERS: [&str; 4] = [
     "mainstay-postgres",
@@ -46,3 +110,37 @@ const OWNERS: [&str; 4] = [
     "mainstay-e2e",
     "mainstay-testkit",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_checkout_begins_with_other_people_s_crates_that_another_one_has_compiled() {
+        let all = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| all.path().join(name));
+        seed(&one).unwrap();
+        assert!(!one.exists(), "there is nothing to begin with");
+        for profile in profiles(&one) {
+            for made in [
+                ".fingerprint/serde-1",
+                ".fingerprint/mainstay-crds-1",
+                "incremental/a",
+            ] {
+                fs::create_dir_all(profile.join(made)).unwrap();
+            }
+        }
+        // Somebody has given this one up.
+        fs::create_dir_all(all.path().join("three.17")).unwrap();
+        seed(&two).unwrap();
+        for profile in profiles(&two) {
+            assert!(profile.join(".fingerprint/serde-1").exists());
+            assert!(!profile.join(".fingerprint/mainstay-crds-1").exists());
+            assert!(!profile.join("incremental").exists());
+            fs::remove_dir_all(profile.join(".fingerprint")).unwrap();
+        }
+        seed(&two).unwrap();
+        let [first, _] = profiles(&two);
+        assert!(!first.join(".fingerprint").exists(), "it has its own");
+    }
+}
