@@ -13,8 +13,8 @@ use crate::workload::ledger::{self, Entry, Outcome, Verdict};
 use super::kit::{self, Look, READY, Sandbox};
 use super::set::Kind;
 
-/// Name of the pod and of its container, where there is one.
-const WRITER: &str = "writer";
+/// Name of its pod and of the container, where there is one.
+pub const WRITER: &str = "writer";
 /// Which writes and reads are of a cluster.
 const CLUSTER: &str = "--cluster";
 /// Of each two writes one asks a replica to confirm it, as many as an election needs; the other shows what is

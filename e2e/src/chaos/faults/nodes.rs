@@ -13,6 +13,7 @@ use crate::faults::node;
 use crate::scenarios::failures::{faults, node_of};
 use crate::scenarios::kit::{INSTANCES, Look, READY};
 use crate::scenarios::operations;
+use crate::scenarios::writer::WRITER;
 
 const CUTS: &str = "it cuts a node off";
 const DRAINS: &str = "it cordons a node";
@@ -100,9 +101,17 @@ async fn replica_cut(g: &Ground<'_>) -> Result<Instant> {
     let cut = node::cut(faults(g.sandbox)?, &name).await?;
     // The length of the fault: nothing is waited for.
     tokio::time::sleep(CUT).await;
-    g.writer.more(200).await?;
+    // Where it is on that node it is not there to be asked.
+    let apart = node_of(g.sandbox, WRITER).await? != name;
+    if apart {
+        g.writer.more(200).await?;
+    }
     cut.undo().await?;
-    Ok(Instant::now())
+    let since = Instant::now();
+    if !apart {
+        g.writer.more(200).await?;
+    }
+    Ok(since)
 }
 
 async fn replicas_cut(g: &Ground<'_>) -> Result<Instant> {
