@@ -33,7 +33,7 @@ struct Lost {
     seconds: u64,
     /// It has its data still, and may come back with it.
     may_return: bool,
-    /// Its agent says so, and gives others the time to take over: what others have noticed is no matter.
+    /// Its agent says so, and gives others the time to take over before they vote by themselves.
     yields: bool,
 }
 
