@@ -15,11 +15,10 @@ use super::{Error, cache, command};
 /// Cargo goes by times of files, and would take what another one built last for its own.
 pub fn build(program: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf, Error> {
     progress(&format!("compiling {program} for its image"));
-    let target = format!("{ARCH}-unknown-linux-gnu");
     let checkout = cache::repository();
     let checkout = checkout.as_os_str().as_encoded_bytes().to_vec();
     let folder = cache.join("target-image").join(hash(&[checkout]));
-    seed(&folder)?;
+    seed(&folder);
     // Naming the target keeps the flags away from build scripts and macros.
     let mut cargo = crate::cargo::command();
     cargo
@@ -33,21 +32,23 @@ pub fn build(program: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result<Pat
             "--profile",
             "image",
             "--target",
-            &target,
+            &target(),
         ])
         // All of them are named, so that what they are made of has the same features and is compiled once.
         .args(OWNERS.iter().flat_map(|owner| ["--package", *owner]))
         .args(["--bin", program]);
     command::output(&mut cargo)?;
-    Ok(folder.join(target).join("image").join(program))
+    let [image, _] = profiles(&folder);
+    Ok(image.join(program))
 }
 
 /// A checkout that has compiled nothing yet begins with what another one has of other people's crates: Cargo tells these by
-/// their versions, wherever they lie. Nothing of ours is taken, which it tells by times of files.
-fn seed(folder: &Path) -> Result<(), Error> {
+/// their versions, wherever they lie. Nothing of ours is taken, which it tells by times of files. Where that fails, all is
+/// compiled: the other one may be at work.
+fn seed(folder: &Path) {
     let others = folder.parent().and_then(|all| fs::read_dir(all).ok());
     let (false, Some(others)) = (folder.exists(), others) else {
-        return Ok(());
+        return;
     };
     let used = |other: &PathBuf| {
         let fingerprints = profiles(other).into_iter().next()?.join(FINGERPRINTS);
@@ -57,21 +58,24 @@ fn seed(folder: &Path) -> Result<(), Error> {
     // One without an ending: others are copies that are being made, or were given up.
     let whole = others.filter(|other| other.extension().is_none() && used(other).is_some());
     let Some(last) = whole.max_by_key(used) else {
-        return Ok(());
+        return;
     };
     let copy = folder.with_extension(std::process::id().to_string());
-    command::output(Command::new("cp").arg("-a").arg(last).arg(&copy))?;
-    let without_ours = profiles(&copy)
-        .iter()
-        .try_for_each(|profile| forget_ours(profile));
-    if without_ours
-        .and_then(|()| fs::rename(&copy, folder))
-        .is_err()
-    {
-        // Somebody else was quicker, or nothing can be removed here: it is compiled, then.
+    let copied = command::output(Command::new("cp").arg("-a").arg(last).arg(&copy)).is_ok();
+    let taken = copied
+        && profiles(&copy)
+            .iter()
+            .all(|profile| forget_ours(profile).is_ok())
+        && fs::rename(&copy, folder).is_ok();
+    if !taken {
+        // It may not be there at all.
         let _ = fs::remove_dir_all(&copy);
     }
-    Ok(())
+}
+
+/// For which machine images are built.
+fn target() -> String {
+    format!("{ARCH}-unknown-linux-gnu")
 }
 
 /// Where Cargo notes what is built.
@@ -79,8 +83,7 @@ const FINGERPRINTS: &str = ".fingerprint";
 
 /// The folders of what runs in images, and of what runs while it is compiled.
 fn profiles(folder: &Path) -> [PathBuf; 2] {
-    let target = format!("{ARCH}-unknown-linux-gnu");
-    [folder.join(target).join("image"), folder.join("image")]
+    [folder.join(target()).join("image"), folder.join("image")]
 }
 
 fn forget_ours(profile: &Path) -> std::io::Result<()> {
@@ -119,7 +122,7 @@ mod tests {
     fn a_new_checkout_begins_with_other_people_s_crates_that_another_one_has_compiled() {
         let all = tempfile::tempdir().unwrap();
         let [one, two] = ["one", "two"].map(|name| all.path().join(name));
-        seed(&one).unwrap();
+        seed(&one);
         assert!(!one.exists(), "there is nothing to begin with");
         for profile in profiles(&one) {
             for made in [
@@ -132,14 +135,14 @@ mod tests {
         }
         // Somebody has given this one up.
         fs::create_dir_all(all.path().join("three.17")).unwrap();
-        seed(&two).unwrap();
+        seed(&two);
         for profile in profiles(&two) {
             assert!(profile.join(".fingerprint/serde-1").exists());
             assert!(!profile.join(".fingerprint/mainstay-crds-1").exists());
             assert!(!profile.join("incremental").exists());
             fs::remove_dir_all(profile.join(".fingerprint")).unwrap();
         }
-        seed(&two).unwrap();
+        seed(&two);
         let [first, _] = profiles(&two);
         assert!(!first.join(".fingerprint").exists(), "it has its own");
     }

@@ -216,12 +216,11 @@ pub fn anonymous_kib(pid: i32) -> u64 {
 
 /// Which data is the set's, by its record. It is written with a primary's next renewal, not before it serves.
 pub async fn identifier(record: impl AsyncFn() -> Record) -> String {
-    let begun = Instant::now();
-    loop {
-        if let Some(identifier) = record().await.system_identifier {
-            return identifier;
-        }
-        assert!(begun.elapsed() < LONG, "no data is recorded");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let mut found = None;
+    crate::wait_for("the record of its data", async || {
+        found = record().await.system_identifier;
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
 }

@@ -12,10 +12,11 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 
+use super::member::followers;
 use super::vitals::Replica;
 use crate::resp::{Connection, RespError, words};
 use crate::settings::REPLICATION_ROLE;
-use crate::shards::topology::{Health, Node, Role};
+use crate::shards::topology::Health;
 
 /// Bound of one question.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -32,14 +33,12 @@ pub struct Heir {
 /// Who may take over, the best first: of those who follow this primary and are well by what its engine noted of the cluster
 /// (`nodes`, as in `nodes.conf`), who has acknowledged most of it (`replicas`).
 pub fn heirs(nodes: &str, replicas: &[Replica]) -> Vec<Heir> {
-    let nodes: Vec<Node> = nodes.lines().filter_map(|l| l.parse().ok()).collect();
-    let Some(me) = nodes.iter().find(|n| n.myself) else {
+    let Some((_, followers)) = followers(nodes) else {
         return Vec::new();
     };
-    let follower = Role::Replica(Some(me.id.clone()));
-    let well = nodes
+    let well = followers
         .iter()
-        .filter(|n| n.role == follower && n.health == Health::Fine && !n.handshake);
+        .filter(|n| n.health == Health::Fine && !n.handshake);
     let mut heirs: Vec<(Option<u64>, Heir)> = well
         .filter_map(|node| {
             let address = node.address.as_ref()?;

@@ -38,13 +38,18 @@ pub fn waits(nodes: &str, orderly: bool, down: Duration, seen: bool) -> Option<W
 
 /// Whether it was a primary with slots that somebody follows.
 fn may_be_succeeded(nodes: &str) -> bool {
+    followers(nodes).is_some_and(|(me, followers)| {
+        me.role == Role::Primary && !me.slots.is_empty() && !followers.is_empty()
+    })
+}
+
+/// By what its engine noted of the cluster (`nodes.conf`): the member itself, and who follows it.
+pub fn followers(nodes: &str) -> Option<(Node, Vec<Node>)> {
     let nodes: Vec<Node> = nodes.lines().filter_map(|l| l.parse().ok()).collect();
-    let leads = |n: &&Node| n.myself && n.role == Role::Primary && !n.slots.is_empty();
-    let Some(me) = nodes.iter().find(leads) else {
-        return false;
-    };
+    let me = nodes.iter().find(|n| n.myself)?.clone();
     let follower = Role::Replica(Some(me.id.clone()));
-    nodes.iter().any(|n| n.role == follower)
+    let followers = nodes.into_iter().filter(|n| n.role == follower);
+    Some((me, followers.collect()))
 }
 
 #[cfg(test)]
