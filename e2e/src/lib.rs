@@ -1,4 +1,4 @@
-//! Clusters, images, faults, workloads and scenarios: the project run against real Kubernetes.
+//! Clusters, images, faults and scenarios: the project run against real Kubernetes.
 
 pub mod apiserver;
 pub mod cargo;
@@ -13,4 +13,3 @@ pub mod process;
 pub mod scenarios;
 pub mod stage;
 pub mod tools;
-pub mod workload;

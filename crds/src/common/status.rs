@@ -56,6 +56,9 @@ pub struct InstanceStatus {
     /// Bytes of the primary's log that it has not replayed yet, rounded down to whole MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_mi_b: Option<i64>,
+    /// Full version of the engine that it runs, for example `17.6`: while another version comes, instances differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Revision of the pod template it was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,

@@ -68,7 +68,6 @@ use crate::common::{
 #[x_kube(
     validation = rules::engine_is_fixed(),
     validation = rules::mode_is_fixed(),
-    validation = rules::version_of_clusters_is_fixed(),
     validation = rules::shards(),
     validation = rules::only_in_clusters(),
     validation = rules::not_in_clusters(),

@@ -42,9 +42,6 @@ pub const MODE: &str = "write Replication (one primary, the other instances repl
 /// Of another `mode`.
 pub const MODE_CHANGES: &str = "mode cannot be changed: the data of a set lies in its members in another way. Write the former mode, or make a \
      new resource and move the data";
-/// Of another `version` of a cluster.
-pub const VERSION_OF_CLUSTERS: &str = "with mode Cluster the version cannot be changed in place yet: write the former one (patch versions come with \
-     the image), or make a new resource and have an application copy the data";
 /// Fewest shards: with two, nobody is left to vote when one is lost.
 pub const MIN_SHARDS: i32 = 3;
 /// Most shards.
@@ -215,13 +212,6 @@ pub fn mode_is_fixed() -> Rule {
     Rule::new(format!("{} == {}", mode("self"), mode("oldSelf")))
         .message(MODE_CHANGES)
         .field_path(".mode")
-}
-
-/// So does a cluster's version.
-pub fn version_of_clusters_is_fixed() -> Rule {
-    of_clusters("self.version == oldSelf.version")
-        .message(VERSION_OF_CLUSTERS)
-        .field_path(".version")
 }
 
 /// A cluster has shards.

@@ -21,13 +21,13 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{ListParams, LogParams};
+use mainstay_workload::ledger::Entry;
 
 use crate::scenarios::Context;
 use crate::scenarios::failover::set_with_place;
 use crate::scenarios::kit::Sandbox;
 use crate::scenarios::set::Kind;
 use crate::scenarios::writer::Writer;
-use crate::workload::ledger::Entry;
 use fault::{Fault, Ground, Worth};
 pub use record::upper_bound;
 pub use verdict::Run;

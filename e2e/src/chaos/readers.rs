@@ -5,11 +5,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mainstay_workload::ledger::{Entry, Outcome};
+use mainstay_workload::writer::{Engine, Shows, now};
 use tokio::time::{sleep, timeout};
 
 use super::verdict::CLIENT;
-use crate::workload::ledger::{Entry, Outcome};
-use crate::workload::writer::{Engine, Shows, now};
 
 /// From one question to the next.
 const PAUSE: Duration = Duration::from_millis(100);

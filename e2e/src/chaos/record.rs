@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use mainstay_workload::terms::Loss;
 
 use super::Run;
 use super::readers::Reads;
 use crate::figures::Spread;
 use crate::images::recipe::hash;
 use crate::scenarios::set::Kind;
-use crate::workload::terms::Loss;
 
 /// Runs by fault; none for one that did not end, of which nothing is known.
 pub type Runs = BTreeMap<String, Vec<Option<Run>>>;

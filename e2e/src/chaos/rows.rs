@@ -1,13 +1,13 @@
 //! What is there at the end: on whoever leads, and on all.
 
 use anyhow::{Context as _, Result};
+use mainstay_workload::ledger::{Entry, Outcome};
 
 use super::verdict::CLIENT;
 use crate::scenarios::failover;
 use crate::scenarios::kit::{self, Look, READY, Sandbox};
 use crate::scenarios::set::{self, Kind};
 use crate::scenarios::writer::{self, Rows, Writer};
-use crate::workload::ledger::{Entry, Outcome};
 
 /// Every row of every ledger.
 const ROWS: &str = "select run || ' ' || id from mainstay_ledger";

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use mainstay_workload::ledger::{Entry, Verdict};
+use mainstay_workload::terms::{self, Loss, Violation};
+
 use super::fault::Worth;
 use super::readers::Reads;
 use crate::scenarios::writer::Rows;
-use crate::workload::ledger::{Entry, Verdict};
-use crate::workload::terms::{self, Loss, Violation};
 
 /// Name of the client's ledger, which writes through the Service.
 pub const CLIENT: &str = "workload";
@@ -111,7 +112,7 @@ pub fn violations(ledgers: &[(String, Vec<Entry>)]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::scenarios::writer::rows;
-    use crate::workload::ledger::{Outcome, Term};
+    use mainstay_workload::ledger::{Outcome, Term};
 
     fn entry(id: u64, epoch: u64, sent: u64, outcome: Outcome) -> Entry {
         Entry {

@@ -16,6 +16,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use k8s_openapi::api::core::v1::Secret;
+use mainstay_workload::binding::{Binding, BindingError};
+use mainstay_workload::journal::{self, Journal};
+use mainstay_workload::ledger::{self, Outcome};
+use mainstay_workload::writer::{self, Again, Engine, Pace, Shows};
+use mainstay_workload::{postgres, redis};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -23,11 +28,6 @@ use super::readers::{self, Book, Shown};
 use crate::faults::inside;
 use crate::scenarios::kit::{self, Look, READY, Sandbox};
 use crate::scenarios::set::Kind;
-use crate::workload::binding::{Binding, BindingError};
-use crate::workload::journal::{self, Journal};
-use crate::workload::ledger::{self, Outcome};
-use crate::workload::writer::{self, Again, Engine, Pace, Shows};
-use crate::workload::{postgres, redis};
 
 /// How often pods are looked for.
 const LOOK: Duration = Duration::from_millis(300);

@@ -26,6 +26,8 @@ pub fn build(program: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result<Pat
         .env("CARGO_TARGET_DIR", &folder)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        // Lints are for what is tested.
+        .env("RUSTC_WORKSPACE_WRAPPER", "")
         .args([
             "build",
             "--locked",
@@ -110,7 +112,7 @@ fn forget_ours(profile: &Path) -> std::io::Result<()> {
 const OWNERS: [&str; 4] = [
     "mainstay-postgres",
     "mainstay-redis",
-    "mainstay-e2e",
+    "mainstay-workload",
     "mainstay-testkit",
 ];
 

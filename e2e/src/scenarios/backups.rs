@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use mainstay_crds::backup::{Backup, BackupPhase, BackupStatus};
 use mainstay_crds::postgres::Postgres;
+use mainstay_workload::ledger::{Entry, Outcome};
 use serde_json::{Value, json};
 
 use super::failover::{primary, written_as};
@@ -16,7 +17,6 @@ use super::kit::{Look, READY, Sandbox, condition, condition_message};
 use super::set::Kind;
 use super::writer::Writer;
 use crate::chaos::fault::Place;
-use crate::workload::ledger::{Entry, Outcome};
 
 /// How long a set may take that is made from a repository.
 pub(super) const RESTORED: Duration = Duration::from_mins(6);

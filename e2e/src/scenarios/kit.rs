@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use kube::api::{Api, AttachParams, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt};
@@ -202,24 +202,25 @@ impl<'a> Sandbox<'a> {
     /// When it does not start.
     pub async fn client(&self, name: &str, set: &str, labelled: bool) -> Result<Client<'_>> {
         let image = &self.ctx.images.postgres;
-        self.client_pod(name, set, labelled, image, PSQL).await?;
+        let secret = format!("{set}-app");
+        self.client_pod(name, (set, &secret), labelled, (image, PSQL))
+            .await?;
         Ok(Client {
             sandbox: self,
             pod: name.to_owned(),
         })
     }
 
-    /// The pod of such a client, of whatever image that has `sleep`.
+    /// The pod of such a client: to which set and by which Secret it connects; an image that has `sleep`, and the container's name.
     ///
     /// # Errors
     /// When it does not start.
     pub async fn client_pod(
         &self,
         name: &str,
-        set: &str,
+        (set, secret): (&str, &str),
         labelled: bool,
-        image: &str,
-        container: &str,
+        (image, container): (&str, &str),
     ) -> Result<()> {
         let label = if labelled { "allow" } else { "no" };
         let pod: Pod = serde_json::from_value(json!({
@@ -244,7 +245,7 @@ impl<'a> Sandbox<'a> {
                     "volumeMounts": [{"name": "binding", "mountPath": "/binding", "readOnly": true}],
                 }],
                 "volumes": [{"name": "binding", "secret": {
-                    "secretName": format!("{set}-app"), "defaultMode": 0o440,
+                    "secretName": secret, "defaultMode": 0o440,
                 }}],
             },
         }))?;
@@ -327,6 +328,16 @@ impl<'a> Sandbox<'a> {
             database,
         ];
         self.exec(instance, "postgres", &psql).await
+    }
+
+    /// The password that an application finds in a Secret.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn password(&self, secret: &str) -> Result<Vec<u8>> {
+        let data = self.api::<Secret>().get(secret).await?.data;
+        let password = data.and_then(|mut data| data.remove("password"));
+        Ok(password.context("a password")?.0)
     }
 
     /// Uids of the pods of a set by name, in order of name.

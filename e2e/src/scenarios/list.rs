@@ -4,8 +4,8 @@
 use super::set::Kind;
 use super::{
     Company, Scenario, backups, changes, deletion, drills, endurance, failures, last_backup,
-    network, operations, operators, pooler, redis_backups, redis_cluster, restores, sentinel,
-    service, versions, zones,
+    logins, network, operations, operators, pooler, redis_backups, redis_cluster, restores,
+    sentinel, service, versions, zones,
 };
 
 /// Name a scenario function: `scenario!(module::function, "what it shows")` runs alone, for nobody has
@@ -165,6 +165,18 @@ pub const ALL: &[Scenario] = &[
     scenario!(
         shares of Redis versions::redis_version,
         "Redis 7.0 becomes 8.0 under load and hands over; nothing acknowledged is lost, and it does not go back"
+    ),
+    scenario!(
+        long shares of Redis versions::redis_cluster_version,
+        "a Redis Cluster of 7.0 becomes one of 8.0 under load, member by member; nothing confirmed is lost, and it does not go back"
+    ),
+    scenario!(
+        shares of Redis logins::redis_login,
+        "an Access makes a login that may do what it says and no more; its password is changed, and it ends with the Access"
+    ),
+    scenario!(
+        long shares of Redis logins::redis_cluster_login,
+        "the same in a Redis Cluster"
     ),
     scenario!(
         shares of Redis versions::valkey,

@@ -12,6 +12,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt};
 use mainstay_crds::operation::OperationPhase;
+use mainstay_workload::ledger::Outcome;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -20,7 +21,6 @@ use super::failures::node_of;
 use super::kit::{INSTANCES, Look, READY, Sandbox};
 use super::operations::{ask, over};
 use super::writer::Writer;
-use crate::workload::ledger::Outcome;
 
 /// Words of a connection through the pooler, besides those of the binding.
 const POOLED: &str = "host=$(cat pooler-host) sslmode=verify-full sslrootcert=/binding/ca.crt";

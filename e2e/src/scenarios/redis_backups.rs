@@ -10,6 +10,7 @@ use mainstay_crds::common::backup::{DrillRecord, DrillResult};
 use mainstay_crds::operation::OperationPhase;
 use mainstay_crds::redis::Redis;
 use mainstay_crds::restore::RestorePhase;
+use mainstay_workload::ledger::{Entry, Outcome, Verdict};
 use serde_json::{Value, json};
 
 use super::backups::{RESTORED, backup_of, healthy_of, repository};
@@ -18,11 +19,11 @@ use super::failover::set_with_place;
 use super::failures::node_of;
 use super::kit::{self, INSTANCES, Sandbox};
 use super::operations::{ask, over};
+use super::redis_cli::Client;
 use super::restores::{ask_of, owner_of, tell, until, until_claims};
 use super::set::{self, Kind};
 use super::writer::Writer;
 use crate::chaos::fault::Place;
-use crate::workload::ledger::{Entry, Outcome, Verdict};
 
 const KIND: Kind = Kind::Redis;
 /// What is written so long before a backup is asked for is in it: it is of a second before, or of when its replica last
@@ -30,32 +31,8 @@ const KIND: Kind = Kind::Redis;
 const BEFORE: Duration = Duration::from_secs(15);
 /// Keys of the writer's ledger begin so.
 const LEDGER: &str = "mainstay:ledger:workload:";
-/// The container of a client.
-const CLI: &str = "redis-cli";
 
-/// A pod in which `redis-cli` connects to a set as an application does.
-struct Client<'a> {
-    s: &'a Sandbox<'a>,
-    pod: String,
-}
-
-impl<'a> Client<'a> {
-    async fn of(s: &'a Sandbox<'a>, set: &str) -> Result<Self> {
-        let pod = format!("client-of-{set}");
-        let image = &s.ctx.images.redis;
-        s.client_pod(&pod, set, true, image, CLI).await?;
-        Ok(Self { s, pod })
-    }
-
-    /// What it prints for these words: a command, or an option of its own.
-    async fn ask(&self, words: &[&str]) -> Result<String> {
-        let script = "cd /binding; REDISCLI_AUTH=$(cat password) exec redis-cli -e --tls --cacert ca.crt \
-             -h $(cat host) -p $(cat port) --user $(cat username) \"$@\"";
-        let mut all = vec!["sh", "-c", script, "sh"];
-        all.extend(words);
-        self.s.exec(&self.pod, CLI, &all).await
-    }
-
+impl Client<'_> {
     /// The numbers of the writer's ledger that are there.
     async fn numbers(&self) -> Result<BTreeSet<u64>> {
         self.numbers_at(&[]).await

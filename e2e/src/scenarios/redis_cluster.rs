@@ -20,7 +20,7 @@ const SLOTS: i32 = 16_384;
 const MOVED: Duration = Duration::from_secs(420);
 
 /// So many shards with a replica each, and as many slots in each as can be.
-async fn even(s: &Sandbox<'_>, shards: i32) -> Result<ClusterStatus> {
+pub(super) async fn even(s: &Sandbox<'_>, shards: i32) -> Result<ClusterStatus> {
     let now = cluster(s, "db").await?;
     let share = SLOTS / shards;
     let fair = |slots: i32| (share..=share + 1).contains(&slots);

@@ -10,14 +10,19 @@ use mainstay_crds::redis::Redis;
 use serde_json::{Value, json};
 
 use super::failover::set_with_place;
+use super::failures::node_of;
 use super::kit::{INSTANCES, Look, READY, Sandbox};
 use super::operations::{ask, over};
+use super::redis_cluster::even;
 use super::set::Kind;
 use super::writer::Writer;
 use crate::chaos::fault::Place;
 
 /// A set that may do nothing would have done something by then.
 const MEANWHILE: Duration = Duration::from_secs(10);
+
+/// Six members are made anew within this time, on a machine that does much else.
+const CHANGED: Duration = Duration::from_secs(420);
 
 /// A set of three that runs this, with a writer of which each second write is confirmed by a replica. Returns the
 /// primary too.
@@ -44,9 +49,7 @@ pub async fn redis_version(s: &Sandbox<'_>) -> Result<()> {
     s.settled_of::<Redis>("db", READY).await?;
     let now = version(s).await?;
     ensure!(now.starts_with("8.0."), "the primary runs {now}");
-    let after = s.pod_uids("db").await?;
-    let kept = after.iter().filter(|pod| pods.contains(pod)).count();
-    ensure!(kept == 0, "{kept} pods are still those of 7.0");
+    all_are_new(s, &pods).await?;
     let primary = Kind::Redis.primary(s, "db").await?;
     ensure!(primary != before, "{before} did not hand over");
     let gap = writer.holds().await?;
@@ -64,7 +67,50 @@ pub async fn redis_version(s: &Sandbox<'_>) -> Result<()> {
     s.settled_of::<Redis>("db", READY).await?;
     writer.holds().await?;
 
-    // What 8.0 has written no 7.0 reads: nothing is done, and a sentence says why.
+    does_not_go_back(s, &writer).await
+}
+
+/// A Redis Cluster of 7.0 becomes one of 8.0 under load; it does not go back.
+pub async fn redis_cluster_version(s: &Sandbox<'_>) -> Result<()> {
+    let spec = json!({"version": "7.0", "mode": "Cluster", "shards": 3, "replicas": 1});
+    s.apply::<Redis>("db", &spec).await?;
+    s.settled_of::<Redis>("db", READY).await?;
+    let before = even(s, 3).await?;
+    let beside = before.shards.first().and_then(|s| s.replicas.first());
+    let beside = beside.context("the first shard has a replica")?;
+    let writer = Writer::of_cluster(s, &node_of(s, beside).await?).await?;
+    let pods = s.pod_uids("db").await?;
+    s.change_of::<Redis>("db", &json!({"version": "8.0"}))
+        .await?;
+    s.settled_of::<Redis>("db", CHANGED).await?;
+    let set = s.api::<Redis>().get("db").await?.status.unwrap_or_default();
+    let newer = |version: &Option<String>| version.as_ref().is_some_and(|v| v.starts_with("8.0."));
+    let all = set.instances.iter().filter(|i| newer(&i.version)).count();
+    ensure!(all == 6, "{all} of six run 8.0: {:?}", set.instances);
+    all_are_new(s, &pods).await?;
+    even(s, 3).await?;
+    let gap = writer.holds().await?;
+    s.say(&format!("7.0 to 8.0: writes paused for {gap:?} at most"));
+
+    does_not_go_back(s, &writer).await?;
+    let verdict = writer.verdict().await?;
+    s.say(&format!(
+        "of {} confirmed writes none is lost",
+        verdict.acknowledged
+    ));
+    Ok(())
+}
+
+/// None of these pods is left.
+async fn all_are_new(s: &Sandbox<'_>, pods: &[(String, String)]) -> Result<()> {
+    let after = s.pod_uids("db").await?;
+    let kept = after.iter().filter(|pod| pods.contains(pod)).count();
+    ensure!(kept == 0, "{kept} pods are still those of 7.0");
+    Ok(())
+}
+
+/// What 8.0 has written no 7.0 reads: nothing is done, and a sentence says why.
+async fn does_not_go_back(s: &Sandbox<'_>, writer: &Writer<'_>) -> Result<()> {
     let pods = s.pod_uids("db").await?;
     s.change_of::<Redis>("db", &json!({"version": "7.0"}))
         .await?;

@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
+use mainstay_workload::ledger::{self, Entry, Outcome, Verdict};
 use serde_json::{Value, json};
-
-use crate::workload::ledger::{self, Entry, Outcome, Verdict};
 
 use super::kit::{self, Look, READY, Sandbox};
 use super::set::Kind;
@@ -71,42 +70,38 @@ impl<'a> Writer<'a> {
 
     /// Started on a node, and setting keys of a Redis; each second one is confirmed.
     pub async fn of_redis(sandbox: &'a Sandbox<'a>, node: &str) -> Result<Self> {
-        Self::another_of_redis(sandbox, WRITER, node, &CONFIRMED).await
+        Self::another(sandbox, Kind::Redis, WRITER, node, &CONFIRMED).await
     }
 
     /// The same of a cluster, by its own protocol.
     pub async fn of_cluster(sandbox: &'a Sandbox<'a>, node: &str) -> Result<Self> {
-        let writer = Self {
-            sandbox,
-            kind: Kind::Redis,
-            pod: WRITER,
-            cluster: true,
-        };
-        let more = [&CONFIRMED[..], &[CLUSTER]].concat();
-        writer.begin(node, json!(null), &more).await
+        Self::another(sandbox, Kind::RedisCluster, WRITER, node, &CONFIRMED).await
     }
 
     /// The same, by the endpoint for clients of a Sentinel.
     pub async fn by_sentinel(sandbox: &'a Sandbox<'a>, node: &str) -> Result<Self> {
         let [wait, one, every, two] = CONFIRMED;
         let options = [wait, one, every, two, "--sentinel"];
-        Self::another_of_redis(sandbox, WRITER, node, &options).await
+        Self::another(sandbox, Kind::Redis, WRITER, node, &options).await
     }
 
-    /// One more, in a pod of that name and with a ledger of that name, with options of its own.
-    pub async fn another_of_redis(
+    /// One more of such a Redis, in a pod of that name and with a ledger of that name, with options of its own.
+    pub async fn another(
         sandbox: &'a Sandbox<'a>,
+        kind: Kind,
         name: &'static str,
         node: &str,
         options: &[&str],
     ) -> Result<Self> {
         let mut more = options.to_vec();
         more.extend(run_of(name).into_iter().flatten());
+        let cluster = kind == Kind::RedisCluster;
+        more.extend(cluster.then_some(CLUSTER));
         let writer = Self {
             sandbox,
             kind: Kind::Redis,
             pod: name,
-            cluster: false,
+            cluster,
         };
         writer.begin(node, json!(null), &more).await
     }

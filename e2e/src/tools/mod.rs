@@ -6,6 +6,7 @@
 mod debian;
 mod go;
 pub mod languages;
+mod open;
 mod pause;
 mod servers;
 
@@ -15,6 +16,7 @@ use crate::process::ProcessError;
 
 pub use debian::{CLUSTER, IMAGES, Need, POSTGRES, REDIS, postgres, redis, require};
 pub use go::{coredns, helm, kind, kube, kubectl, versitygw};
+pub use open::for_all;
 pub use pause::{PAUSE_IMAGE, pause};
 pub use servers::{Server, server};
 

@@ -1,7 +1,9 @@
 //! What is seen of an instance: its pod, its claim, its agent.
 
 use jiff::Timestamp;
+use mainstay_crds::common::InstanceRole;
 
+use super::plan::role;
 use crate::agent::api::{self, Status};
 
 /// Something that may not have answered. What is unreachable is never taken for healthy.
@@ -222,6 +224,19 @@ impl Instance {
         }
     }
 
+    /// Whether it is known to be a primary: its agent says so or, where that says nothing, it was one when that was noted
+    /// last.
+    pub fn leads(&self) -> bool {
+        match self.agent().map(|status| status.role) {
+            Some(InstanceRole::Primary) => true,
+            Some(InstanceRole::Replica) => false,
+            Some(InstanceRole::Unknown) | None => {
+                let noted = self.claim.as_ref().and_then(|c| c.last_role.as_deref());
+                noted == Some(role(true))
+            }
+        }
+    }
+
     /// Why it does not serve, in a sentence; none when it does.
     pub fn unwell(&self) -> Option<String> {
         let name = &self.name;
@@ -275,5 +290,29 @@ fn pending(name: &str, pod: &PodSeen) -> String {
         )
     } else {
         format!("the pod of {name} does not run yet")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{status, three};
+    use super::*;
+
+    #[test]
+    fn who_leads_is_what_its_agent_says_or_what_was_noted_last() {
+        let mut all = three("db-1");
+        assert!(all[0].leads() && !all[1].leads());
+        status(&mut all, "db-1").role = InstanceRole::Unknown;
+        assert!(!all[0].leads());
+        for one in &mut all {
+            one.claim = Some(ClaimSeen {
+                last_role: Some("primary".into()),
+                ..ClaimSeen::default()
+            });
+        }
+        assert!(all[0].leads(), "also without a pod");
+        assert!(!all[1].leads(), "it says that it follows");
+        all[0].pod = None;
+        assert!(all[0].leads());
     }
 }

@@ -28,7 +28,7 @@ pub struct Wanted {
     /// Ordinals of claims that are set aside: no new instance gets one.
     pub taken: BTreeSet<u32>,
     /// Ordinals of instances whose data the wanted engine cannot use, and why, in words: they get a new volume, except
-    /// the primary.
+    /// the primary. Of a set whose engines agree by themselves: those that are in `spared` too.
     pub unusable: BTreeMap<u32, String>,
     /// Whether the set has data: then it is never initialised again.
     pub initialised: bool,
@@ -48,7 +48,7 @@ pub struct Wanted {
     pub self_led: bool,
     /// Of such a set: instances that have left and have nothing that anybody needs.
     pub released: BTreeSet<String>,
-    /// Of such a set: instances whose volume is gone for good, and had nothing that others have not.
+    /// Of such a set: instances whose volume has, or had, nothing that others have not.
     pub spared: BTreeSet<String>,
 }
 
@@ -431,6 +431,7 @@ fn is_left_behind(wanted: &Wanted, instance: &Instance, is_seat: bool) -> bool {
 /// to be used any more.
 fn leave_behind(wanted: &Wanted, instance: &Instance, seat_serves: bool, plan: &mut Plan) -> bool {
     let name = &instance.name;
+    let spared = seat_serves || wanted.spared.contains(name);
     let (Some(claim), Some(why)) = (&instance.claim, wanted.unusable.get(&instance.ordinal)) else {
         return false;
     };
@@ -441,14 +442,14 @@ fn leave_behind(wanted: &Wanted, instance: &Instance, seat_serves: bool, plan: &
             format!("{why}; {name} is cloned anew"),
         )),
         Some(_) => {}
-        None if seat_serves => plan.steps.push(Step::DeleteClaim {
+        None if spared => plan.steps.push(Step::DeleteClaim {
             instance: name.clone(),
             uid: claim.uid.clone(),
             resource_version: claim.resource_version.clone(),
             why: format!("{why}; it is cloned anew"),
         }),
         None => plan.unfinished.push(format!(
-            "{name} gets a new volume once the primary serves: {why}."
+            "{name} gets a new volume once its primary serves: {why}."
         )),
     }
     true

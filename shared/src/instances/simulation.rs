@@ -622,6 +622,38 @@ fn where_members_lead_themselves_a_lost_volume_is_replaced_once_the_engine_says_
 }
 
 #[test]
+fn where_members_lead_themselves_data_of_no_use_goes_once_the_engine_says_that_nobody_needs_it() {
+    let mut world = World::new(3);
+    for _ in 0..20 {
+        run(&mut world);
+    }
+    world.wanted.self_led = true;
+    world.wanted.unusable.insert(2, "it is too new".into());
+    let steps = |world: &World| {
+        let (planned, _) = pass(world);
+        let of_it = |name: &str| name == "db-2";
+        let deleted =
+            |s: &&Step| matches!(s, Step::DeleteClaim { instance, .. } if of_it(instance));
+        let made = |s: &&Step| matches!(s, Step::CreatePod { instance } if of_it(instance));
+        (
+            planned
+                .candidates
+                .iter()
+                .filter(|c| of_it(&c.instance))
+                .count(),
+            planned.steps.iter().filter(deleted).count(),
+            planned.steps.iter().filter(made).count(),
+            planned.unfinished.len(),
+        )
+    };
+    assert_eq!(steps(&world), (1, 0, 0, 0), "its pod goes first");
+    world.entry("db-2").pod = None;
+    assert_eq!(steps(&world), (0, 0, 0, 1), "no pod is made on it");
+    world.wanted.spared.insert("db-2".into());
+    assert_eq!(steps(&world), (0, 1, 0, 0));
+}
+
+#[test]
 fn an_unreachable_instance_is_not_disturbed_and_a_full_volume_grows_all_the_same() {
     let mut world = World::new(3);
     for _ in 0..20 {

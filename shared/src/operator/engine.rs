@@ -63,7 +63,7 @@ pub struct Ran<'a> {
     pub name: &'a str,
     /// Its number.
     pub ordinal: u32,
-    /// It is primary, by the Lease.
+    /// It is primary, by the Lease; of a set that leads itself by its own word, now or as it was noted last.
     pub is_seat: bool,
     /// Its pod is made from the template that is wanted.
     pub is_current: bool,

@@ -275,6 +275,7 @@ fn instance(view: &View<'_>, i: &Instance) -> Option<InstanceStatus> {
             .filter(|s| s.role == InstanceRole::Replica)
             .and_then(|s| s.lag_bytes)
             .and_then(|bytes| i64::try_from(bytes >> 20).ok()),
+        version: agent.and_then(|s| s.engine_version.clone()),
         revision: pod.and_then(|p| p.revision.clone()),
         agent: agent.and_then(|s| Some(s.program.as_ref()?.sha256.get(..12)?.to_owned())),
     })

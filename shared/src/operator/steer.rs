@@ -12,7 +12,7 @@ use super::engine::Engine;
 use crate::instances::{self, Instance, Phase, Wanted};
 use crate::metadata::SetId;
 use crate::outcome::Wait;
-use crate::rollout::{Candidate, Change, Choice, Door, Setting, held_back};
+use crate::rollout::{Candidate, Change, Choice, Door, Setting, held_back, unseen};
 
 /// An instance, and what shall become of it.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct Rider<'a> {
     pub leaving: bool,
     /// It shall be restarted or replaced, and nothing but its turn is waited for.
     pub outdated: bool,
+    /// What is on its volume is nothing that the wanted engine can use.
+    pub unusable: bool,
 }
 
 impl Rider<'_> {
@@ -76,8 +78,11 @@ pub struct Steering<'a, E: Engine> {
 pub struct Steered {
     /// Who may be restarted, replaced or removed now.
     pub granted: Option<String>,
-    /// Whose volume is gone for good, and had nothing that nobody else has.
+    /// Whose volume is gone for good or cannot be used, and has nothing that nobody else has.
     pub spared: BTreeSet<String>,
+    /// Who cannot go on with what it has, being a replica of a newer engine, and why, in words: it gets a new volume, and
+    /// waits for no window, since it is no copy any more.
+    pub superseded: BTreeMap<String, String>,
     /// What waits.
     pub waits: Vec<Wait>,
     /// Something was done.
@@ -114,6 +119,7 @@ pub fn riders<'a>(wanted: &Wanted, found: &'a [Instance], door: Door) -> Vec<Rid
                 instance,
                 leaving,
                 outdated,
+                unusable: wanted.unusable.contains_key(&instance.ordinal),
             });
         }
     }
@@ -151,6 +157,11 @@ fn judge(
         }
         Change::HandOver { .. } => {
             return Err((NOT_ITS_TURN, "the set leads itself".to_owned()));
+        }
+        Change::Replace { .. }
+            if granted && steered.superseded.contains_key(&candidate.instance) =>
+        {
+            return unseen(setting, candidate).map_or(Ok(()), Err);
         }
         // It does not run, so nobody is disturbed: else what made it so could not be mended.
         Change::Replace { .. } if is_stuck(setting, &candidate.instance) => {}

@@ -81,3 +81,26 @@ fn agents_are_upgraded_one_at_a_time_when_all_is_calm() {
     let busy = chosen(Door::Open, None, &both, &Steered::default());
     assert_eq!(busy.step, None);
 }
+
+#[test]
+fn who_is_superseded_waits_for_no_window() {
+    let replace = Change::Replace {
+        uid: "u".into(),
+        resource_version: "1".into(),
+    };
+    let one = [candidate("db-2", replace)];
+    let mut steered = granted("db-2");
+    let held = chosen(Door::Frozen, None, &one, &steered);
+    assert_eq!(held.refused[0].predicate, "wait_for_maintenance_window");
+    let why = "db-1 is newer".to_owned();
+    steered.superseded.insert("db-2".into(), why);
+    let now = chosen(Door::Frozen, None, &one, &steered);
+    assert_eq!(step(&now).as_deref(), Some("replace db-2"));
+    let unseen = chosen(Door::Frozen, Some("db-3"), &one, &steered);
+    assert_eq!(
+        unseen.step, None,
+        "nor is it done on the ground of the past"
+    );
+    steered.granted = None;
+    assert_eq!(chosen(Door::Open, None, &one, &steered).step, None);
+}

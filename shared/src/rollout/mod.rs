@@ -12,5 +12,5 @@ pub mod window;
 
 pub use choose::{Candidate, Change, Choice, Setting, choose};
 pub use expectations::Expectations;
-pub use predicates::held_back;
+pub use predicates::{held_back, unseen};
 pub use window::{Door, Windows};

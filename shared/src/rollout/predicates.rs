@@ -58,12 +58,24 @@ pub const PREDICATES: &[Predicate] = &[
 
 /// What holds a candidate back of a set that leads itself: only what does not ask for a primary.
 pub fn held_back(setting: &Setting<'_>, candidate: &Candidate) -> Option<(&'static str, String)> {
-    let hold = |name: &str| PREDICATES.iter().find(|rule| rule.name == name);
     let rules = [
-        hold("wait_for_the_cache_to_catch_up"),
-        hold("wait_for_maintenance_window"),
+        "wait_for_the_cache_to_catch_up",
+        "wait_for_maintenance_window",
     ];
-    let mut rules = rules.into_iter().flatten();
+    first_of(&rules, setting, candidate)
+}
+
+/// What holds one back of such a set that has to be replaced in any case.
+pub fn unseen(setting: &Setting<'_>, candidate: &Candidate) -> Option<(&'static str, String)> {
+    first_of(&["wait_for_the_cache_to_catch_up"], setting, candidate)
+}
+
+fn first_of(
+    names: &[&str],
+    setting: &Setting<'_>,
+    candidate: &Candidate,
+) -> Option<(&'static str, String)> {
+    let mut rules = PREDICATES.iter().filter(|rule| names.contains(&rule.name));
     rules.find_map(|rule| Some((rule.name, (rule.holds_back)(setting, candidate)?)))
 }
 

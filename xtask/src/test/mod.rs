@@ -1,7 +1,9 @@
 //! `cargo xtask test`: everything that must hold, from formatting to whole clusters.
 
+mod compile;
 mod demo;
 mod gates;
+mod lints;
 mod report;
 mod scenarios;
 mod suites;
@@ -51,6 +53,7 @@ pub fn run(args: &Args) -> Result<(), Failed> {
         for gate in gates::ALL {
             step(&mut report, gate.name, || gate.run());
         }
+        step(&mut report, "lints (clippy) and compiling", lints::run);
         step(&mut report, "unit and property tests", || {
             suites::unit(args.engine)
         });

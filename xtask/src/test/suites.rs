@@ -6,10 +6,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use mainstay_e2e::scenarios::set::Kind;
-use serde_json::Value;
-
+use super::compile::{compile, each};
 use super::report::Counts;
+use mainstay_e2e::scenarios::set::Kind;
 
 /// Test programs at a time: some wait for clocks, engines and servers while others compute.
 const PROGRAMS: usize = 3;
@@ -204,17 +203,12 @@ fn tested(program: &Program, at_once: Option<&str>) -> Counts {
 
 /// The programs of the tests chosen so, built if they are not.
 fn built(chosen: &[&str]) -> Result<Vec<Program>, String> {
-    let output = mainstay_e2e::cargo::command()
-        .args(["test", "--workspace", "--no-run", "--quiet"])
-        .arg("--message-format=json-render-diagnostics")
-        .args(chosen)
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|e| format!("cargo could not be started: {e}"))?;
-    if !output.status.success() {
+    let tests: &[&str] = &["test", "--workspace", "--no-run"];
+    let format: &[&str] = &["--message-format=json-render-diagnostics"];
+    let (true, messages) = compile(&[tests, format, chosen].concat())? else {
         return Err("the tests could not be built".to_owned());
-    }
-    let mut programs = programs(&String::from_utf8_lossy(&output.stdout));
+    };
+    let mut programs = programs(&messages);
     // Who links most starts most: the longest should not come last.
     programs.sort_by_key(|program| {
         let size = std::fs::metadata(&program.path).map_or(0, |file| file.len());
@@ -228,8 +222,7 @@ fn built(chosen: &[&str]) -> Result<Vec<Program>, String> {
 
 /// The test programs in cargo's messages, one message a line.
 fn programs(messages: &str) -> Vec<Program> {
-    let messages = messages.lines().filter_map(|line| {
-        let message: Value = serde_json::from_str(line).ok()?;
+    let found = each(messages).filter_map(|message| {
         let is_test = message["profile"]["test"].as_bool()?;
         let path = message["executable"].as_str().filter(|_| is_test)?;
         let folder = Path::new(message["manifest_path"].as_str()?).parent()?;
@@ -241,7 +234,7 @@ fn programs(messages: &str) -> Vec<Program> {
             folder: folder.to_owned(),
         })
     });
-    messages.collect()
+    found.collect()
 }
 
 #[cfg(test)]

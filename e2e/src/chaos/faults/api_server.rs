@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
+use mainstay_workload::ledger::Verdict;
 use rustix::process::Signal;
 
 use super::processes;
@@ -14,7 +15,6 @@ use crate::chaos::fault::{Fault, Ground, fault};
 use crate::faults::{Undo, node, process};
 use crate::scenarios::failures::{faults, node_of};
 use crate::scenarios::kit::{Look, READY, Sandbox};
-use crate::workload::ledger::Verdict;
 
 const NOBODY: &str = "nobody has an API server";
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 use rustix::process::Signal;
 
 use crate::chaos::fault::{AGENT, Fault, Ground, INIT, fault};
-use crate::scenarios::kit::{Look, READY};
+use crate::scenarios::kit::{self, Look, READY};
 use crate::scenarios::set::Kind;
 
 /// This family.
@@ -41,7 +41,7 @@ pub const FAULTS: &[Fault] = &[
         out_of_memory,
         "a session of the primary takes more memory than its container may have"
     )
-    .of_any(),
+    .of_every(),
     fault!(
         async_container_killed,
         "SIGKILL to the first process of the primary's container, and commits wait for nobody"
@@ -150,7 +150,8 @@ async fn out_of_memory(g: &Ground<'_>) -> Result<Instant> {
     let _ = match g.kind {
         Kind::Postgres => g.sandbox.admin_sql(&g.primary, TOO_MUCH).await,
         Kind::Redis | Kind::RedisCluster => {
-            let script = ["call", "EVAL", TOO_MUCH_FOR_REDIS, "0"];
+            let host = kit::host(&g.sandbox.namespace, "db", &g.primary);
+            let script = ["call", "--host", &host, "EVAL", TOO_MUCH_FOR_REDIS, "0"];
             g.writer.run(&script).await
         }
     };

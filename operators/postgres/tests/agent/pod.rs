@@ -3,9 +3,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,7 +32,11 @@ pub use crate::processes::{LONG, Pod, anonymous_kib};
 use crate::processes::{identifier, replace};
 
 /// What runs in the pods.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-postgres");
+pub static PROGRAM: LazyLock<String> = LazyLock::new(|| {
+    let built = Path::new(env!("CARGO_BIN_EXE_mainstay-postgres"));
+    let open = tools::for_all(built).unwrap();
+    open.to_str().unwrap().to_owned()
+});
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
@@ -299,7 +303,7 @@ impl Set {
             *config.pointer_mut("/clusters/0/cluster/server").unwrap() =
                 "https://127.0.0.1:1".into();
         }
-        pod.spawn(PROGRAM, "/usr/bin:/bin", &config, uid);
+        pod.spawn(&PROGRAM, "/usr/bin:/bin", &config, uid);
     }
 
     /// Three pods, started.

@@ -20,7 +20,7 @@ async fn another_agent_takes_over_beside_the_engine_and_one_that_does_not_work_i
         .until(&one, "known by its program", |s| s.program.is_some())
         .await;
     let own = status.program.unwrap();
-    assert_eq!(own, Own::at(Path::new(PROGRAM)).unwrap().program);
+    assert_eq!(own, Own::at(Path::new(&*PROGRAM)).unwrap().program);
 
     // One that ends at once.
     let folder = tempfile::tempdir().unwrap();
@@ -38,7 +38,7 @@ async fn another_agent_takes_over_beside_the_engine_and_one_that_does_not_work_i
 
     // One that works, and differs in what no program minds.
     let next = folder.path().join("next");
-    let mut bytes = std::fs::read(PROGRAM).unwrap();
+    let mut bytes = std::fs::read(&*PROGRAM).unwrap();
     bytes.extend(b"next");
     std::fs::write(&next, bytes).unwrap();
     let sha256 = sha256_of(&next).unwrap();

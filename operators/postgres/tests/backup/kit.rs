@@ -5,6 +5,7 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use mainstay_backup::crypto::{EncryptionSpec, Keyring};
 use mainstay_backup::drill::DrillReport;
 use mainstay_backup::shred::{ShredReport, ShredSettings};
 use mainstay_e2e::object_store::{ObjectStore, REGION, Server};
+use mainstay_e2e::tools;
 use mainstay_postgres::backup::api::{RestoreReport, RestoreStep};
 use mainstay_postgres::backup::settings::{
     BACKUP_FILE, DRILL_FILE, DrillCheck, DrillSettings, INSTANCE_KEYS, PlaceSpec, REPOSITORY,
@@ -85,8 +87,13 @@ pub fn long() -> Duration {
 
 /// What runs.
 pub fn program() -> PathBuf {
-    let built = || env!("CARGO_BIN_EXE_mainstay-postgres").into();
-    std::env::var_os(PROGRAM).map_or_else(built, PathBuf::from)
+    static OPEN: OnceLock<PathBuf> = OnceLock::new();
+    let open = OPEN.get_or_init(|| {
+        let built = || env!("CARGO_BIN_EXE_mainstay-postgres").into();
+        let program = std::env::var_os(PROGRAM).map_or_else(built, PathBuf::from);
+        tools::for_all(&program).unwrap()
+    });
+    open.clone()
 }
 
 pub fn programs() -> PathBuf {

@@ -127,8 +127,8 @@ pub fn configuration(settings: &RedisSettings, facts: &Facts) -> String {
         set("replica-announce-ip", &facts.announce);
         set("min-replicas-to-write", &SHUT.to_string());
     }
-    // A dataset that is received comes to the volume whole and synced before the old one is let go: what is broken off, or
-    // cannot be read, leaves the replica what it had. From memory to memory it would have nothing meanwhile (`on-empty-db`
+    // A dataset that is received comes to the volume whole and synced before the old one is let go: what is broken off
+    // leaves the replica what it had. From memory to memory it would have nothing meanwhile (`on-empty-db`
     // and the like), or two datasets in memory (`swapdb`).
     set("repl-diskless-load", "disabled");
     set("repl-diskless-sync", "yes");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use mainstay_crds::common::Survives;
 use mainstay_crds::redis::{ClusterStatus, RedisStatus, ShardStatus};
 use mainstay_shared::access::Password;
+use mainstay_shared::instances::Instance;
 use mainstay_shared::names::instance_host;
 use mainstay_shared::operator::steer::{Rider, Steered, Steering};
 use mainstay_shared::outcome::Wait;
@@ -15,7 +16,7 @@ use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 
 use super::RedisEngine;
-use crate::settings::{BUS_PORT, CLUSTER_PASSWORD, PORT, Persistence};
+use crate::settings::{BUS_PORT, CLUSTER_PASSWORD, Flavour, PORT, Persistence};
 use crate::shards::link::{Access, LinkError, Links, Place};
 use crate::shards::picture::{Member, Picture, Presence};
 use crate::shards::plan::{Act, Failover, Plan, Spec, plan};
@@ -24,6 +25,7 @@ use crate::shards::repair::{needed, unowned};
 use crate::shards::shape::Shape;
 use crate::shards::topology::{Address, View};
 use crate::validate::Validated;
+use crate::version::{Server, number};
 
 /// What was found of a primary that yields holds for so long.
 const PROMPT: Duration = Duration::from_secs(3);
@@ -98,8 +100,21 @@ pub async fn steer(helm: &mut Helm, asked: Steering<'_, RedisEngine>) -> Steered
         formed: formed || before.is_some_and(|c| c.formed),
         restores: v.recovery.is_some(),
     };
+    let ahead = ahead(&members, &v.version);
+    let superseded = match ahead {
+        None => supersede(&mut members, v.flavour),
+        Some(_) => BTreeMap::new(),
+    };
     let mut planned = plan(spec, &members);
-    let spared = spared(spec, &members, &asked.riders, &mut planned);
+    let mut spared = spared(spec, &members, &asked.riders, &superseded, &mut planned);
+    if let Some(wait) = ahead {
+        // Its agent may not have said so yet: until it has, nobody is made anew.
+        planned
+            .disruptive
+            .take_if(|act| matches!(act, Act::Restart { .. }));
+        planned.waits.push(wait);
+        spared.clear();
+    }
     let found = found(spec, &members, &asked.riders);
     let mut steered = carry_out(
         links,
@@ -110,27 +125,79 @@ pub async fn steer(helm: &mut Helm, asked: Steering<'_, RedisEngine>) -> Steered
     )
     .await;
     steered.spared = spared;
+    steered.superseded = superseded;
     helm.found = Some(found);
     steered
 }
 
-/// Whose volume is gone for good, and had nothing that nobody else has; what the others wait for.
+/// What is waited for where a primary runs a newer version than what is asked for, if one does.
+fn ahead(members: &[Member], wanted: &str) -> Option<Wait> {
+    let newer = |m: &&Member| match &m.presence {
+        Presence::Seen(view) => {
+            let serves = view.myself().is_some_and(|me| !me.slots.is_empty());
+            serves && view.version.is_some_and(|runs| runs > number(wanted))
+        }
+        Presence::Unreachable(_) | Presence::Ended(_) | Presence::Gone { .. } => false,
+    };
+    let name = &members.iter().find(newer)?.name;
+    Some(Wait {
+        step: format!("go to version {wanted}"),
+        predicate: "never_go_back_after_a_hand_over",
+        reason: format!("{name} is primary, and has written data that {wanted} does not read"),
+        after: Some(LOOKS[1]),
+    })
+}
+
+/// Who is a replica of a newer version and does not read what that one writes, and why, in words. It is to be replaced,
+/// also where that is not its turn otherwise.
+fn supersede(members: &mut [Member], flavour: Flavour) -> BTreeMap<String, String> {
+    let picture = Picture::of(members);
+    let server = |m: &Member| {
+        let (major, minor) = m.version?;
+        let version = format!("{major}.{minor}");
+        Some(Server { flavour, version })
+    };
+    let why = |(member, state): (usize, &Member)| {
+        let primary = picture.members.get(picture.superseded_by(member)?)?;
+        let why = server(state)?.cannot_follow(&server(primary)?, &primary.name)?;
+        Some((state.name.clone(), why))
+    };
+    let superseded: BTreeMap<String, String> = members.iter().enumerate().filter_map(why).collect();
+    for member in members.iter_mut() {
+        member.outdated |= superseded.contains_key(&member.name);
+    }
+    superseded
+}
+
+/// Whose volume is gone for good, or has nothing that can be used, and had nothing that nobody else has; what the others
+/// wait for.
 fn spared(
     spec: Spec,
     members: &[Member],
     riders: &[Rider<'_>],
+    superseded: &BTreeMap<String, String>,
     plan: &mut Plan,
 ) -> BTreeSet<String> {
-    let lost = riders.iter().enumerate().filter(|(_, r)| r.has_lost());
+    let is_useless = |r: &Rider<'_>| r.unusable || superseded.contains_key(&r.instance.name);
+    let asked = riders.iter().enumerate();
+    let mut asked = asked
+        .filter(|(_, r)| r.has_lost() || is_useless(r))
+        .peekable();
     let mut spared = BTreeSet::new();
-    for (member, rider) in lost {
-        let name = &rider.instance.name;
-        match needed(spec, &Picture::of(members), member) {
+    if asked.peek().is_none() {
+        return spared;
+    }
+    let picture = Picture::of(members);
+    for (member, rider) in asked {
+        let (name, useless) = (&rider.instance.name, is_useless(rider));
+        match needed(spec, &picture, member) {
             None => {
                 spared.insert(name.clone());
             }
+            // As long as it runs, nothing of it is replaced.
+            Some(_) if useless && !rider.is_gone() => {}
             Some(reason) => plan.waits.push(Wait {
-                step: format!("replace the lost volume of {name}"),
+                step: format!("replace the volume of {name}"),
                 predicate: "keep_the_last_copy",
                 reason,
                 after: Some(LOOKS[1]),
@@ -228,11 +295,24 @@ fn members(
             going: !rider.leaving && pod.is_some_and(|p| p.deleting),
             // What it has goes with its process: another one takes over before.
             outdated: rider.outdated || (rider.has_lost() && !rider.is_gone()),
+            version: version(instance, &presence),
             presence,
         });
     }
     gone.retain(|name, _| riders.iter().any(|r| r.instance.name == *name));
     members
+}
+
+/// What it runs, by its own word, else its agent's, or what was noted last on its volume.
+fn version(instance: &Instance, presence: &Presence) -> Option<(u32, u32)> {
+    if let Presence::Seen(view) = presence
+        && view.version.is_some()
+    {
+        return view.version;
+    }
+    let runs = instance.agent().and_then(|s| s.engine_version.as_deref());
+    let noted = || instance.claim.as_ref()?.ran.as_deref();
+    runs.or_else(noted).map(number)
 }
 
 /// Notes where members are, and who is there since a short time only.
@@ -309,8 +389,8 @@ fn lose_any<'a>(
         .iter()
         .filter(|s| !s.slots.is_empty())
         .filter_map(|s| {
-            let synced = |m: &&usize| picture.view(**m).is_some_and(|v| v.synced);
-            let replicas = s.replicas.iter().filter(synced).copied().collect();
+            let copies = s.replicas.iter().filter(|m| picture.is_copy(**m));
+            let replicas = copies.copied().collect();
             Some((*picture.ids.get(&s.primary)?, replicas))
         })
         .collect();

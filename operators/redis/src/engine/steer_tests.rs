@@ -50,6 +50,7 @@ fn riders(instances: &[Instance]) -> Vec<Rider<'_>> {
         instance,
         leaving: false,
         outdated: false,
+        unusable: false,
     };
     instances.iter().map(rider).collect()
 }
@@ -177,4 +178,67 @@ fn what_was_found_stays_until_it_is_looked_at_again() {
     assert_eq!(now.cluster, before.cluster);
     found_out(&mut now, &RedisStatus::default(), &Helm::default());
     assert_eq!(now.cluster, before.cluster);
+}
+
+#[test]
+fn who_does_not_read_what_its_primary_writes_gets_a_new_volume_where_nobody_needs_the_old_one() {
+    let mut instances: Vec<Instance> = (1..=6).map(|n| instance(n, "a")).collect();
+    for (n, instance) in instances.iter_mut().enumerate() {
+        let ran = if n == 0 { "8.0.2" } else { "7.0.15" };
+        instance.claim.as_mut().unwrap().ran = Some(ran.to_owned());
+    }
+    let spec = Spec {
+        formed: true,
+        ..SPEC
+    };
+    let asked = |instances: &[Instance], seen| {
+        let riders = riders(instances);
+        let mut members = members(&mut BTreeMap::new(), &riders, seen, true);
+        let superseded = supersede(&mut members, Flavour::Redis);
+        let outdated: Vec<String> = members
+            .iter()
+            .filter(|m| m.outdated)
+            .map(|m| m.name.clone())
+            .collect();
+        let mut plan = Plan::default();
+        let spared = spared(spec, &members, &riders, &superseded, &mut plan);
+        (superseded, outdated, spared, plan.waits.len())
+    };
+    let (superseded, outdated, none_lost, waits) = asked(&instances, views());
+    let why = &superseded["cache-4"];
+    assert!(
+        why.contains("cache-1 runs Redis 8.0, and Redis 7.0 here does not read"),
+        "{why}"
+    );
+    assert_eq!(
+        (superseded.len(), &outdated[..]),
+        (1, &["cache-4".to_owned()][..])
+    );
+    assert_eq!((none_lost, waits), (["cache-4".to_owned()].into(), 0));
+
+    // It is gone meanwhile; and as long as the slots of another shard have no owner that serves, it may have what was theirs.
+    instances[3].pod = None;
+    let mut seen = views();
+    seen.remove("cache-4");
+    let gone = asked(&instances, seen);
+    assert_eq!((gone.2, gone.3), (["cache-4".to_owned()].into(), 0));
+    let mut seen = views();
+    seen.remove("cache-4");
+    seen.remove("cache-2");
+    let (superseded, _, spared, waits) = asked(&instances, seen);
+    assert_eq!((superseded.len(), spared.len(), waits), (1, 0, 1));
+}
+
+#[test]
+fn nobody_is_made_anew_for_a_version_that_does_not_read_what_a_primary_writes() {
+    let instances: Vec<Instance> = (1..=6).map(|n| instance(n, "a")).collect();
+    let mut seen = views();
+    let riders = riders(&instances);
+    if let Some(Ok(view)) = seen.get_mut("cache-2") {
+        view.version = Some((8, 0));
+    }
+    let members = members(&mut BTreeMap::new(), &riders, seen, true);
+    assert_eq!(ahead(&members, "8.0"), None);
+    let wait = ahead(&members, "7.0").unwrap();
+    assert!(wait.reason.starts_with("cache-2 is primary"), "{wait:?}");
 }

@@ -29,6 +29,7 @@ fn member(n: u32, slots: &[&str], bears: Bears) -> Member {
         importing: [].into(),
     };
     let view = View {
+        version: None,
         me: id.clone(),
         nodes: [(id, me)].into(),
         keys: 0,
@@ -48,6 +49,7 @@ fn member(n: u32, slots: &[&str], bears: Bears) -> Member {
         leaving: false,
         going: false,
         outdated: false,
+        version: None,
         presence: Presence::Seen(Box::new(view)),
     }
 }

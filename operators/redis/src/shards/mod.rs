@@ -20,6 +20,6 @@ pub mod slots;
 pub mod topology;
 
 #[cfg(test)]
-mod refusals;
+mod refusals_tests;
 #[cfg(test)]
 mod simulation;

@@ -26,6 +26,8 @@ pub struct Member {
     pub going: bool,
     /// It shall be restarted or replaced.
     pub outdated: bool,
+    /// Major and minor number of the version that it runs, or ran last, as far as is known.
+    pub version: Option<(u32, u32)>,
     /// How it was found.
     pub presence: Presence,
 }
@@ -161,6 +163,36 @@ impl<'a> Picture<'a> {
             state,
             Some(Presence::Unreachable(_) | Presence::Ended(_) | Presence::Gone { data: true, .. })
         )
+    }
+
+    /// Whose data, and what comes of it, this member does not read, being a replica of it: a primary that serves and runs a newer version.
+    ///
+    /// The engine lets it go on from where it is; it leaves out commands that it does not know, without a word, and gives
+    /// its own data up for a snapshot that it does not read. So it is no copy, and what it has is worth nothing.
+    pub fn superseded_by(&self, member: usize) -> Option<usize> {
+        let follows = |s: &&Shard| s.replicas.contains(&member) || s.absent.contains(&member);
+        let (primary, view) = self.seen(&self.shards.iter().find(follows)?.primary)?;
+        let older = self.is_older(member, primary);
+        (older && view.is_primary() && !view.loading).then_some(primary)
+    }
+
+    /// Whether a member, a replica, has everything that its primary has, and reads what comes.
+    pub fn is_copy(&self, member: usize) -> bool {
+        let synced = self.view(member).is_some_and(|view| view.synced);
+        synced && self.superseded_by(member).is_none()
+    }
+
+    /// Whether a member reads what this primary writes: not where that is known to be of a newer version.
+    pub fn reads(&self, member: usize, primary: &NodeId) -> bool {
+        let primary = self.ids.get(primary);
+        !primary.is_some_and(|primary| self.is_older(member, *primary))
+    }
+
+    /// Whether the first is known to be of an older version than the second.
+    pub fn is_older(&self, member: usize, other: usize) -> bool {
+        let version = |m: usize| self.members.get(m)?.version;
+        let (one, other) = (version(member), version(other));
+        one.zip(other).is_some_and(|(one, other)| one < other)
     }
 
     /// Whether nobody in the core is anybody's: no slot has an owner.

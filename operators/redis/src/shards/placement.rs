@@ -33,10 +33,7 @@ fn groups(picture: &Picture<'_>, shape: &Shape) -> Vec<Group> {
         };
         let here: Vec<usize> = here.iter().copied().filter(stays).collect();
         let away = away.iter().copied().filter(|m| stays(m) && returns(m));
-        let synced = here
-            .iter()
-            .filter(|m| picture.view(**m).is_some_and(|v| v.synced));
-        let synced = synced.count();
+        let synced = here.iter().filter(|m| picture.is_copy(**m)).count();
         let replicas: Vec<usize> = here.iter().copied().chain(away).collect();
         Group {
             primary: id.clone(),
@@ -118,10 +115,11 @@ pub fn assign(spec: Spec, picture: &Picture<'_>, shape: &Shape, plan: &mut Plan)
         let mut spare = Vec::new();
         for (from, other) in groups.iter().enumerate().filter(|(_, g)| g.spares(spec)) {
             for member in other.members.iter().copied() {
-                if picture
+                let reads = picture.reads(member, &group.primary);
+                let follows = picture
                     .view(member)
-                    .is_some_and(|v| v.follows() == Some(&other.primary))
-                {
+                    .is_some_and(|v| v.follows() == Some(&other.primary));
+                if follows && reads {
                     let crowd = group.with(picture, member) + other.without(picture, member);
                     spare.push((crowd, member, from));
                 }
@@ -238,7 +236,7 @@ pub fn wait_for_name(picture: &Picture<'_>, member: usize, step: &str, plan: &mu
 /// A replica that may become primary by a planned hand-over.
 pub fn is_heir(picture: &Picture<'_>, member: usize) -> bool {
     let stays = picture.members.get(member).is_some_and(|m| !m.leaving);
-    stays && picture.view(member).is_some_and(|v| v.synced && !v.loading)
+    stays && picture.is_copy(member) && picture.view(member).is_some_and(|v| !v.loading)
 }
 
 /// Members of a shard in the same zone: a replica goes to a shard where it stands better, which then has one too many
@@ -262,6 +260,11 @@ pub fn swap(_: Spec, picture: &Picture<'_>, shape: &Shape, plan: &mut Plan) {
             let theirs = crowded(picture, other.members.iter().copied());
             for mine in replicas(group) {
                 for given in replicas(other) {
+                    let both =
+                        picture.reads(mine, &other.primary) && picture.reads(given, &group.primary);
+                    if !both {
+                        continue;
+                    }
                     let rest = |g: &Group, less: usize, more: usize| {
                         let members = g.members.iter().copied().filter(|m| *m != less);
                         crowded(picture, members.chain([more]))

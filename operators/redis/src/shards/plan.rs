@@ -241,6 +241,7 @@ fn decide(spec: Spec, picture: &Picture<'_>, begins: bool, plan: &mut Plan) {
     if roll::resume(picture, &shape, plan) {
         return;
     }
+    roll::renew(spec, picture, plan);
     roll::remove_bare(picture, &shape, plan);
     if plan.is_busy() {
         return;

@@ -105,7 +105,9 @@ fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
     };
     // What started anew has no offset, and may have its data all the same.
     let has = |v: &&View| !v.loading && !v.foreign && (v.offset > 0 || v.keys > 0);
-    let has_data = |m: &usize| picture.view(*m).filter(has);
+    // Who does not read what it was sent may have given up all for it.
+    let reads = |m: &usize| !may_return || picture.reads(*m, &shard.primary);
+    let has_data = |m: &usize| picture.view(*m).filter(has).filter(|_| reads(m));
     let copies = shard
         .replicas
         .iter()
@@ -113,30 +115,16 @@ fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
     // Of equal ones the first.
     let best = copies.max_by_key(|(m, view)| (view.offset, view.keys, Reverse(*m)));
     let absent = |is: fn(&Member) -> bool| {
-        let mut all = shard.absent.iter().filter_map(|m| picture.members.get(*m));
+        let all = shard.absent.iter().filter(|m| reads(m));
+        let mut all = all.filter_map(|m| picture.members.get(*m));
         all.find(|m| is(m)).map(|m| m.name.as_str())
     };
     let unknown = absent(|m| matches!(m.presence, Presence::Unreachable(_) | Presence::Ended(_)));
     let returns = absent(|m| matches!(m.presence, Presence::Gone { data: true, .. }));
     let Some((best, view)) = best else {
-        let loading = shard
-            .replicas
-            .iter()
-            .find(|m| picture.view(**m).is_some_and(|v| v.loading));
-        if may_return {
-            let why =
-                format!("{called} does not run, and nobody else has its data: it has to come back");
-            plan.wait(&step, "keep_the_last_copy", why);
-        } else if let Some(name) = loading.map(|m| picture.name(*m)).or(unknown).or(returns) {
-            let why = format!("{name} may have the only copy that is left: it has to come back");
-            plan.wait(&step, "keep_the_last_copy", why);
-        } else {
-            let why = format!(
-                "every copy of slots {} is gone. Nothing is made in their place: restore a backup into a new resource",
-                shard.slots
-            );
-            plan.wait(&step, "keep_the_last_copy", why);
-        }
+        let may_have = unknown.or(returns);
+        let why = no_copy(picture, shard, may_return, may_have);
+        plan.wait(&step, "keep_the_last_copy", why);
         return true;
     };
     if let Some(name) = unknown {
@@ -161,7 +149,8 @@ fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
         return elects(plan);
     }
     // What yields comes back with what it has: that is not given up for less, nor is a vote that goes on disturbed.
-    let all_tell = shard.absent.is_empty() && shard.replicas.iter().all(|m| has_data(m).is_some());
+    let tells = |m: &usize| has_data(m).is_some() || !reads(m);
+    let all_tell = shard.absent.is_empty() && shard.replicas.iter().all(tells);
     if yields && (noticed || !lately || !all_tell) {
         return elects(plan);
     }
@@ -197,6 +186,28 @@ fn elect_in(picture: &Picture<'_>, shard: &Shard, plan: &mut Plan) -> bool {
         how,
     });
     true
+}
+
+/// Why nobody takes over where no member has the shard's data; `may_have` did not answer, and is one of its replicas.
+fn no_copy(
+    picture: &Picture<'_>,
+    shard: &Shard,
+    may_return: bool,
+    may_have: Option<&str>,
+) -> String {
+    let called = picture.called(&shard.primary);
+    let reads = |m: &&usize| picture.view(**m).is_some_and(|v| v.loading);
+    let loading = shard.replicas.iter().find(reads);
+    if may_return {
+        format!("{called} does not run, and nobody else has its data: it has to come back")
+    } else if let Some(name) = loading.map(|m| picture.name(*m)).or(may_have) {
+        format!("{name} may have the only copy that is left: it has to come back")
+    } else {
+        format!(
+            "every copy of slots {} is gone. Nothing is made in their place: restore a backup into a new resource",
+            shard.slots
+        )
+    }
 }
 
 /// Why a member whose volume is gone for good is not replaced by an empty one yet; none when nobody needs what it had.

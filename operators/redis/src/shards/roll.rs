@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::picture::{Picture, Presence, Shard};
+use super::picture::{Member, Picture, Presence, Shard};
 use super::placement::{is_found, is_heir, wait_for_name};
 use super::plan::{Act, Failover, MOVES, Move, Plan, Spec};
 use super::rebalance::shifts;
+use super::repair::needed;
 use super::shape::Shape;
 use super::topology::{NodeId, View};
 
@@ -13,9 +14,23 @@ use super::topology::{NodeId, View};
 pub fn resume(picture: &Picture<'_>, shape: &Shape, plan: &mut Plan) -> bool {
     let open: BTreeSet<u16> = picture.views().flat_map(|(_, view)| view.open()).collect();
     let mut moves = Vec::new();
+    let mut held = 0;
     for slot in open.iter().copied() {
-        if let Some(step) = resume_one(picture, shape, slot, plan) {
-            moves.push(step);
+        match resume_one(picture, shape, slot, plan) {
+            Some(step) if !is_read(picture, &step.from, &step.to) => {
+                let restarts = |m: &Member| m.name == step.to && m.outdated;
+                if picture.members.iter().any(restarts) {
+                    // It waits for that, and that not for it.
+                    held += 1;
+                } else {
+                    let why = format!(
+                        "{} is older than {}, and has to be made anew first",
+                        step.to, step.from
+                    );
+                    plan.wait(&format!("move slot {slot}"), "same_version_first", why);
+                }
+            }
+            step => moves.extend(step),
         }
     }
     moves.sort_by(|a, b| (&a.from, &a.to, a.slot).cmp(&(&b.from, &b.to, b.slot)));
@@ -23,7 +38,14 @@ pub fn resume(picture: &Picture<'_>, shape: &Shape, plan: &mut Plan) -> bool {
     if !moves.is_empty() {
         plan.disturb(Act::Moves(moves));
     }
-    !open.is_empty()
+    open.len() > held
+}
+
+/// Whether what the first gives away is read by the second: not where that is older.
+fn is_read(picture: &Picture<'_>, from: &str, to: &str) -> bool {
+    let place = |name: &str| picture.members.iter().position(|m| m.name == name);
+    let both = place(from).zip(place(to));
+    both.is_none_or(|(from, to)| !picture.is_older(to, from))
 }
 
 fn resume_one(picture: &Picture<'_>, shape: &Shape, slot: u16, plan: &mut Plan) -> Option<Move> {
@@ -158,7 +180,9 @@ pub fn is_whole(spec: Spec, picture: &Picture<'_>, shape: &Shape, plan: &mut Pla
         }
     }
     for (member, view) in picture.views() {
-        if view.loading || (view.follows().is_some() && !view.synced) {
+        // Who does not read what its primary has never will.
+        let waits = view.follows().is_some() && !view.synced;
+        if (view.loading || waits) && picture.superseded_by(member).is_none() {
             let why = format!("{} has not everything yet", picture.name(member));
             plan.wait(step, "replicas_in_sync_first", why);
         }
@@ -206,14 +230,29 @@ pub fn let_go(spec: Spec, picture: &Picture<'_>, shape: &Shape, plan: &mut Plan)
     }
 }
 
+/// Who has become a replica of a newer version is made anew, whatever else is not in order: it is no copy, and its shard
+/// has one less until then. Not where what it has may be needed.
+pub fn renew(spec: Spec, picture: &Picture<'_>, plan: &mut Plan) {
+    let superseded = |m: &usize| picture.superseded_by(*m).is_some();
+    let outdated = picture.views().map(|(member, _)| member);
+    let mut outdated = outdated.filter(|m| picture.members.get(*m).is_some_and(|m| m.outdated));
+    let spared = outdated.find(|m| superseded(m) && needed(spec, picture, *m).is_none());
+    if let Some(member) = spared {
+        plan.disturb(Act::Restart {
+            member: picture.name(member).to_owned(),
+        });
+    }
+}
+
 /// Members are restarted shard by shard, replicas first; a primary hands over before.
 pub fn restart(spec: Spec, picture: &Picture<'_>, _: &Shape, plan: &mut Plan) {
     let outdated = |m: &usize| picture.members.get(*m).is_some_and(|m| m.outdated);
+    let turn = |m: &usize| outdated(m) && picture.superseded_by(*m).is_none();
     let mut in_shards = BTreeSet::new();
     for shard in &picture.shards {
         let primary = picture.ids.get(&shard.primary).copied();
         in_shards.extend(shard.replicas.iter().copied().chain(primary));
-        if let Some(replica) = shard.replicas.iter().find(|m| outdated(m)) {
+        if let Some(replica) = shard.replicas.iter().find(|m| turn(m)) {
             plan.disturb(Act::Restart {
                 member: picture.name(*replica).to_owned(),
             });
@@ -223,7 +262,9 @@ pub fn restart(spec: Spec, picture: &Picture<'_>, _: &Shape, plan: &mut Plan) {
             continue;
         };
         let name = picture.name(primary).to_owned();
-        match heir(picture, shard) {
+        // Nobody takes over from one without slots.
+        let heir = heir(picture, shard).filter(|_| !shard.slots.is_empty());
+        match heir {
             Some(heir) if !is_found(picture, heir) => {
                 wait_for_name(picture, heir, &format!("restart {name}"), plan);
             }
@@ -231,7 +272,7 @@ pub fn restart(spec: Spec, picture: &Picture<'_>, _: &Shape, plan: &mut Plan) {
                 at: picture.name(heir).to_owned(),
                 how: Failover::Planned,
             }),
-            None if spec.persistent || shard.slots.is_empty() => {
+            None if spec.persistent || is_empty(picture, shard) => {
                 plan.disturb(Act::Restart { member: name });
             }
             None => {
@@ -251,6 +292,12 @@ pub fn restart(spec: Spec, picture: &Picture<'_>, _: &Shape, plan: &mut Plan) {
     }
 }
 
+/// Whether its primary has nothing that could be lost.
+fn is_empty(picture: &Picture<'_>, shard: &Shard) -> bool {
+    let seen = picture.seen(&shard.primary);
+    shard.slots.is_empty() && seen.is_some_and(|(_, view)| view.keys == 0)
+}
+
 /// Slots move until each shard that stays has its share.
 pub fn rebalance(_: Spec, picture: &Picture<'_>, shape: &Shape, plan: &mut Plan) {
     if shape.missing > 0 {
@@ -268,6 +315,7 @@ pub fn rebalance(_: Spec, picture: &Picture<'_>, shape: &Shape, plan: &mut Plan)
                 to: name(&shift.to)?,
             })
         })
+        .filter(|step| is_read(picture, &step.from, &step.to))
         .collect();
     if !moves.is_empty() {
         plan.disturb(Act::Moves(moves));

@@ -3,14 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::engine::Engine;
 use super::migrate::{Next, Way, together};
 use super::picture::{Member, Picture, Presence};
 use super::plan::{Act, Failover, Move, Plan, Spec, plan};
 use super::repair::unowned;
 use super::slots::SlotSet;
-use super::topology::{Address, Bears, Health, Node, NodeId, Role, View};
+use super::topology::{Address, Bears, Health, Node, NodeId, Role};
 use crate::backup::shards::SLOTS;
 
+#[path = "simulation_engine.rs"]
+mod engine;
 #[path = "simulation_restored.rs"]
 mod restored;
 #[path = "simulation_tests.rs"]
@@ -19,191 +22,12 @@ mod tests;
 /// Slots in which there are keys.
 const STRIDE: u16 = 97;
 
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "independent facts, not a state"
-)]
-pub(super) struct Engine {
-    pub(super) name: String,
-    pub(super) zone: &'static str,
-    pub(super) id: NodeId,
-    pub(super) address: Address,
-    pub(super) runs: bool,
-    pub(super) leaving: bool,
-    pub(super) outdated: bool,
-    /// Everybody it knows, itself among them.
-    pub(super) knows: BTreeMap<NodeId, Node>,
-    pub(super) banned: BTreeSet<NodeId>,
-    pub(super) keys: BTreeMap<u16, BTreeSet<u8>>,
-    pub(super) offset: u64,
-    pub(super) synced: bool,
-    pub(super) bears: Bears,
-}
-
 pub(super) struct World {
     pub(super) spec: Spec,
     pub(super) engines: Vec<Engine>,
     pub(super) next: u32,
-}
-
-fn id(n: u32) -> NodeId {
-    format!("{n:040x}").parse().unwrap()
-}
-
-impl Engine {
-    fn new(n: u32, address: u32, zone: &'static str) -> Self {
-        let address = Address {
-            host: format!("10.0.{}.{}", address / 250, address % 250),
-            port: 6379,
-            bus: 16379,
-        };
-        let mut it = Self {
-            name: format!("db-{n}"),
-            zone,
-            id: id(n),
-            address,
-            runs: true,
-            leaving: false,
-            outdated: false,
-            knows: BTreeMap::new(),
-            banned: BTreeSet::new(),
-            keys: BTreeMap::new(),
-            offset: 1,
-            synced: false,
-            bears: Bears::Nothing,
-        };
-        let me = Node {
-            myself: true,
-            ..it.introduced()
-        };
-        it.knows.insert(it.id.clone(), me);
-        it
-    }
-
-    /// As others come to know it.
-    fn introduced(&self) -> Node {
-        Node {
-            id: self.id.clone(),
-            address: Some(self.address.clone()),
-            hostname: Some(self.name.clone()),
-            myself: false,
-            role: Role::Primary,
-            health: Health::Fine,
-            handshake: false,
-            epoch: 0,
-            linked: true,
-            slots: SlotSet::default(),
-            migrating: BTreeMap::new(),
-            importing: BTreeMap::new(),
-        }
-    }
-
-    fn me(&self) -> &Node {
-        &self.knows[&self.id]
-    }
-
-    pub(super) fn me_mut(&mut self) -> &mut Node {
-        self.knows.get_mut(&self.id).unwrap()
-    }
-
-    fn is_primary(&self) -> bool {
-        self.me().role == Role::Primary
-    }
-
-    fn primary(&self) -> Option<&NodeId> {
-        match &self.me().role {
-            Role::Replica(primary) => primary.as_ref(),
-            _ => None,
-        }
-    }
-
-    pub(super) fn owns(&self, slot: u16) -> bool {
-        self.is_primary() && self.me().slots.contains(slot)
-    }
-
-    fn view(&self, open: &BTreeSet<u16>) -> View {
-        let count = |slot: &u16| self.keys.get(slot).map_or(0, BTreeSet::len) as u64;
-        View {
-            me: self.id.clone(),
-            nodes: self.knows.clone(),
-            keys: self.keys.values().map(|keys| keys.len() as u64).sum(),
-            synced: self.synced,
-            apart: Some(0),
-            offset: self.offset,
-            loading: false,
-            foreign: false,
-            counted: open.iter().map(|slot| (*slot, count(slot))).collect(),
-            bears: self.bears.clone(),
-        }
-    }
-
-    fn follow(&mut self, primary: &NodeId) {
-        let me = self.me_mut();
-        me.role = Role::Replica(Some(primary.clone()));
-        me.slots = SlotSet::default();
-        me.migrating.clear();
-        me.importing.clear();
-        self.synced = false;
-    }
-
-    /// It hears what another says of itself.
-    fn hear(&mut self, other: &Node, address: &Address) {
-        let Some(known) = self.knows.get_mut(&other.id) else {
-            return;
-        };
-        let old = known.role == other.role && known.epoch == other.epoch;
-        if old && known.slots == other.slots && known.address.as_ref() == Some(address) {
-            return;
-        }
-        let was_mine = known.role == Role::Replica(Some(self.id.clone()));
-        known.role = other.role.clone();
-        known.epoch = other.epoch;
-        known.address = Some(address.clone());
-        known.linked = true;
-        known.health = Health::Fine;
-        if other.role != Role::Primary {
-            known.slots = SlotSet::default();
-            return;
-        }
-        let mut taken = SlotSet::default();
-        let importing = self.me().importing.clone();
-        let mine = self.id.clone();
-        let boss = self.primary().cloned().unwrap_or_else(|| mine.clone());
-        let (mut lost_all, mut dirty) = (false, false);
-        for (who, node) in &mut self.knows {
-            if *who == other.id {
-                continue;
-            }
-            let both = other.slots.and(&node.slots);
-            if both.is_empty() || node.epoch >= other.epoch {
-                continue;
-            }
-            for slot in both.iter().filter(|slot| !importing.contains_key(slot)) {
-                node.slots.remove(slot);
-                if *who == boss {
-                    taken.insert(slot);
-                    lost_all = node.slots.is_empty();
-                }
-                let some = self.keys.get(&slot).is_some_and(|keys| !keys.is_empty());
-                dirty |= *who == mine && some;
-            }
-        }
-        let mut claims = other.slots.clone();
-        for (who, node) in &self.knows {
-            if *who != other.id {
-                claims = claims.without(&node.slots);
-            }
-        }
-        self.knows.get_mut(&other.id).unwrap().slots = claims;
-        if lost_all && taken == other.slots {
-            self.follow(&other.id);
-        } else if was_mine && lost_all {
-            // It was succeeded while it was away, by one that has what it had and more slots since.
-            self.keys.retain(|slot, _| !taken.contains(*slot));
-        } else {
-            assert!(!dirty, "{} deletes keys of slots that it lost", self.name);
-        }
-    }
+    /// Which version members have when they are made anew.
+    version: (u32, u32),
 }
 
 impl World {
@@ -219,6 +43,7 @@ impl World {
             spec,
             engines: Vec::new(),
             next: 1,
+            version: (7, 0),
         };
         it.grow(shards * (1 + replicas));
         it
@@ -229,11 +54,20 @@ impl World {
             let n = self.next;
             self.next += 1;
             let zone = ["a", "b", "c"][n as usize % 3];
-            self.engines.push(Engine::new(n, n, zone));
+            self.engines.push(Engine {
+                version: self.version,
+                ..Engine::new(n, n, zone)
+            });
         }
     }
 
-    fn scale(&mut self, shards: usize) {
+    /// Another version is asked for.
+    fn change_version(&mut self) {
+        self.version.0 += 1;
+        self.engines.iter_mut().for_each(|e| e.outdated = true);
+    }
+
+    pub(super) fn scale(&mut self, shards: usize) {
         let members = shards * (1 + self.spec.replicas);
         self.spec.shards = shards;
         let staying = self.engines.iter_mut().filter(|e| !e.leaving);
@@ -257,6 +91,7 @@ impl World {
             leaving: engine.leaving,
             going: false,
             outdated: engine.outdated,
+            version: Some(engine.version),
             presence: if engine.runs {
                 Presence::Seen(Box::new(engine.view(&open)))
             } else if engine.leaving || engine.zone != "b" {
@@ -325,11 +160,19 @@ impl World {
             .engines
             .iter()
             .filter(|e| e.runs && e.is_primary())
-            .map(|e| (e.id.clone(), (e.keys.clone(), e.offset, e.bears.clone())))
+            .map(|e| {
+                let has = (e.keys.clone(), e.offset, e.bears.clone());
+                (e.id.clone(), (has, e.version))
+            })
             .collect();
         for engine in self.engines.iter_mut().filter(|e| e.runs) {
             let received = engine.primary().and_then(|p| primaries.get(p)).cloned();
-            if let Some((keys, offset, bears)) = received {
+            let newer = |(_, version): &(_, (u32, u32))| *version > engine.version;
+            if received.as_ref().is_some_and(newer) {
+                // What it has is given up for what it cannot read.
+                engine.keys.clear();
+                engine.synced = false;
+            } else if let Some(((keys, offset, bears), _)) = received {
                 engine.keys = keys;
                 engine.bears = bears;
                 engine.offset = offset;
@@ -388,8 +231,15 @@ impl World {
         }
         for primary in lost {
             let heirs = self.engines.iter().enumerate();
+            let version = self
+                .engines
+                .iter()
+                .find(|e| e.id == primary)
+                .unwrap()
+                .version;
+            // One that has never received does not stand.
             let heir = heirs
-                .filter(|(_, e)| e.runs && e.primary() == Some(&primary))
+                .filter(|(_, e)| e.runs && e.primary() == Some(&primary) && e.version >= version)
                 .max_by_key(|(_, e)| e.offset);
             if let Some(at) = heir.map(|(at, _)| at) {
                 self.promote(at);
@@ -498,7 +348,7 @@ impl World {
     }
 
     /// Carries out what is planned, until `steps` are used up.
-    fn execute(&mut self, plan: Plan, steps: &mut usize) {
+    pub(super) fn execute(&mut self, plan: Plan, steps: &mut usize) {
         for act in plan.harmless.into_iter().chain(plan.disruptive) {
             if *steps == 0 {
                 return;
@@ -587,6 +437,7 @@ impl World {
                     "by force only from one that does not run"
                 );
                 assert!(how != Failover::Planned || self.engines[place].synced);
+                assert!(self.engines[place].version >= primary.version);
                 self.promote(place);
                 self.gossip();
             }
@@ -602,13 +453,24 @@ impl World {
             }
             Act::Restart { member } => {
                 let place = self.place(&member);
+                let newer = |e: &Engine| {
+                    Some(&e.id) == self.engines[place].primary()
+                        && e.version > self.engines[place].version
+                };
+                let superseded = self.engines.iter().any(newer);
+                let version = self.version;
                 let engine = &mut self.engines[place];
                 assert!(
                     engine.me().slots.is_empty() || self.spec.replicas == 0,
                     "who owns slots is restarted"
                 );
+                if superseded {
+                    *engine = engine.anew(self.next);
+                    self.next += 1;
+                }
                 engine.outdated = false;
                 engine.synced = false;
+                engine.version = version;
             }
             Act::Remove { member } => {
                 let place = self.place(&member);

@@ -64,15 +64,7 @@ fn a_majority_is_lost_and_replicas_take_over() {
         )
     };
     assert!(by_force(&first), "{first:?}");
-    for _ in 0..3 {
-        let plan = plan(world.spec, &world.members());
-        world.execute(plan, &mut { usize::MAX });
-        world.gossip();
-    }
-    world.revive(false);
-    world.settle(&[]);
-    world.assert_as_asked();
-    world.assert_keys();
+    all_come_back(&mut world, false);
 }
 
 #[test]
@@ -97,14 +89,29 @@ fn lost_on_the_way(
     world.settle(&[]);
     world.fill();
     world.scale(shards);
+    passes(&mut world, broken);
+    lost(&mut world, victim, moved);
+}
+
+/// Passes, each broken off after so many steps.
+fn passes(world: &mut World, broken: &[usize]) {
     for &steps in broken {
         world.gossip();
         let plan = plan(world.spec, &world.members());
         world.execute(plan, &mut { steps });
     }
+}
+
+/// A member is lost and comes back.
+fn lost(world: &mut World, victim: impl FnOnce(usize) -> usize, moved: bool) {
     world.gossip();
     let victim = victim(world.engines.len());
     world.kill(victim);
+    all_come_back(world, moved);
+}
+
+/// All come back after some passes without those that are lost, and nothing is lost with them.
+fn all_come_back(world: &mut World, moved: bool) {
     // Nobody is disturbed meanwhile whose copy is the last.
     for _ in 0..3 {
         let plan = plan(world.spec, &world.members());
@@ -131,6 +138,19 @@ fn a_shard_that_has_lost_its_replica_gets_one_of_a_shard_that_goes() {
 #[test]
 fn who_was_to_get_a_slot_is_succeeded_by_one_that_gets_it() {
     lost_on_the_way(3, &[264, 19, 376], |_| 0, false);
+}
+
+#[test]
+fn a_newer_version_comes_with_nothing_lost() {
+    for replicas in 1..3 {
+        let mut world = World::new(3, replicas);
+        world.settle(&[]);
+        world.fill();
+        world.change_version();
+        world.settle(&[]);
+        world.assert_as_asked();
+        world.assert_keys();
+    }
 }
 
 proptest! {
@@ -163,5 +183,29 @@ proptest! {
         moved in any::<bool>(),
     ) {
         lost_on_the_way(shards, &broken, |all| victim.index(all), moved);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whoever_is_lost_half_way_to_another_version_nothing_else_is(
+        replicas in 1usize..3,
+        shards in 3usize..5,
+        whole in 0usize..30,
+        broken in prop::collection::vec(0usize..60, 0..4),
+        victim in any::<prop::sample::Index>(),
+        moved in any::<bool>(),
+    ) {
+        let mut world = World::new(3, replicas);
+        world.settle(&[]);
+        world.fill();
+        // Also while slots are on their way.
+        world.scale(shards);
+        passes(&mut world, &broken);
+        world.change_version();
+        passes(&mut world, &vec![usize::MAX; whole]);
+        lost(&mut world, |all| victim.index(all), moved);
     }
 }

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use super::slots::SlotSet;
 use crate::agent::vitals::Vitals;
 use crate::backup::shards::{SLOTS, Slots};
+use crate::version::number;
 
 /// What was said is no topology.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -237,6 +238,8 @@ pub struct View {
     pub counted: BTreeMap<u16, u64>,
     /// Whose data it has.
     pub bears: Bears,
+    /// Major and minor number of its version, if it says it.
+    pub version: Option<(u32, u32)>,
 }
 
 impl View {
@@ -262,6 +265,7 @@ impl View {
             foreign: false,
             counted: BTreeMap::new(),
             bears: Bears::Unknown,
+            version: (!vitals.version.is_empty()).then(|| number(&vitals.version)),
         })
     }
 

@@ -13,6 +13,9 @@ use crate::version::{Server, number};
 
 /// Instances with data that the wanted version does not read, and why. They get new volumes.
 ///
+/// Of a cluster every primary counts. Who has become a replica of a newer one is found when the members are looked at
+/// ([`crate::engine::steer`]).
+///
 /// # Errors
 /// The primary's data is such, or an image holds another version than the resource says.
 pub fn unusable(v: &Validated, ran: &[Ran<'_>]) -> Result<BTreeMap<u32, String>, Vec<Problem>> {
@@ -34,18 +37,6 @@ pub fn unusable(v: &Validated, ran: &[Ran<'_>]) -> Result<BTreeMap<u32, String>,
             holds: server(runs),
             version: v.version.clone(),
         }]);
-    }
-    if v.shards.is_some() {
-        // Who has handed over could not follow its shard's new primary, and every member may be one. A member alone that
-        // ran another image goes back.
-        let mut versions = ran.iter().filter_map(|r| r.runs).peekable();
-        let differs =
-            versions.peek().is_some() && versions.all(|runs| number(runs) != number(&v.version));
-        return if differs {
-            Err(vec![Problem::ClusterVersion])
-        } else {
-            Ok(BTreeMap::new())
-        };
     }
     let mut unusable = BTreeMap::new();
     for instance in ran {
@@ -132,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_of_a_cluster_is_not_changed_in_place() {
+    fn a_cluster_goes_back_until_the_first_of_its_primaries_is_newer() {
         let clustered = |version| Validated {
             shards: Some(Shards {
                 count: 3,
@@ -140,17 +131,21 @@ mod tests {
             }),
             ..wants(version)
         };
-        let all = [ran(1, OLD, OLD), ran(2, OLD, None), ran(3, None, None)];
-        let found = unusable(&clustered("8.0"), &all);
-        assert_eq!(found, Err(vec![Problem::ClusterVersion]));
-        let one = [ran(1, OLD, OLD), ran(2, NEW, NEW), ran(3, None, None)];
-        assert_eq!(unusable(&clustered("7.0"), &one), Ok(BTreeMap::new()));
-        let same = [
-            ran(1, NEW, NEW),
-            ran(2, Some("8.0.4"), None),
-            ran(3, None, None),
-        ];
-        assert_eq!(unusable(&clustered("8.0"), &same), Ok(BTreeMap::new()));
+        let leads = |ran: Ran<'static>| Ran {
+            is_seat: true,
+            ..ran
+        };
+        let mut all = [ran(1, OLD, OLD), leads(ran(2, OLD, OLD)), ran(3, NEW, NEW)];
+        assert_eq!(unusable(&clustered("8.0"), &all), Ok(BTreeMap::new()));
+        let found = unusable(&clustered("7.0"), &all).unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), [&3]);
+        // Both of two shards lead.
+        all[2].is_seat = true;
+        let why = why(&clustered("7.0"), &all);
+        assert!(
+            why.contains("cache-3") && why.contains("write 8.0"),
+            "{why}"
+        );
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub enum Problem {
     Version,
     /// A version that does not read what the primary has written.
     #[error(
-        "spec.version: {wanted} does not read what {wrote} has written, and {primary}, the primary, runs it already or has run it: \
+        "spec.version: {wanted} does not read what {wrote} has written, and {primary}, which is primary, runs it already or has run it: \
          write {}. For an older version make a new resource, and have an application copy the data",
         written(.wrote)
     )]
@@ -54,9 +54,6 @@ pub enum Problem {
         /// What is written.
         version: String,
     },
-    /// Another version of a cluster.
-    #[error("spec.version: {}", rules::VERSION_OF_CLUSTERS)]
-    ClusterVersion,
     /// No mode that is offered.
     #[error("spec.mode: {}", rules::MODE)]
     Mode,
@@ -144,7 +141,6 @@ impl Problem {
             Self::Version => "InvalidVersion",
             Self::Older { .. } => "OlderVersion",
             Self::ImageVersion { .. } => "ImageOfAnotherVersion",
-            Self::ClusterVersion => "VersionOfClusterIsFixed",
             Self::Mode => "InvalidMode",
             Self::Shards => "InvalidShards",
             Self::Replicas => "InvalidReplicas",

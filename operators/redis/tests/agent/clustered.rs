@@ -1,6 +1,6 @@
 //! Agents whose engines are members of a cluster, and the step of the operator's pass that steers them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use rustls::ClientConfig;
 use serde_json::json;
 
-use crate::clustered_backup::{formed, named};
+use crate::clustered_backup::{Client, formed, formed_from, named};
 use crate::pod::{LONG, Pod, Set};
 
 /// What the operator knows and does, without its API server.
@@ -60,7 +60,16 @@ impl Operator {
         }
     }
 
-    pub async fn pass(&mut self, pods: &[Pod], outdated: Option<&str>) -> Steered {
+    /// Agents are asked, as the operator does all the time.
+    pub async fn hear(&mut self, set: &Set, pods: &[Pod]) {
+        self.told.clear();
+        for pod in pods {
+            let status = set.agent(pod).status(None, Duration::ZERO).await;
+            self.told.extend(status.ok().map(|s| (pod.name.clone(), s)));
+        }
+    }
+
+    pub async fn pass(&mut self, pods: &[Pod], outdated: &BTreeSet<String>) -> Steered {
         let told = |pod: &Pod| self.told.get(&pod.name);
         let instance = |(n, pod): (usize, &Pod)| Instance {
             name: pod.name.clone(),
@@ -82,7 +91,8 @@ impl Operator {
         let rider = |instance| Rider {
             instance,
             leaving: false,
-            outdated: outdated == Some(&instance.name),
+            outdated: outdated.contains(&instance.name),
+            unusable: false,
         };
         let steering = Steering {
             set: &self.validated.common.set,
@@ -108,7 +118,7 @@ impl Operator {
     pub async fn settles(&mut self, pods: &[Pod]) {
         let begun = Instant::now();
         loop {
-            let steered = self.pass(pods, None).await;
+            let steered = self.pass(pods, &BTreeSet::new()).await;
             if steered.calm && !steered.works {
                 return;
             }
@@ -156,7 +166,7 @@ async fn members_form_a_cluster_and_who_ended_out_of_order_comes_back_as_a_repli
     let asked = now.shards[1].primary.clone();
     let begun = Instant::now();
     loop {
-        let steered = operator.pass(&pods, Some(&asked)).await;
+        let steered = operator.pass(&pods, &[asked.clone()].into()).await;
         if steered.granted.as_ref() == Some(&asked) {
             break;
         }
@@ -208,7 +218,7 @@ async fn a_primary_that_is_told_to_go_has_a_replica_take_over_by_itself() {
     operator.told.insert(lost.name.clone(), status);
     let begun = Instant::now();
     while !heir.log().contains("Forced failover user request accepted") {
-        let steered = operator.pass(&pods, None).await;
+        let steered = operator.pass(&pods, &BTreeSet::new()).await;
         assert!(begun.elapsed() < LONG, "{:?}", steered.waits);
     }
     operator.told.clear();
@@ -217,4 +227,45 @@ async fn a_primary_that_is_told_to_go_has_a_replica_take_over_by_itself() {
     assert!(!back.yields);
     operator.settles(&pods).await;
     set.finish(pods);
+}
+
+#[tokio::test]
+async fn members_of_two_clusters_that_get_each_others_addresses_stay_apart() {
+    let mut one = Set::new(6).await;
+    let mut two = one.beside("other", 6).await;
+    let (mut ones, mut first) = formed(&mut one).await;
+    let (mut twos, mut second) = formed_from(&mut two, 11).await;
+    for (set, pods) in [(&one, &ones), (&two, &twos)] {
+        let mut client = Client::of(set, pods).await;
+        for n in 0..60 {
+            client.ask(&["SET", &format!("key-{n}"), &set.name]).await;
+        }
+    }
+    // A primary of each; others still look for it where it was.
+    let place = |pods: &[Pod], operator: &Operator| {
+        let primary = &operator.cluster().shards[0].primary;
+        pods.iter().position(|p| p.name == *primary).unwrap()
+    };
+    let (a, b) = (place(&ones, &first), place(&twos, &second));
+    assert!(ones[a].terminate() && twos[b].terminate());
+    std::mem::swap(&mut ones[a].address, &mut twos[b].address);
+    one.start(&mut ones[a], "uid-elsewhere");
+    two.start(&mut twos[b], "uid-elsewhere");
+    first.settles(&ones).await;
+    second.settles(&twos).await;
+    for (set, pods, operator) in [(&one, &ones, &first), (&two, &twos, &second)] {
+        let now = operator.cluster();
+        let whole = |s: &ShardStatus| s.slots > 0 && s.replicas.len() == 1;
+        assert!(
+            now.slots == 16384 && now.shards.len() == 3 && now.shards.iter().all(whole),
+            "{now:?}"
+        );
+        let mut client = Client::of(set, pods).await;
+        for n in 0..60 {
+            let value = client.ask(&["GET", &format!("key-{n}")]).await;
+            assert_eq!(value.as_ref(), Some(&set.name), "key-{n}");
+        }
+    }
+    one.finish(ones);
+    two.finish(twos);
 }

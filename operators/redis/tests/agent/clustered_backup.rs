@@ -72,8 +72,14 @@ fn writer(mut client: Client) -> (Confirmed, Arc<AtomicBool>, JoinHandle<()>) {
 
 /// Members of a cluster that is formed.
 pub async fn formed(set: &mut Set) -> (Vec<Pod>, Operator) {
+    formed_from(set, 1).await
+}
+
+/// The same at addresses from this number on.
+pub async fn formed_from(set: &mut Set, first: u8) -> (Vec<Pod>, Operator) {
     set.config.engine.clustered = true;
-    let mut pods: Vec<Pod> = (1..=6).map(|n| set.pod(n.into(), n)).collect();
+    let pod = |n: u8| set.pod(n.into(), first + n - 1);
+    let mut pods: Vec<Pod> = (1..=6).map(pod).collect();
     for pod in &mut pods {
         let uid = format!("uid-{}", pod.name);
         set.start(pod, &uid);
@@ -271,7 +277,7 @@ async fn a_cluster_is_backed_up_while_it_is_written_to_and_made_anew_elsewhere()
     }}});
     let mut operator = Operator::of(&copy, &bootstrap);
     for _ in 0..3 {
-        let steered = operator.pass(&pods, None).await;
+        let steered = operator.pass(&pods, &BTreeSet::new()).await;
         assert!(!steered.works, "{steered:?}");
         let waits = |why: &str| steered.waits.iter().any(|w| w.reason.contains(why));
         assert!(waits("copy-3 does not answer yet"), "{:?}", steered.waits);

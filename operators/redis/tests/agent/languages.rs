@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures::future::join_all;
-use mainstay_e2e::workload::ledger::Outcome;
-use mainstay_e2e::workload::redis::{Confirm, Redis};
-use mainstay_e2e::workload::writer::{Again, Engine, Session};
 use mainstay_redis::desired::sentinel;
 use mainstay_redis::settings::PORT;
 use mainstay_shared::metadata::SetId;
+use mainstay_workload::ledger::Outcome;
+use mainstay_workload::redis::{Confirm, Redis};
+use mainstay_workload::writer::{Again, Engine, Session};
 
 use super::clients::{self, Client, Language};
 use super::names::{asking, names, where_names_are_known};

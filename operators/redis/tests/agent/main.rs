@@ -17,6 +17,7 @@ mod clients;
 mod clustered;
 mod clustered_backup;
 mod clustered_drill;
+mod clustered_versions;
 mod drill;
 mod faults;
 mod figures;

@@ -52,7 +52,9 @@ use crate::{api, wait_for};
 /// What runs in the pods, unless the environment names another build of it.
 pub static PROGRAM: LazyLock<String> = LazyLock::new(|| {
     let named = std::env::var("MAINSTAY_TEST_PROGRAM");
-    named.unwrap_or_else(|_| env!("CARGO_BIN_EXE_mainstay-redis").to_owned())
+    let named = named.unwrap_or_else(|_| env!("CARGO_BIN_EXE_mainstay-redis").to_owned());
+    let open = tools::for_all(Path::new(&named)).unwrap();
+    open.to_str().unwrap().to_owned()
 });
 /// Longest wait for one answer of Redis.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -596,6 +598,12 @@ impl Db {
         let replicas = replicas.to_string();
         let waited = self.call(words(["WAIT", &replicas, "3000"])).await;
         waited.unwrap().integer().unwrap()
+    }
+
+    /// Whether a replica has what was written here, within a moment.
+    pub async fn confirmed(&mut self) -> bool {
+        let waited = self.call(words(["WAIT", "1", "200"])).await;
+        waited.is_ok_and(|v| v.integer().is_some_and(|replicas| replicas > 0))
     }
 
     pub async fn size(&mut self) -> i64 {

@@ -271,6 +271,7 @@ impl Cluster {
             leaving: engine.leaving,
             going: false,
             outdated: engine.outdated,
+            version: None,
             presence: match seen.remove(&engine.name) {
                 Some(Ok(view)) => Presence::Seen(Box::new(view)),
                 Some(Err(error)) => Presence::Unreachable(error.to_string()),

@@ -178,16 +178,26 @@ impl Machine {
 
     /// Stop if the time is over. Done before anything else in each step.
     pub(super) fn check_deadline(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        if let Some(term) = self.term()
-            && now >= self.until(term)
-        {
-            self.lose(out);
+        let over = self.term().is_some_and(|term| now >= self.until(term));
+        if over && let Role::Holder(term) = std::mem::replace(&mut self.role, Role::Follower) {
+            self.lose(&term, now, out);
         }
     }
 
-    fn lose(&mut self, out: &mut Vec<Effect>) {
-        out.push(Effect::HardStop);
-        self.role = Role::Follower;
+    /// The term, which is no longer the role, is over. Who leaves, and has stopped, may hear of its
+    /// successor before its own last write is answered: there is nothing left to stop, and as when that
+    /// is answered it is another's turn.
+    fn lose(&mut self, term: &Term, now: Moment, out: &mut Vec<Effect>) {
+        if term.leaving.is_some() && self.has_stopped() {
+            self.not_before = now + self.policy.timing.duration;
+        } else {
+            out.push(Effect::HardStop);
+        }
+    }
+
+    /// The engine takes no writes and receives from nobody: on this word others may lead.
+    fn has_stopped(&self) -> bool {
+        matches!(self.engine, Engine::Detached { .. })
     }
 
     pub(super) fn wanted_of(&self, term: &Term) -> Wanted {
@@ -222,7 +232,7 @@ impl Machine {
         };
         let later = self.memory.charter.as_ref().map(|c| c.ballot.epoch);
         if later > Some(term.charter.ballot.epoch) {
-            self.lose(out);
+            self.lose(&term, now, out);
             return;
         }
         if term.leaving.is_some() {
@@ -524,7 +534,7 @@ impl Machine {
     /// Stop, then release to somebody. Says whether the term goes on.
     fn leave(&mut self, term: &mut Term, now: Moment, out: &mut Vec<Effect>) -> bool {
         self.wait = Some(Wait::Stopping);
-        let stopped = matches!(self.engine, Engine::Detached { .. });
+        let stopped = self.has_stopped();
         let best = self.best(term);
         let Some(leaving) = &mut term.leaving else {
             return true;

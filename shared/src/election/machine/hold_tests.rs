@@ -4,7 +4,7 @@ use super::*;
 use crate::election::charter::Durable;
 use crate::election::machine::{Start, Tenure};
 use crate::election::member::{Ballot, Epoch, Holder, Position};
-use crate::election::message::{Input, Seen, Sight};
+use crate::election::message::{Input, Order, Seen, Sight, Written};
 use crate::election::policy::{Durability, Policy, Timing};
 
 const TIMING: Timing = Timing::DEFAULT;
@@ -64,6 +64,25 @@ fn engine(tenure: &Tenure, now: Moment) -> Engine {
     })
 }
 
+/// The process that goes on with it.
+fn resumed(tenure: &Tenure, now: Moment) -> Machine {
+    let start = Start {
+        me: tenure.holder.clone(),
+        policy: Policy {
+            durability: Durability::Required,
+            across_zones: false,
+            max_lag: 0,
+            timing: TIMING,
+        },
+        durable: Durable {
+            promise: None,
+            charter: Some(tenure.charter.clone()),
+        },
+        now,
+    };
+    Machine::resume(start, tenure.clone())
+}
+
 /// However long after the last renewal the next process begins, it renews as soon as that is due and
 /// it knows how its engine is.
 #[test]
@@ -72,21 +91,7 @@ fn the_next_process_renews_when_that_of_before_would_have() {
         let tenure = tenure();
 
         let began = SENT + age;
-        let start = Start {
-            me: tenure.holder.clone(),
-            policy: Policy {
-                durability: Durability::Required,
-                across_zones: false,
-                max_lag: 0,
-                timing: TIMING,
-            },
-            durable: Durable {
-                promise: None,
-                charter: Some(tenure.charter.clone()),
-            },
-            now: began,
-        };
-        let mut machine = Machine::resume(start, tenure.clone());
+        let mut machine = resumed(&tenure, began);
         assert!(machine.holds().is_some());
         let due = began.max(SENT + TIMING.renew);
         let mut written = None;
@@ -113,5 +118,84 @@ fn the_next_process_renews_when_that_of_before_would_have() {
             "{age:?}: {written:?}"
         );
         assert!(written >= SENT + TIMING.renew, "{age:?}: too often");
+    }
+}
+
+/// Its successor leads before the answer to its last write has come.
+#[test]
+fn who_has_let_go_and_stopped_is_not_stopped_hard_when_another_leads() {
+    let now = SENT + Duration::from_millis(10);
+    let tenure = tenure();
+    let next = Charter {
+        ballot: Ballot {
+            epoch: Epoch(4),
+            holder: Holder {
+                member: Member::new("db-2", "g"),
+                ..tenure.holder.clone()
+            },
+        },
+        ..tenure.charter.clone()
+    };
+    let elsewhere = Sight::Seen(Seen {
+        version: "1/3".into(),
+        holder: Some(next.ballot.holder.clone()),
+        charter: Some(next),
+        published: Position::default(),
+        mark: 1,
+        transitions: 2,
+    });
+    for stopped in [true, false] {
+        let mut machine = resumed(&tenure, now);
+        let mut done = Vec::new();
+        let mut step = |input| done.extend(machine.step(now, input));
+        step(Input::Lease(sight(&tenure)));
+        step(Input::Engine(engine(&tenure, now)));
+        step(Input::Order(Order::HandOver(None)));
+        if stopped {
+            step(Input::Engine(Engine::Detached {
+                position: Position::default(),
+                timeline: 2,
+            }));
+        }
+        step(Input::Lease(elsewhere.clone()));
+        assert_eq!(done.contains(&Effect::HardStop), !stopped, "{done:?}");
+        let let_go = |e: &Effect| matches!(e, Effect::WriteLease(w) if w.holder.is_none());
+        assert_eq!(done.iter().any(let_go), stopped, "{done:?}");
+        assert!(machine.holds().is_none());
+    }
+}
+
+/// Nobody answers its last write.
+#[test]
+fn who_has_let_go_and_stopped_leaves_the_next_turn_to_others_when_its_time_is_over() {
+    let now = SENT + Duration::from_millis(10);
+    let tenure = tenure();
+    let mut machine = resumed(&tenure, now);
+    let detached = Engine::Detached {
+        position: Position::default(),
+        timeline: 2,
+    };
+    for input in [
+        Input::Lease(sight(&tenure)),
+        Input::Engine(engine(&tenure, now)),
+        Input::Order(Order::HandOver(None)),
+        Input::Engine(detached),
+    ] {
+        machine.step(now, input);
+    }
+    assert!(machine.holds().is_some());
+    for millis in (0..5900).step_by(100).map(Duration::from_millis) {
+        let input = if millis.is_zero() {
+            Input::Written(Written::Unanswered)
+        } else {
+            Input::Lease(sight(&tenure))
+        };
+        let done = machine.step(now + TIMING.deadline + millis, input);
+        assert!(!done.contains(&Effect::HardStop), "{millis:?}: {done:?}");
+        assert!(machine.holds().is_none());
+        assert!(
+            matches!(machine.role, Role::Follower),
+            "{millis:?}: it stands"
+        );
     }
 }

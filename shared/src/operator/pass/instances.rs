@@ -38,10 +38,17 @@ pub(super) fn unusable<E: Engine>(
     seat: &Seat,
 ) -> Option<BTreeMap<u32, String>> {
     let revision = Some(E::revision(&validated.own).hash);
+    let leads = |i: &Instance| {
+        if validated.common.self_led {
+            i.leads()
+        } else {
+            i.ordinal == seat.ordinal
+        }
+    };
     let found = report.observed.instances.iter().map(|i| Ran {
         name: &i.name,
         ordinal: i.ordinal,
-        is_seat: i.ordinal == seat.ordinal,
+        is_seat: leads(i),
         is_current: i.pod.as_ref().is_some_and(|p| p.revision == revision),
         runs: i.agent().and_then(|s| s.engine_version.as_deref()),
         noted: i.claim.as_ref().and_then(|c| c.ran.as_deref()),

@@ -39,6 +39,11 @@ impl<E: Engine> Pass<'_, E> {
         let steered = E::steer(helm, steering).await;
         wanted.released.extend(steered.granted.clone());
         wanted.spared.clone_from(&steered.spared);
+        let found = report.observed.instances.iter();
+        wanted.unusable.extend(found.filter_map(|i| {
+            let why = steered.superseded.get(&i.name)?;
+            Some((i.ordinal, why.clone()))
+        }));
         for wait in &steered.waits {
             report.progress(Outcome::Progressing(wait.clone()));
         }

@@ -83,6 +83,9 @@ pub struct Confirm {
     pub within: Duration,
 }
 
+/// Begins what is said of a write that fewer replicas confirmed in time than were to.
+pub const CONFIRMED_BY: &str = "confirmed by";
+
 impl Confirm {
     /// Nobody is asked.
     pub const NOBODY: Self = Self {
@@ -478,7 +481,7 @@ fn judge(
         },
         (Some(_), answer) => {
             let how = match answer {
-                Some(Value::Int(replicas)) => format!("confirmed by {replicas}"),
+                Some(Value::Int(replicas)) => format!("{CONFIRMED_BY} {replicas}"),
                 Some(Value::ServerError(why)) => said(why),
                 other => format!("WAIT was answered {other:?}"),
             };

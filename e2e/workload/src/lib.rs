@@ -123,7 +123,7 @@ enum RedisCommand {
         #[arg(long)]
         fresh: bool,
         /// It is a cluster, which is spoken to by its own protocol.
-        #[arg(long, conflicts_with = "fresh")]
+        #[arg(long)]
         cluster: bool,
         /// Find the primary as clients of a Sentinel do, instead of by the binding's host.
         #[arg(long)]
@@ -162,6 +162,9 @@ enum RedisCommand {
     Call {
         #[command(flatten)]
         on: On,
+        /// Another host of the set; without, the primary's.
+        #[arg(long)]
+        host: Option<String>,
         /// Its words.
         #[arg(required = true)]
         words: Vec<String>,
@@ -192,6 +195,7 @@ impl On {
             binding: self.binding,
             run: self.run,
             confirm,
+            fresh: false,
         }
     }
 
@@ -405,7 +409,11 @@ async fn on_redis(command: RedisCommand) -> Result<ExitCode, Error> {
                 within: wait_timeout,
             };
             if cluster {
-                return writing.run(&on.cluster(confirm), Again::InAnyCase).await;
+                let cluster = Cluster {
+                    fresh,
+                    ..on.cluster(confirm)
+                };
+                return writing.run(&cluster, Again::InAnyCase).await;
             }
             let redis = Redis {
                 confirm,
@@ -440,8 +448,8 @@ async fn on_redis(command: RedisCommand) -> Result<ExitCode, Error> {
             println!("{}", connection.tag().await?);
             Ok(ExitCode::SUCCESS)
         }
-        RedisCommand::Call { on, words } => {
-            let mut connection = on.redis().connect_to(None).await?;
+        RedisCommand::Call { on, host, words } => {
+            let mut connection = on.redis().connect_to(host.as_deref()).await?;
             let (name, rest) = words.split_first().map_or(("", &[][..]), |(n, r)| (n, r));
             let mut command = ::redis::cmd(name);
             command.arg(rest);

@@ -431,3 +431,193 @@ fn keys_of_a_slot_in_two_places_besides_its_owner_are_left_alone() {
         "by hand",
     );
 }
+
+/// Its primary runs a newer version than the replicas.
+fn newer(members: &mut [Member], primary: usize) {
+    for member in members.iter_mut() {
+        member.version = Some((7, 0));
+    }
+    members[primary].version = Some((8, 0));
+}
+
+#[test]
+fn who_follows_a_newer_one_is_no_copy_and_is_made_anew_before_all_others() {
+    let world = settled(3, 1);
+    let spec = Spec {
+        formed: true,
+        ..world.spec
+    };
+    let mut members = world.members();
+    // Of a shard whose turn would be later.
+    let first = shard(&members).1[0];
+    let follows = |m: &Member| match &m.presence {
+        Presence::Seen(view) => view.follows().cloned(),
+        _ => None,
+    };
+    let other = |n: &usize| *n != first && follows(&members[*n]).is_some();
+    let replica = (0..members.len()).rfind(other).unwrap();
+    let followed = follows(&members[replica]).unwrap();
+    let leads = |m: &Member| matches!(&m.presence, Presence::Seen(v) if v.me == followed);
+    let primary = members.iter().position(leads).unwrap();
+    for member in &mut members {
+        member.outdated = true;
+    }
+    newer(&mut members, primary);
+    members[primary].outdated = false;
+    let by = |members: &[Member]| Picture::of(members).superseded_by(replica);
+    assert_eq!(by(&members), Some(primary));
+    // It never has everything, and nobody waits for that.
+    if let Presence::Seen(view) = &mut members[replica].presence {
+        view.synced = false;
+    }
+    let renewed = |members: &[Member], who: usize| {
+        let member = members[who].name.clone();
+        plan(spec, members).disruptive == Some(Act::Restart { member })
+    };
+    assert!(renewed(&members, replica));
+    // Whatever else is not in order; not where nobody else serves what it may have.
+    let whole = members.clone();
+    members[first].presence = away();
+    assert!(renewed(&members, replica));
+    members.clone_from(&whole);
+    let leads_first = shard(&members).0;
+    members[leads_first].presence = away();
+    assert!(!renewed(&members, replica));
+    members = whole;
+    // The others tell of it when it is gone.
+    members[replica].presence = gone(1, true);
+    assert_eq!(by(&members), Some(primary));
+    // It takes evidence: both versions, and a primary that serves.
+    members[primary].version = None;
+    assert_eq!(by(&members), None);
+    members[primary].version = Some((7, 0));
+    assert_eq!(by(&members), None);
+    members[primary].version = Some((8, 0));
+    members[primary].presence = away();
+    assert_eq!(by(&members), None);
+}
+
+#[test]
+fn an_older_one_takes_over_from_a_newer_one_only_where_that_is_gone_for_good() {
+    let mut world = settled(3, 1);
+    let (primary, replicas) = shard(&world.members());
+    let mut members = world.members();
+    newer(&mut members, primary);
+    members[primary].outdated = true;
+    members[replicas[0]].outdated = false;
+    let hands_over = |p: &Plan| matches!(p.disruptive, Some(Act::Failover { .. }));
+    let planned = plan(world.spec, &members);
+    assert!(!hands_over(&planned), "{planned:?}");
+    members[primary].version = Some((7, 0));
+    assert!(
+        hands_over(&plan(world.spec, &members)),
+        "of the same it does"
+    );
+
+    world.engines[primary].runs = false;
+    world.gossip();
+    let mut members = world.members();
+    newer(&mut members, primary);
+    members[primary].presence = gone(60, true);
+    assert_waits(
+        &plan(world.spec, &members),
+        "keep_the_last_copy",
+        "it has to come back",
+    );
+    members[primary].presence = gone(60, false);
+    assert!(hands_over(&plan(world.spec, &members)));
+}
+
+#[test]
+fn keys_do_not_go_to_an_older_one_which_is_restarted_all_the_same() {
+    let mut world = settled(3, 0);
+    let owner = world.engines.iter().position(|e| e.owns(97)).unwrap();
+    let target = (owner + 1) % 3;
+    let (from, to) = (
+        world.engines[owner].id.clone(),
+        world.engines[target].id.clone(),
+    );
+    world.engines[owner].me_mut().migrating.insert(97, to);
+    world.engines[target].me_mut().importing.insert(97, from);
+    let mut members = world.members();
+    let moves = plan(world.spec, &members).disruptive;
+    assert!(matches!(moves, Some(Act::Moves(_))), "{moves:?}");
+    newer(&mut members, owner);
+    assert_waits(
+        &plan(world.spec, &members),
+        "same_version_first",
+        "is older",
+    );
+    members[target].outdated = true;
+    let member = members[target].name.clone();
+    assert_eq!(
+        plan(world.spec, &members).disruptive,
+        Some(Act::Restart { member })
+    );
+}
+
+#[test]
+fn who_has_no_slots_hands_over_to_nobody() {
+    let mut world = settled(3, 1);
+    world.scale(4);
+    // The new ones are known, and one follows the other; no slot has moved.
+    for _ in 0..3 {
+        world.gossip();
+        let mut next = plan(world.spec, &world.members());
+        next.disruptive = None;
+        world.execute(next, &mut { usize::MAX });
+    }
+    world.gossip();
+    let mut members = world.members();
+    let new =
+        |m: &&mut Member| matches!(&m.presence, Presence::Seen(v) if v.is_primary() && v.keys == 0);
+    let primary = members.iter_mut().find(new).unwrap();
+    primary.outdated = true;
+    let member = primary.name.clone();
+    assert_eq!(
+        plan(world.spec, &members).disruptive,
+        Some(Act::Restart { member })
+    );
+}
+
+#[test]
+fn an_older_replica_is_not_given_to_a_newer_primary_for_the_sake_of_zones() {
+    let world = settled(3, 1);
+    let mut members = world.members();
+    // Both members of two shards are in one zone: their replicas would be changed for each other.
+    let (primary, replicas) = shard(&members);
+    let place = |m: &Member| match &m.presence {
+        Presence::Seen(view) => view.follows().cloned(),
+        _ => None,
+    };
+    let other = (0..members.len()).find(|n| *n != replicas[0] && place(&members[*n]).is_some());
+    let other = other.unwrap();
+    let followed = place(&members[other]).unwrap();
+    let leads = |m: &Member| matches!(&m.presence, Presence::Seen(v) if v.me == followed);
+    let second = members.iter().position(leads).unwrap();
+    // The third has one in each of these zones: to change with that one helps nobody.
+    for member in &mut members {
+        let zone = if place(member).is_some() { "b" } else { "a" };
+        member.zone = Some(zone.to_owned());
+    }
+    for (n, zone) in [
+        (primary, "a"),
+        (replicas[0], "a"),
+        (second, "b"),
+        (other, "b"),
+    ] {
+        members[n].zone = Some(zone.to_owned());
+    }
+    let moves = |members: &[Member]| {
+        matches!(
+            plan(world.spec, members).disruptive,
+            Some(Act::Replicate { .. })
+        )
+    };
+    assert!(moves(&members));
+    for (n, member) in members.iter_mut().enumerate() {
+        let older = n == primary || n == replicas[0];
+        member.version = Some(if older { (7, 0) } else { (8, 0) });
+    }
+    assert!(!moves(&members));
+}

@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use mainstay_e2e::workload;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    workload::main(workload::Args::parse()).await
+    mainstay_workload::main(mainstay_workload::Args::parse()).await
 }

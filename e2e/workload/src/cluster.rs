@@ -14,7 +14,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::binding::{Binding, BindingError};
 use super::ledger::Outcome;
-use super::redis::Confirm;
+use super::redis::{CONFIRMED_BY, Confirm};
 use super::writer::{Again, Attempt, Engine, Session};
 
 /// Keys of ledgers begin so; the ledger's name and the number follow.
@@ -50,6 +50,8 @@ pub struct Cluster {
     pub run: String,
     /// What makes a write an acknowledged one.
     pub confirm: Confirm,
+    /// Each write has a connection of its own.
+    pub fresh: bool,
 }
 
 /// An open connection, to all members.
@@ -57,6 +59,7 @@ pub struct Connection {
     cluster: ClusterConnection,
     run: String,
     confirm: Confirm,
+    fresh: bool,
 }
 
 impl Cluster {
@@ -120,6 +123,7 @@ impl Engine for Cluster {
             cluster: self.open().await.map_err(|e| e.to_string())?,
             run: self.run.clone(),
             confirm: self.confirm,
+            fresh: self.fresh,
         })
     }
 }
@@ -140,6 +144,17 @@ impl Connection {
 
 impl Session for Connection {
     async fn write(&mut self, id: u64, _: Again) -> Attempt {
+        let attempt = self.set(id).await;
+        Attempt {
+            usable: attempt.usable && !self.fresh,
+            ..attempt
+        }
+    }
+}
+
+impl Connection {
+    /// One write.
+    async fn set(&mut self, id: u64) -> Attempt {
         let key = key(&self.run, id);
         let mut set = ::redis::cmd("SET");
         set.arg(&key).arg(id);
@@ -156,7 +171,7 @@ impl Session for Connection {
                 attempt(Outcome::Acknowledged, format!("by {n}"), true)
             }
             // The server has it, as one that nobody was asked about: a shard's only replica may be away.
-            Ok(Value::Int(n)) => attempt(Outcome::Taken, format!("confirmed by {n}"), true),
+            Ok(Value::Int(n)) => attempt(Outcome::Taken, format!("{CONFIRMED_BY} {n}"), true),
             Ok(other) => attempt(
                 Outcome::Unknown,
                 format!("WAIT was answered {other:?}"),
