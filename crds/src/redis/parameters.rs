@@ -83,7 +83,8 @@ pub const KNOWN: &[Parameter] = &[
     live("appendfsync", Kind::Words(&["everysec", "always"])),
     live("auto-aof-rewrite-min-size", bytes(MIB)),
     live("auto-aof-rewrite-percentage", number(1, 1000)),
-    live("busy-reply-threshold", number(0, MOST)),
+    // A primary that is silent for longer loses its Lease before it says that it is busy.
+    live("busy-reply-threshold", number(1000, 2000)),
     live("client-query-buffer-limit", bytes(MIB)),
     restart("databases", number(1, 10_000)),
     live("dynamic-hz", Kind::Bool),

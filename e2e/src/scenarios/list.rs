@@ -151,11 +151,11 @@ pub const ALL: &[Scenario] = &[
         "another instance takes over on request, and nothing acknowledged is lost"
     ),
     scenario!(
-        shares of Redis faults "redis_pods" ["pod_deleted", "pod_forced", "all_forced"],
-        "of Redis: the primary's pod is told to go and deleted by force, then all pods by force at once"
+        shares of Redis faults "redis_pods" ["pod_deleted", "pod_forced", "engine_killed", "all_forced"],
+        "of Redis: the primary's pod is told to go and deleted by force, its process is killed, then all pods are deleted by force at once"
     ),
     scenario!(
-        long shares of Redis redis_cluster::redis_cluster,
+        shares of Redis redis_cluster::redis_cluster,
         "a Redis Cluster forms, loses a primary's pod, and moves slots to a fourth shard and back, while an application writes by its own protocol"
     ),
     scenario!(

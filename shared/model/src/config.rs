@@ -40,6 +40,10 @@ pub struct Config {
     pub lapses: u8,
     /// Crashes, each with a restart at any time later, or none.
     pub crashes: u8,
+    /// Ends of a primary's process in which all that it had in memory is lost.
+    pub ends: u8,
+    /// Who has lost its memory says what it has left, as if that were all that it ever acknowledged.
+    pub tells_of_what_is_left: bool,
     /// Volumes lost.
     pub replaced: u8,
     /// The old pod of a lost volume lives on.
@@ -82,6 +86,8 @@ impl Config {
         expired: &[],
         lapses: 0,
         crashes: 0,
+        ends: 0,
+        tells_of_what_is_left: false,
         replaced: 0,
         lives_on: false,
         deleted: 0,

@@ -24,6 +24,8 @@ pub enum Doing {
     Detached,
     /// It receives from that holder.
     Following(Ballot),
+    /// It took writes, and its process has ended with what was in memory.
+    Ended,
     /// It takes writes.
     Primary(Box<Leading>),
 }
@@ -48,6 +50,8 @@ pub struct Engine {
     pub data: bool,
     pub log: Vec<Entry>,
     pub doing: Doing,
+    /// Part of its log was in memory only, and is gone. It says so until it has received again.
+    pub lost: bool,
 }
 
 impl Engine {
@@ -85,6 +89,8 @@ impl Engine {
         }
         match &self.doing {
             Doing::Down => message::Engine::Unknown,
+            Doing::Detached | Doing::Following(_) if self.lost => message::Engine::Unknown,
+            Doing::Ended => message::Engine::Ended,
             Doing::Detached => message::Engine::Detached {
                 position: Position {
                     epoch: Epoch(self.label()),
@@ -114,6 +120,7 @@ impl Engine {
         self.log.truncate(common);
         self.log.extend_from_slice(&from.log[common..]);
         self.data = true;
+        self.lost = false;
     }
 }
 

@@ -24,6 +24,7 @@ pub enum Happens {
     Arrived(usize),
     Lapsed(usize),
     Crashed(usize),
+    Ended(usize),
     Started(usize),
     Replaced(usize, bool),
     Deleted,
@@ -106,6 +107,10 @@ impl Set {
             Happens::Crashed(i) => {
                 world.spent.crashes += 1;
                 world.crash(i);
+            }
+            Happens::Ended(i) => {
+                world.spent.ended += 1;
+                world.end(config, i);
             }
             Happens::Started(i) => world.start(config, i),
             Happens::Replaced(i, lives_on) => {
@@ -224,6 +229,9 @@ impl Set {
             all.push(Happens::Paused(i));
         }
         if let Some(leading) = node.engine.leading() {
+            if spent.ended < config.ends {
+                all.push(Happens::Ended(i));
+            }
             if leading.effective != leading.requested {
                 all.push(Happens::Reloaded(i));
             }

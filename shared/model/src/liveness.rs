@@ -13,6 +13,7 @@ const TROUBLE: Config = Config {
     epochs: 100,
     writes: 4,
     crashes: 2,
+    ends: 1,
     lapses: 4,
     deleted: 1,
     restored: 1,

@@ -253,6 +253,52 @@ fn doubt_and_a_hand_over() {
 }
 
 #[test]
+fn an_engine_that_ends_with_its_memory() {
+    let ends = 1;
+    holds(
+        "ended",
+        Config {
+            ends,
+            ..Config::CALM
+        },
+    );
+    holds(
+        "doubt, ended, hand-over",
+        Config {
+            ends,
+            orders: 1,
+            ..DOUBT
+        },
+    );
+    holds(
+        "doubt, ended, lost answers",
+        Config {
+            ends,
+            lost: 1,
+            ..DOUBT
+        },
+    );
+}
+
+#[test]
+fn broken_what_is_left_of_a_lost_memory_counts() {
+    let config = Config {
+        ends: 1,
+        ..Config::CALM
+    };
+    let found = explore(
+        "what is left is told",
+        Config {
+            tells_of_what_is_left: true,
+            ..config
+        },
+        300_000,
+    );
+    assert!(found.iter().any(|(name, _)| *name == LOST), "{found:?}");
+    holds("what is left is not told", config);
+}
+
+#[test]
 fn doubt_and_a_suspended_promise() {
     holds(
         "preferred",

@@ -70,6 +70,7 @@ pub struct Sent {
 pub struct Spent {
     pub lapses: u8,
     pub crashes: u8,
+    pub ended: u8,
     pub replaced: u8,
     pub deleted: u8,
     pub restored: u8,
@@ -156,6 +157,7 @@ impl World {
                 data,
                 log: Vec::new(),
                 doing: Doing::Detached,
+                lost: false,
             },
             write: None,
             stray: None,
@@ -321,7 +323,9 @@ impl World {
         }
         let engine = &mut node.engine;
         match (node.machine.wanted(), &mut engine.doing) {
-            (Wanted::Unchanged, _) | (Wanted::Detached | Wanted::Stopped, Doing::Detached) => {
+            (Wanted::Unchanged, _)
+            | (Wanted::Detached | Wanted::Stopped, Doing::Detached)
+            | (Wanted::Stopped | Wanted::Primary { .. }, Doing::Ended) => {
                 return false;
             }
             (Wanted::Initialise, _) => engine.data = true,
@@ -509,9 +513,10 @@ impl World {
         let Some(epoch) = source.leading().map(|l| l.ballot.epoch.0) else {
             return;
         };
-        let copied = !self.nodes[to].engine.data;
+        let follower = &self.nodes[to].engine;
+        let says_more = !follower.data || follower.lost;
         self.node(to).engine.receive(&source);
-        if copied {
+        if says_more {
             self.see_engine(config, to);
         }
         let member = self.nodes[to].machine.me().member.clone();
@@ -619,6 +624,16 @@ impl World {
         node.engine.doing = Doing::Down;
         // What points at a machine that is gone is the same for all that is gone.
         self.flushes.retain(|f| f.1 != i);
+    }
+
+    /// A primary's process ends, with its memory: nothing is on its volume. Its agent sees that.
+    pub fn end(&mut self, config: &Config, i: usize) {
+        let engine = &mut self.node(i).engine;
+        engine.log.clear();
+        engine.doing = Doing::Ended;
+        engine.lost = !config.tells_of_what_is_left;
+        self.flushes.retain(|f| f.1 != i);
+        self.see_engine(config, i);
     }
 
     /// It starts again in the same pod.

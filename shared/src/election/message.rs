@@ -224,6 +224,10 @@ pub enum Engine {
         /// Highest timeline seen in it.
         timeline: u64,
     },
+    /// It led in the term that is held, or was elected to, and has ended: no process of it is left, none will be
+    /// promoted in this term, and what it had in memory is lost, so that it cannot say what it has. An
+    /// engine that keeps what it acknowledged is `Unknown` instead, and goes on in its term.
+    Ended,
     /// It receives, or may receive, from the holder of that ballot.
     Following(Ballot),
     /// It was promoted under that ballot.

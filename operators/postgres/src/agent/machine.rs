@@ -399,6 +399,7 @@ impl Machine {
     fn ended(&mut self, how: &str, wanted: bool, now: Duration) {
         self.data_known = false;
         self.stood_down = (self.wanted() == Wanted::Stopped).then_some(now);
+        self.promoting = None;
         self.tended = None;
         self.served = None;
         self.in_force = None;

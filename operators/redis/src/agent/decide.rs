@@ -67,7 +67,7 @@ pub struct Observed<'a> {
     pub upstream: Option<&'a Ballot>,
     /// It is known how far its dataset goes, and nobody is waited for who may have more.
     pub settled: bool,
-    /// The engine that was elected for the ballot that is wanted has ended.
+    /// The engine that was elected for the term that goes on has ended.
     pub ended: bool,
     /// It is being promoted for the ballot that is wanted.
     pub promoting: bool,
@@ -144,6 +144,8 @@ pub fn next(o: &Observed<'_>) -> Next {
     if o.ending {
         let hands_over = running && *o.wanted == Wanted::Stopped;
         return match (running, o.leaving) {
+            // Its term is let go once nothing of it is left.
+            (false, _) if o.ended && !o.clean => Next::Clean,
             _ if hands_over && o.running.is_some_and(|r| r.role == Role::Primary) => Next::HandOver,
             (_, true) => Next::Wait("somebody to take over".to_owned()),
             (true, false) => Next::Stop,

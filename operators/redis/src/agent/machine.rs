@@ -125,12 +125,10 @@ pub struct Machine {
     memory: (u64, Memory),
     /// How far the dataset went that was stopped in order.
     orderly: Option<Orderly>,
+    /// The start of which the election was last told how far its dataset goes.
+    told: Option<u64>,
     /// For which ballot which start was elected.
     elected: Option<Elected>,
-    /// For which ballot the election was told last that the engine is primary.
-    led: Option<Ballot>,
-    /// And for which that it never will be.
-    vain: Option<Ballot>,
     /// The set's first data is being made.
     founding: bool,
     /// It is being promoted, as the start of that number, under that epoch.
@@ -184,9 +182,8 @@ impl Machine {
             asked_at: Duration::ZERO,
             memory: (0, Memory::LostAt(boottime())),
             orderly: None,
+            told: None,
             elected,
-            led: None,
-            vain: None,
             founding: false,
             promoting: None,
             group: None,
@@ -333,9 +330,17 @@ impl Machine {
     /// The last look at the engine that runs, and when it began.
     fn vitals(&self) -> Option<(Duration, Vitals)> {
         match &*self.monitor.sight.borrow() {
-            Sight::Up { at, vitals } => Some((*at, (**vitals).clone())),
+            Sight::Up { at, vitals, .. } => Some((*at, (**vitals).clone())),
             _ => None,
         }
+    }
+
+    /// Whether it says that it runs a script, and nothing else.
+    fn is_busy(&self) -> bool {
+        matches!(
+            &*self.monitor.sight.borrow(),
+            Sight::Up { busy: Some(_), .. }
+        )
     }
 
     fn decide(&mut self) -> Next {
@@ -367,7 +372,7 @@ impl Machine {
         let leader = self.leader();
         let ending = state.stop_within.is_some();
         let ended = self.elected_has_ended(&wanted, start);
-        // One whose engine has ended has nothing to hand over, and does not wait for it: its term runs out.
+        // One whose engine has ended has nothing to hand over.
         if ending && !ended {
             self.leave(now);
         }

@@ -25,8 +25,27 @@ pub enum Sight {
         at: Duration,
         /// What it said.
         vitals: Box<Vitals>,
+        /// It says no more than this since then.
+        busy: Option<Busy>,
     },
 }
+
+/// It answers that it runs a script, which holds everybody up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// Time since boot when it said so first.
+    pub since: Duration,
+    /// And last; taken before it was asked.
+    pub at: Duration,
+}
+
+/// A script that has held everybody up for so long is ended. Until then it is a sign of life.
+pub const LONGEST_SCRIPT: Duration = Duration::from_secs(30);
+/// One that cannot be ended is told to end so often.
+const AGAIN: Duration = Duration::from_secs(5);
+/// A script that has said before that it runs says so again at once; the next one only when it has run for
+/// `busy-reply-threshold`, which is a second at least.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// Pause between looks at an engine that is up.
 const CALM: Duration = Duration::from_secs(1);
@@ -74,6 +93,10 @@ async fn run(
     let mut hurry: u32 = 0;
     let mut start = None;
     let mut mark = None;
+    // What a script that it is busy with began from.
+    let mut before: Option<(Duration, Box<Vitals>)> = None;
+    let mut busy: Option<Busy> = None;
+    let mut ended_at: Option<Duration> = None;
     loop {
         let wanted = *want.borrow_and_update();
         if wanted != start {
@@ -81,6 +104,7 @@ async fn run(
             start = wanted;
             session = None;
             mark = None;
+            (before, busy) = (None, None);
             tell.send_replace(Sight::Dark("it does not run".to_owned()));
             muteness.send_replace(None);
         }
@@ -94,6 +118,15 @@ async fn run(
         let mut seen = once(&access, &mut session).await;
         if let Ok(vitals) = &mut seen {
             remember(&mut mark, vitals);
+        }
+        busy = match seen {
+            Err(SessionError::Busy) => Some(went_on(busy, at, boottime())),
+            _ => None,
+        };
+        let told_late = busy.is_some_and(|b| b.at >= b.since + LONGEST_SCRIPT);
+        if told_late && ended_at.is_none_or(|last| at >= last + AGAIN) {
+            ended_at = Some(at);
+            end_script(&access).await;
         }
         let silent = matches!(seen, Err(SessionError::Mute));
         let since = silent.then(|| muteness.borrow().unwrap_or(at));
@@ -109,15 +142,25 @@ async fn run(
         }
         tell.send_replace(match seen {
             Ok(vitals) if vitals.loading => Sight::Loading,
-            Ok(vitals) => Sight::Up {
-                at,
-                vitals: Box::new(vitals),
-            },
+            Ok(vitals) => {
+                let vitals = Box::new(vitals);
+                before = Some((at, vitals.clone()));
+                Sight::Up {
+                    at,
+                    vitals,
+                    busy: None,
+                }
+            }
             Err(error) => {
                 session = None;
-                match error {
-                    SessionError::Loading => Sight::Loading,
-                    other => Sight::Dark(other.to_string()),
+                match (error, &before) {
+                    (SessionError::Loading, _) => Sight::Loading,
+                    (SessionError::Busy, Some((at, vitals))) => Sight::Up {
+                        at: *at,
+                        vitals: vitals.clone(),
+                        busy,
+                    },
+                    (other, _) => Sight::Dark(other.to_string()),
                 }
             }
         });
@@ -139,6 +182,28 @@ fn remember(mark: &mut Option<Mark>, vitals: &mut Vitals) {
     }
 }
 
+/// It was asked at `at` and said by `now` that it runs a script: the one that was known, or another.
+fn went_on(known: Option<Busy>, at: Duration, now: Duration) -> Busy {
+    let same = known.filter(|_| now.saturating_sub(at) < AT_ONCE);
+    Busy {
+        since: same.map_or(now, |b| b.since),
+        at,
+    }
+}
+
+/// Nobody is served meanwhile, and nothing else ends it.
+async fn end_script(access: &Access) {
+    let ended = async { Session::begin(access).await?.end_script().await };
+    match ended.await {
+        Ok(()) => {
+            tracing::warn!("a script held everybody up for {LONGEST_SCRIPT:?}, and was ended");
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a script that holds everybody up could not be ended");
+        }
+    }
+}
+
 async fn once(access: &Access, session: &mut Option<Session>) -> Result<Vitals, SessionError> {
     let open = match session.take() {
         Some(open) => open,
@@ -147,4 +212,20 @@ async fn once(access: &Access, session: &mut Option<Session>) -> Result<Vitals, 
     // Kept only after a whole answer.
     let session = session.insert(open);
     session.vitals().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_one_after_the_other_are_not_one_long_script() {
+        let ms = Duration::from_millis;
+        let first = went_on(None, ms(1000), ms(2900));
+        assert_eq!(first.since, ms(2900));
+        let on = went_on(Some(first), ms(3000), ms(3001));
+        assert_eq!((on.since, on.at), (ms(2900), ms(3000)));
+        let next = went_on(Some(on), ms(3100), ms(5000));
+        assert_eq!((next.since, next.at), (ms(5000), ms(3100)));
+    }
 }

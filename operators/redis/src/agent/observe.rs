@@ -1,6 +1,5 @@
 //! What the election is told of the engine; values only.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mainstay_shared::election::charter::Charter;
@@ -9,7 +8,7 @@ use mainstay_shared::election::member::{Ballot, Member, Position};
 use mainstay_shared::election::message::{Engine, Primary};
 
 use super::decide::Data;
-use super::monitor::Sight;
+use super::monitor::{Busy, LONGEST_SCRIPT, Sight};
 use super::vitals::Vitals;
 
 /// So long an engine whose memory was lost says nothing of its dataset while others may have more.
@@ -36,6 +35,8 @@ pub struct Facts<'a> {
     pub asked_at: Duration,
     /// What is known of its memory.
     pub memory: Memory,
+    /// Time since boot since when the API server answers: without it nobody is elected.
+    pub reached: Option<Duration>,
     /// Datasets live in memory only.
     pub memory_only: bool,
     /// The set has data, as far as is known.
@@ -44,8 +45,8 @@ pub struct Facts<'a> {
     pub used: u64,
     /// For which ballot it was promoted, if its dataset says so.
     pub promoted: Option<&'a Ballot>,
-    /// For which ballot it will never be promoted, though its term goes on: the engine that was elected has ended.
-    pub vain: Option<&'a Ballot>,
+    /// The engine that was elected for the term that is held has ended, no process of it is left, and none will be promoted in it.
+    pub ended: bool,
     /// The group that is asked for, and the end of the history when that was first so.
     pub group: Option<(&'a Group, u64)>,
 }
@@ -106,53 +107,61 @@ fn grace(vitals: &Vitals) -> Duration {
     }
 }
 
+/// Whether an engine keeps silent, for others may have more: `grace` since its start, while they could be elected.
+fn keeps_silent(memory: Memory, reached: Option<Duration>, now: Duration, grace: Duration) -> bool {
+    match memory {
+        Memory::Whole | Memory::Kept(_) => false,
+        Memory::LostAt(start) => reached.is_none_or(|since| now < start.max(since) + grace),
+    }
+}
+
 /// How far a dataset goes that receives nothing any more; none while others may have more, and are waited for.
-pub fn position(vitals: &Vitals, memory: Memory, now: Duration) -> Option<Position> {
+pub fn position(
+    vitals: &Vitals,
+    memory: Memory,
+    reached: Option<Duration>,
+    now: Duration,
+) -> Option<Position> {
+    if keeps_silent(memory, reached, now, grace(vitals)) {
+        return None;
+    }
     let told = vitals
         .mark
         .as_ref()
         .map(|mark| mark.position(&vitals.replid, vitals.offset));
     // Without a mark it is behind everybody who has one.
     let told = told.unwrap_or_default();
-    match memory {
+    Some(match memory {
         // It cannot go further than what was read from the file; only the mark in it may be behind.
-        Memory::Kept(end) if end.epoch == told.epoch => Some(told.max(end)),
-        Memory::Whole | Memory::Kept(_) => Some(told),
-        Memory::LostAt(start) => (now >= start + grace(vitals)).then_some(told),
-    }
+        Memory::Kept(end) if end.epoch == told.epoch => told.max(end),
+        _ => told,
+    })
 }
 
 /// The engine as the election sees it. What is not certain is `Unknown`.
-///
-/// Of an engine that was elected and has ended the election would believe for half a minute that it is on its way, and renew its
-/// term. It is told what comes to the same as if the promotion had come before the end: a primary that nobody follows, for which
-/// no group is in force, and that was never healthy. Its term runs out, and nothing was acknowledged in it.
 pub fn engine(f: &Facts<'_>) -> Engine {
-    if let Some(ballot) = f.vain {
-        return Engine::Primary(Primary {
-            ballot: ballot.clone(),
-            recovered: 0,
-            lsn: 0,
-            in_force: None,
-            since: 0,
-            flushed: BTreeMap::new(),
-            healthy_at: Duration::ZERO,
-        });
+    if f.ended {
+        return Engine::Ended;
     }
-    let Sight::Up { at, vitals } = f.sight else {
+    let Sight::Up { at, vitals, busy } = f.sight else {
         return Engine::Unknown;
     };
     if !f.running {
         return Engine::Unknown;
     }
+    if busy.is_some() && (!vitals.is_primary || *at <= f.asked_at) {
+        // It would bind others to itself, and can do nothing for them; or is another by now.
+        return Engine::Unknown;
+    }
     if vitals.is_primary {
-        return primary(f, *at, vitals);
+        return primary(f, (*at, *busy), vitals);
     }
     if let Some(ballot) = f.upstream {
         // Who follows may stand, and binds others to itself; one that could not say what it has would do so in vain.
-        return match f.memory {
-            Memory::LostAt(start) if f.now < start + GRACE => Engine::Unknown,
-            _ => Engine::Following(ballot.clone()),
+        return if keeps_silent(f.memory, f.reached, f.now, GRACE) {
+            Engine::Unknown
+        } else {
+            Engine::Following(ballot.clone())
         };
     }
     if !vitals.is_detached() || *at <= f.asked_at {
@@ -167,13 +176,13 @@ pub fn engine(f: &Facts<'_>) -> Engine {
     let timeline = vitals.mark.as_ref().map_or(0, |m| m.timeline);
     // Of none of two sides of a set is a number taken again.
     let timeline = timeline.max(f.used);
-    match position(vitals, f.memory, f.now) {
+    match position(vitals, f.memory, f.reached, f.now) {
         Some(position) => Engine::Detached { position, timeline },
         None => Engine::Unknown,
     }
 }
 
-fn primary(f: &Facts<'_>, at: Duration, vitals: &Vitals) -> Engine {
+fn primary(f: &Facts<'_>, (at, busy): (Duration, Option<Busy>), vitals: &Vitals) -> Engine {
     let (Some(ballot), Some(mark)) = (f.promoted, &vitals.mark) else {
         return Engine::Unknown;
     };
@@ -184,7 +193,7 @@ fn primary(f: &Facts<'_>, at: Duration, vitals: &Vitals) -> Engine {
         in_force: f.group.map(|(group, _)| group.clone()),
         since: f.group.map_or(vitals.offset, |(_, since)| since),
         flushed: vitals.flushed(),
-        healthy_at: at,
+        healthy_at: busy.map_or(at, |b| b.at.min(b.since + LONGEST_SCRIPT)),
     })
 }
 
@@ -212,6 +221,7 @@ mod tests {
     fn detached(mark: Option<Mark>, replid: &str, offset: u64) -> Sight {
         Sight::Up {
             at: SECOND * 10,
+            busy: None,
             vitals: Box::new(Vitals {
                 upstream: Some((NOBODY.0.into(), NOBODY.1)),
                 replid: replid.into(),
@@ -230,11 +240,12 @@ mod tests {
             upstream: None,
             asked_at: SECOND,
             memory: Memory::Whole,
+            reached: Some(SECOND),
             memory_only: false,
             set_exists: true,
             used: 0,
             promoted: None,
-            vain: None,
+            ended: false,
             group: None,
         }
     }
@@ -263,6 +274,17 @@ mod tests {
             ..lost
         };
         assert_eq!(engine(&later), at(50));
+        // While the API server is away nobody has a turn.
+        for reached in [None, Some(SECOND * 9)] {
+            let away = Facts { reached, ..later };
+            assert_eq!(engine(&away), Engine::Unknown);
+        }
+        let back = Facts {
+            reached: Some(SECOND * 9),
+            now: SECOND * 9 + GRACE,
+            ..later
+        };
+        assert_eq!(engine(&back), at(50));
     }
 
     #[test]
@@ -424,21 +446,21 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_was_elected_and_has_ended_is_no_healthy_primary() {
-        let ballot = ballot();
+    fn an_engine_that_was_elected_and_has_ended_is_told_until_its_term_is_over() {
         let sight = Sight::Dark("it does not run".into());
         let gone = Facts {
             running: false,
-            vain: Some(&ballot),
+            ended: true,
             ..facts(&sight)
         };
-        match engine(&gone) {
-            Engine::Primary(p) => {
-                assert_eq!((p.ballot, p.healthy_at), (ballot.clone(), Duration::ZERO));
-                assert!(p.in_force.is_none() && p.flushed.is_empty());
-            }
-            other => panic!("{other:?}: its term would be renewed"),
-        }
+        assert_eq!(engine(&gone), Engine::Ended);
+        // What runs by now may have everything: nobody knows.
+        let sight = detached(Some(mark()), "aa", 60);
+        let next = Facts {
+            ended: true,
+            ..facts(&sight)
+        };
+        assert_eq!(engine(&next), Engine::Ended);
     }
 
     #[test]
@@ -446,6 +468,7 @@ mod tests {
         let ballot = ballot();
         let sight = Sight::Up {
             at: SECOND * 10,
+            busy: None,
             vitals: Box::new(Vitals {
                 is_primary: true,
                 offset: 90,
@@ -462,5 +485,44 @@ mod tests {
             Engine::Primary(p) => assert_eq!((p.recovered, p.lsn), (10, 90)),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_script_that_holds_everybody_up_is_a_sign_of_life_for_a_while() {
+        let ballot = ballot();
+        let healthy_at = |after: u32| {
+            let busy = Busy {
+                since: SECOND * 12,
+                at: SECOND * (12 + after),
+            };
+            let sight = Sight::Up {
+                at: SECOND * 10,
+                busy: Some(busy),
+                vitals: Box::new(Vitals {
+                    is_primary: true,
+                    mark: Some(mark()),
+                    ..Vitals::default()
+                }),
+            };
+            let led = Facts {
+                promoted: Some(&ballot),
+                ..facts(&sight)
+            };
+            match engine(&led) {
+                Engine::Primary(p) => p.healthy_at,
+                other => panic!("{other:?}"),
+            }
+        };
+        let sight = detached(Some(mark()), "aa", 60);
+        let Sight::Up { at, vitals, .. } = sight else {
+            panic!("{sight:?}")
+        };
+        let busy = Some(Busy { since: at, at });
+        let sight = Sight::Up { at, vitals, busy };
+        assert_eq!(engine(&facts(&sight)), Engine::Unknown, "it cannot lead");
+
+        assert_eq!(healthy_at(0), SECOND * 12);
+        assert_eq!(healthy_at(9), SECOND * 21);
+        assert_eq!(healthy_at(99), SECOND * 12 + LONGEST_SCRIPT);
     }
 }

@@ -60,6 +60,8 @@ pub fn directives(settings: &RedisSettings) -> BTreeMap<String, String> {
     }
     let lag = settings.replicas.map_or(MAX_LAG, |r| r.max_lag_seconds);
     set("min-replicas-max-lag", &lag.to_string());
+    // Before its silence costs a primary its Lease it says that a script holds everybody up.
+    set("busy-reply-threshold", "2000");
     // A replica is followed by nobody's word but this agent's; a link that is dead is noticed in good time.
     set("repl-ping-replica-period", "2");
     set("repl-timeout", "15");

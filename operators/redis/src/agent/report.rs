@@ -10,6 +10,7 @@ use mainstay_shared::agent::init::protocol::Engine;
 use super::decide::Next;
 use super::monitor::Sight;
 use super::render::SHUT;
+use super::session::SessionError;
 use super::vitals::{Vitals, member};
 use crate::settings::ReplicasToWrite;
 
@@ -85,7 +86,7 @@ pub fn status(f: &Facts<'_>) -> Status {
     };
     let running = matches!(f.engine, Engine::Running { .. });
     match f.sight {
-        Sight::Up { at, vitals } if running && f.now.saturating_sub(*at) <= FRESH => {
+        Sight::Up { at, vitals, .. } if running && f.now.saturating_sub(*at) <= FRESH => {
             s.phase = Phase::Running;
             s.engine_version = Some(vitals.version.clone());
             s.position = Some(vitals.offset);
@@ -134,6 +135,7 @@ pub fn status(f: &Facts<'_>) -> Status {
             s.message = Some(match sight {
                 Sight::Dark(why) => why.clone(),
                 Sight::Loading => "Redis reads its dataset".to_owned(),
+                Sight::Up { busy: Some(_), .. } => SessionError::Busy.to_string(),
                 Sight::Up { .. } => "Redis does not answer any more".to_owned(),
             });
         }
@@ -307,6 +309,7 @@ mod tests {
     fn primary(lag: u64, log_ok: bool) -> Sight {
         Sight::Up {
             at: Duration::from_secs(99),
+            busy: None,
             vitals: Box::new(Vitals {
                 is_primary: true,
                 log_ok,
@@ -378,8 +381,9 @@ mod tests {
     #[test]
     fn an_open_door_is_told_whether_or_not_there_are_replicas_to_write() {
         let with = |min_replicas| match primary(60, true) {
-            Sight::Up { at, vitals } => Sight::Up {
+            Sight::Up { at, vitals, busy } => Sight::Up {
                 at,
+                busy,
                 vitals: Box::new(Vitals {
                     min_replicas,
                     ..*vitals
@@ -400,6 +404,7 @@ mod tests {
         let member = |is_primary, link_up, ok| {
             let sight = Sight::Up {
                 at: Duration::from_secs(99),
+                busy: None,
                 vitals: Box::new(Vitals {
                     is_primary,
                     link_up,

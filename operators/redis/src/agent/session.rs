@@ -31,6 +31,9 @@ pub enum SessionError {
     /// It reads its dataset.
     #[error("Redis reads its dataset")]
     Loading,
+    /// It runs a script, or a function, that holds everybody up.
+    #[error("Redis runs a script that holds everybody up")]
+    Busy,
     /// It is not as it was believed.
     #[error("{0}")]
     Otherwise(String),
@@ -91,11 +94,16 @@ async fn bounded<T>(
     work: impl Future<Output = Result<T, RespError>>,
 ) -> Result<T, SessionError> {
     match timeout(bound, work).await {
-        Ok(done) => done.map_err(|e| match e.code() {
-            Some("LOADING") => SessionError::Loading,
-            _ => e.into(),
-        }),
+        Ok(done) => done.map_err(why),
         Err(_) => Err(SessionError::Mute),
+    }
+}
+
+fn why(error: RespError) -> SessionError {
+    match error.code() {
+        Some("LOADING") => SessionError::Loading,
+        Some("BUSY") => SessionError::Busy,
+        _ => error.into(),
     }
 }
 
@@ -149,6 +157,7 @@ impl Session {
         let [info, library, door] = answers.as_slice() else {
             return Err(RespError::Protocol("three answers were expected").into());
         };
+        let info = info.clone().accepted().map_err(why)?;
         let info = info
             .text()
             .ok_or(RespError::Protocol("INFO says no text"))?;
@@ -162,6 +171,18 @@ impl Session {
             vitals.cluster = Some(Clustered::read(&said.text().unwrap_or_default()));
         }
         Ok(vitals)
+    }
+
+    /// End the script, or function, that runs.
+    ///
+    /// # Errors
+    /// See [`SessionError`]. One that has written is not ended: Redis would keep half of what it does.
+    pub async fn end_script(&mut self) -> Result<(), SessionError> {
+        match self.call(words(["SCRIPT", "KILL"])).await {
+            // Of a function it says that it is busy with one.
+            Err(SessionError::Busy) => self.call(words(["FUNCTION", "KILL"])).await.map(drop),
+            done => done.map(drop),
+        }
     }
 
     /// Receive from nobody: whoever it received from is gone when this returns.

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mainstay_e2e::tools::Server;
+use mainstay_redis::agent::observe::GRACE;
 use mainstay_redis::resp::words;
 use mainstay_redis::settings::{DATA, Persistence, ReplicasToWrite};
 use mainstay_shared::agent::paths;
@@ -79,6 +80,12 @@ async fn an_engine_that_ends_and_starts_at_once_with_less_does_not_lead() {
     write(&mut db, "a", 50, 1).await;
     kill(Pid::from_raw(pods[0].engine_pid()), Signal::SIGKILL).unwrap();
     let leader = set.leader(&pods, Some(0)).await;
+    let log = pods[0].log();
+    assert!(log.contains("its term is given up"), "{log}");
+    assert!(
+        !log.contains("the engine is stopped hard"),
+        "its time ran out: {log}"
+    );
     let mut db = set.connect(&pods[leader]).await.unwrap();
     all_are_there(&mut db, "a", 50).await;
     set.until(&pods[0], "following", |s| s.ready).await;
@@ -94,6 +101,28 @@ async fn an_engine_that_ends_and_starts_at_once_with_less_does_not_lead() {
     // Of what a file had on its volume it goes on in the primary's log: it streams before it has applied that.
     let mut db = set.connect(&pods[other]).await.unwrap();
     wait_for("the same keys", async || db.size().await == 50).await;
+    set.finish(pods);
+}
+
+#[tokio::test]
+async fn who_is_alone_leads_again_when_its_engine_is_back() {
+    let set = Set::new(1).await;
+    let pods = set.all(1).await;
+    let mut db = set.connect(&pods[0]).await.unwrap();
+    write(&mut db, "a", 20, 0).await;
+    let engine = pods[0].engine_pid();
+    kill(Pid::from_raw(engine), Signal::SIGKILL).unwrap();
+    wait_for("writes to be taken again", async || {
+        match set.connect(&pods[0]).await {
+            Ok(mut db) => db.set("after", "1").await.is_ok(),
+            Err(_) => false,
+        }
+    })
+    .await;
+    assert_ne!(pods[0].engine_pid(), engine);
+    let mut db = set.connect(&pods[0]).await.unwrap();
+    all_are_there(&mut db, "a", 20).await;
+    assert_eq!(set.record().await.epoch, 2, "it was elected once more");
     set.finish(pods);
 }
 
@@ -130,6 +159,24 @@ async fn who_has_the_data_before_anybody_votes_leads_when_the_primary_has_lost_i
     all_are_there(&mut db, "a", 50).await;
     set.until(&pods[0], "following", |s| s.ready).await;
     assert_eq!(set.connect(&pods[0]).await.unwrap().size().await, 50);
+    set.finish(pods);
+}
+
+#[tokio::test]
+async fn who_lost_its_memory_while_nobody_could_be_elected_lets_others_go_first() {
+    let set = Set::with_own_server(3).await;
+    let pods = set.all(1).await;
+    let mut db = set.connect(&pods[0]).await.unwrap();
+    write(&mut db, "a", 50, 1).await;
+    set.api.freeze(true).unwrap();
+    kill(Pid::from_raw(pods[0].engine_pid()), Signal::SIGKILL).unwrap();
+    tokio::time::sleep(GRACE + Duration::from_secs(5)).await;
+    set.api.freeze(false).unwrap();
+    // It holds the Lease by name still, so it need wait for nobody, as far as the Lease is concerned.
+    let leader = set.leader(&pods, Some(0)).await;
+    let mut db = set.connect(&pods[leader]).await.unwrap();
+    all_are_there(&mut db, "a", 50).await;
+    set.until(&pods[0], "following", |s| s.ready).await;
     set.finish(pods);
 }
 
@@ -175,7 +222,7 @@ async fn an_engine_that_ends_between_election_and_promotion_costs_its_term_and_n
 
     let leader = set.leader(&pods[1..], None).await + 1;
     let log = pods[leader].log();
-    assert!(log.contains("its term is not renewed"), "{log}");
+    assert!(log.contains("its term is given up"), "{log}");
     let mut db = set.connect(&pods[leader]).await.unwrap();
     all_are_there(&mut db, "a", 20).await;
     db.set("after", "1").await.unwrap();
@@ -380,5 +427,31 @@ async fn a_mark_that_somebody_removes_costs_nobody_anything() {
     assert_eq!(set.until(&pods[0], "ready", |s| s.ready).await.nonce, nonce);
     assert_eq!(set.record().await.epoch, 1);
     assert!(pods[0].path(paths::RUN).join("elected.json").exists());
+    set.finish(pods);
+}
+
+#[tokio::test]
+async fn a_script_that_never_ends_is_ended_and_costs_nobody_the_lease() {
+    let mut set = Set::new(2).await;
+    set.rules = "~* &* +@all -@admin";
+    let pods = set.all(1).await;
+    let mut db = set.connect(&pods[0]).await.unwrap();
+    write(&mut db, "a", 20, 1).await;
+    let mut other = set.connect(&pods[0]).await.unwrap();
+    let script = words(["EVAL", "while true do end", "0"]);
+    let ended = other.call_for(script, LONG);
+    let told = async {
+        wait_for("Redis to say that it is busy", async || {
+            let refused = db.set("b", "1").await;
+            refused.is_err_and(|e| e.code() == Some("BUSY"))
+        })
+        .await;
+    };
+    let (ended, ()) = tokio::join!(ended, told);
+    let why = ended.unwrap_err().to_string();
+    assert!(why.contains("killed"), "{why}");
+    db.set("b", "2").await.unwrap();
+    all_are_there(&mut db, "a", 20).await;
+    assert_eq!(set.record().await.epoch, 1, "nobody else was elected");
     set.finish(pods);
 }

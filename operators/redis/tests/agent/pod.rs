@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -41,8 +41,10 @@ use mainstay_shared::agent::paths;
 use mainstay_shared::election::charter::Charter;
 use mainstay_shared::names;
 use mainstay_shared::pki::{LeafSpec, Pair, Usage, client_config, issue_authority, issue_leaf};
+use nix::sched::{CloneFlags, setns};
 use nix::unistd::{Gid, Uid};
 use rustls::pki_types::ServerName;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 pub use crate::processes::{LONG, Pod};
@@ -62,12 +64,26 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// The next set's number.
 static NEXT: AtomicU8 = AtomicU8::new(1);
 
-/// Where programs are that pods may run, as any user.
+/// The network in which a test begins. With its first set it is in one that leads nowhere.
+static OUTSIDE: LazyLock<File> = LazyLock::new(|| File::open("/proc/thread-self/ns/net").unwrap());
+
+/// Where programs are that pods may run, as any user. They are fetched from outside where the machine has them not.
 pub async fn programs(server: Server) -> tempfile::TempDir {
-    let programs = tempfile::tempdir_in("/dev/shm").unwrap();
-    fs::set_permissions(programs.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    tools::server(programs.path(), server).await.unwrap();
-    programs
+    let outside = LazyLock::force(&OUTSIDE);
+    let (tell, done) = oneshot::channel();
+    std::thread::spawn(move || {
+        setns(outside, CloneFlags::CLONE_NEWNET).unwrap();
+        let programs = tempfile::tempdir_in("/dev/shm").unwrap();
+        fs::set_permissions(programs.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let fetched = tools::server(programs.path(), server);
+        runtime.block_on(fetched).unwrap();
+        let _ = tell.send(programs);
+    });
+    done.await.expect("the thread has said why")
 }
 
 /// A set: its authority, its objects in the API server, its configuration.
@@ -103,7 +119,6 @@ impl Set {
 
     /// The same, of another server.
     pub async fn of(server: Server, instances: u32) -> Self {
-        // Fetched while there is a network: the API server has one of its own.
         let programs = programs(server).await;
         Self::on(api::shared(), (server, programs), instances).await
     }
@@ -576,8 +591,12 @@ pub struct Db(Connection);
 
 impl Db {
     pub async fn call(&mut self, command: Words) -> Result<Value, RespError> {
+        self.call_for(command, ANSWER).await
+    }
+
+    pub async fn call_for(&mut self, command: Words, bound: Duration) -> Result<Value, RespError> {
         let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
-        timeout(ANSWER, self.0.call(command)).await.map_err(late)?
+        timeout(bound, self.0.call(command)).await.map_err(late)?
     }
 
     pub async fn set(&mut self, key: &str, value: &str) -> Result<(), RespError> {

@@ -18,7 +18,7 @@ use super::run::{Beginning, Inbox, Loop, Told, mint};
 use super::wire::Introduction;
 use crate::agent::state::Store;
 use crate::election::charter::Charter;
-use crate::election::member::{Ballot, Member};
+use crate::election::member::{Ballot, Member, Moment};
 use crate::election::message::{Engine, Order, Room, Wanted};
 use crate::election::policy::{Policy, TimingError};
 use crate::names;
@@ -122,6 +122,10 @@ pub struct Handle {
     /// Whether the primary's endpoints lead to this pod, as seen while it is primary and from then on
     /// until they lead elsewhere.
     pub leads_here: watch::Receiver<bool>,
+    /// Since when the API server has answered whatever it was asked; none while it does not.
+    pub reach: watch::Receiver<Option<Moment>>,
+    /// Whether that matters goes in here: then it is asked again and again.
+    pub asks: watch::Sender<bool>,
     /// What is seen of the engine goes in here.
     pub engine: watch::Sender<Engine>,
     /// Identifier of the own data goes in here: the first holder writes it into the Lease.
@@ -218,6 +222,8 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
     let (tell_held, held) = watch::channel(None);
     let (tell_me, told_me) = watch::channel(me.clone());
     let (tell_leads, leads_here) = watch::channel(false);
+    let (tell_reach, reach) = watch::channel(None);
+    let (asks, asked) = watch::channel(false);
     let (introduce, introduced) = watch::channel(introduction);
     let (tell_names, names) = watch::channel(first.members);
     let (engine, engine_seen) = watch::channel(Engine::Unknown);
@@ -235,6 +241,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
         setup: config.setup.clone(),
         engine: engine_seen,
         identifier: own_data,
+        asks: asked,
         orders: ordered,
         renewals: renewed,
         messages: arrived,
@@ -256,6 +263,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
             held: tell_held,
             me: tell_me,
             leads_here: tell_leads,
+            reach: tell_reach,
             introduction: introduce,
             names: tell_names,
             turned: Arc::clone(&turned),
@@ -287,6 +295,8 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
         held,
         me: told_me,
         leads_here,
+        reach,
+        asks,
         engine,
         identifier,
         orders,

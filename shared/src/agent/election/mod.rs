@@ -29,6 +29,7 @@ pub mod hard_stop;
 pub mod lease;
 mod leases;
 mod peers;
+mod reach;
 pub mod record;
 mod roster;
 mod run;

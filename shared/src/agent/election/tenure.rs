@@ -24,6 +24,8 @@ struct Kept {
     mark: u64,
     applied: Option<Group>,
     opened: Option<u64>,
+    #[serde(default)]
+    leaving: bool,
 }
 
 /// Where it is kept. A write waits for no disk: a folder that is not in memory keeps nothing.
@@ -60,6 +62,7 @@ impl Keeping {
             mark: kept.mark,
             applied: kept.applied,
             opened: kept.opened,
+            leaving: kept.leaving,
         })
     }
 
@@ -94,6 +97,7 @@ fn store(file: &Path, container: &str, tenure: Option<Tenure>) -> std::io::Resul
         mark: tenure.mark,
         applied: tenure.applied,
         opened: tenure.opened,
+        leaving: tenure.leaving,
     };
     let new = file.with_extension("new");
     fs::write(&new, serde_json::to_vec(&kept)?)?;
@@ -142,6 +146,7 @@ mod tests {
             mark: 9,
             applied: None,
             opened: Some(5),
+            leaving: true,
         }
     }
 

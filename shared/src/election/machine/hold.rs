@@ -8,9 +8,10 @@ use super::{
     Ask, Broken, Charter, Effect, Engine, Group, Machine, Member, Moment, Role, Wait, Wanted,
     ask_all,
 };
+use crate::election::machine::Tenure;
 use crate::election::member::Text;
 use crate::election::message::{Primary, Room};
-use crate::election::policy::Durability;
+use crate::election::policy::{Durability, Timing};
 
 /// What a holder knows of its term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -92,23 +93,29 @@ impl Term {
 
     /// The term of the process before. What that wrote last counts from when it was sent: who waited for
     /// as long again would renew when the time is over.
-    pub(super) fn resumed(
-        charter: Charter,
-        until: Moment,
-        deadline: Duration,
-        applied: Option<Group>,
-        opened: Option<u64>,
-        now: Moment,
-    ) -> Self {
+    pub(super) fn resumed(tenure: Tenure, timing: &Timing, now: Moment) -> Self {
+        let renewed = tenure.until.saturating_sub(timing.deadline);
         Self {
-            applied,
-            acknowledged: opened.is_some(),
-            opened,
+            applied: tenure.applied,
+            acknowledged: tenure.opened.is_some(),
+            opened: tenure.opened,
             was_primary: true,
             // A version may have been sent that the process before did not hear of.
-            issued: charter.version + 1,
-            ..Self::new(charter, until.saturating_sub(deadline), until, now)
+            issued: tenure.charter.version + 1,
+            // Others may have been told that it has stopped, and lead.
+            leaving: tenure.leaving.then(|| Leaving {
+                to: None,
+                // The process before has begun; and of an engine that says nothing nobody waits for long.
+                until: now + timing.deadline,
+                hard: false,
+            }),
+            ..Self::new(tenure.charter, renewed, tenure.until, now)
         }
+    }
+
+    /// Whether a hand-over goes on, or the engine has ended.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
     }
 
     /// Writes may have been acknowledged in these groups and in all but the last of the charter's.
@@ -197,7 +204,7 @@ impl Machine {
 
     /// The engine takes no writes and receives from nobody: on this word others may lead.
     fn has_stopped(&self) -> bool {
-        matches!(self.engine, Engine::Detached { .. })
+        matches!(self.engine, Engine::Detached { .. } | Engine::Ended)
     }
 
     pub(super) fn wanted_of(&self, term: &Term) -> Wanted {
@@ -235,20 +242,23 @@ impl Machine {
             self.lose(&term, now, out);
             return;
         }
-        if term.leaving.is_some() {
-            if self.leave(&mut term, now, out) {
-                self.role = Role::Holder(term);
-            }
-            return;
+        if self.engine == Engine::Ended {
+            self.give_up(&mut term, now);
+        } else if term.leaving.is_none() {
+            self.account(&mut term, now);
+            // Before anything is changed: who leaves does not suspend a promise as well.
+            self.consider_leaving(&mut term, now);
         }
-        self.account(&mut term, now);
-        // Before anything is changed: who leaves does not suspend a promise as well.
-        self.consider_leaving(&mut term, now);
-        if term.leaving.is_none() {
+        let stays = if term.leaving.is_some() {
+            self.leave(&mut term, now, out)
+        } else {
             self.advance(&mut term, now, out);
             self.ask_members(&mut term, now, out);
+            true
+        };
+        if stays {
+            self.role = Role::Holder(term);
         }
-        self.role = Role::Holder(term);
     }
 
     /// Keep the facts of the term.
@@ -473,6 +483,19 @@ impl Machine {
         term.leaving = Some(Leaving {
             to,
             until: now + stop,
+            hard: false,
+        });
+    }
+
+    /// The engine has ended, and with it what this term was won with: others are better, where there are
+    /// any.
+    fn give_up(&self, term: &mut Term, now: Moment) {
+        let me = &self.me.member;
+        let alone = term.charter.everybody().iter().all(|m| m == me);
+        let named = term.leaving.take().and_then(|l| l.to);
+        term.leaving = Some(Leaving {
+            to: named.filter(|to| to != me).or(alone.then(|| me.clone())),
+            until: now + self.policy.timing.stop,
             hard: false,
         });
     }

@@ -38,6 +38,7 @@ fn tenure() -> Tenure {
         until: SENT + TIMING.deadline,
         mark: 7,
         opened: Some(1),
+        leaving: false,
     }
 }
 
@@ -198,4 +199,80 @@ fn who_has_let_go_and_stopped_leaves_the_next_turn_to_others_when_its_time_is_ov
             "{millis:?}: it stands"
         );
     }
+}
+
+/// What it had in memory is gone, so others are better, and need not wait for the Lease's expiry.
+#[test]
+fn a_term_whose_engine_has_ended_is_let_go_at_once() {
+    let now = SENT + Duration::from_millis(10);
+    let mut tenure = tenure();
+    let other = Member::new("db-2", "g");
+    tenure.charter.members.insert(other.clone());
+    let mut machine = resumed(&tenure, now);
+    machine.step(now, Input::Lease(sight(&tenure)));
+    machine.step(now, Input::Engine(engine(&tenure, now)));
+    let done = machine.step(now, Input::Engine(Engine::Ended));
+    let told = |e: &Effect| matches!(e, Effect::Ask(to, Ask::Released { .. }) if *to == other);
+    assert!(done.iter().any(told), "{done:?}");
+    let let_go = |e: &Effect| matches!(e, Effect::WriteLease(w) if w.holder.is_none());
+    assert!(done.iter().any(let_go), "{done:?}");
+    assert_eq!(
+        machine.wanted(),
+        Wanted::Stopped,
+        "nothing is promoted again"
+    );
+
+    let detached = Engine::Detached {
+        position: Position::default(),
+        timeline: 2,
+    };
+    machine.step(now, Input::Written(Written::Done("1/2".into())));
+    assert!(machine.holds().is_none());
+    let done = machine.step(now, Input::Engine(detached));
+    assert_eq!(done, [], "it is the others' turn");
+    assert!(matches!(machine.role, Role::Follower));
+}
+
+/// Nobody else can have anything: it leads again, under another epoch, as soon as it knows what it has.
+#[test]
+fn who_is_alone_leads_again_when_its_engine_is_back() {
+    let now = SENT + Duration::from_millis(10);
+    let tenure = tenure();
+    let mut machine = resumed(&tenure, now);
+    machine.step(now, Input::Lease(sight(&tenure)));
+    machine.step(now, Input::Engine(engine(&tenure, now)));
+    let done = machine.step(now, Input::Engine(Engine::Ended));
+    assert_eq!(done, [], "it keeps the Lease's name");
+    assert!(machine.holds().is_none());
+    assert_eq!(machine.wanted(), Wanted::Detached, "it is started");
+
+    machine.step(now, Input::Engine(Engine::Unknown));
+    assert!(matches!(machine.role, Role::Follower));
+    let later = now + TIMING.renew / 2;
+    machine.step(later, Input::Lease(sight(&tenure)));
+    let detached = Engine::Detached {
+        position: Position::default(),
+        timeline: 2,
+    };
+    machine.step(later, Input::Engine(detached));
+    assert!(matches!(machine.role, Role::Candidate(_)));
+}
+
+/// Others may have been told by the process before that it has stopped.
+#[test]
+fn the_next_process_goes_on_leaving() {
+    let now = SENT + Duration::from_millis(10);
+    let mut machine = resumed(&tenure(), now);
+    for input in [
+        Input::Lease(sight(&tenure())),
+        Input::Engine(engine(&tenure(), now)),
+        Input::Order(Order::HandOver(None)),
+    ] {
+        machine.step(now, input);
+    }
+    let kept = machine.tenure().unwrap();
+    assert!(kept.leaving);
+    let next = resumed(&kept, now);
+    assert!(next.holds().is_some());
+    assert_eq!(next.wanted(), Wanted::Stopped);
 }

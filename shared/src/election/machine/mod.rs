@@ -68,6 +68,8 @@ pub struct Tenure {
     pub applied: Option<Group>,
     /// End of recovery for which clients were let in.
     pub opened: Option<u64>,
+    /// It is being left.
+    pub leaving: bool,
 }
 
 /// The state of one member's agent.
@@ -204,17 +206,11 @@ impl Machine {
                 .ballot
                 .admitted_by(machine.durable.promise.as_ref())
         {
-            machine.me = tenure.holder;
+            machine.me = tenure.holder.clone();
             machine.mark = tenure.mark;
             machine.memory.hear(&tenure.charter);
-            machine.role = Role::Holder(Box::new(hold::Term::resumed(
-                tenure.charter,
-                tenure.until,
-                machine.policy.timing.deadline,
-                tenure.applied,
-                tenure.opened,
-                machine.started,
-            )));
+            let term = hold::Term::resumed(tenure, &machine.policy.timing, machine.started);
+            machine.role = Role::Holder(Box::new(term));
         }
         machine
     }
@@ -229,6 +225,7 @@ impl Machine {
             mark: self.mark,
             applied: term.applied.clone(),
             opened: term.opened,
+            leaving: term.is_leaving(),
         })
     }
 

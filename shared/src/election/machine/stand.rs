@@ -52,7 +52,7 @@ impl Machine {
         let timing = &self.policy.timing;
         match &self.engine {
             Engine::Empty => return Err(Wait::NoData),
-            Engine::Unknown | Engine::Primary(_) => return Err(Wait::Engine),
+            Engine::Unknown | Engine::Ended | Engine::Primary(_) => return Err(Wait::Engine),
             Engine::Detached { .. } | Engine::Following(_) => {}
         }
         let Some(lease) = &self.lease else {

@@ -255,15 +255,14 @@ impl Machine {
 
     /// Tell it.
     pub(super) fn observe(&mut self, engine: &Engine) {
-        let seen = if self.work.is_some() {
-            // On its way.
-            match self.seen(engine) {
-                Seen::Empty => Seen::Empty,
-                primary @ Seen::Primary(_) => primary,
-                _ => Seen::Unknown,
-            }
-        } else {
-            self.seen(engine)
+        let runs = matches!(engine, Engine::Running { .. });
+        // It takes writes soon, or reads its log: what was seen before holds no more.
+        let changes = (runs && self.promoting.is_some()) || self.engine.is_starting(boottime());
+        // What is on its way is not there; a primary is one until it is told otherwise.
+        let seen = match self.seen(engine) {
+            Seen::Following(_) | Seen::Detached { .. } if self.work.is_some() => Seen::Unknown,
+            Seen::Detached { .. } if changes => Seen::Unknown,
+            seen => seen,
         };
         let identifier = match &self.data {
             Data::Present { identifier, .. } => Some(identifier.clone()),

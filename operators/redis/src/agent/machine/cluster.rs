@@ -17,7 +17,7 @@ use mainstay_shared::metadata::SetId;
 use mainstay_shared::names::AGENT_PORT;
 
 use super::super::monitor::Sight;
-use super::super::observe;
+use super::super::observe::{self, Memory};
 use super::super::past::Elected;
 use super::super::sentinel::Known;
 use super::super::sentinel::view::Set;
@@ -124,6 +124,11 @@ impl Machine {
         cluster.map_or(Wanted::Unchanged, Cluster::wanted)
     }
 
+    /// Since when the API server answers, without which nobody is elected.
+    pub(super) fn reached(&self) -> Option<Duration> {
+        *self.cluster.as_ref()?.driver.reach.borrow()
+    }
+
     /// What the election waits for, in words.
     pub(super) fn because(&self) -> String {
         let wait = self.cluster.as_ref().and_then(Cluster::because);
@@ -211,16 +216,6 @@ impl Machine {
         observe::is_alone(me, &config.members, cluster.charter().as_ref())
     }
 
-    /// The ballot for which an engine was elected that ended before it was promoted, while its term goes on.
-    fn elected_in_vain(&self, start: Option<u64>) -> Option<Ballot> {
-        let wanted = self.wanted();
-        let Wanted::Primary { ballot, .. } = &wanted else {
-            return None;
-        };
-        let ended = self.elected_has_ended(&wanted, start) && self.led.as_ref() != Some(ballot);
-        ended.then(|| ballot.clone())
-    }
-
     /// Note which start was elected.
     pub(super) fn track(&mut self, wanted: &Wanted, start: Option<u64>) {
         let Wanted::Primary { ballot, .. } = wanted else {
@@ -231,7 +226,8 @@ impl Machine {
         }
         let elected = Elected {
             ballot: ballot.clone(),
-            start,
+            // What was elected is what could say what it has; another one may run by the time that this is heard.
+            start: self.told.or(start),
         };
         // For the next process; without it, that one takes what runs for the one that was elected.
         if let Err(error) = past::note(&self.place.run().join(ELECTED), &elected) {
@@ -240,14 +236,16 @@ impl Machine {
         self.elected = Some(elected);
     }
 
-    /// Whether what was elected for the ballot that is wanted is not what runs.
+    /// Whether what was elected for the term that goes on is not what runs.
     pub(super) fn elected_has_ended(&self, wanted: &Wanted, start: Option<u64>) -> bool {
-        match (wanted, &self.elected) {
-            (Wanted::Primary { ballot, .. }, Some(elected)) => {
-                elected.ballot == *ballot && (start.is_none() || elected.start != start)
-            }
-            _ => false,
-        }
+        let Some(elected) = &self.elected else {
+            return false;
+        };
+        let wanted = matches!(wanted, Wanted::Primary { ballot, .. } if *ballot == elected.ballot);
+        let cluster = self.cluster.as_ref();
+        let held = |c: &Cluster| c.driver.held.borrow().as_ref() == Some(&elected.ballot);
+        let goes_on = wanted || cluster.is_some_and(held);
+        goes_on && (start.is_none() || elected.start != start)
     }
 
     /// What the election is told of the engine.
@@ -255,7 +253,9 @@ impl Machine {
         let state = self.engine.state();
         let promoted = self.promoted();
         let running = matches!(state.engine, Engine::Running { .. });
-        let vain = self.elected_in_vain(running.then_some(state.starts));
+        // What runs in its place has started as a replica of nobody, and stays one while the term goes on.
+        let ended = self.elected_has_ended(&self.wanted(), running.then_some(state.starts));
+        let ended = ended && (running || self.engine.is_clean());
         let set_exists = self.identifier().is_some()
             || self
                 .cluster
@@ -271,11 +271,12 @@ impl Machine {
             upstream: self.upstream.as_ref().map(|(ballot, _)| ballot),
             asked_at: self.asked_at,
             memory: self.memory.1,
+            reached: self.reached(),
             memory_only: settings.is_some_and(|s| s.persistence == Persistence::None),
             set_exists,
             used: self.mounts.timelines,
             promoted: promoted.as_ref(),
-            vain: vain.as_ref(),
+            ended,
             group: self.group.as_ref().map(|(group, since)| (group, *since)),
         })
     }
@@ -288,7 +289,9 @@ impl Machine {
         };
         // Nobody waits for anybody in Redis, so a group is in force when it is asked for.
         if self.group.as_ref().map(|(g, _)| g) != group.as_ref() {
-            let end = self.vitals().map(|(_, v)| v.offset);
+            // While a script runs it is not known how far it is.
+            let end = self.vitals().filter(|_| !self.is_busy());
+            let end = end.map(|(_, v)| v.offset);
             self.group = group.zip(end);
         }
         let seen = self.seen();
@@ -299,25 +302,24 @@ impl Machine {
             }
             seen => seen,
         };
-        if let Seen::Primary(primary) = &seen {
-            let ballot = Some(primary.ballot.clone());
-            if primary.healthy_at > Duration::ZERO {
-                self.led = ballot;
-            } else if self.vain != ballot {
-                tracing::warn!(
-                    "Redis ended after it was elected and before it was promoted: its term is not renewed"
-                );
-                self.vain = ballot;
-            }
+        if matches!(seen, Seen::Detached { .. }) {
+            self.told = Some(self.engine.starts());
         }
         let identifier = match &*self.monitor.sight.borrow() {
             Sight::Up { vitals, .. } => vitals.mark.as_ref().map(|m| m.set.clone()),
             _ => None,
         };
         let Some(cluster) = &self.cluster else { return };
+        if seen == Seen::Ended && *cluster.driver.engine.borrow() != Seen::Ended {
+            tracing::warn!("Redis, as it was elected, has ended: its term is given up");
+        }
         if identifier.is_some() {
             set(&cluster.driver.identifier, identifier);
         }
+        set(
+            &cluster.driver.asks,
+            matches!(self.memory.1, Memory::LostAt(_)),
+        );
         set(&cluster.driver.engine, seen);
     }
 }

@@ -110,6 +110,10 @@ impl Machine {
         let Some((at, vitals)) = self.vitals() else {
             return;
         };
+        // It is told that again and again, and takes nothing.
+        if self.is_busy() {
+            return;
+        }
         self.engine.answered(at);
         let starts = self.engine.starts();
         let (Some((config, hash)), Some(roles)) =

@@ -318,8 +318,9 @@ impl Machine {
             .config
             .as_ref()
             .is_some_and(|(c, _)| c.engine.persistence != Persistence::None);
-        let (memory, access, init) = (
+        let (memory, reached, access, init) = (
             self.memory.1,
+            self.reached(),
             self.access.clone(),
             self.engine.init().clone(),
         );
@@ -333,7 +334,7 @@ impl Machine {
                 None
             } else {
                 match timeout(bound / 4, quiet(&access, bound)).await {
-                    Ok(Ok(vitals)) => observe::position(&vitals, memory, boottime())
+                    Ok(Ok(vitals)) => observe::position(&vitals, memory, reached, boottime())
                         .filter(|_| vitals.mark.is_some()),
                     _ => None,
                 }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::super::lease::{self, Own};
 use super::super::leases::{self, Outcome};
 use super::{Inbox, Loop, Returned};
+use crate::agent::clock::boottime;
 use crate::agent::lease::follow::{Seen, follow};
 use crate::agent::lease::point::{Pointer, Primary};
 use crate::agent::tell::set;
@@ -122,11 +123,13 @@ impl Loop {
         match returned {
             Returned::Client(client) => self.begin_talking(client, inbox),
             Returned::NoClient(why) => {
+                self.reached(false);
                 self.note(Some(why));
                 self.make_client(AGAIN);
             }
             Returned::Looked { began, lease } => {
                 self.reading = false;
+                self.reached(lease.is_ok());
                 match lease {
                     // An answer from before what is known now.
                     Ok(lease) if began != self.versions && !self.is_newer(lease.as_deref()) => {}
@@ -141,7 +144,19 @@ impl Loop {
         }
     }
 
+    /// The API server has answered, or not.
+    fn reached(&mut self, answered: bool) {
+        let now = boottime();
+        if answered {
+            self.reach.heard(now);
+        } else {
+            self.reach.missed(now);
+        }
+        set(&self.told.reach, self.reach.since());
+    }
+
     fn wrote(&mut self, outcome: Outcome) {
+        self.reached(!matches!(outcome, Outcome::Unanswered(_)));
         match outcome {
             Outcome::Done(lease) => match self.keep(*lease) {
                 Ok(version) => {

@@ -26,6 +26,7 @@ use super::driver::{Config, Leader, Setup};
 use super::lease::Look;
 use super::leases::Outcome;
 use super::peers::{Means, News, Peer};
+use super::reach::Reach;
 use super::roster::Roster;
 use super::tenure::Keeping;
 use super::wire::{Envelope, Introduction, Message};
@@ -33,7 +34,7 @@ use crate::agent::clock::boottime;
 use crate::agent::lease::follow::Seen;
 use crate::election::charter::{Charter, Durable};
 use crate::election::machine::{Machine, Start};
-use crate::election::member::{Ballot, Holder, Member, Position};
+use crate::election::member::{Ballot, Holder, Member, Moment, Position};
 use crate::election::message::{Effect, Engine, Input, Order, Sight, Wanted};
 use stranded::Words;
 
@@ -47,6 +48,7 @@ pub(super) struct Told {
     pub(super) held: watch::Sender<Option<Ballot>>,
     pub(super) me: watch::Sender<Member>,
     pub(super) leads_here: watch::Sender<bool>,
+    pub(super) reach: watch::Sender<Option<Moment>>,
     pub(super) introduction: watch::Sender<Introduction>,
     pub(super) names: watch::Sender<BTreeSet<String>>,
     pub(super) turned: Arc<AtomicU64>,
@@ -56,6 +58,7 @@ pub(super) struct Told {
 pub(super) struct Inbox {
     pub(super) setup: watch::Receiver<Setup>,
     pub(super) engine: watch::Receiver<Engine>,
+    pub(super) asks: watch::Receiver<bool>,
     pub(super) identifier: watch::Receiver<Option<String>>,
     pub(super) orders: Receiver<Order>,
     pub(super) renewals: Receiver<oneshot::Sender<Member>>,
@@ -165,6 +168,7 @@ pub(super) struct Loop {
     /// How many versions were taken in.
     versions: u64,
     reading: bool,
+    reach: Reach,
     may_found: bool,
     /// Which epoch durably claimed which timeline.
     claims: BTreeSet<(u64, u64)>,
@@ -229,6 +233,7 @@ impl Loop {
             look: None,
             versions: 0,
             reading: false,
+            reach: Reach::default(),
             may_found: false,
             claiming: None,
             renewing: None,
@@ -254,6 +259,10 @@ impl Loop {
                     tick = Instant::now() + self.setup.policy.timing.renew / 4;
                     self.step(Input::Tick);
                     self.turn_words();
+                    let renew = self.setup.policy.timing.renew;
+                    if *inbox.asks.borrow() && self.reach.is_old(now, renew) {
+                        self.read();
+                    }
                 }
                 Event::Setup => self.take_setup(&inbox),
                 Event::Engine => self.take_engine(&mut inbox),
@@ -327,7 +336,7 @@ impl Loop {
                 epoch: primary.ballot.epoch,
                 lsn: primary.lsn,
             }),
-            Engine::Unknown | Engine::Empty | Engine::Following(_) => None,
+            Engine::Unknown | Engine::Empty | Engine::Ended | Engine::Following(_) => None,
         };
         self.step(Input::Engine(engine));
     }
