@@ -13,7 +13,6 @@ const TROUBLE: Config = Config {
     epochs: 100,
     writes: 4,
     crashes: 2,
-    ends: 1,
     lapses: 4,
     deleted: 1,
     restored: 1,
@@ -60,6 +59,12 @@ fn heals(config: &Config, world: &mut World) -> Option<u32> {
 #[test]
 fn after_any_trouble_somebody_is_elected_and_stays() {
     stays(TROUBLE, 400);
+}
+
+/// The model's engine that lost its memory is silent until it receives: with one voter only, all would wait for it.
+#[test]
+fn after_any_trouble_and_an_engine_that_ended_somebody_is_elected_and_stays() {
+    stays(Config { ends: 1, ..TROUBLE }, 200);
 }
 
 #[test]

@@ -141,6 +141,22 @@ fn restarted(config: &Config, world: &mut World) {
     assert!(world.nodes[0].engine.leading().is_some());
 }
 
+/// The second alone confirmed the last write, when the first's engine ended with its memory; the third, which nobody asked to,
+/// stands and has asked the first.
+fn ended(config: &Config, world: &mut World) {
+    world.replicate(config, 0, 1);
+    assert!(world.sent[0].acknowledged.is_some());
+    world.end(config, 0);
+    world.write_lease(config, 0, true);
+    for i in [0, 2] {
+        world.look(config, i);
+        world.lapse(config, i);
+    }
+    world.look(config, 2);
+    world.carry(config, 2, 0);
+    world.carry(config, 0, 2);
+}
+
 /// The second has the last write and could not lead: its volume is full.
 fn full(config: &Config, world: &mut World) {
     world.replicate(config, 0, 1);
@@ -283,7 +299,9 @@ fn an_engine_that_ends_with_its_memory() {
 #[test]
 fn broken_what_is_left_of_a_lost_memory_counts() {
     let config = Config {
-        ends: 1,
+        before: ended,
+        lapses: 1,
+        epochs: 3,
         ..Config::CALM
     };
     let found = explore(

@@ -237,7 +237,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
     let (news, heard) = mpsc::unbounded_channel();
     let turned = Arc::new(AtomicU64::new(0));
     let jobs = disk::start(config.store.clone(), disk_done).map_err(SpawnError::Thread)?;
-    let mut inbox = Inbox {
+    let inbox = Inbox {
         setup: config.setup.clone(),
         engine: engine_seen,
         identifier: own_data,
@@ -272,20 +272,7 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
         results,
         news,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(LOOKUPS)
-        .build()
-        .map_err(SpawnError::Thread)?;
-    std::thread::Builder::new()
-        .name("election".into())
-        .spawn(move || {
-            let started = Loop::new(beginning, &mut inbox);
-            runtime.block_on(started.run(inbox));
-            // A name that is being looked up holds nobody up.
-            runtime.shutdown_background();
-        })
-        .map_err(SpawnError::Thread)?;
+    begin(beginning, inbox).map_err(SpawnError::Thread)?;
     Ok(Handle {
         wanted,
         wait,
@@ -309,4 +296,20 @@ pub fn spawn(config: Config) -> Result<Handle, SpawnError> {
         renewals,
         turned,
     })
+}
+
+/// The loop, on a thread of its own.
+fn begin(beginning: Beginning, mut inbox: Inbox) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(LOOKUPS)
+        .build()?;
+    let thread = std::thread::Builder::new().name("election".into());
+    let turn = move || {
+        let started = Loop::new(beginning, &mut inbox);
+        runtime.block_on(started.run(inbox));
+        // A name that is being looked up holds nobody up.
+        runtime.shutdown_background();
+    };
+    thread.spawn(turn).map(drop)
 }

@@ -2,7 +2,6 @@
 //! the door, and handing over.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use super::{
     Ask, Broken, Charter, Effect, Engine, Group, Machine, Member, Moment, Role, Wait, Wanted,

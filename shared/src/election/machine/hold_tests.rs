@@ -1,5 +1,7 @@
 //! A term that goes on in another process.
 
+use std::time::Duration;
+
 use super::*;
 use crate::election::charter::Durable;
 use crate::election::machine::{Start, Tenure};
