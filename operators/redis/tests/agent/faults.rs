@@ -163,7 +163,7 @@ async fn who_has_the_data_before_anybody_votes_leads_when_the_primary_has_lost_i
 }
 
 #[tokio::test]
-async fn who_lost_its_memory_while_nobody_could_be_elected_lets_others_go_first() {
+async fn a_primary_that_ends_while_the_api_server_is_away_is_followed_by_one_that_has_everything() {
     let set = Set::with_own_server(3).await;
     let pods = set.all(1).await;
     let mut db = set.connect(&pods[0]).await.unwrap();
@@ -172,7 +172,7 @@ async fn who_lost_its_memory_while_nobody_could_be_elected_lets_others_go_first(
     kill(Pid::from_raw(pods[0].engine_pid()), Signal::SIGKILL).unwrap();
     tokio::time::sleep(GRACE + Duration::from_secs(5)).await;
     set.api.freeze(false).unwrap();
-    // It holds the Lease by name still, so it need wait for nobody, as far as the Lease is concerned.
+    // It has been silent for long enough, had others been able to lead, and the Lease bears its name still.
     let leader = set.leader(&pods, Some(0)).await;
     let mut db = set.connect(&pods[leader]).await.unwrap();
     all_are_there(&mut db, "a", 50).await;
