@@ -88,6 +88,8 @@ impl Engine {
             return message::Engine::Empty;
         }
         match &self.doing {
+            // All of the container's processes have ended.
+            Doing::Down if self.lost => message::Engine::Ended,
             Doing::Down => message::Engine::Unknown,
             Doing::Detached | Doing::Following(_) if self.lost => message::Engine::Unknown,
             Doing::Ended => message::Engine::Ended,

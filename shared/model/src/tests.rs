@@ -279,6 +279,14 @@ fn an_engine_that_ends_with_its_memory() {
         },
     );
     holds(
+        "ended, container crashes",
+        Config {
+            ends,
+            crashes: 1,
+            ..Config::CALM
+        },
+    );
+    holds(
         "doubt, ended, hand-over",
         Config {
             ends,

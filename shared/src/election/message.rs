@@ -227,6 +227,8 @@ pub enum Engine {
     /// It led in the term that is held, or was elected to, and has ended: no process of it is left, none will be
     /// promoted in this term, and what it had in memory is lost, so that it cannot say what it has. An
     /// engine that keeps what it acknowledged is `Unknown` instead, and goes on in its term.
+    ///
+    /// Of a process that holds nothing: so has whatever earlier processes of its pod led with.
     Ended,
     /// It receives, or may receive, from the holder of that ballot.
     Following(Ballot),

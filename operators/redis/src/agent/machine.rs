@@ -123,6 +123,8 @@ pub struct Machine {
     asked_at: Duration,
     /// What is known of the memory of the start of that number.
     memory: (u64, Memory),
+    /// No engine ran when this process began, and none had been stopped in order.
+    anew: bool,
     /// How far the dataset went that was stopped in order.
     orderly: Option<Orderly>,
     /// The start of which the election was last told how far its dataset goes.
@@ -163,6 +165,8 @@ impl Machine {
         let elected = past::read(&place.run().join(ELECTED));
         let applied = past::read(&place.run().join(APPLIED));
         let engine = Supervision::new(init, "Redis", place.me.nonce.clone());
+        let runs = matches!(engine.state().engine, Engine::Running { .. });
+        let anew = !runs && !place.orderly().exists();
         Self {
             place,
             engine,
@@ -181,6 +185,7 @@ impl Machine {
             upstream: None,
             asked_at: Duration::ZERO,
             memory: (0, Memory::LostAt(boottime())),
+            anew,
             orderly: None,
             told: None,
             elected,

@@ -104,6 +104,8 @@ pub struct Machine {
     confirms: Option<Stamp>,
     /// What its holder says that it has left, and to whom.
     released: Option<(Ballot, Option<Member>)>,
+    /// The engine with which an earlier process of this pod may have led has ended: when members are told so next.
+    over: Option<Moment>,
     /// When a vote was given to somebody else.
     voted: Option<Moment>,
     /// A fail-safe promise runs until then.
@@ -180,6 +182,7 @@ impl Machine {
             owed: None,
             confirms: None,
             released: None,
+            over: None,
             voted: None,
             bound: None,
             untried: None,
@@ -343,7 +346,12 @@ impl Machine {
                 self.persisting = false;
                 self.durable = durable;
             }
-            Input::Engine(engine) => self.engine = engine,
+            Input::Engine(engine) => {
+                if engine == Engine::Ended && self.term().is_none() {
+                    self.over.get_or_insert(now);
+                }
+                self.engine = engine;
+            }
             Input::Room(room) => self.room = room,
             Input::Asked(from, ask) => self.asked(now, from, ask, out),
             Input::Answered(from, answer) => self.answered(now, &from, answer),

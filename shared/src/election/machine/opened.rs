@@ -27,6 +27,7 @@ impl Machine {
         maybe(&mut self.looked);
         maybe(&mut self.asked_look);
         maybe(&mut self.voted);
+        maybe(&mut self.over);
         maybe(&mut self.bound);
         for write in self.writing.iter_mut().chain(&mut self.doubts) {
             back(&mut write.sent);

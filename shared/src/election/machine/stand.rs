@@ -37,6 +37,7 @@ pub(super) struct Promise {
 impl Machine {
     /// One turn of a member that neither holds nor stands.
     pub(super) fn follow(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.tell_that_it_is_over(now, out);
         match self.may_stand(now) {
             Ok(()) => self.stand(now, out),
             Err(wait) => {
@@ -46,6 +47,33 @@ impl Machine {
                 self.wait = Some(wait);
             }
         }
+    }
+
+    /// The Lease bears the name of a process before in this pod, whose engine has ended with what it had in
+    /// memory: nobody need wait until it expires.
+    fn tell_that_it_is_over(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if self.over.is_none_or(|at| now < at) {
+            return;
+        }
+        let Some(Sight::Seen(Seen {
+            holder: Some(holder),
+            charter: Some(charter),
+            ..
+        })) = &self.lease
+        else {
+            return;
+        };
+        if holder.pod != self.me.pod || *holder == self.me {
+            return;
+        }
+        let ballot = charter.ballot.clone();
+        let ask = Ask::Released {
+            ballot: ballot.clone(),
+            successor: None,
+        };
+        ask_all(&self.me.member, &charter.everybody(), &ask, out);
+        self.over = Some(now + self.policy.timing.renew / 2);
+        self.released = Some((ballot, None));
     }
 
     fn may_stand(&self, now: Moment) -> Result<(), Wait> {
@@ -371,6 +399,7 @@ impl Machine {
     /// The Lease is ours.
     pub(super) fn seat(&mut self, now: Moment, charter: Charter, sent: Moment) {
         self.owed = None;
+        self.over = None;
         let until = sent + self.policy.timing.deadline;
         let inherited = match &self.role {
             Role::Candidate(candidacy) => candidacy.inherited.clone(),

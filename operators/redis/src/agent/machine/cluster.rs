@@ -248,6 +248,15 @@ impl Machine {
         goes_on && (start.is_none() || elected.start != start)
     }
 
+    /// Whether whatever led under this pod's name has ended with its memory: no engine ran when this process began, and it
+    /// has not stood with what it has started since.
+    fn began_anew(&self) -> bool {
+        let exited = matches!(self.engine.state().engine, Engine::Exited { .. });
+        let clean = !exited || self.engine.is_clean();
+        let lost = matches!(self.memory.1, Memory::LostAt(_));
+        self.anew && clean && lost && self.told.is_none()
+    }
+
     /// What the election is told of the engine.
     pub(super) fn seen(&self) -> Seen {
         let state = self.engine.state();
@@ -262,7 +271,7 @@ impl Machine {
                 .as_ref()
                 .is_some_and(|c| c.driver.charter.borrow().is_some());
         let settings = self.mounts.config.as_ref().map(|(c, _)| &c.engine);
-        observe::engine(&observe::Facts {
+        let seen = observe::engine(&observe::Facts {
             now: mainstay_shared::agent::clock::boottime(),
             running: running
                 && self.memory.0 == state.starts
@@ -278,7 +287,11 @@ impl Machine {
             promoted: promoted.as_ref(),
             ended,
             group: self.group.as_ref().map(|(group, since)| (group, *since)),
-        })
+        });
+        match seen {
+            Seen::Unknown if self.began_anew() => Seen::Ended,
+            seen => seen,
+        }
     }
 
     /// Tell it.
@@ -310,7 +323,8 @@ impl Machine {
             _ => None,
         };
         let Some(cluster) = &self.cluster else { return };
-        if seen == Seen::Ended && *cluster.driver.engine.borrow() != Seen::Ended {
+        let held = cluster.driver.held.borrow().is_some();
+        if held && seen == Seen::Ended && *cluster.driver.engine.borrow() != Seen::Ended {
             tracing::warn!("Redis, as it was elected, has ended: its term is given up");
         }
         if identifier.is_some() {
